@@ -1,0 +1,116 @@
+"""Recipes by data set, the same for every method, so that what differs between two experiments is the method.
+
+Each function assigns plain values to a config that `default_config` made.
+"""
+
+from fer_jax.training.config import choose_variant, default_config
+
+
+def faces(experiment, variant, method):
+    """Returns the config of a method for still images on one of the data sets below."""
+    config = default_config(experiment, variant, method)
+    choose_variant(variant, VARIANTS, f"experiments/{experiment}.py")(config)
+    return config
+
+
+def synthetic(config):
+    """Minutes on two CPU cores: 48-pixel crops of the embedded synthetic faces."""
+    config.data.dataset = "synthetic_faces/basic"
+    config.data.builder.train = 6000
+    config.data.builder.test = 1500
+    config.data.image_size = 48
+    config.augmentation.flip = True
+    config.augmentation.shift = 4
+    config.model.width = 64
+    config.train.batch_size = 64
+    config.train.epochs = 5.0
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 1e-2
+    config.schedule.name = "one_cycle"
+
+
+def smoke(config):
+    """Seconds: a few steps of a narrow network on a few synthetic faces, to see that everything runs."""
+    synthetic(config)
+    config.data.builder.train = 280
+    config.data.builder.test = 70
+    config.data.holdout_fraction = 0.2
+    config.model.width = 16
+    config.train.batch_size = 32
+    config.train.epochs = 2.0
+    config.train.log_every_steps = 5
+
+
+def fer2013(config):
+    """FER-2013 at its native 48 pixels, from scratch: for an accelerator."""
+    config.data.dataset = "fer2013"
+    config.data.validation_split = "public_test"
+    config.data.test_split = "private_test"
+    config.data.exclude = ("black", "leaked")
+    config.data.image_size = 48
+    config.data.label_smoothing = 0.1
+    _augment(config)
+    config.model.stem = "small"
+    config.train.batch_size = 128
+    config.train.epochs = 80.0
+    config.train.log_every_steps = 50
+    config.train.ema_decay = 0.999
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.nesterov = True
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.decoupled = False
+    config.optimizer.clip_norm = 5.0
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 2.0
+    config.evaluation.flip = True
+
+
+def fer2013_short(config):
+    """FER-2013 with a narrow network and few epochs: within 12 minutes on two CPU cores."""
+    fer2013(config)
+    config.model.stem = "imagenet"
+    config.model.width = 32
+    config.train.epochs = 10.0
+    config.train.ema_decay = 0.0
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.decoupled = True
+    config.optimizer.weight_decay = 1e-2
+    config.schedule.name = "one_cycle"
+
+
+def ferplus(config):
+    """FER+ (8 classes, majority of label.csv at test, 3,137 images), trained on the votes."""
+    fer2013(config)
+    _votes(config)
+
+
+def ferplus_short(config):
+    """FER+ within 12 minutes on two CPU cores."""
+    fer2013_short(config)
+    _votes(config)
+
+
+def _augment(config):
+    config.augmentation.flip = True
+    config.augmentation.shift = 4
+    config.augmentation.rotation = 10.0
+    config.augmentation.erase_probability = 0.5
+
+
+def _votes(config):
+    config.data.dataset = "ferplus"
+    config.data.votes = "votes_label"
+    config.data.target = "cross_entropy"
+    config.data.label_smoothing = 0.0
+
+
+VARIANTS = {
+    "synthetic": synthetic,
+    "smoke": smoke,
+    "fer2013": fer2013,
+    "fer2013_short": fer2013_short,
+    "ferplus": ferplus,
+    "ferplus_short": ferplus_short,
+}

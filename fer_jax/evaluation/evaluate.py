@@ -1,0 +1,59 @@
+"""Scores a model on a source: every example exactly once, in order, whatever the batch or device count."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fer_jax.data.pipeline import eval_batches
+from fer_jax.data.source import Source
+from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.training.sharding import put_rows, replicated, sharded
+from fer_jax.training.step import Task, eval_step
+
+Outputs = dict[str, np.ndarray]
+
+
+class Evaluator:
+    """Compiled once per split; called with variables, it returns the outputs of all examples."""
+
+    def __init__(self, task: Task, mesh: Mesh, source: Source, batch_size: int):
+        self.source = source
+        self._mesh = mesh
+        # The result does not depend on the batch size: any that the devices can share will do.
+        self._batch_size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
+        self._arrays = {k: v for k, v in source.arrays.items() if k != "mask"}
+        whole = replicated(mesh)
+        self._step = jax.jit(
+            functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)), out_shardings=whole
+        )
+
+    def __call__(self, variables: Any) -> Outputs:
+        """Returns `logits` float32 [N, C] and the task's profiles [N, M]."""
+        parts = []
+        for rows, mask in eval_batches(len(self.source), self._batch_size):
+            batch = put_rows(self._mesh, self._arrays, rows)
+            batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
+            parts.append((self._step(variables, batch), mask))
+            if len(parts) > 1:  # bounds what is in flight
+                jax.block_until_ready(parts[-2][0])
+        outputs = [jax.tree.map(lambda x, m=mask: np.asarray(x)[m], out) for out, mask in parts]
+        return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
+
+
+def score(outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, seed: int = 0) -> dict[str, Any]:
+    """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values."""
+    logits, labels = outputs["logits"], source.arrays["label"]
+    metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap, seed=seed)
+    votes = source.arrays.get("vote_target")
+    if votes is not None and (voted := votes.sum(-1) > 0).any():  # nobody may have voted for any emotion
+        on_voted = classification_metrics(
+            logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0
+        )
+        metrics["kl_to_votes"] = on_voted["kl_to_votes"]
+    return {"dataset": source.name, "split": source.split} | metrics

@@ -1,0 +1,230 @@
+"""What a classifier's logits are worth: accuracy, recall, F1, likelihood, calibration, agreement with voters.
+
+Every measure is taken once over all examples, gathered in order, in float64. Nothing is averaged per batch,
+so neither the batch size nor the number of devices can show in a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Num, Shaped
+
+CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
+INTERVAL = (2.5, 97.5)  # percentiles of the bootstrap: a 95 % interval
+
+
+def classification_metrics(
+    logits: Float[np.ndarray, "N C"],
+    labels: Int[np.ndarray, " N"],
+    classes: Sequence[str],
+    *,
+    votes: Float[np.ndarray, "N C"] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Returns every score of a set of predictions, in plain JSON types.
+
+    Args:
+      logits: their softmax is the prediction.
+      labels: the true class of each example, in [0, C).
+      classes: C names.
+      votes: what the annotators said, each row a distribution over the classes; adds `kl_to_votes`.
+      bootstrap: resamples behind the 95 % intervals; 0 leaves the intervals out.
+      seed: of the resampling.
+
+    Returns:
+      `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth), the
+      lists `recall, precision, f1, support` in class order, `classes_without_examples` (`mean_recall` leaves
+      them out), `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`.
+      A ratio without a denominator (the recall of a class without examples) is None.
+
+    Raises:
+      ValueError: if shapes disagree, there is nothing to score, a label names no class, a logit is not finite
+        or a row of votes is no distribution.
+    """
+    logits = np.asarray(logits)
+    labels = np.asarray(labels)
+    _check(logits, labels, classes)
+    num_examples, num_classes = logits.shape
+
+    log_probabilities = log_softmax(logits)
+    predictions = logits.argmax(axis=-1)
+    confusion = confusion_matrix(labels, predictions, num_classes)
+    accuracy, mean_recall, macro_f1 = _confusion_scores(confusion)
+    recall, precision, f1 = _class_scores(confusion)
+    support = confusion.sum(axis=1)
+    confidence = np.exp(log_probabilities.max(axis=-1))
+    reliability = reliability_bins(confidence, predictions == labels)
+
+    scores: dict[str, Any] = {
+        "num_examples": num_examples,
+        "classes": [str(name) for name in classes],
+        "accuracy": float(accuracy),
+        "mean_recall": float(mean_recall),
+        "macro_f1": float(macro_f1),
+        "nll": float(-np.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()),
+        "ece": calibration_error(reliability),
+        "confusion": confusion.tolist(),
+        "recall": _plain(recall),
+        "precision": _plain(precision),
+        "f1": _plain(f1),
+        "support": support.tolist(),
+        "classes_without_examples": [str(classes[c]) for c in np.flatnonzero(support == 0).tolist()],
+        "reliability": reliability,
+    }
+    if bootstrap > 0:
+        scores |= bootstrap_intervals(confusion, draws=bootstrap, seed=seed)
+    if votes is not None:
+        scores["kl_to_votes"] = float(kl_to_votes(votes, log_probabilities).mean())
+    return scores
+
+
+def log_softmax(logits: Num[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
+    """Log-probabilities in float64; shifting by the largest logit keeps every exponential in [0, 1]."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True).astype(np.float64)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def confusion_matrix(
+    labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], num_classes: int
+) -> Int[np.ndarray, "C C"]:
+    """Counts of (truth, prediction); rows are the truth."""
+    cells = labels.astype(np.int64) * num_classes + predictions
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def reliability_bins(
+    confidence: Float[np.ndarray, " N"], correct: Shaped[np.ndarray, " N"], bins: int = CALIBRATION_BINS
+) -> dict[str, list]:
+    """Sorts examples into equal-width bins of top-label confidence, each (low, high] as in Guo et al. 2017.
+
+    Returns:
+      `edges` [bins + 1] and, per bin, `count`, mean `confidence` and `accuracy` (both None in an empty bin).
+    """
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    # A softmax of 1 may round to just above it, which belongs into the last bin.
+    place = np.minimum(np.searchsorted(edges[1:], confidence, side="left"), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    mean_confidence = _ratio(np.bincount(place, weights=confidence, minlength=bins), count)
+    accuracy = _ratio(np.bincount(place, weights=correct.astype(np.float64), minlength=bins), count)
+    return {
+        "edges": edges.tolist(),
+        "count": count.tolist(),
+        "confidence": _plain(mean_confidence),
+        "accuracy": _plain(accuracy),
+    }
+
+
+def calibration_error(reliability: dict[str, list]) -> float:
+    """Expected calibration error: the gap between confidence and accuracy, averaged over the examples."""
+    filled = [
+        (count, abs(confidence - accuracy))
+        for count, confidence, accuracy in zip(
+            reliability["count"], reliability["confidence"], reliability["accuracy"], strict=True
+        )
+        if count
+    ]
+    return sum(count * gap for count, gap in filled) / sum(count for count, _ in filled)
+
+
+def kl_to_votes(
+    votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarray, "N C"]
+) -> Float[np.ndarray, " N"]:
+    """KL(votes || prediction) in nats per example, with 0 log 0 = 0.
+
+    Raises:
+      ValueError: if a row of votes has another shape than the predictions or is no distribution.
+    """
+    votes = np.asarray(votes, dtype=np.float64)
+    if votes.shape != log_probabilities.shape:
+        raise ValueError(f"votes have shape {votes.shape}, the predictions {log_probabilities.shape}")
+    total = votes.sum(axis=-1, keepdims=True)
+    # Written so that NaN fails too. The tolerance is for distributions stored in half precision.
+    broken = ~((np.abs(total[:, 0] - 1.0) < 1e-3) & (votes >= 0).all(axis=-1))
+    if broken.any():
+        row = int(np.flatnonzero(broken)[0])
+        raise ValueError(
+            f"votes of example {row} are no distribution (sum {total[row, 0]:g}, smallest "
+            f"{votes[row].min():g}): divide counts by their sum"
+        )
+    votes = votes / total
+    log_votes = np.log(votes, out=np.zeros_like(votes), where=votes > 0)
+    return (votes * (log_votes - log_probabilities)).sum(axis=-1)
+
+
+def bootstrap_intervals(
+    confusion: Int[np.ndarray, "C C"], *, draws: int = 1000, seed: int = 0
+) -> dict[str, list[float]]:
+    """95 % percentile intervals of the scores that the confusion matrix decides.
+
+    The bootstrap draws N examples with replacement. Accuracy, mean recall and macro F1 look at nothing but
+    how many of them fall into each (truth, prediction) cell, and N independent draws from the examples fall
+    into the cells as one multinomial with the cells' shares. So drawing the multinomial is the same
+    bootstrap, not an approximation of it, and costs C^2 numbers per resample instead of N. As in the scores
+    themselves, a resample's mean recall leaves out classes of which it holds no example.
+    """
+    cells = confusion.ravel()
+    occupied = np.flatnonzero(cells)
+    total = int(cells.sum())
+    resampled = np.zeros((draws, cells.size), dtype=np.int64)
+    generator = np.random.default_rng(seed)
+    resampled[:, occupied] = generator.multinomial(total, cells[occupied] / total, size=draws)
+    scores = _confusion_scores(resampled.reshape(draws, *confusion.shape))
+    return {
+        f"{name}_interval": np.percentile(score, INTERVAL).tolist()
+        for name, score in zip(("accuracy", "mean_recall", "macro_f1"), scores, strict=True)
+    }
+
+
+def _class_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recall, precision and F1 per class, each [*R, C]; NaN where there is no denominator."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return _ratio(hits, true), _ratio(hits, predicted), _ratio(2 * hits, true + predicted)
+
+
+def _confusion_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Accuracy, mean recall and macro F1, each [*R].
+
+    Mean recall averages over the classes that have examples, macro F1 over those that occur in the truth or
+    in the predictions (scikit-learn's rule).
+    """
+    recall, _, f1 = _class_scores(confusion)
+    hits = np.trace(confusion, axis1=-2, axis2=-1)
+    return hits / confusion.sum(axis=(-2, -1)), np.nanmean(recall, axis=-1), np.nanmean(f1, axis=-1)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient in float64, NaN where the denominator is 0."""
+    out = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    """A list that JSON can hold: NaN becomes None."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _check(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Raises ValueError on inputs whose scores would mean nothing."""
+    if logits.ndim != 2 or logits.shape[1] != len(classes):
+        raise ValueError(
+            f"logits have shape {logits.shape}, expected [examples, {len(classes)}], one per class"
+        )
+    if labels.shape != logits.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels are {labels.dtype}{list(labels.shape)}, expected int[{len(logits)}]")
+    if not len(logits):
+        raise ValueError("there are no examples to score: is the split empty?")
+    outside = (labels < 0) | (labels >= len(classes))
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise ValueError(f"label {labels[row]} of example {row} names none of the {len(classes)} classes")
+    broken = ~np.isfinite(logits).all(axis=1)
+    if broken.any():
+        raise ValueError(
+            f"logits of {int(broken.sum())} of {len(logits)} examples are not finite (first: example "
+            f"{int(np.flatnonzero(broken)[0])}): the model has diverged, lower the learning rate"
+        )

@@ -1,0 +1,203 @@
+"""Charts of the scores, each a function from numbers to a matplotlib `Figure`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from fer_jax.evaluation.report.style import (
+    BLUE,
+    DASHED,
+    FAINT,
+    INK,
+    LINE,
+    ORANGE,
+    SOFT,
+    class_color,
+    legend_above,
+    new_figure,
+    quiet,
+    wrapped,
+)
+
+_RIGHT = LinearSegmentedColormap.from_list("right", ("#ffffff", "#cfdef3", "#7ea4db", BLUE, "#173a73"))
+_WRONG = LinearSegmentedColormap.from_list("wrong", ("#ffffff", "#fbe3cd", "#f0ac6b", ORANGE, "#7d3606"))
+_AROUND = LinearSegmentedColormap.from_list("around", ("#a34a0b", "#f0ac6b", "#ffffff", "#7ea4db", "#173a73"))
+_SPREAD = LinearSegmentedColormap.from_list("spread", ("#ffffff", "#d5d9e0", "#6c7686"))
+
+
+def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Counts per (truth, prediction); the deeper the colour, the larger the share of the row."""
+    count = len(classes)
+    side = max(500, 38 * count + 170)
+    figure = new_figure(side, side * 0.94)
+    axes = figure.add_subplot()
+    total = confusion.sum(axis=1, keepdims=True)
+    share = confusion / np.maximum(total, 1)
+    depth = share**0.7  # lifts the rare mistakes off the white
+    diagonal = np.eye(count, dtype=bool)
+    axes.imshow(np.where(diagonal[..., None], _RIGHT(depth), _WRONG(depth)), aspect="auto")
+    for row, column in np.argwhere(confusion).tolist():
+        color = "white" if depth[row, column] > 0.62 else INK
+        roomy = count <= 10
+        lift = 0.13 if roomy else 0.0
+        axes.text(column, row - lift, f"{confusion[row, column]:,}", ha="center", va="center",
+                  fontsize=8.6 if roomy else 6.4, color=color)  # fmt: skip
+        if roomy:
+            axes.text(column, row + 0.2, f"{100 * share[row, column]:.0f}\xa0%", ha="center", va="center",
+                      fontsize=6.2, color=color, alpha=0.8)  # fmt: skip
+    for row in np.flatnonzero(total[:, 0] == 0).tolist():
+        axes.text((count - 1) / 2, row, "no examples", ha="center", va="center", fontsize=8, color=FAINT)
+    names = [wrapped(name) for name in classes]
+    axes.set_xticks(range(count), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), names)
+    axes.set_xticks(np.arange(-0.5, count), minor=True)
+    axes.set_yticks(np.arange(-0.5, count), minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0, labelsize=8.4, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted", fontsize=8.6, color=SOFT)
+    axes.set_ylabel("true", fontsize=8.6, color=SOFT)
+    return figure
+
+
+def class_chart(
+    classes: Sequence[str],
+    recall: Sequence[float | None],
+    precision: Sequence[float | None],
+    f1: Sequence[float | None],
+    support: Sequence[int],
+) -> Figure:
+    """A bar of F1 per class with its recall and precision marked, and the number of its examples."""
+    figure = new_figure(500, max(0.94 * 500 if len(classes) > 5 else 0, 46 * len(classes) + 90))
+    axes = quiet(figure.add_subplot(), "")
+    for row in range(len(classes)):
+        color = class_color(row)
+        found, named = _or_nan(recall[row]), _or_nan(precision[row])
+        axes.barh(row, _or_nan(f1[row]), height=0.62, color=color, alpha=0.38, linewidth=0)
+        axes.plot([found, named], [row, row], color=color, linewidth=1.2, zorder=2)
+        axes.plot(found, row, "o", markersize=7, color=color, markeredgecolor="white", zorder=4)
+        axes.plot(named, row, "D", markersize=5, markerfacecolor="white", markeredgecolor=color,
+                      markeredgewidth=1.5, zorder=3)  # fmt: skip
+        if not support[row]:
+            axes.text(0.01, row, "no examples", va="center", fontsize=8, color=FAINT)
+        axes.text(1.03, row, f"{support[row]:,}", va="center", fontsize=8.4, color=SOFT, clip_on=False)
+    axes.text(1.03, -0.85, "examples", fontsize=7.6, color=FAINT, va="center")
+    axes.set_yticks(range(len(classes)), [wrapped(name) for name in classes])
+    axes.set_ylim(len(classes) - 0.4, -1.1)
+    axes.set_xlim(0, 1)
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=LINE, linewidth=0.8)
+    handles = [
+        Patch(color=FAINT, alpha=0.45, linewidth=0, label="F1"),
+        Line2D([], [], marker="o", color=SOFT, linestyle="", markersize=7, markeredgecolor="white",
+               label="recall"),
+        Line2D([], [], marker="D", color=SOFT, linestyle="", markersize=5, markerfacecolor="white",
+               markeredgewidth=1.5, label="precision"),
+    ]  # fmt: skip
+    legend_above(figure, axes, handles)
+    return figure
+
+
+def reliability_chart(bins: Mapping[str, Any], accuracy: float, mean_confidence: float) -> Figure:
+    """Accuracy per bin of confidence with the gap to honesty, above how many predictions fall where."""
+    edges, count = np.asarray(bins["edges"]), np.asarray(bins["count"])
+    filled = count > 0
+    actual = np.array([_or_nan(value) for value in bins["accuracy"]])
+    stated = np.array([_or_nan(value) for value in bins["confidence"]])
+    middle, width = (edges[:-1] + edges[1:]) / 2, np.diff(edges) * 0.9
+    figure = new_figure(500, 470)
+    above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3.2, 1)})
+    quiet(above, "")
+    quiet(below, "confidence in the predicted class")
+    for place in np.flatnonzero(filled):
+        strength = 1.0 if count[place] >= 10 else 0.35  # a handful of examples proves little
+        above.bar(middle[place], actual[place], width[place], color="#7ea4db", alpha=strength, linewidth=0)
+        above.bar(middle[place], stated[place] - actual[place], width[place], bottom=actual[place],
+                  facecolor=(*to_rgb(ORANGE), 0.16 * strength), edgecolor=(*to_rgb(ORANGE), 0.85 * strength),
+                  hatch="////", linewidth=0.8)  # fmt: skip
+    above.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=DASHED)
+    above.set_ylim(0, 1)
+    above.set_xlim(0, 1)
+    above.set_ylabel("accuracy", fontsize=8.6, color=SOFT)
+    below.bar(middle[filled], count[filled], width[filled], color="#b3bac5", linewidth=0)
+    below.set_ylabel("images", fontsize=8.6, color=SOFT)
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    below.axvline(accuracy, color=BLUE, linewidth=1.6)
+    below.axvline(mean_confidence, color=ORANGE, linewidth=1.6, linestyle=(0, (3, 1.5)))
+    below.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
+    above.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
+    handles = [
+        Patch(color="#7ea4db", linewidth=0, label="accuracy"),
+        Patch(facecolor=(*to_rgb(ORANGE), 0.16), edgecolor=ORANGE, hatch="////", label="gap to confidence"),
+        Line2D([], [], color=SOFT, linewidth=1, linestyle=DASHED, label="perfectly honest"),
+    ]
+    legend_above(figure, above, handles)
+    handles = [
+        Line2D([], [], color=BLUE, linewidth=1.6, label="accuracy of all"),
+        Line2D([], [], color=ORANGE, linewidth=1.6, linestyle=(0, (3, 1.5)), label="mean confidence"),
+    ]
+    below.legend(
+        handles=handles, loc="upper left", frameon=False, fontsize=7.6, labelcolor=SOFT, borderaxespad=0.2
+    )
+    return figure
+
+
+def profile_chart(mean: np.ndarray, spread: np.ndarray, classes: Sequence[str]) -> Figure:
+    """How the mean of each feature differs between the classes, and its spread inside each class.
+
+    Args:
+      mean: [C, M], NaN for a class without examples; written into the cells when there is room.
+      spread: [C, M] standard deviations.
+    """
+    rows, _ = mean.shape
+    known = np.isfinite(mean).all(axis=1)
+    centred = mean - mean[known].mean(axis=0)
+    limit = max(float(np.abs(centred[known]).max()), 1e-12)
+    figure = new_figure(1060, 34 * rows + 120)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _heat_map(left, centred, mean, Normalize(-limit, limit), _AROUND)
+    _heat_map(right, spread, spread, Normalize(0.0, max(float(spread[known].max()), 1e-12)), _SPREAD)
+    left.set_title(
+        "mean; colour: difference from the other classes", fontsize=8.6, color=INK, loc="left", pad=8
+    )
+    right.set_title("standard deviation inside the class", fontsize=8.6, color=INK, loc="left", pad=8)
+    left.set_yticks(range(rows), [wrapped(name, 24) for name in classes])
+    return figure
+
+
+def _heat_map(
+    axes: Axes, shade: np.ndarray, cells: np.ndarray, norm: Normalize, colormap: LinearSegmentedColormap
+) -> None:
+    """Colours [C, M] by `shade` and, where there is room, writes `cells`."""
+    columns = shade.shape[1]
+    axes.imshow(np.ma.masked_invalid(shade), cmap=colormap, norm=norm, aspect="auto", interpolation="nearest")
+    axes.set_facecolor("#f1f2f5")
+    axes.tick_params(length=0, labelsize=8.2, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("feature", fontsize=8.6, color=SOFT)
+    if columns > 12:
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value + 1:.0f}"))
+        return
+    axes.set_xticks(range(columns), [str(column + 1) for column in range(columns)])
+    digits = 2 if np.nanmax(np.abs(cells)) >= 0.1 else 3
+    for row, column in np.argwhere(np.isfinite(cells)).tolist():
+        light = np.dot(colormap(norm(shade[row, column]))[:3], (0.299, 0.587, 0.114)) > 0.55
+        axes.text(column, row, f"{cells[row, column]:.{digits}f}", ha="center", va="center", fontsize=7.4,
+                  color=INK if light else "white")  # fmt: skip
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value

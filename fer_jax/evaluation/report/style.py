@@ -1,0 +1,82 @@
+"""How the pictures of a report look: colours, frames, legends, and how a figure becomes PNG bytes.
+
+Only matplotlib's object API is used: no pyplot state, no rcParams, so that writing a report changes nothing
+for whoever else draws in the process. Sizes are in CSS pixels, 100 to the inch; `to_png` writes two dots for
+each.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+INK, SOFT, FAINT, LINE = "#1c2430", "#5c6675", "#8b95a3", "#e5e8ee"
+BLUE, ORANGE = "#2f62b0", "#c8611a"
+DASHED = (0, (4, 3))
+# One colour per canonical emotion (neutral is grey). Searched for: any two are at least 20 units of CIELAB
+# apart for normal, protan, deutan and tritan sight.
+CLASS_COLORS = ("#9ea1a6", "#efb52e", "#1eb8f1", "#1e2d78", "#ce3c2b", "#2b7b5e", "#a55b97", "#4c0e2f")
+_FONTS = ("Inter", "SF Pro Text", "Helvetica Neue", "Segoe UI", "Roboto", "Arial", "Liberation Sans")
+
+
+def class_color(index: int) -> str:
+    """The colour of a class; past the eighth the colours come again, paler."""
+    lap, place = divmod(index, len(CLASS_COLORS))
+    mix = 1 - 0.6**lap
+    return "#" + "".join(f"{round(255 * (c + (1 - c) * mix)):02x}" for c in to_rgb(CLASS_COLORS[place]))
+
+
+def to_png(figure: Figure) -> bytes:
+    """Draws a figure at two dots per CSS pixel. The same figure gives the same bytes."""
+    for text in figure.findobj(Text):
+        text.set_fontfamily(font())
+        text.set_parse_math(False)  # a '$' in a class name is a dollar
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@functools.cache
+def font() -> list[str]:
+    """A plain sans-serif that this machine has, then the one that comes with matplotlib."""
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return [*[name for name in _FONTS if name in known][:1], "DejaVu Sans"]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width / 100, height / 100), layout="constrained", facecolor="white")
+    return figure
+
+
+def quiet(axes: Axes, label: str) -> Axes:
+    """A quiet frame: horizontal grid, no box."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#c9ced7")
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=8.2, labelcolor=SOFT, labelfontfamily=font()[0])
+    axes.set_xlabel(label, fontsize=8.6, color=SOFT)
+    axes.margins(x=0.02)
+    return axes
+
+
+def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> None:
+    """A legend above the plot, on as many lines as its words need."""
+    handles = handles if handles is not None else axes.get_legend_handles_labels()[0]
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    columns = max(1, min(len(handles), int(figure.get_figwidth() * 15 / (longest + 5))))
+    axes.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, fontsize=8.4,
+        labelcolor=INK, borderaxespad=0.1, handlelength=1.4, columnspacing=1.6,
+    )  # fmt: skip
+
+
+def wrapped(name: str, width: int = 14) -> str:
+    return textwrap.fill(str(name), width)

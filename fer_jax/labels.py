@@ -1,0 +1,200 @@
+"""The one table of emotions: their canonical order, their other names, and every data set's own codes.
+
+No two families of data sets number the emotions alike, so nothing else in the project converts labels: a code
+becomes a *name* here, and the name becomes an index here. Never map index to index.
+
+    >>> canonical("rafdb", 1)
+    'surprise'
+    >>> index("fer2013", 3)          # FER-2013 calls it 3, happy
+    1
+    >>> index("ckplus", 2, num_classes=7)   # contempt is no class of the seven
+    -1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from fer_jax.errors import UserError, nearest
+
+EMOTIONS: tuple[str, ...] = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+)  # the 7-class problem is the first seven
+
+NO_EMOTION = -1  # the index of codes such as AffectNet's "uncertain", and of contempt among seven classes
+
+FERPLUS_VOTES: tuple[str, ...] = (*EMOTIONS, "unknown", "NF")  # NF: not a face
+
+_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "neutral": ("ne", "neu"),
+    "happiness": ("happy", "happily", "ha", "hap", "joy"),
+    "surprise": ("surprised", "surprising", "su", "sur"),
+    "sadness": ("sad", "sadly", "sa"),
+    "anger": ("angry", "angered", "angrily", "an", "ang"),
+    "disgust": ("disgusted", "disgustedly", "di", "dis"),
+    "fear": ("fearful", "fearfully", "afraid", "scared", "af", "fe", "fea"),
+    "contempt": ("contemptuous", "contemptuously", "co", "con"),
+}
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {name: name for name in EMOTIONS} | {alias: name for name, many in _ALIASES.items() for alias in many}
+)
+
+Code = int | str
+
+# One row per data set: its own code -> the name that data set's documents use. Codes are integers where the
+# files hold numbers, else the folder name or the letters inside the file name.
+CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
+    {
+        "synthetic_faces": dict(enumerate(EMOTIONS)),
+        "fer2013": dict(enumerate(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"))),
+        "ferplus": dict(enumerate(FERPLUS_VOTES)),  # the column of the vote
+        "rafdb": dict(
+            enumerate(("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), start=1)
+        ),
+        "affectnet": dict(
+            enumerate(
+                (
+                    *("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"),
+                    *("none", "uncertain", "no-face"),
+                )
+            )
+        ),
+        "afew": {n: n for n in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
+        "sfew": {n: n for n in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
+        "ckplus": dict(
+            enumerate(("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"))
+        ),
+        "mmi": dict(enumerate(("anger", "disgust", "fear", "happy", "sadness", "surprise"), start=1)),
+        "oulu_casia": {n: n for n in ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")},
+        "jaffe": {n: n for n in ("AN", "DI", "FE", "HA", "NE", "SA", "SU")},
+        "kdef": {n: n for n in ("AF", "AN", "DI", "HA", "NE", "SA", "SU")},
+        "dfew": dict(
+            enumerate(("none", "happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"))
+        ),  # 0: no single label
+    }
+)
+
+# What a data set calls a picture that shows no (single) emotion.
+NOT_EMOTIONS = frozenset({"none", "uncertain", "no-face", "unknown", "NF"})
+
+# The 22 categories of Du, Tao and Martinez (PNAS 2014): neutral, six basic, fifteen compound, numbered by us.
+COMPOUND_EMOTIONS: tuple[str, ...] = (
+    "neutral",
+    "happy",
+    "sad",
+    "fearful",
+    "angry",
+    "surprised",
+    "disgusted",
+    "happily surprised",
+    "happily disgusted",
+    "sadly fearful",
+    "sadly angry",
+    "sadly surprised",
+    "sadly disgusted",
+    "fearfully angry",
+    "fearfully surprised",
+    "fearfully disgusted",
+    "angrily surprised",
+    "angrily disgusted",
+    "disgustedly surprised",
+    "appalled",
+    "hatred",
+    "awed",
+)
+
+# What a compound is made of when its name does not say it; the emphasis comes second, as in "sadly angry".
+_COMPOUND_PARTS = {
+    "appalled": ("anger", "disgust"),
+    "hatred": ("disgust", "anger"),
+    "awed": ("fear", "surprise"),
+}
+
+# RAF-DB's compound part (released codes 1..11).
+RAFDB_COMPOUND: Mapping[int, str] = MappingProxyType(
+    dict(
+        enumerate(
+            (
+                "happily surprised",
+                "happily disgusted",
+                "sadly fearful",
+                "sadly angry",
+                "sadly surprised",
+                "sadly disgusted",
+                "fearfully angry",
+                "fearfully surprised",
+                "angrily surprised",
+                "angrily disgusted",
+                "disgustedly surprised",
+            ),
+            start=1,
+        )
+    )
+)
+
+
+def classes(num_classes: int) -> tuple[str, ...]:
+    """Returns the names of the 7- or 8-class problem in canonical order."""
+    if num_classes not in (7, 8):
+        raise UserError(f"num_classes={num_classes} is not a set of emotions: use 7, or 8 with contempt")
+    return EMOTIONS[:num_classes]
+
+
+def name_of(word: str) -> str:
+    """Returns the canonical name of an emotion written in any common way ('Angry', 'happily', 'SU')."""
+    name = ALIASES.get(word.strip().lower())
+    if name is None:
+        raise UserError(f"'{word}' is no emotion: {nearest(word.strip().lower(), EMOTIONS)}")
+    return name
+
+
+def canonical(dataset: str, code: Code) -> str:
+    """Returns the canonical name of one of `dataset`'s own codes.
+
+    A code that the data set uses for "no emotion" keeps its name (one of `NOT_EMOTIONS`).
+
+    Raises:
+      UserError: for a data set without a row in the table, or a code that it does not use.
+    """
+    if dataset not in CODES:
+        raise UserError(f"no label codes are known for data set '{dataset}': {nearest(dataset, CODES)}")
+    row = CODES[dataset]
+    if code not in row:
+        raise UserError(f"{dataset} has no label code {code!r}: it uses {', '.join(map(str, row))}")
+    name = row[code]
+    return name if name in NOT_EMOTIONS else name_of(name)
+
+
+def index(dataset: str, code: Code, num_classes: int = 8) -> int:
+    """Returns the canonical index of a data set's code, `NO_EMOTION` when it is none of the classes."""
+    name = canonical(dataset, code)
+    names = classes(num_classes)
+    return names.index(name) if name in names else NO_EMOTION
+
+
+def index_table(dataset: str, num_classes: int = 8) -> np.ndarray:
+    """Returns int64 `[largest code + 1]` with `table[code]` the canonical index; needs integer codes."""
+    codes = [code for code in CODES.get(dataset, ()) if isinstance(code, int)]
+    if not codes:
+        canonical(dataset, 0)  # raises for an unknown data set, and for one whose codes are words
+    table = np.full(max(codes) + 1, NO_EMOTION, np.int64)
+    for code in codes:
+        table[code] = index(dataset, code, num_classes)
+    return table
+
+
+def compound_parts(compound: str) -> tuple[str, ...]:
+    """Returns the canonical emotions a compound category is made of, its emphasis last: one or two names."""
+    if compound not in COMPOUND_EMOTIONS:
+        raise UserError(f"'{compound}' is no compound emotion: {nearest(compound, COMPOUND_EMOTIONS)}")
+    return _COMPOUND_PARTS.get(compound) or tuple(name_of(word) for word in compound.split())

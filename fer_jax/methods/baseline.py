@@ -1,0 +1,58 @@
+"""The honest baseline: a ResNet and one linear layer, trained like every other method here."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from fer_jax.methods.losses import classification_loss
+from fer_jax.nn.linear import Linear
+from fer_jax.nn.trunk import TrunkFactory, resnet
+
+LOSS_WEIGHTS = {"cross_entropy": 1.0}
+
+
+class Model(nn.Module):
+    """ResNet trunk, dropout, linear classifier.
+
+    Attributes:
+        num_classes: C.
+        depth, width, stem: of the ResNet (`fer_jax.nn.resnet`); stem 'small' suits images of about 48 pixels.
+        dropout: rate on the features while training (needs the RNG stream 'dropout').
+        backbone: a factory called with dtype and name, used instead of the ResNet.
+        dtype: of the trunk's computation; logits are float32.
+    """
+
+    num_classes: int
+    depth: int = 18
+    width: int = 64
+    stem: str = "imagenet"
+    dropout: float = 0.0
+    backbone: TrunkFactory | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C], aux with features [B, P] and the trunk's maps)."""
+        if self.backbone is None:
+            trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
+        else:
+            trunk = self.backbone(dtype=self.dtype, name="trunk")
+        features, maps = trunk(batch["image"].astype(self.dtype), train=train)
+        features = features.astype(jnp.float32)
+        hidden = nn.Dropout(self.dropout, deterministic=not train)(features)
+        logits = Linear(self.num_classes, name="classifier")(hidden)
+        return logits, {"features": features, "maps": maps}
+
+
+def loss(
+    logits: Float[Array, "B C"],
+    aux: dict[str, Any],
+    batch: dict[str, Array],
+    *,
+    classification: str = "cross_entropy",
+) -> dict[str, Float[Array, "B"]]:
+    """The classification term; `classification` is 'cross_entropy' or 'multi_target' (see `losses`)."""
+    del aux
+    return {"cross_entropy": classification_loss(logits, batch["target"], classification)}

@@ -1,0 +1,120 @@
+"""ResNet (He et al. 2015, arXiv 1512.03385) in torchvision's layout, for faces of any size.
+
+Names follow torchvision with dots and numbers joined: `layer1.0.conv1` is `layer1_0/conv1`, `layer2.0.downsample.0`
+is `layer2_0/downsample_conv`, so that published weights can be read name by name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fer_jax.nn.convolution import Conv
+from fer_jax.nn.pooling import global_average_pool, max_pool
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: [B, H, W, C] -> [B, H / stride, W / stride, width]."""
+
+    width: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    expansion = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        norm = batch_norm(train, self.dtype)
+        y = Conv(self.width, (3, 3), self.stride, dtype=self.dtype, name="conv1")(x)
+        y = nn.relu(norm(name="bn1")(y))
+        y = Conv(self.width, (3, 3), dtype=self.dtype, name="conv2")(y)
+        y = norm(name="bn2")(y)
+        return nn.relu(y + shortcut(x, self.width, self.stride, norm, self.dtype))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which carries the stride) and 1x1: [B, H, W, C] -> [B, H / stride, W / stride, 4 width]."""
+
+    width: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        norm = batch_norm(train, self.dtype)
+        out = self.width * self.expansion
+        y = Conv(self.width, (1, 1), dtype=self.dtype, name="conv1")(x)
+        y = nn.relu(norm(name="bn1")(y))
+        y = Conv(self.width, (3, 3), self.stride, dtype=self.dtype, name="conv2")(y)
+        y = nn.relu(norm(name="bn2")(y))
+        y = Conv(out, (1, 1), dtype=self.dtype, name="conv3")(y)
+        y = norm(name="bn3")(y)
+        return nn.relu(y + shortcut(x, out, self.stride, norm, self.dtype))
+
+
+def batch_norm(train: bool, dtype: Any) -> functools.partial[nn.BatchNorm]:
+    """Batch norm with PyTorch's numbers (its momentum 0.1 is Flax's 0.9).
+
+    The running variance is Flax's biased one; PyTorch keeps the unbiased, n / (n - 1) times as large.
+    """
+    return functools.partial(
+        nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype
+    )
+
+
+def shortcut(x: jax.Array, features: int, stride: int, norm: Any, dtype: Any) -> jax.Array:
+    """The identity, or a strided 1x1 convolution where the shape changes (option B of the paper)."""
+    if stride == 1 and x.shape[-1] == features:
+        return x
+    y = Conv(features, (1, 1), stride, dtype=dtype, name="downsample_conv")(x)
+    return norm(name="downsample_bn")(y)
+
+
+class ResNet(nn.Module):
+    """A residual network without its classifier.
+
+    Attributes:
+        stage_sizes: blocks per stage.
+        block: BasicBlock or Bottleneck.
+        width: channels of the first stage; each stage doubles it.
+        stem: 'imagenet' (7x7 stride 2, then 3x3 max-pool stride 2) or 'small' (3x3 stride 1, no pool: for images of
+            about 48 pixels, which the other stem shrinks to a 2x2 map).
+        dtype: of the computation; parameters and batch statistics are float32.
+
+    Returns (features [B, width * 8 * expansion], maps), where maps holds the outputs 'layer1' ... 'layer4'.
+    """
+
+    stage_sizes: Sequence[int]
+    block: type[BasicBlock] | type[Bottleneck] = BasicBlock
+    width: int = 64
+    stem: str = "imagenet"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        if self.stem not in ("imagenet", "small"):
+            raise ValueError(f"stem must be 'imagenet' or 'small', not {self.stem!r}")
+        norm = batch_norm(train, self.dtype)
+        kernel, stride = ((7, 7), 2) if self.stem == "imagenet" else ((3, 3), 1)
+        x = Conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)
+        x = nn.relu(norm(name="bn1")(x))
+        if self.stem == "imagenet":
+            x = max_pool(x, window=3, stride=2, padding=1)
+        maps = {}
+        for i, size in enumerate(self.stage_sizes, start=1):
+            for j in range(size):
+                stride = 2 if i > 1 and j == 0 else 1
+                width = self.width * 2 ** (i - 1)
+                x = self.block(width, stride, dtype=self.dtype, name=f"layer{i}_{j}")(x, train=train)
+            maps[f"layer{i}"] = x
+        return global_average_pool(x), maps
+
+
+ResNet18 = functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)
+ResNet34 = functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock)
+ResNet50 = functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck)

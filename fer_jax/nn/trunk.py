@@ -1,0 +1,26 @@
+"""The backbone that a config asks for in plain values, the same for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+
+from fer_jax.errors import UserError
+from fer_jax.nn.resnet import ResNet18, ResNet34, ResNet50
+
+# Builds a trunk: called with dtype and name; the module maps an image and `train` to (features [B, P], maps).
+TrunkFactory = Callable[..., nn.Module]
+
+RESNETS: dict[int, TrunkFactory] = {18: ResNet18, 34: ResNet34, 50: ResNet50}
+STEMS = ("imagenet", "small")
+
+
+def resnet(depth: int, *, width: int, stem: str, dtype: Any, name: str) -> nn.Module:
+    """A ResNet by depth. Raises UserError for a depth or stem that does not exist."""
+    if depth not in RESNETS:
+        raise UserError(f"no ResNet of depth {depth}: set model.depth to one of {sorted(RESNETS)}")
+    if stem not in STEMS:
+        raise UserError(f"no stem '{stem}': set model.stem to one of {', '.join(STEMS)}")
+    return RESNETS[depth](width=width, stem=stem, dtype=dtype, name=name)

@@ -1,0 +1,226 @@
+"""The fields that every experiment has, and the check that no field is misspelt or left unread."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import ml_collections
+
+import fer_jax.methods
+from fer_jax.data.augmentation import Augmentation
+from fer_jax.errors import UserError, nearest
+
+NOT_METHODS = frozenset({"losses"})
+FREE_FORM = ("model", "loss.weights", "loss.options", "data.builder")
+NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype"})  # fields of a Model that the harness sets
+PLAIN = (bool, int, float, str, tuple)
+
+
+def default_config(experiment: str, variant: str, method: str) -> ml_collections.ConfigDict:
+    """Returns every field of the harness and of a method at its default; an experiment assigns what its paper says.
+
+    Args:
+        experiment, variant: name the run.
+        method: the file in fer_jax/methods; the fields of its Model, its loss terms and their options come along.
+    """
+    config = ml_collections.ConfigDict()
+    config.experiment = experiment
+    config.variant = variant
+    config.method = method
+    config.seed = 0
+
+    module = load_method(method)
+    config.model = ml_collections.ConfigDict(_model_fields(module))
+    config.loss = ml_collections.ConfigDict()
+    config.loss.weights = ml_collections.ConfigDict(dict(module.LOSS_WEIGHTS))
+    config.loss.options = ml_collections.ConfigDict(_loss_options(module))
+
+    config.data = data = ml_collections.ConfigDict()
+    data.dataset = ""  # a builder, e.g. 'fer2013' or 'synthetic_faces/basic'
+    data.builder = ml_collections.ConfigDict()  # keyword arguments of the builder's config (synthetic faces)
+    data.data_dir = ""  # where prepared data sets live; '' is TFDS's own default
+    data.manual_dir = ""  # the original files; needed only to prepare a data set on the fly
+    data.train_split = "train"
+    data.validation_split = ""  # '' holds out a part of the training split
+    data.holdout_fraction = 0.1
+    data.test_split = "test"
+    data.exclude = ()  # flags of the data set whose examples leave training, e.g. ('black', 'leaked')
+    data.target = "label"  # or a rule over votes: see fer_jax/data/targets.py
+    data.votes = "votes"  # which votes, where a data set has several
+    data.image_size = 48
+    data.path = "auto"  # device | stream: resident in device memory, or streamed batch by batch
+    data.balanced_sampling = False  # draw every class equally often
+    data.class_weights = False  # weigh each example by the inverse frequency of its class
+    data.label_smoothing = 0.0
+
+    config.augmentation = ml_collections.ConfigDict(
+        {field.name: _plain(field.default) for field in dataclasses.fields(Augmentation)}
+    )
+
+    config.train = train = ml_collections.ConfigDict()
+    train.batch_size = 128
+    train.epochs = 10.0
+    train.max_steps = 0  # stops earlier when above 0
+    train.eval_every_epochs = 1.0
+    train.log_every_steps = 20
+    train.accumulate = 1  # micro-batches per step
+    train.ema_decay = 0.0  # 0: no moving average; else evaluation uses the averaged parameters
+    train.dtype = "auto"  # float32 | bfloat16; auto is bfloat16 on accelerators
+    train.platform = "auto"  # cpu | gpu | tpu: refuse to run elsewhere
+    train.devices = 0  # how many of them; 0 is all
+    train.steps_per_dispatch = 0  # 0: one on a CPU, many on an accelerator
+    train.keep_checkpoints = 2
+
+    config.optimizer = optimizer = ml_collections.ConfigDict()
+    optimizer.name = "adam"  # adam | adamw | sgd
+    optimizer.learning_rate = 1e-3
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.999
+    optimizer.eps = 1e-8
+    optimizer.momentum = 0.9
+    optimizer.nesterov = False
+    optimizer.weight_decay = 0.0
+    optimizer.decoupled = True  # False: L2 added to the gradient, as PyTorch's Adam and SGD do
+    optimizer.decay_1d = True  # False: biases and norms are not decayed
+    optimizer.clip_norm = 0.0
+    optimizer.groups = ()  # ((regex, {'lr_multiplier': .1, 'weight_decay': 0., 'frozen': False}), ...)
+
+    config.schedule = schedule = ml_collections.ConfigDict()
+    schedule.name = "constant"  # constant | step | exponential | cosine | one_cycle | triangular
+    schedule.warmup_epochs = 0.0
+    schedule.boundaries_epochs = ()
+    schedule.factor = 0.1
+    schedule.final_fraction = 0.0
+    schedule.peak_fraction = 0.3
+    schedule.div_factor = 25.0
+    schedule.final_div_factor = 1e4
+
+    config.selection = selection = ml_collections.ConfigDict()
+    selection.rule = "best_validation"  # last | best_on_test (what much of the literature reports)
+    selection.metric = "accuracy"
+
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    evaluation.batch_size = 256
+    evaluation.flip = False  # average the prediction with that of the mirrored image
+    evaluation.bootstrap = 1000
+    return config
+
+
+def method_names() -> list[str]:
+    """Returns the methods there are: the files of `fer_jax/methods`."""
+    return sorted({m.name for m in pkgutil.iter_modules(fer_jax.methods.__path__)} - NOT_METHODS)
+
+
+def load_method(name: str) -> ModuleType:
+    """Returns the module of a method (`Model`, `loss`, `LOSS_WEIGHTS`)."""
+    if name not in method_names():
+        raise UserError(f"config.method: no method '{name}' in fer_jax/methods; {nearest(name, method_names())}")
+    return importlib.import_module(f"fer_jax.methods.{name}")
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Refuses a field that nobody reads, a misspelt one and a value out of its range."""
+    method = load_method(config.get("method", ""))
+    _check_keys(config.to_dict(), default_config("", "", config.method).to_dict(), "config")
+    _check_names(config.model, _model_fields(method), "config.model", f"{config.method}.Model")
+    _check_names(config.loss.weights, method.LOSS_WEIGHTS, "config.loss.weights", f"{config.method}.loss")
+    _check_names(config.loss.options, _loss_options(method), "config.loss.options", f"{config.method}.loss")
+    one_of(config.data.path, ("auto", "device", "stream"), "config.data.path")
+    one_of(config.train.dtype, ("auto", "float32", "bfloat16"), "config.train.dtype")
+    one_of(config.train.platform, ("auto", "cpu", "gpu", "tpu"), "config.train.platform")
+    one_of(config.selection.rule, ("best_validation", "last", "best_on_test"), "config.selection.rule")
+    metrics = ("accuracy", "mean_recall", "macro_f1", "nll")
+    one_of(config.selection.metric, metrics, "config.selection.metric")
+    for path, low, high in (
+        ("data.holdout_fraction", 0.0, 0.9),
+        ("data.label_smoothing", 0.0, 1.0),
+        ("train.ema_decay", 0.0, 1.0),
+        ("data.image_size", 8, 2048),
+        ("train.batch_size", 1, 1 << 20),
+        ("train.accumulate", 1, 1024),
+        ("train.log_every_steps", 1, 1 << 30),
+        ("train.keep_checkpoints", 1, 1000),
+        ("evaluation.batch_size", 1, 1 << 20),
+        ("evaluation.bootstrap", 0, 1_000_000),
+        ("seed", 0, 2**31 - 1),
+    ):
+        value = _lookup(config, path)
+        if not low <= value <= high:
+            raise UserError(f"config.{path}={value} is out of range: give {low} to {high}")
+    for path in ("train.epochs", "train.eval_every_epochs"):
+        if _lookup(config, path) <= 0:
+            raise UserError(f"config.{path}={_lookup(config, path)} must be above 0")
+    if config.train.batch_size % config.train.accumulate:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} does not divide into "
+            f"config.train.accumulate={config.train.accumulate} micro-batches"
+        )
+
+
+def _model_fields(method: ModuleType) -> dict[str, Any]:
+    fields = {f.name: f.default for f in dataclasses.fields(method.Model) if f.name not in NOT_IN_CONFIG}
+    return {name: value for name, value in fields.items() if isinstance(value, PLAIN)}
+
+
+def _loss_options(method: ModuleType) -> dict[str, Any]:
+    return {p.name: p.default for p in list(inspect.signature(method.loss).parameters.values())[3:]}
+
+
+def one_of(value: str, known: Iterable[str], field: str) -> str:
+    """Returns `value`, or refuses it with the nearest of `known`."""
+    known = list(known)
+    if value not in known:
+        raise UserError(f"{field}='{value}': {nearest(value, known)}")
+    return value
+
+
+def choose_variant(variant: str, variants: Mapping[str, Callable[..., None]], experiment: str) -> Callable[..., None]:
+    """Returns the function that fills in a variant of an experiment, or refuses its name."""
+    if variant not in variants:
+        raise UserError(f"{experiment} has no variant '{variant}'; {nearest(variant, variants)}")
+    return variants[variant]
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns 'field: theirs -> ours' for each field in which two plain configs differ."""
+    lines = []
+    for key in sorted(set(ours) | set(theirs)):
+        a, b = ours.get(key), theirs.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {b!r} -> {a!r}")
+    return lines
+
+
+def _check_keys(config: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> None:
+    for key, value in config.items():
+        here = f"{path}.{key}"
+        if key not in schema:
+            raise UserError(f"{here}: nothing reads this field; {nearest(key, schema)}")
+        if here.removeprefix("config.") not in FREE_FORM and isinstance(schema[key], Mapping):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{here}={value!r} must be a group of fields")
+            _check_keys(value, schema[key], here)
+
+
+def _check_names(given: Iterable[str], known: Iterable[str], path: str, owner: str) -> None:
+    for name in given:
+        if name not in set(known):
+            raise UserError(f"{path}.{name}: {owner} does not read this field; {nearest(name, known)}")
+
+
+def _lookup(config: ml_collections.ConfigDict, path: str) -> Any:
+    for part in path.split("."):
+        config = config[part]
+    return config
+
+
+def _plain(value: Any) -> Any:
+    return () if value is None else value

@@ -1,0 +1,114 @@
+"""Brings batches to the compiled step: out of device memory, or streamed. Both give the same batches in order."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fer_jax.data.pipeline import index_batches, stream
+from fer_jax.training.setup import Setup
+from fer_jax.training.sharding import put_indices, put_replicated, put_rows, replicated, sharded
+from fer_jax.training.state import TrainState
+from fer_jax.training.step import Metrics, take_rows, train_step
+
+
+class Feed:
+    """Runs steps from `start_step` on.
+
+    Attributes:
+        waited: seconds spent waiting for data.
+        dispatches: calls of the compiled program.
+    """
+
+    def __init__(self, setup: Setup, start_step: int):
+        self.waited = 0.0
+        self.dispatches = 0
+        self._setup = setup
+        config, source = setup.config, setup.train
+        labels = source.arrays["label"] if config.data.balanced_sampling else None
+        batches = index_batches(len(source), config.train.batch_size, config.seed, labels=labels)
+        whole, rows = replicated(setup.mesh), sharded(setup.mesh)
+        step = functools.partial(
+            train_step,
+            setup.task,
+            setup.tx,
+            setup.schedule,
+            accumulate=config.train.accumulate,
+            ema_decay=config.train.ema_decay,
+        )
+        if setup.resident:
+            # Rows come from device memory inside the program; the host sends indices only.
+            self._data = put_replicated(setup.mesh, dict(source.arrays))
+            self._batches: Iterator[Any] = stream(batches, start_step, lambda indices: indices)
+            self._run = jax.jit(
+                functools.partial(_resident_steps, step, rows, setup.mesh.devices.flat[0].platform != "cpu"),
+                in_shardings=(whole, whole, sharded(setup.mesh, 1)),
+                out_shardings=whole,
+                donate_argnums=0,
+            )
+        else:
+            self._batches = stream(batches, start_step, functools.partial(put_rows, setup.mesh, source.arrays))
+            self._run = jax.jit(
+                functools.partial(_streamed_step, step),
+                in_shardings=(whole, rows),
+                out_shardings=whole,
+                donate_argnums=0,
+            )
+
+    def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
+        """Makes up to `most` steps in one dispatch.
+
+        Returns:
+            The new state, the metrics of each step [steps], and the number of steps made. Only one step or
+            `steps_per_dispatch` of them are ever made at once: two programs to compile, not one for each count.
+        """
+        several = self._setup.steps_per_dispatch if self._setup.resident else 1
+        count = several if several <= most else 1
+        began = time.perf_counter()
+        taken = [next(self._batches) for _ in range(count)]
+        self.waited += time.perf_counter() - began
+        self.dispatches += 1
+        if self._setup.resident:
+            indices = put_indices(self._setup.mesh, np.stack(taken))
+            state, metrics = self._run(state, self._data, indices)
+        else:
+            state, metrics = self._run(state, taken[0])
+        return state, metrics, count
+
+    def programs(self) -> int:
+        """Returns how many programs were compiled: one or two, whatever the number of steps."""
+        return self._run._cache_size()
+
+
+def _resident_steps(
+    step: Any, rows: jax.sharding.NamedSharding, scan: bool, state: TrainState, data: Any, indices: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Makes one step per row of `indices` [steps, B] on data that live on the device."""
+
+    def one(state: TrainState, batch_rows: jax.Array) -> tuple[TrainState, Metrics]:
+        batch = jax.lax.with_sharding_constraint(take_rows(data, batch_rows), rows)
+        return step(state, _all_valid(batch))
+
+    if scan and len(indices) > 1:
+        return jax.lax.scan(one, state, indices)
+    # On a CPU never a scan: XLA's convolutions collapse inside loops there.
+    records = []
+    for number in range(len(indices)):
+        state, metrics = one(state, indices[number])
+        records.append(metrics)
+    return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
+
+
+def _streamed_step(step: Any, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+    state, metrics = step(state, _all_valid(batch))
+    return state, jax.tree.map(lambda value: value[None], metrics)
+
+
+def _all_valid(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return batch | {"mask": jnp.ones(batch["label"].shape, bool)}

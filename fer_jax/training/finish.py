@@ -1,0 +1,169 @@
+"""The end of a run: the test split read once, results.json, the report; and the same again for `--mode=evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from fer_jax.data.augmentation import augment
+from fer_jax.data.source import Source, load
+from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
+from fer_jax.evaluation.report import Predictions, Profile, Samples, write_report
+from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.logging import read_lines
+from fer_jax.training.rng import stream_key
+from fer_jax.training.setup import Setup, make_setup
+from fer_jax.training.sharding import on_main
+from fer_jax.training.state import TrainState, num_parameters, tree_sha256
+from fer_jax.training.workdir import device_name, git_commit, stored_config, versions, write_json
+from fer_jax.errors import UserError
+
+SAMPLES = 24
+HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
+
+
+def write_results(
+    setup: Setup, workdir: epath.Path, state: TrainState, best: Any, memory: dict[str, Any]
+) -> dict[str, Any]:
+    """Scores the selected and the last model on the test split, and writes results.json and the report."""
+    config = setup.config
+    test = load(config.data, config.data.test_split, training=False)
+    evaluator = Evaluator(setup.task, setup.mesh, test, config.evaluation.batch_size)
+    outputs = evaluator({"params": best["params"], **best["collections"]})
+    last = score(evaluator(state.variables()), test, bootstrap=0)
+    results = _describe(setup, score(outputs, test, bootstrap=config.evaluation.bootstrap), state, memory)
+    results["selection"]["last"]["test"] = {k: last[k] for k in HEADLINE}
+
+    def write() -> None:
+        _report(setup, workdir, results, outputs, test)
+        write_json(workdir / "results.json", results)  # last: it marks the run as finished
+        print(f"{headline(results)}\n{workdir / 'results.json'}\n{workdir / 'report' / 'index.html'}", flush=True)
+
+    on_main(write)
+    return results
+
+
+def evaluate(workdir: epath.Path, split: str = "", output: epath.Path | None = None) -> dict[str, Any]:
+    """Scores the stored best model of `workdir` on a split (its test split by default); writes JSON and pictures."""
+    config = stored_config(workdir)
+    setup = make_setup(config)
+    like = setup.abstract_state()
+    best_like = {"params": like.params, "collections": like.collections}
+    checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints)
+    stored, problems = checkpoints.restore(like, best_like)
+    for problem in problems:
+        print(f"warning: {problem}; the one before is used", flush=True)
+    if stored is None:
+        raise UserError(f"{workdir} holds no checkpoint yet: train it first")
+    source = load(config.data, split or config.data.test_split, training=False)
+    evaluator = Evaluator(setup.task, setup.mesh, source, config.evaluation.batch_size)
+    outputs = evaluator({"params": stored.best["params"], **stored.best["collections"]})
+    scores = score(outputs, source, bootstrap=config.evaluation.bootstrap)
+    results = _describe(setup, scores, stored.state, stored.record)
+    folder = workdir / f"evaluation-{source.split}"
+    target = output or folder / "results.json"
+
+    def write() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _report(setup, folder, results, outputs, source, history=workdir / "metrics.jsonl")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_json(target, results)
+        print(f"{headline(results)}\n{target}\n{folder / 'report' / 'index.html'}", flush=True)
+
+    on_main(write)
+    return results
+
+
+def headline(results: dict[str, Any]) -> str:
+    """Returns the score of a run in one line."""
+    interval = results.get("accuracy_interval")
+    between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    return (
+        f"{results['dataset']} {results['split']}, {results['num_examples']} images: accuracy "
+        f"{results['accuracy']:.4f}{between}, mean recall {results['mean_recall']:.4f}, macro F1 {results['macro_f1']:.4f}"
+    )
+
+
+def _describe(
+    setup: Setup, scores: Mapping[str, Any], state: TrainState, memory: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the scores of the selected model with all that says how they came about."""
+    config = setup.config
+    return {
+        "experiment": config.experiment,
+        "variant": config.variant,
+        "method": config.method,
+        **scores,
+        "selection": {
+            "rule": config.selection.rule,
+            "metric": config.selection.metric,
+            "on": config.data.test_split if config.selection.rule == "best_on_test" else _validation_name(setup),
+            "best_step": memory["best"].get("step"),
+            "best_validation": {k: memory["best"].get(k) for k in HEADLINE},
+            "last": {
+                "step": memory["last"].get("step"),
+                "validation": {k: memory["last"].get(k) for k in HEADLINE},
+            },
+        },
+        "steps": int(state.step),
+        "epochs": int(state.step) / setup.steps_per_epoch,
+        "seed": config.seed,
+        "params": num_parameters(state.params),
+        "params_sha256": tree_sha256(state.params, state.collections),
+        "training_examples": len(setup.train),
+        "validation_examples": len(setup.validation),
+        "images_per_second": memory["images"] / max(memory["seconds"], 1e-9),
+        "waiting_for_data": memory["waited"] / max(memory["seconds"], 1e-9),
+        "wall_seconds": memory["wall_seconds"],
+        "device": device_name(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def _validation_name(setup: Setup) -> str:
+    data = setup.config.data
+    return data.validation_split or f"{data.holdout_fraction:.0%} of {data.train_split}, held out"
+
+
+def _report(
+    setup: Setup,
+    folder: epath.Path,
+    results: dict[str, Any],
+    outputs: Outputs,
+    source: Source,
+    history: epath.Path | None = None,
+) -> None:
+    titles = getattr(setup.task.method, "PROFILES", {})
+    write_report(
+        folder / "report",
+        results=results,
+        history=read_lines(history or folder / "metrics.jsonl"),
+        predictions=Predictions(
+            logits=outputs["logits"], labels=source.arrays["label"], images=source.arrays["image"]
+        ),
+        samples=_samples(setup),
+        profiles={name: Profile(title=title, values=outputs[name]) for name, title in titles.items() if name in outputs},
+    )
+
+
+def _samples(setup: Setup) -> Samples:
+    """Training images as stored, and as the network sees them at step 0."""
+    rows = np.linspace(0, len(setup.train) - 1, SAMPLES).astype(int)
+    images = setup.train.arrays["image"][rows]
+    seen = np.asarray(
+        augment(
+            stream_key(setup.config.seed, "augment"),
+            images,
+            setup.task.augmentation,
+            size=setup.config.data.image_size,
+            train=True,
+        )
+    )
+    low, high = seen.min(axis=(1, 2, 3), keepdims=True), seen.max(axis=(1, 2, 3), keepdims=True)
+    shown = (255 * (seen - low) / np.maximum(high - low, 1e-6)).astype(np.uint8)
+    return Samples(images=images, augmented=shown, labels=setup.train.arrays["label"][rows])

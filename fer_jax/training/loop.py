@@ -1,0 +1,279 @@
+"""The one training loop. Order matters: evaluate, save, take the next batch, step.
+
+A save holds everything that the next step reads, and the evaluation before it has already been counted. So a run
+that is killed anywhere goes on from its last save as if nothing had happened: the batches are a function of the step
+number, the random keys of (seed, stream, step), and metrics.jsonl is wound back to the step of the save.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from etils import epath
+
+from fer_jax.errors import UserError
+from fer_jax.evaluation.evaluate import Evaluator, score
+from fer_jax.training import finish
+from fer_jax.training.checkpoint import Checkpoint, Checkpoints
+from fer_jax.training.config import check_config
+from fer_jax.training.feed import Feed
+from fer_jax.training.logging import JsonLines, Progress, Stopwatch, first_broken, window_means
+from fer_jax.training.setup import Setup, make_setup
+from fer_jax.training.sharding import any_process, is_main
+from fer_jax.training.state import TrainState, num_parameters
+from fer_jax.training.workdir import check_owner, claim, device_name, read_results
+
+LOWER_IS_BETTER = frozenset({"nll", "ece"})
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; it has saved and can go on later."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}, saved")
+        self.signum = signum
+
+
+@dataclasses.dataclass
+class Memory:
+    """What the loop remembers besides the state; saved with it as plain JSON.
+
+    Attributes:
+        best: score and step of the best evaluation so far.
+        last: scores of the newest evaluation.
+        window: metrics of the steps since the last log line, so that a line after a resume is the same line.
+        images, seconds: trained so far, over all the times the run was started.
+    """
+
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)
+    last: dict[str, Any] = dataclasses.field(default_factory=dict)
+    window: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+    wall_seconds: float = 0.0
+    waited: float = 0.0
+
+
+def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, Any]:
+    """Trains as `config` says, in `workdir`, from where an earlier start of the same run left off.
+
+    Returns:
+        What it wrote to results.json.
+
+    Raises:
+        UserError: for bad input, and when a loss term stops being finite.
+        Interrupted: after SIGTERM or Ctrl-C, with the run saved.
+    """
+    began = time.perf_counter()
+    check_config(config)
+    check_owner(workdir, config)
+    finished = read_results(workdir)
+    if finished is not None:
+        _say(f"{workdir} is finished: {finish.headline(finished)}; its report is {workdir / 'report' / 'index.html'}")
+        return finished
+
+    setup = make_setup(config)
+    claim(workdir, config)
+    checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints)
+    state, best, memory = _restore_or_init(setup, checkpoints)
+    step, total = int(state.step), setup.total_steps
+    metrics_log = JsonLines(workdir / "metrics.jsonl", write=is_main())
+    timing_log = JsonLines(workdir / "timing.jsonl", write=is_main())
+    metrics_log.rewind(step)
+    timing_log.rewind(step)
+    _announce(setup, state, workdir, step)
+
+    feed = Feed(setup, step)
+    evaluator = Evaluator(setup.task, setup.mesh, setup.validation, config.evaluation.batch_size)
+    progress = Progress(total, step, setup.steps_per_epoch, enabled=is_main())
+    wall_before, pending = memory.wall_seconds, []
+    watch = Stopwatch()
+
+    def save() -> None:
+        memory.wall_seconds = wall_before + time.perf_counter() - began
+        checkpoints.save(step, Checkpoint(state, best, dataclasses.asdict(memory)))
+
+    def settle() -> None:
+        """Fetches what the device has computed since the last time, and stops at a value that is not finite."""
+        for first, metrics in pending:
+            records = _by_step(jax.device_get(metrics))
+            if broken := first_broken(records):
+                where, name = broken
+                raise UserError(_divergence(name, first + where + 1, records[where]))
+            memory.window += records
+        pending.clear()
+        images, seconds, waited = watch.split(feed.waited)
+        memory.images, memory.seconds, memory.waited = (
+            memory.images + images,
+            memory.seconds + seconds,
+            memory.waited + waited,
+        )
+
+    with _signals() as signals, _closing(progress, checkpoints):
+        while step < total:
+            edge = min(_next_multiple(step, config.train.log_every_steps), _next_multiple(step, setup.eval_steps), total)
+            state, metrics, made = feed.run(state, edge - step)
+            pending.append((step, metrics))
+            step += made
+            progress.advance(step)
+            if feed.dispatches == 1:  # compiling is no part of the speed
+                jax.block_until_ready(metrics)
+                progress.say(f"  first step after {time.perf_counter() - began:.1f} s")
+                watch.restart(feed.waited)
+            else:
+                watch.images += made * config.train.batch_size
+            if len(pending) > 1:  # one dispatch computes, one waits: enough to hide the host, little to wait for
+                jax.block_until_ready(pending[-2][1])
+
+            if step % config.train.log_every_steps == 0 or step == total:
+                settle()
+                means = window_means(memory.window)
+                memory.window = []
+                metrics_log.append({"kind": "train", "step": step, "epoch": step / setup.steps_per_epoch} | means)
+                timing = watch.lap()
+                timing_log.append({"step": step} | timing)
+                progress.show(step, means, timing, (total - step) * config.train.batch_size)
+
+            if step % setup.eval_steps == 0 or step == total:
+                settle()
+                scores = score(evaluator(state.variables()), setup.validation, bootstrap=0)
+                best = _judge(config, memory, scores, step, state, best, progress)
+                metrics_log.append(
+                    {"kind": "validation", "step": step, "epoch": step / setup.steps_per_epoch}
+                    | {k: scores[k] for k in finish.HEADLINE}
+                )
+                save()
+                watch.restart(feed.waited)
+
+            if _should_stop(signals, step, config):
+                settle()
+                save()
+                raise Interrupted(signals[0], step)
+
+        memory.wall_seconds = wall_before + time.perf_counter() - began
+    return finish.write_results(setup, workdir, state, best, dataclasses.asdict(memory))
+
+
+def _restore_or_init(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, Any, Memory]:
+    """Restores in this order: the run's newest whole checkpoint, an older one, else step 0."""
+    like = setup.abstract_state()
+    stored, problems = checkpoints.restore(like, _evaluated(like))
+    for problem in problems:
+        _say(f"warning: {problem}; the one before is used")
+    if stored is not None:
+        return stored.state, stored.best, Memory(**stored.record)
+    state = setup.init()
+    return state, _copy(_evaluated(state)), Memory()
+
+
+def _judge(
+    config: Any, memory: Memory, scores: dict[str, Any], step: int, state: TrainState, best: Any, progress: Progress
+) -> Any:
+    """Compares an evaluation with the best one so far; returns the variables of the better model."""
+    metric = config.selection.metric
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    memory.last = {"step": step} | {k: scores[k] for k in finish.HEADLINE}
+    better = not memory.best or sign * scores[metric] > sign * memory.best[metric]
+    if better or config.selection.rule == "last":
+        memory.best = dict(memory.last)
+        best = _copy(_evaluated(state))  # a copy: the next step reuses the state's own memory
+    where = "TEST (selection on it: config.selection.rule)" if config.selection.rule == "best_on_test" else "validation"
+    progress.say(
+        f"step {step:>5}  {where}: accuracy {scores['accuracy']:.4f}  mean recall {scores['mean_recall']:.4f}  "
+        f"nll {scores['nll']:.3f}" + ("  (best so far)" if better else "")
+    )
+    return best
+
+
+def _evaluated(state: TrainState) -> dict[str, Any]:
+    variables = dict(state.variables())
+    return {"params": variables.pop("params"), "collections": variables}
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _by_step(metrics: dict[str, Any]) -> list[dict[str, float]]:
+    steps = len(next(iter(metrics.values())))
+    return [{k: float(v[i]) for k, v in metrics.items()} for i in range(steps)]
+
+
+def _divergence(name: str, step: int, record: dict[str, float]) -> str:
+    return (
+        f"training broke at step {step}: {name} is {record[name]} (learning rate {record['learning_rate']:.3g}); "
+        "lower config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or warm up with "
+        "config.schedule.warmup_epochs; the last checkpoint is from before"
+    )
+
+
+def _next_multiple(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _should_stop(signals: list[int], step: int, config: Any) -> bool:
+    if jax.process_count() == 1:
+        return bool(signals)
+    # All processes must stop at the same step; asking each other costs a round trip, so only now and then.
+    if step % config.train.log_every_steps:
+        return False
+    stop = any_process(bool(signals))
+    if stop and not signals:
+        signals.append(signal.SIGTERM)
+    return stop
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT instead of dying of them; a second Ctrl-C is not held back."""
+    caught: list[int] = []
+
+    def catch(signum: int, _: Any) -> None:
+        caught.append(signum)
+        signal.signal(signum, before[signum])
+
+    before = {s: signal.signal(s, catch) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def _closing(progress: Progress, checkpoints: Checkpoints) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        progress.close()
+        checkpoints.close()
+
+
+def _announce(setup: Setup, state: TrainState, workdir: epath.Path, step: int) -> None:
+    config, train = setup.config, setup.train
+    height, width, channels = train.arrays["image"].shape[1:]
+    where = "in device memory" if setup.resident else "streamed"
+    _say(
+        f"{config.experiment}:{config.variant} (method {config.method}, seed {config.seed}) in {workdir} on "
+        f"{device_name()}, {setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}\n"
+        f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation images "
+        f"{height}x{width}x{channels}, seen at {config.data.image_size} pixels, {where}; "
+        f"{len(train.classes)} classes\n"
+        f"  model  {num_parameters(state.params):,} parameters; {setup.total_steps} steps of "
+        f"{config.train.batch_size} images = {setup.total_steps / setup.steps_per_epoch:.4g} epochs"
+    )
+    if step:
+        _say(f"  resumed at step {step} of {setup.total_steps}")
+
+
+def _say(text: str) -> None:
+    if is_main():
+        print(text, flush=True)

@@ -1,0 +1,178 @@
+"""From a config to the things that training needs: data, devices, model, optimiser."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.source import Source, load, split_off
+from fer_jax.errors import UserError
+from fer_jax.training.config import check_config, load_method
+from fer_jax.training.optimizer import make_optimizer
+from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, replicated
+from fer_jax.training.state import TrainState
+from fer_jax.training.step import Task, init_state
+
+RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
+RESIDENT_ON_CPU = 4 << 30  # bytes: there the device's memory is the machine's
+STEPS_PER_DISPATCH = 50  # on accelerators
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """Everything that the config decides, before the first step.
+
+    Attributes:
+        config: the resolved config.
+        task: what the compiled step reads.
+        mesh: the devices.
+        train, validation: the examples; `validation` is what selects the model.
+        tx, schedule: the optimiser and its learning rate by step.
+        steps_per_epoch: batches in an epoch, not a whole number in general.
+        total_steps, eval_steps: when training ends, and how often it is evaluated.
+        steps_per_dispatch: how many steps one call of the compiled program makes.
+        resident: whether the training data live on the device.
+    """
+
+    config: ml_collections.ConfigDict
+    task: Task
+    mesh: Mesh
+    train: Source
+    validation: Source
+    tx: optax.GradientTransformation
+    schedule: Callable[[Any], Any]
+    steps_per_epoch: float
+    total_steps: int
+    eval_steps: int
+    steps_per_dispatch: int
+    resident: bool
+
+    def init(self) -> TrainState:
+        """Makes the state of step 0, born on the mesh."""
+        return jax.jit(self._init, out_shardings=replicated(self.mesh))()
+
+    def abstract_state(self) -> TrainState:
+        """Returns the state's shapes, types and shardings without computing anything."""
+        where = replicated(self.mesh)
+        shapes = jax.eval_shape(self._init)
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
+
+    def _init(self) -> TrainState:
+        batch = {k: jnp.asarray(v[:2]) for k, v in self.train.arrays.items()} | {"mask": jnp.ones(2, bool)}
+        return init_state(self.task, self.tx, batch, ema=self.config.train.ema_decay > 0)
+
+
+def make_setup(config: ml_collections.ConfigDict) -> Setup:
+    """Checks the config, loads the data and builds model and optimiser.
+
+    Raises:
+        UserError: for whatever in the config, the data or the devices does not fit.
+    """
+    check_config(config)
+    mesh = make_mesh(config.train.platform, config.train.devices)
+    check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
+    train, validation = _training_and_validation(config)
+    accelerated = mesh.devices.flat[0].platform != "cpu"
+    task = make_task(config, train, accelerated)
+
+    steps_per_epoch = len(train) / config.train.batch_size
+    total = max(1, round(config.train.epochs * steps_per_epoch))
+    if config.train.max_steps:
+        total = min(total, config.train.max_steps)
+    template = {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()} | {"mask": jnp.ones(2, bool)}
+    shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
+    tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
+    return Setup(
+        config=config,
+        task=task,
+        mesh=mesh,
+        train=train,
+        validation=validation,
+        tx=tx,
+        schedule=schedule,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        eval_steps=min(total, max(1, round(config.train.eval_every_epochs * steps_per_epoch))),
+        steps_per_dispatch=config.train.steps_per_dispatch or (STEPS_PER_DISPATCH if accelerated else 1),
+        resident=_resident(config.data.path, train, mesh),
+    )
+
+
+def make_task(config: ml_collections.ConfigDict, train: Source, accelerated: bool) -> Task:
+    """Builds the method's model for the classes of `train`."""
+    method = load_method(config.method)
+    bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
+    dtype = jnp.bfloat16 if bfloat16 else jnp.float32
+    model = method.Model(num_classes=len(train.classes), dtype=dtype, **config.model.to_dict())
+    defaults = {f.name: f.default for f in dataclasses.fields(Augmentation)}
+    # An empty tuple in a config stands for None: a config field cannot hold "no value" and keep its type.
+    augmentation = {
+        k: None if defaults[k] is None and not v else v for k, v in config.augmentation.to_dict().items()
+    }
+    class_weights = None
+    if config.data.class_weights:
+        counts = np.maximum(train.class_counts(), 1)
+        class_weights = tuple(float(w) for w in counts.sum() / (len(counts) * counts))
+    return Task(
+        method=method,
+        model=model,
+        loss_weights=dict(method.LOSS_WEIGHTS) | config.loss.weights.to_dict(),
+        loss_options=config.loss.options.to_dict(),
+        augmentation=Augmentation(**augmentation),
+        image_size=config.data.image_size,
+        label_smoothing=config.data.label_smoothing,
+        draw_target=config.data.target == "probability",
+        class_weights=class_weights,
+        flip_evaluation=config.evaluation.flip,
+        seed=config.seed,
+        profiles=tuple(getattr(method, "PROFILES", {})),
+    )
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, so that a second start reaches its first step in seconds."""
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or pathlib.Path(
+        os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"), "fer_jax", "compiled"
+    )
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _training_and_validation(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
+    data = config.data
+    train = load(data, data.train_split, training=True)
+    if config.selection.rule == "best_on_test":
+        return train, load(data, data.test_split, training=False)
+    if data.validation_split:
+        if data.validation_split == data.test_split:
+            raise UserError(
+                f"config.data.validation_split='{data.validation_split}' is the test split: selecting on it would "
+                "flatter the test score; if that is what you want, say config.selection.rule=best_on_test"
+            )
+        return train, load(data, data.validation_split, training=False)
+    # The held-out part does not depend on the seed of training: all seeds are selected on the same examples.
+    return split_off(train, data.holdout_fraction, seed=0)
+
+
+def _resident(path: str, train: Source, mesh: Mesh) -> bool:
+    limit = memory_limit(mesh)
+    room = RESIDENT_ON_CPU if limit is None else int(limit * RESIDENT_SHARE)
+    if path == "device" and train.nbytes > room:
+        print(
+            f"config.data.path=device: {train.nbytes / 2**30:.1f} GiB of training data do not fit the "
+            f"{room / 2**30:.1f} GiB of device memory set aside for data; streaming instead",
+            flush=True,
+        )
+    return path != "stream" and train.nbytes <= room

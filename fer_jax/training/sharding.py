@@ -1,0 +1,136 @@
+"""The one place that knows about devices, meshes and hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fer_jax.errors import UserError
+
+
+def initialize_hosts(coordinator: str = "", num_processes: int = 0, process_id: int = -1, automatic: bool = False) -> None:
+    """Joins this process to the others of the run. On a pod or under a cluster manager, `automatic` suffices.
+
+    Args:
+        coordinator: host:port of process 0.
+        num_processes: processes in all.
+        process_id: which of them this is, from 0.
+        automatic: let JAX ask its cluster environment.
+
+    Raises:
+        UserError: if the description is incomplete, or the others do not appear within a minute.
+    """
+    if not (coordinator or automatic):
+        return
+    if coordinator and not (num_processes > 0 and 0 <= process_id < num_processes):
+        raise UserError(
+            f"--coordinator={coordinator} needs --num_processes and --process_id (0 to num_processes-1); "
+            f"got {num_processes} and {process_id}"
+        )
+    try:
+        if coordinator:
+            jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=60)
+        else:
+            jax.distributed.initialize(initialization_timeout=60)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the processes of this run did not meet: {reason}; check that all of them were started") from error
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return jax.process_index() == 0
+
+
+def make_mesh(platform: str = "auto", devices: int = 0) -> Mesh:
+    """Returns a mesh with the one axis `data` over the devices asked for (0: all of the platform)."""
+    try:
+        there = jax.devices() if platform == "auto" else jax.devices(platform)
+    except RuntimeError as error:
+        kinds = sorted({d.platform for d in jax.devices()})
+        raise UserError(
+            f"config.train.platform={platform}: no such device here (found: {', '.join(kinds)}); "
+            "install JAX for it, or set config.train.platform=auto"
+        ) from error
+    if devices > len(there):
+        raise UserError(f"config.train.devices={devices}, but there are {len(there)}; give 0 for all of them")
+    return Mesh(np.asarray(there[: devices or len(there)]), ("data",))
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int, field: str) -> None:
+    """Refuses a batch that the devices cannot share equally."""
+    parts = mesh.size * accumulate
+    if batch_size % parts:
+        below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
+        near = f"{below} or {above}" if below else f"{above}"
+        micro = f" in {accumulate} micro-batches" if accumulate > 1 else ""
+        raise UserError(f"{field}={batch_size} cannot be shared by {mesh.size} devices{micro}; give {near}")
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Sharding of an array whose dimension `axis` is the batch."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def put_replicated(mesh: Mesh, tree: Any) -> Any:
+    """Places a tree of host arrays whole on every device; every process passes the same values."""
+    where = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, where)
+
+    def put(x: Any) -> jax.Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
+
+    return jax.tree.map(put, tree)
+
+
+def put_indices(mesh: Mesh, indices: np.ndarray) -> jax.Array:
+    """Places indices [..., B], the same on every process, sharded over their last dimension."""
+    where = sharded(mesh, indices.ndim - 1)
+    return jax.make_array_from_callback(indices.shape, where, lambda index: indices[index])
+
+
+def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, jax.Array]:
+    """Gathers rows of host arrays into a batch sharded over `data`; a process reads only its own rows."""
+    where = sharded(mesh)
+
+    def put(name: str) -> jax.Array:
+        source = arrays[name]
+        shape = (len(indices), *source.shape[1:])
+        return jax.make_array_from_callback(shape, where, lambda index: source[indices[index[0]]])
+
+    return {name: put(name) for name in arrays}
+
+
+def memory_limit(mesh: Mesh) -> int | None:
+    """Returns the bytes of one device, or None where it does not say (a CPU)."""
+    stats = mesh.devices.flat[0].memory_stats() if mesh.devices.flat[0].platform != "cpu" else None
+    return stats.get("bytes_limit") if stats else None
+
+
+def on_main(function: Callable[[], Any]) -> Any:
+    """Runs `function` on the main process only, then waits for it on all of them."""
+    result = function() if is_main() else None
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("on_main")
+    return result
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set on any process (so that all of them stop at the same step)."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

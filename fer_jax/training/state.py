@@ -1,0 +1,51 @@
+"""Everything that training remembers between two steps."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import flax
+import flax.struct
+import jax
+import numpy as np
+
+PyTree = Any
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """A point in training. There is no random key inside: see `fer_jax/training/rng.py`.
+
+    Attributes:
+        step: int32 [], optimiser steps done.
+        params: float32 parameters.
+        collections: the method's other variable collections (batch statistics, centres), by name.
+        opt_state: the optimiser's state.
+        average: moving average of {'params', 'collections'}, or None.
+    """
+
+    step: jax.Array
+    params: PyTree
+    collections: PyTree
+    opt_state: PyTree
+    average: PyTree
+
+    def variables(self) -> dict[str, PyTree]:
+        """Returns the variables to evaluate with: the moving average where there is one."""
+        source = self.average or {"params": self.params, "collections": self.collections}
+        return {"params": source["params"], **source["collections"]}
+
+
+def tree_sha256(*trees: PyTree) -> str:
+    """Returns the SHA-256 over all leaves in path order, as float32 little-endian bytes."""
+    digest = hashlib.sha256()
+    for tree in trees:
+        flat = flax.traverse_util.flatten_dict(tree, sep="/")
+        for path in sorted(flat):
+            digest.update(np.ascontiguousarray(jax.device_get(flat[path]), dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def num_parameters(params: PyTree) -> int:
+    """Returns how many numbers `params` holds."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -1,0 +1,200 @@
+"""The compiled step: batch in, augmented on the device, one update of the state out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fer_jax.data.augmentation import Augmentation, augment
+from fer_jax.training.rng import stream_key
+from fer_jax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+STREAMS = ("dropout", "noise")  # random streams a model may ask for
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, as plain values: everything the step reads besides the state and the batch.
+
+    Attributes:
+        method: the module with `Model`, `loss` and perhaps `monitor`.
+        model: the linen module.
+        loss_weights: weight of each named term.
+        loss_options: keyword arguments of `method.loss`.
+        augmentation: what happens to a training image.
+        image_size: side of the network's input in pixels.
+        label_smoothing: mass spread evenly over the classes.
+        draw_target: replace each target by one class drawn from it (FER+'s probability rule).
+        class_weights: weight of an example by class, or None.
+        flip_evaluation: average each prediction with that of the mirrored image.
+        seed: root of all random streams.
+        profiles: names of per-example intermediates that evaluation returns.
+    """
+
+    method: ModuleType
+    model: Any
+    loss_weights: Mapping[str, float]
+    loss_options: Mapping[str, Any]
+    augmentation: Augmentation
+    image_size: int
+    label_smoothing: float = 0.0
+    draw_target: bool = False
+    class_weights: tuple[float, ...] | None = None
+    flip_evaluation: bool = False
+    seed: int = 0
+    profiles: tuple[str, ...] = ()
+
+
+def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: bool) -> TrainState:
+    """Makes the state at step 0. Call it inside a jit so that parameters are born where they live."""
+    keys = {name: stream_key(task.seed, f"init/{name}") for name in ("params", *STREAMS)}
+    variables = dict(task.model.init(keys, _model_input(task, batch, None), train=True))
+    params = variables.pop("params")
+    average = {"params": params, "collections": variables} if ema else None
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, collections=variables, opt_state=tx.init(params), average=average
+    )
+
+
+def train_step(
+    task: Task,
+    tx: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    state: TrainState,
+    batch: Batch,
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+) -> tuple[TrainState, Metrics]:
+    """One optimiser step on one global batch (uint8 images as stored).
+
+    Returns:
+        The new state and scalars: `loss/<term>`, `loss/total`, `accuracy`, `grad_norm`, `update_norm`,
+        `learning_rate`, and what the method's `monitor` adds.
+    """
+    batch = prepare_targets(task, batch, state.step)
+    inputs = _model_input(task, batch, stream_key(task.seed, "augment", state.step))
+    keys = {name: stream_key(task.seed, name, state.step) for name in STREAMS}
+    gradient = jax.value_and_grad(functools.partial(loss_and_metrics, task), has_aux=True)
+
+    if accumulate == 1:
+        (_, (collections, metrics)), grads = gradient(state.params, state.collections, inputs, keys)
+    else:
+        # Unrolled rather than scanned: convolutions inside a loop collapse on XLA's CPU backend.
+        parts = _micro_batches(inputs, accumulate)
+        collections, grads, metrics = state.collections, None, None
+        for number, part in enumerate(parts):
+            part_keys = {name: jax.random.fold_in(key, number) for name, key in keys.items()}
+            (_, (collections, m)), g = gradient(state.params, collections, part, part_keys)
+            grads = g if grads is None else jax.tree.map(jnp.add, grads, g)
+            metrics = m if metrics is None else jax.tree.map(jnp.add, metrics, m)
+        grads, metrics = jax.tree.map(lambda x: x / accumulate, (grads, metrics))
+
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics |= {
+        "grad_norm": optax.global_norm(grads),
+        "update_norm": optax.global_norm(updates),
+        "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+    }
+    average = state.average
+    if average is not None:
+        # The usual warm-up: early on the average follows closely instead of remembering the random start.
+        done = state.step.astype(jnp.float32)
+        decay = jnp.minimum(ema_decay, (1.0 + done) / (10.0 + done))
+        fresh = {"params": params, "collections": collections}
+        average = jax.tree.map(functools.partial(_follow, decay), average, fresh)
+    state = state.replace(
+        step=state.step + 1, params=params, collections=collections, opt_state=opt_state, average=average
+    )
+    return state, metrics
+
+
+def loss_and_metrics(
+    task: Task, params: Any, collections: Any, inputs: Batch, keys: Mapping[str, jax.Array]
+) -> tuple[jax.Array, tuple[Any, Metrics]]:
+    """Weighted sum of the method's terms over a batch; each term averaged once, here, over valid examples."""
+    (logits, aux), updated = task.model.apply(
+        {"params": params, **collections}, inputs, train=True, mutable=list(collections), rngs=dict(keys)
+    )
+    terms = task.method.loss(logits, aux, inputs, **task.loss_options)
+    weight = inputs["weight"]
+    means = {name: jnp.sum(term * weight) / jnp.sum(weight) for name, term in terms.items()}
+    total = sum(means[name] * jnp.float32(task.loss_weights[name]) for name in means)
+    valid = inputs["mask"].astype(jnp.float32)
+    hits = (jnp.argmax(logits, -1) == jnp.argmax(inputs["target"], -1)).astype(jnp.float32)
+    metrics = {f"loss/{name}": mean for name, mean in means.items()}
+    metrics |= {"loss/total": total, "accuracy": jnp.sum(hits * valid) / jnp.sum(valid)}
+    if hasattr(task.method, "monitor"):
+        metrics |= {f"monitor/{k}": v for k, v in task.method.monitor(logits, aux, inputs).items()}
+    metrics = jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(jnp.float32)), metrics)
+    return total, (dict(updated), metrics)
+
+
+def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    """Returns `logits` [B, C] and the named profiles [B, M] of one batch, without any randomness.
+
+    With `flip_evaluation` the logits are the logarithm of the mean of both views' probabilities.
+    """
+    inputs = _model_input(task, batch, None)
+    logits, aux = task.model.apply(variables, inputs, train=False)
+    if task.flip_evaluation:
+        mirrored, _ = task.model.apply(variables, inputs | {"image": inputs["image"][:, :, ::-1]}, train=False)
+        both = jnp.stack([jax.nn.log_softmax(logits), jax.nn.log_softmax(mirrored)])
+        logits = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
+    return {"logits": logits.astype(jnp.float32)} | {
+        k: aux[k].astype(jnp.float32) for k in task.profiles if k in aux
+    }
+
+
+def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:
+    """Adds what the loss reads: drawn and smoothed targets, and each example's weight (0 for padding)."""
+    target = batch["target"].astype(jnp.float32)
+    classes = target.shape[-1]
+    if task.draw_target:
+        keys = jax.random.split(stream_key(task.seed, "target", step), target.shape[0])
+        log_target = jnp.log(jnp.maximum(target, 1e-30))
+        target = jax.nn.one_hot(jax.vmap(jax.random.categorical)(keys, log_target), classes)
+    if task.label_smoothing:
+        target = (1.0 - task.label_smoothing) * target + task.label_smoothing / classes
+    weight = batch["mask"].astype(jnp.float32)
+    if task.class_weights is not None:
+        weight = weight * jnp.asarray(task.class_weights, jnp.float32)[batch["label"]]
+    return batch | {"target": target, "weight": weight}
+
+
+def take_rows(data: Mapping[str, jax.Array], indices: jax.Array) -> Batch:
+    """Gathers a batch out of arrays that live on the device."""
+    return {name: jnp.take(values, indices, axis=0) for name, values in data.items()}
+
+
+def _model_input(task: Task, batch: Batch, key: jax.Array | None) -> Batch:
+    image = augment(
+        key if key is not None else jax.random.key(0),
+        batch["image"],
+        task.augmentation,
+        size=task.image_size,
+        train=key is not None,
+    )
+    return batch | {"image": image}
+
+
+def _micro_batches(batch: Batch, parts: int) -> list[Batch]:
+    # Part k takes rows k, k + parts, ...: each device keeps its own rows when the batch is sharded.
+    split = {k: v.reshape(v.shape[0] // parts, parts, *v.shape[1:]) for k, v in batch.items()}
+    return [{k: v[:, part] for k, v in split.items()} for part in range(parts)]
+
+
+def _follow(decay: jax.Array, average: jax.Array, fresh: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(fresh.dtype, jnp.floating):
+        return fresh
+    return decay * average + (1.0 - decay) * fresh

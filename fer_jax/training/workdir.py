@@ -1,0 +1,155 @@
+"""A run's folder: who owns it, and the files that describe the run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+from etils import epath
+
+from fer_jax.errors import UserError
+from fer_jax.training.config import default_config, differences
+from fer_jax.training.sharding import on_main
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+SHOWN_DIFFERENCES = 6
+
+
+def default_workdir(config: ml_collections.ConfigDict) -> epath.Path:
+    return epath.Path("runs") / config.experiment / config.variant
+
+
+def check_owner(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses a folder that belongs to a run with another config, naming the fields that differ."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    ours = json.loads(config.to_json())
+    changed = differences(ours, _with_new_fields(_read(path)["config"], ours))
+    if changed:
+        shown = "; ".join(changed[:SHOWN_DIFFERENCES])
+        more = f"; and {len(changed) - SHOWN_DIFFERENCES} more" if len(changed) > SHOWN_DIFFERENCES else ""
+        raise UserError(
+            f"work directory {workdir} belongs to another config ({shown}{more}): "
+            "give another --workdir, or delete that one"
+        )
+
+
+def claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the folder this run's own: writes config.json where there is none.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+
+    def write() -> None:
+        path = workdir / "config.json"
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                (workdir / ".writable").touch()  # a resumed run learns here, not in an hour, that it cannot save
+                (workdir / ".writable").unlink()
+            else:
+                ours = json.loads(config.to_json())
+                write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()})
+        except OSError as error:
+            raise UserError(
+                f"cannot write the work directory {workdir}: {error.strerror or error}; give another with --workdir"
+            ) from error
+
+    on_main(write)
+
+
+def stored_config(workdir: epath.Path) -> ml_collections.ConfigDict:
+    """Returns the config that a work directory was trained with."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} is no work directory of a run: it has no config.json")
+    stored = _read(path)["config"]
+    config = default_config("", "", stored["method"])
+    with config.unlocked():
+        _assign(config, stored)
+    return config
+
+
+def read_results(workdir: epath.Path) -> dict[str, Any] | None:
+    path = workdir / "results.json"
+    return _read(path) if path.exists() else None
+
+
+def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """Returns the commit of the code that runs, with '+' where files have changed since, or None outside git."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device_name() -> str:
+    """Returns what the run computed on, e.g. '4 x NVIDIA H100' or 'cpu (x86_64, 2 cores)'."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+    return f"{jax.device_count()} x {device.device_kind}"
+
+
+def _git(folder: str, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete the work directory to start again") from error
+
+
+def _with_new_fields(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds to an older config the fields that did not exist when it was written, where ours are at their default."""
+    defaults = json.loads(default_config("", "", ours["method"]).to_json())
+
+    def merge(old: Mapping[str, Any], new: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+        merged = dict(old)
+        for key, value in default.items():
+            if key not in old and new.get(key) == value:
+                merged[key] = value
+            elif isinstance(value, dict) and isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+                merged[key] = merge(old[key], new[key], value)
+        return merged
+
+    return merge(theirs, ours, defaults)
+
+
+def _assign(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            if key not in config:
+                config[key] = ml_collections.ConfigDict()
+            _assign(config[key], value)
+        else:
+            config[key] = _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -1,0 +1,363 @@
+"""The report: complete, escaped, tolerant, quick, and without a trace in matplotlib's global state.
+
+`FER_JAX_REPORT_DIR=/tmp/reports pytest tests/evaluation/test_report.py` keeps the reports to look at.
+"""
+
+import html.parser
+import io
+import os
+import pathlib
+import time
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.evaluation.report import Predictions, Profile, Samples, write_report
+from fer_jax.evaluation.report import style
+from fer_jax.evaluation.report.markup import duration, element, flatten, percent
+from fer_jax.evaluation.report.pictures import image_png
+
+EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+SHARES = np.array([0.27, 0.25, 0.12, 0.12, 0.11, 0.02, 0.06, 0.05])
+
+
+def faces(labels, rng, channels=1, size=48):
+    """Cartoon faces uint8 [N, size, size, channels]: the label bends the mouth and opens the eyes."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    images = np.empty((len(labels), size, size, channels), np.uint8)
+    for n, label in enumerate(labels):
+        dx, dy = rng.normal(0, 0.03, 2)
+        u, v = x - dx, y - dy
+        skin = rng.uniform(0.45, 0.85)
+        picture = rng.uniform(0.1, 0.4) + 0.2 * y + np.zeros_like(x)
+        picture[u**2 / 0.10 + v**2 / 0.17 < 1] = skin
+        picture[(u**2 / 0.11 + (v + 0.1) ** 2 / 0.12 < 1) & (v < -0.25)] = 0.15
+        opening = (0.004, 0.003, 0.012, 0.003, 0.004, 0.002, 0.012, 0.003)[label % 8]
+        for side in (-0.13, 0.13):
+            picture[(u - side) ** 2 / 0.006 + (v + 0.08) ** 2 / opening < 1] = 0.1
+        bend = (0.0, 2.4, 0.0, -2.0, -1.0, -1.4, -0.6, 0.8)[label % 8]
+        mouth = np.abs(v - 0.2 + bend * (u**2 - 0.01)) < (0.05 if label % 8 in (2, 6) else 0.02)
+        picture[mouth & (np.abs(u) < 0.15)] = 0.12
+        picture = np.clip(picture + rng.normal(0, 0.03, picture.shape), 0, 1)
+        tint = np.array([1.0, 0.86, 0.76]) if channels == 3 else np.ones(1)
+        images[n] = np.round(255 * picture[..., None] * tint)
+    return images
+
+
+def predict(labels, classes, rng, skill=4.0):
+    """Logits of a model that mixes some classes up more than others and is a little too sure of itself."""
+    mean = np.eye(classes) * skill
+    mean[6 % classes, 3 % classes] = 0.75 * skill
+    mean[7 % classes, 0] = 0.8 * skill
+    mean[3 % classes, 0] = 0.6 * skill
+    return (mean[labels] + rng.gumbel(0, 1.4, (len(labels), classes))).astype(np.float32)
+
+
+def training_log(steps=6000, seed=0):
+    rng = np.random.default_rng(seed)
+    log = []
+    for step in range(20, steps + 1, 20):
+        progress, epoch = 1 - np.exp(-step / 1500), step / 225
+        noise = rng.normal(0, 1, 8)
+        terms = {
+            "cross_entropy": 1.95 - 1.3 * progress + 0.06 * noise[0],
+            "compactness": 3.1 * np.exp(-step / 3000) * np.exp(0.05 * noise[1]),
+            "balance": 0.4 * np.exp(-step / 900) * np.exp(0.2 * noise[2]) + 0.004,
+            "distribution": 0.2 * np.exp(-step / 2200) * np.exp(0.1 * noise[3]),
+        }
+        log.append(
+            {"kind": "train", "step": step, "epoch": epoch, "loss/total": sum(terms.values())}
+            | {f"loss/{name}": float(value) for name, value in terms.items()}
+            | {
+                "accuracy": float(0.25 + 0.6 * progress + 0.02 * noise[4]),
+                "learning_rate": 1e-3 * 0.5 * (1 + np.cos(np.pi * step / steps)),
+                "grad_norm": float(2 * np.exp(0.2 * noise[5])),
+                "update_norm": float(0.01 * np.exp(0.2 * noise[6])),
+                "monitor/saturated_edges": float(0.02 + 0.3 * progress**2),
+            }
+        )
+        if step % 300 == 0:
+            reached = 0.3 + 0.47 * progress - 0.02 * (step / steps) ** 3 + 0.008 * noise[7]
+            log.append(
+                {"kind": "validation", "step": step, "epoch": epoch, "accuracy": reached, "nll": 1.0}
+                | {"mean_recall": reached - 0.09, "ece": 0.05}
+            )
+    return log
+
+
+def make(classes=EMOTIONS, count=3589, channels=1, size=48, seed=0, shown=None, **logits):
+    """Everything that `write_report` is given after training."""
+    rng = np.random.default_rng(seed)
+    shares = np.resize(SHARES, len(classes))
+    labels = rng.choice(len(classes), count, p=shares / shares.sum()).astype(np.int32)
+    logits = predict(labels, len(classes), rng, **logits)
+    votes = np.eye(len(classes))[labels] * 0.7 + 0.3 / len(classes)
+    history = training_log()
+    best = max((line for line in history if line["kind"] == "validation"), key=lambda line: line["accuracy"])
+    results = {
+        "experiment": "fdrl",
+        "variant": "ferplus",
+        "dataset": "ferplus",
+        "split": "private_test",
+        **classification_metrics(logits, labels, classes, votes=votes),
+        "selection": {
+            "rule": "best_validation",
+            "metric": "accuracy",
+            "on": "public_test",
+            "best_step": best["step"],
+            "best_validation": {
+                "accuracy": best["accuracy"],
+                "mean_recall": best["mean_recall"],
+                "nll": None,
+            },
+            "last": {"step": 6000, "validation": {"accuracy": 0.74}, "test": {"accuracy": 0.731}},
+        },
+        "steps": 6000,
+        "epochs": 26.7,
+        "seed": 0,
+        "params": 11_781_832,
+        "params_sha256": "9f2c4d7e" * 8,
+        "images_per_second": 4312.7,
+        "wall_seconds": 5130.2,
+        "device": "1 x NVIDIA A100",
+        "versions": {"jax": "0.10.0", "flax": "0.12.1", "numpy": "2.4.6"},
+        "config": {"seed": 0, "optimizer": {"name": "adam", "learning_rate": 1e-3, "betas": [0.9, 0.999]}},
+    }
+    importance = 1 / 9 + 0.02 * np.sin(np.arange(9) * (1 + labels[:, None])) + rng.normal(0, 0.01, (count, 9))
+    training = faces(np.arange(24) % len(classes), rng, channels, size)
+    return {
+        "results": results,
+        "history": history,
+        "predictions": Predictions(logits, labels, faces(labels[:shown], rng, channels, size)),
+        "samples": Samples(training, np.arange(24) % len(classes), training[:, :, ::-1] // 2 + 60),
+        "profiles": {"importance": Profile("Importance of each latent feature", importance)},
+    }
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would find: pictures, text, and whether the tags close in order."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__()
+        self.images, self.text, self.links = [], "", []
+        self._open = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("img", "meta"):
+            self._open.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] != "style":
+            self.text += data
+
+
+@pytest.fixture
+def folder(tmp_path, request):
+    kept = os.environ.get("FER_JAX_REPORT_DIR")
+    return pathlib.Path(kept, request.node.name) if kept else tmp_path / "report"
+
+
+def test_a_whole_report(folder):
+    """FER+'s test split in 8 classes: everything is there, every picture exists and says what it shows; < 6 s."""
+    given = make()
+    before = dict(matplotlib.rcParams)
+    start = time.perf_counter()
+    index = write_report(folder, **given)
+    assert time.perf_counter() - start < 6.0
+    assert dict(matplotlib.rcParams) == before
+    page = Page(index)
+    assert index == folder / "index.html"
+    for image in page.images:
+        assert image["alt"]
+        with Image.open(folder / image["src"]) as picture:
+            if image["src"].startswith("chart_"):  # two dots per CSS pixel
+                assert picture.size == (2 * int(image["width"]), 2 * int(image["height"]))
+    assert {path.name for path in folder.glob("*.png")} == {image["src"] for image in page.images}
+    assert set(page.links) == {image["src"] for image in page.images}  # nothing from the network
+    charts = ("loss", "accuracy", "signals", "confusion", "classes", "reliability", "profile_0")
+    assert {f"chart_{name}.png" for name in charts} <= set(page.links)
+    assert sum(link.startswith("image_mistake") for link in page.links) == 24
+    assert sum(link.startswith("image_sample") for link in page.links) == 48
+    scores = given["results"]
+    for score in ("accuracy", "mean_recall", "macro_f1"):
+        assert f"{100 * scores[score]:.1f}" in page.text
+        assert f"interval {100 * scores[f'{score}_interval'][0]:.1f}" in page.text
+    for words in (
+        "fdrl",
+        "ferplus private_test",
+        "11.78 M parameters",
+        "1 h 25",
+        "9f2c4d7e",
+        "optimizer.betas",
+    ):
+        assert words in page.text.replace("\u202f", " ")
+
+
+def test_the_boldest_mistakes_come_first(folder):
+    logits = np.array([[3, 0], [0, 5], [0, 9], [4, 0], [0, 2]], np.float32)
+    predictions = Predictions(
+        logits, np.array([0, 0, 0, 1, 0]), faces(np.zeros(5, int), np.random.default_rng(0))
+    )
+    page = Page(
+        write_report(folder, results={"classes": ["calm", "glad"]}, history=[], predictions=predictions)
+    )
+    shown = [image["alt"] for image in page.images if "mistake" in image["src"]]
+    assert [alt.split(":")[0] for alt in shown] == ["Image 2", "Image 1", "Image 3", "Image 4"]
+    assert shown[2] == f"Image 3: labelled glad, predicted calm with {percent(1 / (1 + np.exp(-4)))}"
+
+
+def test_colour_images_and_many_long_names(folder):
+    """RAF-DB's compound part: 11 classes, photographs larger than a tile."""
+    first = ("happily", "sadly", "fearfully", "angrily", "disgustedly")
+    classes = [f"{a} {b}" for a in first for b in ("surprised", "disgusted", "fearful")][:11]
+    page = Page(write_report(folder, **make(classes, count=400, channels=3, size=100, skill=5.0)))
+    assert "disgustedly" not in page.text or "disgustedly surprised" in page.text
+    with Image.open(folder / "image_sample_0.png") as picture:
+        assert picture.mode == "RGB"
+        assert picture.size == (300, 300)
+
+
+def test_names_are_escaped(folder):
+    given = make(["<script>alert(1)</script>", 'a "quoted" & $odd$ name'], count=60)
+    given["results"] |= {"experiment": "<b>bold</b>", "device": "</style>", "split": "a&b"}
+    given["profiles"] = {"../x": Profile("<i>title</i>", np.zeros((60, 3)))}
+    index = write_report(folder, **given)
+    written = index.read_text()
+    for raw in ("<script", "<b>bold", "<i>title", "</style></span>", "a&b"):
+        assert raw not in written
+    page = Page(index)
+    for text in (
+        "<script>alert(1)</script>",
+        'a "quoted" & $odd$ name',
+        "<b>bold</b>",
+        "<i>title</i>",
+        "a&b",
+    ):
+        assert text in page.text
+
+
+def test_evaluation_alone_without_mistakes(folder):
+    """No history, no images, no mistakes, a class without examples, nothing but the class names in the results."""
+    labels = np.array([0, 1, 1, 0])
+    predictions = Predictions(10 * np.eye(3, dtype=np.float32)[labels], labels)
+    page = Page(
+        write_report(
+            folder, results={"classes": EMOTIONS[:3]}, history=[], predictions=predictions, samples=None
+        )
+    )
+    assert "None: all 4 images are named correctly." in page.text
+    assert "No training log was given" in page.text
+    assert "Left out, having no examples: surprise" in page.text
+    assert len(page.images) == 3
+
+
+def test_an_earlier_report_leaves_nothing_behind(folder):
+    write_report(folder, **make(count=300))
+    (folder / "mine.png").write_bytes(b"")
+    labels = np.array([0, 1])
+    predictions = Predictions(np.eye(2, dtype=np.float32), labels)
+    page = Page(write_report(folder, results={"classes": ["a", "b"]}, history=[], predictions=predictions))
+    left = {path.name for path in folder.glob("*.png")}
+    assert left == {image["src"] for image in page.images} | {"mine.png"}
+
+
+def test_odd_histories(folder):
+    """Not a number, terms at zero or below, a step logged twice, one line only, no epochs, an unknown step selected."""
+    given = make(count=50)
+    given["results"]["selection"] = {"rule": "best_on_test", "best_step": 123, "last": {}}
+    given["history"] = [
+        {
+            "kind": "train",
+            "step": 2,
+            "loss/total": 1.0,
+            "loss/zero": 0.0,
+            "loss/below": -1.0,
+            "accuracy": float("nan"),
+        },
+        {"kind": "train", "step": 2, "loss/total": 2.0, "loss/zero": 0.0, "loss/below": -2.0, "note": "text"},
+        {"kind": "other", "step": 2},
+        {"kind": "validation", "step": 2, "accuracy": 0.5},
+    ]
+    page = Page(write_report(folder, **given))
+    alts = {image["src"]: image["alt"] for image in page.images}
+    assert alts["chart_loss.png"] == "Loss terms over training: total from 2 to 2"
+    assert alts["chart_signals.png"] == "Also logged during training: loss/zero, loss/below"
+    assert "selected on the test split itself" in page.text
+
+
+@pytest.mark.parametrize("features", [3, 24, 300])
+def test_profiles_of_any_width(folder, features):
+    given = make(count=80) | {"samples": None, "history": []}
+    values = np.random.default_rng(0).normal(size=(80, features)).astype(np.float32)
+    given["profiles"] = {"a": Profile("first", values), "b": Profile("second", np.zeros((80, features)))}
+    page = Page(write_report(folder, **given))
+    assert {"chart_profile_0.png", "chart_profile_1.png"} <= set(page.links)
+
+
+def test_images_keep_their_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (48, 40, 1), dtype=np.uint8)
+    shown = np.asarray(Image.open(io.BytesIO(image_png(image))))
+    np.testing.assert_array_equal(shown, image[..., 0].repeat(5, 0).repeat(5, 1))
+    assert Image.open(io.BytesIO(image_png(np.zeros((1000, 500, 3), np.uint8)))).size == (224, 448)
+    with pytest.raises(ValueError, match=r"float64\[4, 4, 3\]"):
+        image_png(np.zeros((4, 4, 3)))
+
+
+def test_markup():
+    assert element("p", "a < b", element("br"), class_="x", title=None) == '<p class="x">a &lt; b<br></p>'
+    assert element("i", aria_label='"') == '<i aria-label="&quot;"></i>'
+    assert flatten({"a": {"b": 1234, "c": None}, "d": [1, 2.5], "e": [[1]]}) == [
+        ("a.b", "1,234"),
+        ("a.c", "none"),
+        ("d", "1, 2.5"),
+    ]
+    assert [duration(s).replace("\u202f", " ") for s in (3.4, 75, 5130)] == [
+        "3 s",
+        "1 min 15 s",
+        "1 h 25 min",
+    ]
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
+SIGHT = {
+    "normal": np.eye(3),
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_class_colours_are_told_apart_by_everyone(sight):
+    rgb = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in style.CLASS_COLORS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(SIGHT[sight]).T, 0, 1)
+    xyz = seen @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    f = np.cbrt(xyz / [0.9505, 1.0, 1.089])
+    lab = np.stack([116 * f[:, 1], 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], -1)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    assert distance[np.triu_indices(len(lab), 1)].min() > 18
+    assert len({style.class_color(index) for index in range(24)}) == 24

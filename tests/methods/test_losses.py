@@ -1,0 +1,83 @@
+"""Classification losses: by hand, against PyTorch where it is installed, and as properties."""
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.methods.losses import CLASSIFICATION, classification_loss, cross_entropy, multi_target
+
+LOGITS = jnp.array([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
+
+
+def test_cross_entropy_by_hand():
+    target = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    z = np.exp(np.asarray(LOGITS)).sum(-1)
+    expected = [np.log(z[0]) - 2.0, np.log(z[1]) - 0.5]
+    np.testing.assert_allclose(cross_entropy(LOGITS, target), expected, rtol=1e-6)
+
+
+def test_cross_entropy_of_hopeless_logits_is_finite():
+    logits = jnp.array([[0.0, -jnp.inf], [1e30, -1e30]])
+    target = jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(cross_entropy(logits, target), [0.0, 0.0])
+    assert cross_entropy(LOGITS.astype(jnp.bfloat16), jnp.eye(3)[:2]).dtype == jnp.float32
+
+
+def test_cross_entropy_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(16, 7)).astype(np.float32) * 4
+    target = rng.dirichlet(np.ones(7), size=16).astype(np.float32)
+    expected = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(target), reduction="none")
+    np.testing.assert_allclose(cross_entropy(jnp.asarray(logits), jnp.asarray(target)), expected, rtol=1e-5)
+
+
+def test_multi_target_counts_the_likeliest_allowed_class():
+    p = jax.nn.softmax(LOGITS)
+    target = jnp.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]])
+    expected = [-jnp.log(p[0, 0]), -jnp.log(p[1, 0])]
+    np.testing.assert_allclose(multi_target(LOGITS, target), expected, rtol=1e-6)
+
+
+def test_multi_target_prefers_a_forbidden_class_only_when_a_thousand_times_likelier():
+    target = jnp.array([[1.0, 0.0]])
+    near, far = jnp.array([[0.0, 6.0]]), jnp.array([[0.0, 8.0]])
+    np.testing.assert_allclose(multi_target(near, target), -jax.nn.log_softmax(near)[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        multi_target(far, target), -jax.nn.log_softmax(far)[:, 1] - np.log(1e-3), rtol=1e-6
+    )
+
+
+def test_multi_target_gradient_is_that_of_one_class():
+    """The gradient in the probabilities is zero for every class but the chosen one."""
+    target = jnp.array([[0.4, 0.3, 0.3]])
+    log_p = jnp.log(jnp.array([[0.2, 0.5, 0.3]]))
+    grad = jax.grad(lambda logits: multi_target(logits, target).sum())(log_p)
+    np.testing.assert_allclose(grad, np.array([[0.2, 0.5, 0.3]]) - np.array([[0.0, 1.0, 0.0]]), atol=1e-6)
+
+
+def test_a_misspelt_loss_is_refused_with_the_nearest():
+    with pytest.raises(UserError, match="cross_entropy"):
+        classification_loss(LOGITS, jnp.eye(3)[:2], "cross-entropy")
+
+
+@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.given(
+    kind=st.sampled_from(sorted(CLASSIFICATION)),
+    logits=hnp.arrays(np.float32, (5, 4), elements=st.floats(-30, 30, width=32)),
+    votes=hnp.arrays(np.int32, (5, 4), elements=st.integers(0, 5)),
+    order=st.permutations(range(5)),
+)
+def test_losses_are_non_negative_and_permute_with_the_batch(kind, logits, votes, order):
+    votes[:, 0] += votes.sum(1) == 0
+    target = jnp.asarray(votes / votes.sum(1, keepdims=True), jnp.float32)
+    values = np.asarray(classification_loss(jnp.asarray(logits), target, kind))
+    order = np.array(order)
+    assert (values >= 0).all()
+    permuted = classification_loss(jnp.asarray(logits)[order], target[order], kind)
+    np.testing.assert_allclose(permuted, values[order], rtol=1e-6)

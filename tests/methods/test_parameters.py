@@ -1,0 +1,82 @@
+"""Parameter counts to the unit, from shapes alone, and a guard that no method is missing from the table."""
+
+import importlib
+import math
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import fer_jax.methods
+from fer_jax.methods import baseline, fdrl
+
+NOT_METHODS = {"losses"}
+
+
+def count(tree) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def shapes(model, size: int = 64):
+    """Variables of `model` as shapes: nothing is computed."""
+    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)}
+    return jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), batch)
+
+
+# method -> (its default model for 7 classes, parameters)
+TOTALS = {
+    "baseline": (baseline.Model(num_classes=7), 11_180_103),
+    "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
+}
+
+TRUNK, EPN = 11_176_512, 903
+
+
+@pytest.mark.parametrize("method", TOTALS)
+def test_total(method):
+    model, expected = TOTALS[method]
+    assert count(shapes(model)["params"]) == expected
+
+
+def test_every_method_is_in_the_table():
+    found = {m.name for m in pkgutil.iter_modules(fer_jax.methods.__path__)} - NOT_METHODS
+    assert found == set(TOTALS), "add the new method to TOTALS"
+
+
+@pytest.mark.parametrize("method", TOTALS)
+def test_every_method_keeps_the_contract(method):
+    module = importlib.import_module(f"fer_jax.methods.{method}")
+    assert callable(module.loss)
+    assert all(isinstance(weight, float) for weight in module.LOSS_WEIGHTS.values())
+
+
+@pytest.mark.parametrize(
+    ("use_bias", "fdn", "relation"), [(True, 590_976, 148_608), (False, 589_824, 147_456)]
+)
+def test_fdrl_parts(use_bias, fdn, relation):
+    variables = shapes(fdrl.Model(num_classes=7, use_bias=use_bias))
+    parts = {name: count(tree) for name, tree in variables["params"].items()}
+    assert parts == {"trunk": TRUNK, "fdn": fdn, "intra_rm": relation, "inter_rm": relation, "epn": EPN}
+    assert sum(parts.values()) == (12_065_607 if use_bias else 12_062_151)
+    centres = variables["centres"]
+    assert count([centres["compactness"], centres["importance"]]) == 1_215
+
+
+@pytest.mark.parametrize(
+    ("modules", "parts"),
+    [
+        ("none", {"trunk", "epn"}),
+        ("fdn", {"trunk", "fdn", "epn"}),
+        ("intra", {"trunk", "fdn", "intra_rm", "epn"}),
+        ("inter", {"trunk", "fdn", "inter_rm", "epn"}),
+        ("both", {"trunk", "fdn", "intra_rm", "inter_rm", "epn"}),
+    ],
+)
+def test_fdrl_ablation_parts(modules, parts):
+    variables = shapes(fdrl.Model(num_classes=7, modules=modules, width=8, stem="small"))
+    assert set(variables["params"]) == parts
+
+
+def test_fdrl_without_modules_is_the_baseline():
+    assert count(shapes(fdrl.Model(num_classes=7, modules="none"))["params"]) == 11_180_103

@@ -1,0 +1,109 @@
+"""The table of emotions: every data set's codes reach the right name, and each name one index."""
+
+import numpy as np
+import pytest
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+
+
+def test_canonical_order():
+    order = "neutral happiness surprise sadness anger disgust fear contempt".split()
+    assert list(labels.EMOTIONS) == list(labels.classes(8)) == order
+    assert list(labels.classes(7)) == order[:7]
+    assert labels.FERPLUS_VOTES == (*labels.EMOTIONS, "unknown", "NF")
+
+
+@pytest.mark.parametrize("dataset", labels.CODES)
+def test_codes_and_names_are_a_bijection(dataset):
+    names = [labels.canonical(dataset, code) for code in labels.CODES[dataset]]
+    assert len(set(names)) == len(names)
+    assert set(names) <= set(labels.EMOTIONS) | labels.NOT_EMOTIONS
+    back = {labels.canonical(dataset, code): code for code in labels.CODES[dataset]}
+    assert all(back[labels.canonical(dataset, code)] == code for code in labels.CODES[dataset])
+
+
+# Every row below is written as the data set's own documents write it, in the order of its codes.
+@pytest.mark.parametrize(
+    ("dataset", "codes", "names"),
+    [
+        ("fer2013", range(7), "anger disgust fear happiness sadness surprise neutral"),
+        ("rafdb", range(1, 8), "surprise fear disgust happiness sadness anger neutral"),
+        ("affectnet", range(8), "neutral happiness sadness surprise fear disgust anger contempt"),
+        ("ckplus", range(8), "neutral anger contempt disgust fear happiness sadness surprise"),
+        ("mmi", range(1, 7), "anger disgust fear happiness sadness surprise"),
+        ("dfew", range(1, 8), "happiness sadness neutral anger surprise disgust fear"),
+        ("ferplus", range(8), "neutral happiness surprise sadness anger disgust fear contempt"),
+        (
+            "jaffe",
+            ("AN", "DI", "FE", "HA", "NE", "SA", "SU"),
+            "anger disgust fear happiness neutral sadness surprise",
+        ),
+        (
+            "kdef",
+            ("AF", "AN", "DI", "HA", "NE", "SA", "SU"),
+            "fear anger disgust happiness neutral sadness surprise",
+        ),
+        ("afew", ("Angry", "Happy", "Sad"), "anger happiness sadness"),
+        ("sfew", ("Angry", "Happy", "Sad"), "anger happiness sadness"),
+        ("oulu_casia", ("Anger", "Happiness", "Sadness"), "anger happiness sadness"),
+    ],
+)
+def test_codes_by_name(dataset, codes, names):
+    assert [labels.canonical(dataset, code) for code in codes] == names.split()
+
+
+def test_index_is_by_name_and_by_number_of_classes():
+    assert labels.index("fer2013", 6) == 0
+    assert labels.index("ckplus", 2) == 7
+    assert labels.index("ckplus", 2, num_classes=7) == labels.NO_EMOTION
+    for code in (8, 9, 10):
+        assert labels.index("affectnet", code) == labels.NO_EMOTION
+    assert labels.index("dfew", 0) == labels.NO_EMOTION
+
+
+@pytest.mark.parametrize("dataset", ["fer2013", "rafdb", "affectnet", "ckplus", "mmi", "dfew"])
+def test_index_table_agrees_with_index(dataset):
+    table = labels.index_table(dataset)
+    assert table.dtype == np.int64
+    assert all(table[code] == labels.index(dataset, code) for code in labels.CODES[dataset])
+    unused = set(range(len(table))) - set(labels.CODES[dataset])
+    assert all(table[code] == labels.NO_EMOTION for code in unused)
+
+
+def test_every_alias_belongs_to_one_emotion():
+    aliases = [alias for many in labels._ALIASES.values() for alias in many]
+    assert len(set(aliases)) == len(aliases)
+    assert not set(aliases) & set(labels.EMOTIONS)
+    assert [labels.name_of(word) for word in ("Angry", " angered", "HAPPY", "afraid", "Surprised")] == [
+        "anger", "anger", "happiness", "fear", "surprise",
+    ]  # fmt: skip
+
+
+def test_compound_categories():
+    assert len(set(labels.COMPOUND_EMOTIONS)) == 22
+    assert set(labels.RAFDB_COMPOUND.values()) < set(labels.COMPOUND_EMOTIONS)
+    assert list(labels.RAFDB_COMPOUND) == list(range(1, 12))
+    assert labels.RAFDB_COMPOUND[10] == "angrily disgusted"
+    assert labels.compound_parts("sadly angry") == ("sadness", "anger")
+    assert labels.compound_parts("hatred") == ("disgust", "anger")
+    singles = [name for name in labels.COMPOUND_EMOTIONS if len(labels.compound_parts(name)) == 1]
+    assert len(singles) == 7
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: labels.canonical("fer2031", 0), "did you mean 'fer2013'"),
+        (lambda: labels.canonical("fer2013", 7), "fer2013 has no label code 7: it uses 0, 1"),
+        (lambda: labels.name_of("hapiness"), "did you mean 'happiness'"),
+        (lambda: labels.classes(6), "use 7, or 8"),
+        (lambda: labels.index_table("jaffe"), "jaffe has no label code 0"),
+        (lambda: labels.compound_parts("sadly angy"), "did you mean 'sadly angry'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(call, message):
+    with pytest.raises(UserError) as error:
+        call()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,1 @@
+"""One TensorFlow Datasets builder per data set of the field."""

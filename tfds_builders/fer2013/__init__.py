@@ -1,0 +1,1 @@
+"""FER-2013 (Goodfellow et al., 2013)."""

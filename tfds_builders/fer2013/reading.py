@@ -1,0 +1,276 @@
+"""FER-2013's original file, in every form it is passed around: two CSVs, an archive, two folder versions.
+
+Everything is checked while it is read, and each mistake is reported with its file, line and remedy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import tarfile
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+
+SPLITS = ("train", "public_test", "private_test")
+USAGES = ("Training", "PublicTest", "PrivateTest")  # what the CSV calls the splits
+SIDE = 48
+NUM_PIXELS = SIDE * SIDE
+
+# Rows per split and code (angry, disgust, fear, happy, sad, surprise, neutral) of the published file.
+COUNTS = np.array(
+    [
+        [3995, 436, 4097, 7215, 4830, 3171, 4965],
+        [467, 56, 496, 895, 653, 415, 607],
+        [491, 55, 528, 879, 594, 416, 626],
+    ]
+)
+KNOWN_MD5 = {
+    "f8428a1edbd21e88f42c73edd2a14f95": "fer2013.csv",
+    "b114b9e04e6949e5fe8b6a98b3892b1d": "icml_face_data.csv",
+}
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+ARCHIVE = "fer2013.tar.gz"
+WHERE = (
+    "get it from Kaggle, 'Challenges in Representation Learning: Facial Expression Recognition Challenge' "
+    "(accept the rules, download, unpack the zip)"
+)
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The pictures of FER-2013 in the order of the source.
+
+    Attributes:
+      images: uint8 `[N, 48, 48]`.
+      code: int64 `[N]`, FER-2013's own 0..6.
+      split: int64 `[N]`, position in `SPLITS`.
+      row: int64 `[N]`, row of the CSV counted from 0, or -1 where a folder version hides it.
+      source: the file or folder that was read.
+      md5: of the CSV; '' for a folder version.
+    """
+
+    images: np.ndarray
+    code: np.ndarray
+    split: np.ndarray
+    row: np.ndarray
+    source: str
+    md5: str = ""
+
+    @property
+    def black(self) -> np.ndarray:
+        """bool `[N]`: every pixel is zero (12 pictures of the published file)."""
+        return self.images.max(axis=(1, 2)) == 0
+
+    @property
+    def leaked(self) -> np.ndarray:
+        """bool `[N]`: a training picture whose exact pixels also stand in one of the test splits."""
+        keys = [image.tobytes() for image in self.images]
+        tested = {key for key, split in zip(keys, self.split, strict=True) if split != 0}
+        return np.array(
+            [split == 0 and key in tested for key, split in zip(keys, self.split, strict=True)], bool
+        )
+
+    @property
+    def known(self) -> bool:
+        """Whether the file is byte for byte one that was published."""
+        return self.md5 in KNOWN_MD5
+
+    def class_counts(self) -> dict[str, dict[str, int]]:
+        """Returns split -> canonical class -> number of pictures, for the splits that have any."""
+        label = labels.index_table("fer2013", num_classes=7)[self.code]
+        return {
+            name: dict(zip(labels.classes(7), np.bincount(label[part], minlength=7).tolist(), strict=True))
+            for split, name in enumerate(SPLITS)
+            if (part := self.split == split).any()
+        }
+
+    def md5_line(self) -> str:
+        """Returns what the MD5 says about the source, for people."""
+        if not self.md5:
+            return "a folder version, re-encoded: no MD5 to compare"
+        return (
+            f"MD5 {self.md5}, {f'the published {KNOWN_MD5[self.md5]}' if self.known else 'not a known one'}"
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what a user should know about a source that is accepted nevertheless."""
+        if not is_complete(self):
+            return (f"{self.source}: not the published numbers of pictures; scores compare with nobody's",)
+        if self.md5 and not self.known:
+            return (f"{self.source}: counts agree with the published file, its MD5 ({self.md5}) does not",)
+        return ()
+
+
+def find_csv(folder: epath.Path) -> epath.Path | None:
+    """Returns the CSV (or the archive with it) under `folder` or `folder/fer2013`, None without one."""
+    places = [folder, folder / "fer2013"]
+    candidates = [place / name for name in (*CSV_NAMES, ARCHIVE) for place in places]
+    return next((path for path in candidates if path.exists() and not path.is_dir()), None)
+
+
+def read_csv(path: epath.Path) -> Faces:
+    """Reads `fer2013.csv`, `icml_face_data.csv` (other column order) or the archive that holds either.
+
+    Raises:
+      UserError: for anything but a header and rows of a code, 2,304 pixels and a split.
+    """
+    if path.stat().length == 0:
+        raise UserError(f"{path} is empty: {WHERE}")
+    if not path.name.endswith(".tar.gz"):
+        with path.open("rb") as file:
+            return _parse(file, str(path), path.stat().length)
+    try:
+        with path.open("rb") as packed, tarfile.open(fileobj=packed, mode="r:gz") as archive:
+            for member in archive:
+                if member.isfile() and member.name.rpartition("/")[2] in CSV_NAMES:
+                    file = archive.extractfile(member)
+                    assert file is not None  # it is a regular file
+                    return _parse(file, f"{path}:{member.name}", member.size)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        reason = str(error).replace("\n", " ")
+        raise UserError(f"{path} is damaged ({reason}): download it again") from error
+    raise UserError(f"{path} holds neither {' nor '.join(CSV_NAMES)}: {WHERE}")
+
+
+def check_counts(faces: Faces) -> None:
+    """Raises `UserError` unless every split and class has the published number of pictures."""
+    remedy = "get the original file, or accept this one with --allow_counts"
+    found = np.zeros_like(COUNTS)
+    np.add.at(found, (faces.split, faces.code), 1)
+    if (found.sum(axis=1) != COUNTS.sum(axis=1)).any():
+        rows, expected = (_three(table.sum(axis=1)) for table in (found, COUNTS))
+        raise UserError(f"{faces.source} has {rows} pictures, not {expected} ({'/'.join(USAGES)}): {remedy}")
+    wrong = np.argwhere(found != COUNTS)
+    if len(wrong):
+        split, code = (int(i) for i in wrong[0])
+        raise UserError(
+            f"{faces.source}: {USAGES[split]} has {found[split, code]:,} pictures of code {code} "
+            f"({labels.CODES['fer2013'][code]}), not {COUNTS[split, code]:,}: labels were altered; {remedy}"
+        )
+
+
+def is_complete(faces: Faces) -> bool:
+    """Whether the counts are those of the published file."""
+    try:
+        check_counts(faces)
+    except UserError:
+        return False
+    return True
+
+
+def _parse(file: IO[bytes], name: str, size: int) -> Faces:
+    digest = hashlib.md5(usedforsecurity=False)
+    reader = csv.reader(_lines(file, name, size, digest), skipinitialspace=True)
+    images, codes, splits = [], [], []
+    with warnings.catch_warnings(), _csv_errors(reader, name):
+        warnings.simplefilter(
+            "error", DeprecationWarning
+        )  # older NumPy warns of a bad number where newer raises
+        columns = _columns(next(reader, []), name)
+        for record in reader:
+            if not record:
+                continue  # a blank line
+            where = f"{name}, line {reader.line_num} (row {len(codes)})"
+            if len(record) != len(columns):
+                raise UserError(
+                    f"{where}: {len(record)} fields instead of {len(columns)}; if it is the last line, "
+                    "the file is cut off: download or unpack it again"
+                )
+            codes.append(_code(record[columns["emotion"]], where))
+            images.append(_pixels(record[columns["pixels"]], where))
+            splits.append(_split(record[columns["usage"]], where))
+    if not codes:
+        raise UserError(f"{name} has a header and no rows: {WHERE}")
+    return Faces(
+        images=np.stack(images).reshape(-1, SIDE, SIDE),
+        code=np.array(codes, np.int64),
+        split=np.array(splits, np.int64),
+        row=np.arange(len(codes), dtype=np.int64),
+        source=name,
+        md5=digest.hexdigest(),
+    )
+
+
+def _lines(file: IO[bytes], name: str, size: int, digest) -> Iterator[str]:
+    # Decoded line by line, so that the one with a wrong byte has a number.
+    with tqdm(
+        total=size, desc=f"reading {name.rpartition('/')[2]}", unit="B", unit_scale=True, disable=None
+    ) as bar:
+        for number, line in enumerate(file, start=1):
+            digest.update(line)
+            bar.update(len(line))
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{name}, line {number}: byte {error.start} is not UTF-8 text; the file is damaged or "
+                    "was saved anew by a spreadsheet: get the original"
+                ) from error
+
+
+@contextlib.contextmanager
+def _csv_errors(reader, name: str):
+    try:
+        yield
+    except csv.Error as error:
+        raise UserError(f"{name}, line {reader.line_num}: {error}: get the original file") from error
+
+
+def _columns(header: Iterable[str], name: str) -> dict[str, int]:
+    columns = {title.strip().lower(): i for i, title in enumerate(header)}
+    for needed in ("emotion", "pixels", "usage"):
+        if needed not in columns:
+            hint = "test.csv and train.csv lack the test labels: " if needed == "usage" else ""
+            raise UserError(
+                f"{name}, line 1: no column '{needed}' in the header ({', '.join(columns)[:60]!r}); "
+                f"{hint}use {' or '.join(CSV_NAMES)}"
+            )
+    return columns
+
+
+def _code(text: str, where: str) -> int:
+    codes = labels.CODES["fer2013"]
+    if text.strip() not in map(str, codes):
+        raise UserError(
+            f"{where}, column emotion: {text[:20]!r} is no code of FER-2013 (0 to {len(codes) - 1})"
+        )
+    return int(text)
+
+
+def _split(text: str, where: str) -> int:
+    if text.strip() not in USAGES:
+        raise UserError(f"{where}, column Usage: {text[:20]!r} is no split (use {', '.join(USAGES)})")
+    return USAGES.index(text.strip())
+
+
+def _pixels(text: str, where: str) -> np.ndarray:
+    try:
+        values = np.fromstring(text, np.int64, sep=" ")  # 13 times faster than split() and int()
+    except (ValueError, DeprecationWarning):
+        values = None
+    if values is None or values.size != NUM_PIXELS or values.min() < 0 or values.max() > 255:
+        raise UserError(f"{where}, column pixels: {_why_bad(text)}; get the original file")
+    return values.astype(np.uint8)
+
+
+def _why_bad(text: str) -> str:
+    words = text.split()
+    for position, word in enumerate(words):
+        if not word.isascii() or not word.isdigit() or int(word) > 255:
+            return f"pixel {position} is {word[:20]!r}, not a number from 0 to 255"
+    return f"{len(words):,} pixels instead of {NUM_PIXELS:,} ({SIDE}x{SIDE})"
+
+
+def _three(values: Iterable[int]) -> str:
+    return " / ".join(f"{value:,}" for value in values)

@@ -1,0 +1,1 @@
+"""FER+ (Barsoum et al., 2016): ten votes for every picture of FER-2013."""

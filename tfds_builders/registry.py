@@ -1,0 +1,54 @@
+"""Which data sets can be built: every folder `<name>/` here that holds a `<name>_dataset_builder.py`."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+from types import ModuleType
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from fer_jax.errors import UserError, nearest
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Returns the names of all data sets, sorted."""
+    return sorted(
+        path.parent.name
+        for path in _HERE.glob("*/*_dataset_builder.py")
+        if path.name == f"{path.parent.name}_dataset_builder.py"
+    )
+
+
+def builder_module(name: str) -> ModuleType:
+    """Imports the module with the builder of data set `name`; TFDS knows it by that name from then on."""
+    if name not in names():
+        raise UserError(f"there is no builder for data set '{name}': {nearest(name, names())}")
+    return importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
+
+
+def make_builder(name: str, data_dir: str | None = None, **options: Any) -> tfds.core.DatasetBuilder:
+    """Returns the builder of `name`, or of `name/variant` for data sets that come in variants.
+
+    Args:
+      name: a data set, with a variant where its module has `make_builder`.
+      data_dir: where prepared data sets lie; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` when None.
+      options: further arguments of the builder.
+    """
+    base, _, variant = name.partition("/")
+    module = builder_module(base)
+    if hasattr(module, "make_builder"):
+        return module.make_builder(variant=variant, data_dir=data_dir, **options)
+    if variant:
+        raise UserError(f"data set '{base}' has no variants: leave out '/{variant}'")
+    return module.Builder(data_dir=data_dir, **options)
+
+
+def summary(name: str) -> str:
+    """Returns the title of the data set's README, without importing the builder."""
+    readme = _HERE / name / "README.md"
+    first = readme.read_text(encoding="utf-8").partition("\n")[0] if readme.exists() else ""
+    return first.lstrip("# ").strip()

@@ -1,0 +1,189 @@
+"""From a plan to encoded examples, in chunks, on as many processes as are wanted.
+
+    for example in generate(Plan(), "train", workers=2): ...
+
+Workers are plain subprocesses that run this file's `main` and talk through pipes: unlike a multiprocessing pool they
+never import the user's main module, so a script without a main guard is safe, and nothing starts at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from fer_jax.labels import EMOTIONS
+from tfds_builders.synthetic_faces import annotators, clips, occluders
+from tfds_builders.synthetic_faces.expressions import RECIPES
+from tfds_builders.synthetic_faces.plan import Plan
+from tfds_builders.synthetic_faces.randomness import Purpose, Stream
+from tfds_builders.synthetic_faces.renderer import Picture, render
+from tfds_builders.synthetic_faces.scene import MEAN_INTENSITY, Scene, sample_scene
+
+BASIC_NAMES: tuple[str, ...] = EMOTIONS[:7]
+CHUNK = 32
+Example = dict[str, Any]
+
+
+def draw(plan: Plan, split: str, positions: np.ndarray) -> tuple[Scene, Picture]:
+    """Draws still pictures of a plan (for clips, the apex without time)."""
+    index, subject, category = plan.identify(split, positions)
+    scene = sample_scene(plan.seed, plan.size, index, subject, category)
+    cover = occluders.sample_occluder(plan.seed, plan.bank, scene.index, scene.pose) if plan.bank else None
+    return scene, render(scene, cover)
+
+
+def votes_of(scene: Scene) -> np.ndarray:
+    """Returns the ten annotators' votes, [B, 10] int64."""
+    first = np.array([BASIC_NAMES.index(RECIPES[c].dominant) for c in scene.category])
+    second = np.array([BASIC_NAMES.index(RECIPES[c].second or RECIPES[c].dominant) for c in scene.category])
+    said = annotators.vote_distribution(first, second, scene.intensity.astype(np.float64), MEAN_INTENSITY)
+    return annotators.vote(Stream(scene.seed, Purpose.VOTES, scene.index), said)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Returns [H, W, 3] or [H, W] uint8 as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def _still_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Example]:
+    scene, picture = draw(plan, split, positions)
+    votes = votes_of(scene)
+    _, subject, _ = plan.identify(split, positions)
+    pose = np.stack([scene.pose.yaw, scene.pose.pitch, scene.pose.roll], axis=-1)
+    return [
+        {
+            "image": encode_png(picture.image[i]),
+            "landmarks": picture.landmarks[i],
+            "action_units": scene.units[i],
+            "intensity": float(scene.intensity[i]),
+            "occlusion_mask": encode_png(picture.occlusion[i].astype(np.uint8) * 255),
+            "occluded_fraction": float(np.count_nonzero(picture.occlusion[i]) / plan.size**2),
+            "pose": pose[i],
+            **_names(int(scene.category[i]), votes[i], int(subject[i])),
+        }
+        for i in range(len(positions))
+    ]
+
+
+def _names(category: int, votes: np.ndarray, subject: int) -> Example:
+    return {
+        "label": RECIPES[category].dominant,
+        "code": BASIC_NAMES.index(RECIPES[category].dominant),
+        "compound_label": category,
+        "votes": votes,
+        "subject": subject,
+    }
+
+
+def _clip_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Example]:
+    index, subject, category = plan.identify(split, positions)
+    examples = []
+    for i in range(len(positions)):
+        apex = sample_scene(plan.seed, plan.size, index[i : i + 1], subject[i : i + 1], category[i : i + 1])
+        clip = clips.draw_clip(apex, plan.frames, bank=split)
+        examples.append(
+            {
+                "frames": [encode_png(frame) for frame in clip.picture.image],
+                "frame_mask": clip.has_face,
+                "landmarks": clip.picture.landmarks,
+                "action_units": clip.units,
+                "frame_intensity": clip.intensity,
+                "intensity": float(apex.intensity[0]),
+                "occlusion_mask": [encode_png(m.astype(np.uint8) * 255) for m in clip.picture.occlusion],
+                "occluded_fraction": np.array(
+                    [np.count_nonzero(m) / plan.size**2 for m in clip.picture.occlusion], np.float32
+                ),
+                "pose": clip.pose,
+                **_names(int(category[i]), votes_of(apex)[0], int(subject[i])),
+            }
+        )
+    return examples
+
+
+def examples_of(plan: Plan, split: str, start: int, stop: int) -> list[Example]:
+    """Returns the encoded examples start .. stop-1 of a split. Their content depends on nothing else."""
+    make = _clip_examples if plan.kind == "clips" else _still_examples
+    return make(plan, split, np.arange(start, stop))
+
+
+def generate(plan: Plan, split: str, workers: int | None = None) -> Iterator[Example]:
+    """Yields the examples of a split in order.
+
+    Args:
+      plan: what to draw.
+      split: 'train' or 'test'.
+      workers: processes to draw with; 0 draws here; by default one per core, and none for small sets. A worker that
+        cannot start or dies is replaced by drawing here.
+    """
+    count = plan.count(split)
+    step = 4 if plan.kind == "clips" else CHUNK
+    chunks = [(start, min(start + step, count)) for start in range(0, count, step)]
+    cost = count * (plan.frames if plan.kind == "clips" else 1)
+    if workers is None:
+        workers = min(os.cpu_count() or 1, 8) if cost >= 1000 else 0
+    pool = [w for w in (_start_worker(plan, split, chunks[k::workers]) for k in range(workers)) if w]
+    if len(pool) < workers:
+        _stop(pool)
+        pool = []
+    try:
+        for k, chunk in enumerate(chunks):
+            answer = _read(pool[k % len(pool)]) if pool else None
+            yield from answer if answer is not None else examples_of(plan, split, *chunk)
+    finally:
+        _stop(pool)
+
+
+def _start_worker(plan: Plan, split: str, chunks: list[tuple[int, int]]) -> subprocess.Popen[bytes] | None:
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        stdin = cast(io.BufferedWriter, worker.stdin)
+        pickle.dump((dataclasses.asdict(plan), split, chunks), stdin)
+        stdin.close()
+    except OSError:
+        return None
+    return worker
+
+
+def _read(worker: subprocess.Popen[bytes]) -> list[Example] | None:
+    try:
+        return pickle.load(cast(io.BufferedReader, worker.stdout))
+    except (EOFError, pickle.UnpicklingError, OSError):
+        return None
+
+
+def _stop(pool: list[subprocess.Popen[bytes]]) -> None:
+    for worker in pool:
+        cast(io.BufferedReader, worker.stdout).close()
+        worker.terminate()
+        worker.wait()
+
+
+def main() -> None:
+    """Serves as a worker: reads a plan and chunks from standard input, writes each chunk's examples as they are made."""
+    plan, split, chunks = pickle.load(sys.stdin.buffer)
+    for start, stop in chunks:
+        pickle.dump(examples_of(Plan(**plan), split, start, stop), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Which picture is which: kinds, splits, people and categories of a data set, from its counts alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfds_builders.synthetic_faces.expressions import BASIC_RECIPES, RECIPES
+
+KINDS: tuple[str, ...] = ("basic", "compound", "clips")
+SPLITS: tuple[str, ...] = ("train", "test")
+_SPLIT_STRIDE = 1 << 20
+_KIND_STRIDE = 1 << 24
+_SUBJECT_STRIDE = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One data set. `bank` names the occluders put before every face ('' for none)."""
+
+    kind: str = "basic"
+    size: int = 64
+    train: int = 6000
+    test: int = 1500
+    seed: int = 0
+    bank: str = ""
+    per_subject: int = 12
+    frames: int = 12  # of a clip
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is '{self.kind}'; it must be one of {', '.join(KINDS)}")
+        if self.bank not in ("", "train", "test"):
+            raise ValueError(f"bank is '{self.bank}'; it must be 'train', 'test' or empty")
+        if self.size < 24:
+            raise ValueError(f"size is {self.size}; a face needs at least 24 pixels")
+
+    def count(self, split: str) -> int:
+        return {"train": self.train, "test": self.test}[split]
+
+    def identify(self, split: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns (index, subject, category) of the given positions of a split.
+
+        People take turns, so that any leading part of a split has as many people as possible and even classes;
+        nobody is in two splits. Occluded copies have the index of their original.
+        """
+        positions = np.asarray(positions, np.int64)
+        split_number = SPLITS.index(split)
+        people = max(-(-self.count(split) // self.per_subject), 1)
+        person, turn = positions % people, positions // people
+        if self.kind == "compound":
+            category = (person + turn) % len(RECIPES)
+        else:
+            category = np.array(BASIC_RECIPES)[(person + turn) % len(BASIC_RECIPES)]
+        index = KINDS.index(self.kind) * _KIND_STRIDE + split_number * _SPLIT_STRIDE + positions
+        return index, split_number * _SUBJECT_STRIDE + person, category
