@@ -1,9 +1,14 @@
-"""What every test shares: four virtual CPU devices, strict dtypes, parsed flags, and where real data lies."""
+"""What every test shares: four virtual CPU devices, strict dtypes, parsed flags, tiny faces, and where real data lies."""
 
+import json
 import os
 import pathlib
+import subprocess
+import sys
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+sys.path.insert(0, str(ROOT))  # experiments/ are files, not an installed package
 
 import jax
 import pytest
@@ -11,8 +16,6 @@ from absl import flags
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config):
@@ -28,3 +31,56 @@ def real_data() -> pathlib.Path:
     if not (folder / "fer2013_unique_png.npz").exists():
         pytest.skip(f"needs the real FER-2013 under {folder}; set FER_JAX_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> str:
+    """A folder for prepared data sets, shared by the whole session."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def tiny(data_dir):
+    """A function that makes a config small enough to train in a test: tiny('fdrl', max_steps=3)."""
+
+    def make(method: str = "baseline", variant: str = "smoke", **train):
+        from experiments import presets
+
+        config = presets.faces(method, variant, method=method)
+        config.data.data_dir = data_dir
+        config.model.width = 8
+        config.train.batch_size = 16
+        config.train.max_steps = 6
+        config.train.log_every_steps = 2
+        config.train.eval_every_epochs = 0.3
+        config.train.update(train)
+        return config
+
+    return make
+
+
+@pytest.fixture
+def run_py(data_dir, tmp_path_factory):
+    """A function that runs run.py as a user would, on one device, and returns the finished process."""
+    cache = pathlib.Path(data_dir) / "cache"
+
+    def start(*arguments: str, wait: bool = True, devices: int = 1, timeout: float = 240):
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XDG_CACHE_HOME": str(cache),
+            "TFDS_DATA_DIR": data_dir,
+            "JAX_PLATFORMS": "cpu",
+        }
+        command = [sys.executable, "run.py", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        if wait:
+            return subprocess.run(command, cwd=ROOT, env=environment, timeout=timeout, **pipes)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+    return start
+
+
+@pytest.fixture
+def results_of():
+    """A function that reads a run's results.json."""
+    return lambda workdir: json.loads((pathlib.Path(workdir) / "results.json").read_text())

@@ -69,7 +69,8 @@ def fit(method, model, *, steps: int, weights=None, seed: int = 0, rate: float =
             return total, (new, method.monitor(logits, aux, now))
 
         (_, (new, seen)), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an integer power
+            updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), new, opt_state, seen
 
     history = []

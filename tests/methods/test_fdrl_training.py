@@ -1,4 +1,4 @@
-"""FDRL's mechanism checks that need training (C2, C5, C7, C8), on the planted problem: classes that share actions.
+"""FDRL's mechanism checks that need training (C2, C5, C7, C8), on classes that share planted actions.
 
 The bounds come from seeds 0 to 2 of 300 steps; on faces the harness measures the same numbers with `monitor`.
 """
@@ -58,7 +58,7 @@ def test_c2_compactness_makes_branches_compact_without_collapse(seed):
 def test_c5_importances_tell_the_class_and_the_loss_tightens_them(seed):
     """A nearest-centre classifier on the importances alone is right more than twice as often as chance.
 
-    The loss narrows the classes in absolute terms. That it also improves this classifier is within noise here: the
+    The loss narrows the classes in absolute terms. That it also improves this classifier is within noise: the
     importances separate the planted classes without it.
     """
 

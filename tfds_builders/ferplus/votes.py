@@ -110,8 +110,8 @@ def read_new(path: epath.Path, split: np.ndarray) -> Votes:
             raise UserError(f"{where}: {len(record)} fields instead of {len(_HEADER)}: {WHERE}")
         if row < len(split) and record[0].strip() != USAGES[split[row]]:
             raise UserError(
-                f"{where}: Usage is {record[0][:20]!r} where fer2013.csv has {USAGES[split[row]]}: the lines must "
-                f"stand in the order of fer2013.csv; {WHERE}"
+                f"{where}: Usage is {record[0][:20]!r} where fer2013.csv has {USAGES[split[row]]}: the "
+                f"lines must stand in the order of fer2013.csv; {WHERE}"
             )
         names.append(record[1].strip())
         lines.append(line)

@@ -146,4 +146,6 @@ def _files(encoded: bytes | list[bytes]) -> io.BytesIO | list[io.BytesIO]:
 
 def make_builder(variant: str = "", data_dir: str | None = None, **changes: Any) -> Builder:
     """Returns the builder of a configuration, its plan changed by `changes` (size, train, test, seed, frames ...)."""
-    return Builder(config=faces_config(variant or "basic", **changes), data_dir=data_dir)
+    config = faces_config(variant or "basic", **changes)
+    # TFDS takes a configuration of its list by name only.
+    return Builder(config=config.name if config.name in DEFAULTS else config, data_dir=data_dir)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -24,6 +24,7 @@ from fer_jax.evaluation.report.style import (
     class_color,
     legend_above,
     new_figure,
+    paler,
     quiet,
     wrapped,
 )
@@ -31,13 +32,14 @@ from fer_jax.evaluation.report.style import (
 _RIGHT = LinearSegmentedColormap.from_list("right", ("#ffffff", "#cfdef3", "#7ea4db", BLUE, "#173a73"))
 _WRONG = LinearSegmentedColormap.from_list("wrong", ("#ffffff", "#fbe3cd", "#f0ac6b", ORANGE, "#7d3606"))
 _AROUND = LinearSegmentedColormap.from_list("around", ("#a34a0b", "#f0ac6b", "#ffffff", "#7ea4db", "#173a73"))
-_SPREAD = LinearSegmentedColormap.from_list("spread", ("#ffffff", "#d5d9e0", "#6c7686"))
+_CREAM = "#fbeadb"
+_SPREAD = LinearSegmentedColormap.from_list("spread", ("#ffffff", "#dfe3e9", "#a9b2bf"))
 
 
 def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     """Counts per (truth, prediction); the deeper the colour, the larger the share of the row."""
     count = len(classes)
-    side = max(500, 38 * count + 170)
+    side = max(440, 36 * count + 150)
     figure = new_figure(side, side * 0.94)
     axes = figure.add_subplot()
     total = confusion.sum(axis=1, keepdims=True)
@@ -77,12 +79,12 @@ def class_chart(
     support: Sequence[int],
 ) -> Figure:
     """A bar of F1 per class with its recall and precision marked, and the number of its examples."""
-    figure = new_figure(500, max(0.94 * 500 if len(classes) > 5 else 0, 46 * len(classes) + 90))
+    figure = new_figure(440, max(0.94 * 440 if len(classes) > 5 else 0, 42 * len(classes) + 76))
     axes = quiet(figure.add_subplot(), "")
     for row in range(len(classes)):
         color = class_color(row)
         found, named = _or_nan(recall[row]), _or_nan(precision[row])
-        axes.barh(row, _or_nan(f1[row]), height=0.62, color=color, alpha=0.38, linewidth=0)
+        axes.barh(row, _or_nan(f1[row]), height=0.62, color=paler(color, 0.6), linewidth=0)
         axes.plot([found, named], [row, row], color=color, linewidth=1.2, zorder=2)
         axes.plot(found, row, "o", markersize=7, color=color, markeredgecolor="white", zorder=4)
         axes.plot(named, row, "D", markersize=5, markerfacecolor="white", markeredgecolor=color,
@@ -90,16 +92,16 @@ def class_chart(
         if not support[row]:
             axes.text(0.01, row, "no examples", va="center", fontsize=8, color=FAINT)
         axes.text(1.03, row, f"{support[row]:,}", va="center", fontsize=8.4, color=SOFT, clip_on=False)
-    axes.text(1.03, -0.85, "examples", fontsize=7.6, color=FAINT, va="center")
+    axes.text(1.03, 1.02, "examples", fontsize=7.6, color=FAINT, transform=axes.transAxes)
     axes.set_yticks(range(len(classes)), [wrapped(name) for name in classes])
-    axes.set_ylim(len(classes) - 0.4, -1.1)
+    axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     axes.tick_params(axis="y", labelcolor=INK, length=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     handles = [
-        Patch(color=FAINT, alpha=0.45, linewidth=0, label="F1"),
+        Patch(color=paler(FAINT, 0.5), linewidth=0, label="F1"),
         Line2D([], [], marker="o", color=SOFT, linestyle="", markersize=7, markeredgecolor="white",
                label="recall"),
         Line2D([], [], marker="D", color=SOFT, linestyle="", markersize=5, markerfacecolor="white",
@@ -116,16 +118,16 @@ def reliability_chart(bins: Mapping[str, Any], accuracy: float, mean_confidence:
     actual = np.array([_or_nan(value) for value in bins["accuracy"]])
     stated = np.array([_or_nan(value) for value in bins["confidence"]])
     middle, width = (edges[:-1] + edges[1:]) / 2, np.diff(edges) * 0.9
-    figure = new_figure(500, 470)
+    figure = new_figure(440, 420)
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3.2, 1)})
     quiet(above, "")
     quiet(below, "confidence in the predicted class")
     for place in np.flatnonzero(filled):
         strength = 1.0 if count[place] >= 10 else 0.35  # a handful of examples proves little
         above.bar(middle[place], actual[place], width[place], color="#7ea4db", alpha=strength, linewidth=0)
-        above.bar(middle[place], stated[place] - actual[place], width[place], bottom=actual[place],
-                  facecolor=(*to_rgb(ORANGE), 0.16 * strength), edgecolor=(*to_rgb(ORANGE), 0.85 * strength),
-                  hatch="////", linewidth=0.8)  # fmt: skip
+        gap = stated[place] - actual[place]
+        above.bar(middle[place], gap, width[place], bottom=actual[place], hatch="////", linewidth=0.8,
+                  facecolor=_CREAM if gap > 0 else "#a9c3e8", edgecolor=ORANGE, alpha=strength)  # fmt: skip
     above.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=DASHED)
     above.set_ylim(0, 1)
     above.set_xlim(0, 1)
@@ -140,7 +142,7 @@ def reliability_chart(bins: Mapping[str, Any], accuracy: float, mean_confidence:
     above.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
     handles = [
         Patch(color="#7ea4db", linewidth=0, label="accuracy"),
-        Patch(facecolor=(*to_rgb(ORANGE), 0.16), edgecolor=ORANGE, hatch="////", label="gap to confidence"),
+        Patch(facecolor=_CREAM, edgecolor=ORANGE, hatch="////", label="gap to confidence"),
         Line2D([], [], color=SOFT, linewidth=1, linestyle=DASHED, label="perfectly honest"),
     ]
     legend_above(figure, above, handles)
@@ -154,49 +156,51 @@ def reliability_chart(bins: Mapping[str, Any], accuracy: float, mean_confidence:
     return figure
 
 
-def profile_chart(mean: np.ndarray, spread: np.ndarray, classes: Sequence[str]) -> Figure:
+def profile_charts(mean: np.ndarray, spread: np.ndarray, classes: Sequence[str]) -> tuple[Figure, Figure]:
     """How the mean of each feature differs between the classes, and its spread inside each class.
 
     Args:
       mean: [C, M], NaN for a class without examples; written into the cells when there is room.
       spread: [C, M] standard deviations.
     """
-    rows, _ = mean.shape
     known = np.isfinite(mean).all(axis=1)
     centred = mean - mean[known].mean(axis=0)
     limit = max(float(np.abs(centred[known]).max()), 1e-12)
-    figure = new_figure(1060, 34 * rows + 120)
-    left, right = figure.subplots(1, 2, sharey=True)
-    _heat_map(left, centred, mean, Normalize(-limit, limit), _AROUND)
-    _heat_map(right, spread, spread, Normalize(0.0, max(float(spread[known].max()), 1e-12)), _SPREAD)
-    left.set_title(
-        "mean; colour: difference from the other classes", fontsize=8.6, color=INK, loc="left", pad=8
+    most = max(float(spread[known].max()), 1e-12)
+    return (
+        _heat_map(centred, mean, Normalize(-limit, limit), _AROUND, classes),
+        _heat_map(spread, spread, Normalize(0.0, most), _SPREAD, classes),
     )
-    right.set_title("standard deviation inside the class", fontsize=8.6, color=INK, loc="left", pad=8)
-    left.set_yticks(range(rows), [wrapped(name, 24) for name in classes])
-    return figure
 
 
 def _heat_map(
-    axes: Axes, shade: np.ndarray, cells: np.ndarray, norm: Normalize, colormap: LinearSegmentedColormap
-) -> None:
+    shade: np.ndarray,
+    cells: np.ndarray,
+    norm: Normalize,
+    colormap: LinearSegmentedColormap,
+    classes: Sequence[str],
+) -> Figure:
     """Colours [C, M] by `shade` and, where there is room, writes `cells`."""
-    columns = shade.shape[1]
+    rows, columns = shade.shape
+    figure = new_figure(480, 31 * rows + 50)
+    axes = figure.add_subplot()
     axes.imshow(np.ma.masked_invalid(shade), cmap=colormap, norm=norm, aspect="auto", interpolation="nearest")
     axes.set_facecolor("#f1f2f5")
     axes.tick_params(length=0, labelsize=8.2, labelcolor=INK)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("feature", fontsize=8.6, color=SOFT)
-    if columns > 12:
+    axes.set_yticks(range(rows), [wrapped(name, 24) for name in classes])
+    if columns > 10:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value + 1:.0f}"))
-        return
+        return figure
     axes.set_xticks(range(columns), [str(column + 1) for column in range(columns)])
-    digits = 2 if np.nanmax(np.abs(cells)) >= 0.1 else 3
+    digits = min(max(1 - math.floor(math.log10(norm.vmax or 1.0)), 0), 4)  # what tells the cells apart
     for row, column in np.argwhere(np.isfinite(cells)).tolist():
         light = np.dot(colormap(norm(shade[row, column]))[:3], (0.299, 0.587, 0.114)) > 0.55
-        axes.text(column, row, f"{cells[row, column]:.{digits}f}", ha="center", va="center", fontsize=7.4,
+        axes.text(column, row, f"{cells[row, column]:.{digits}f}", ha="center", va="center", fontsize=7,
                   color=INK if light else "white")  # fmt: skip
+    return figure
 
 
 def _or_nan(value: float | None) -> float:

@@ -23,7 +23,7 @@ def loss_curves(losses: Mapping[str, Curve], axis: str, mark: float | None) -> F
       axis: what the positions count.
       mark: the position of the selected step.
     """
-    figure = new_figure(500, 330)
+    figure = new_figure(440, 300)
     axes = quiet(figure.add_subplot(), axis)
     colors = iter(_SERIES * (1 + len(losses) // len(_SERIES)))
     for name, (at, value) in losses.items():
@@ -53,7 +53,7 @@ def accuracy_curves(
       axis: what the positions count.
       selected: position and value of the selected step (value None: unknown) and what to write there.
     """
-    figure = new_figure(500, 330)
+    figure = new_figure(440, 300)
     axes = quiet(figure.add_subplot(), axis)
     colors = iter(_SERIES * (1 + len(curves) // len(_SERIES)))
     for name, (at, value) in curves.items():
@@ -78,21 +78,15 @@ def accuracy_curves(
     return figure
 
 
-def signal_curves(signals: Mapping[str, Curve], axis: str) -> Figure:
-    """Whatever else was logged, as small multiples."""
-    columns = min(4, len(signals))
-    rows = -(-len(signals) // columns)
-    figure = new_figure(1060 if columns > 2 else 265 * columns, 150 * rows + 20)
-    for place, (name, (at, value)) in enumerate(signals.items()):
-        axes = quiet(
-            figure.add_subplot(rows, columns, place + 1), axis if place >= len(signals) - columns else ""
-        )
-        axes.plot(at, value, color=BLUE, linewidth=0.7, alpha=0.3)
-        axes.plot(at, _smooth(value), color=BLUE, linewidth=1.4)
-        axes.set_title(name, fontsize=8.6, color=INK, loc="left", pad=5)
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+def signal_curve(curve: Curve, axis: str) -> Figure:
+    """A small chart of one logged quantity."""
+    figure = new_figure(250, 150)
+    axes = quiet(figure.add_subplot(), axis)
+    axes.plot(*curve, color=BLUE, linewidth=0.7, alpha=0.3)
+    axes.plot(curve[0], _smooth(curve[1]), color=BLUE, linewidth=1.4)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     return figure
 
 

@@ -49,10 +49,20 @@ def learning(book: Book, results: Mapping[str, Any], history: Lines) -> Html:
         )
         cards.append(figure_card("Accuracy", explanation, image))
     if signals:
-        alt = f"Also logged during training: {', '.join(signals)}"
-        image = book.chart("signals", curves.signal_curves(signals, axis), alt)
-        cards.append(figure_card("Also watched", "Everything else that was logged.", image, wide=True))
+        cards.append(_signals(book, signals, axis))
     return section("Learning", _which_weights(results), element("div", *cards, class_="pair"))
+
+
+def _signals(book: Book, signals: Mapping[str, curves.Curve], axis: str) -> Html:
+    """Small multiples of everything that has no chart of its own."""
+    charts = []
+    for place, (name, curve) in enumerate(signals.items()):
+        alt = f"{name} from {plain(float(curve[1][0]))} to {plain(float(curve[1][-1]))}"
+        image = book.chart(f"signal_{place}", curves.signal_curve(curve, axis), alt)
+        charts.append(element("figure", element("figcaption", name), image))
+    return element(
+        "div", element("h3", "Also watched"), element("div", *charts, class_="small"), class_="card wide"
+    )
 
 
 def _training_curves(train: Lines, axis: str) -> tuple[dict[str, curves.Curve], dict[str, curves.Curve]]:

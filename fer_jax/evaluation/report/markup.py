@@ -79,7 +79,7 @@ def score_card(
 
 def class_name(name: str, color: str) -> Html:
     """A class in its colour: a dot, because the colours are too light to write in."""
-    return element("span", element("i", class_="dot", style=f"background:{color}"), name)
+    return element("span", element("i", style=f"background:{color}"), element("span", name), class_="class")
 
 
 def table(rows: Iterable[tuple[object, object]], class_: str) -> Html:

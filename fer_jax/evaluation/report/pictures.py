@@ -13,7 +13,7 @@ from PIL import Image
 from fer_jax.evaluation.report.markup import Html, element
 from fer_jax.evaluation.report.style import to_png
 
-SHOWN = 224  # dots: about twice the width of a tile in CSS pixels
+SHOWN = 336  # dots: about twice the width of a tile in CSS pixels
 STRETCH = 1.25  # a chart may be shown this much larger than it was laid out
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import textwrap
 
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -29,8 +30,12 @@ _FONTS = ("Inter", "SF Pro Text", "Helvetica Neue", "Segoe UI", "Roboto", "Arial
 def class_color(index: int) -> str:
     """The colour of a class; past the eighth the colours come again, paler."""
     lap, place = divmod(index, len(CLASS_COLORS))
-    mix = 1 - 0.6**lap
-    return "#" + "".join(f"{round(255 * (c + (1 - c) * mix)):02x}" for c in to_rgb(CLASS_COLORS[place]))
+    return paler(CLASS_COLORS[place], 1 - 0.6**lap)
+
+
+def paler(color: str, share: float) -> str:
+    """Mixes a colour with a share of white; unlike transparency it hides what lies beneath."""
+    return to_hex([channel + (1 - channel) * share for channel in to_rgb(color)])
 
 
 def to_png(figure: Figure) -> bytes:
@@ -51,8 +56,9 @@ def font() -> list[str]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width / 100, height / 100), layout="constrained", facecolor="white")
-    return figure
+    """A white figure of a whole number of CSS pixels."""
+    size = (round(width) / 100, round(height) / 100)
+    return Figure(figsize=size, layout="constrained", facecolor="white")
 
 
 def quiet(axes: Axes, label: str) -> Axes:
@@ -70,11 +76,12 @@ def quiet(axes: Axes, label: str) -> Axes:
 def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> None:
     """A legend above the plot, on as many lines as its words need."""
     handles = handles if handles is not None else axes.get_legend_handles_labels()[0]
-    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    columns = max(1, min(len(handles), int(figure.get_figwidth() * 15 / (longest + 5))))
+    letters = sum(len(str(handle.get_label())) + 7 for handle in handles)
+    lines = max(1, math.ceil(letters / (19 * figure.get_figwidth())))  # about 19 letters to the inch
+    columns = max(1, math.ceil(len(handles) / lines))
     axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, fontsize=8.4,
-        labelcolor=INK, borderaxespad=0.1, handlelength=1.4, columnspacing=1.6,
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, ncols=columns,
+        frameon=False, fontsize=8.4, labelcolor=INK, handlelength=1.4, columnspacing=1.6,
     )  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def _classes(book: Book, results: Mapping[str, Any]) -> Html:
         ),
         figure_card(
             "Class by class",
-            "Recall: how many are found. Precision: how many so named are it.",
+            "Recall: how many are found. Precision: how many finds are right.",
             bars,
             wide=wide,
         ),
@@ -220,17 +220,13 @@ def _profiles(
         return Html()
     cards = []
     for place, profile in enumerate(profiles.values()):
-        mean, spread = _per_class(profile.values, labels, len(classes))
-        image = book.chart(
-            f"profile_{place}",
-            charts.profile_chart(mean, spread, classes),
-            f"{profile.title}, mean per class as a heat map",
-        )
-        text = (
-            f"{profile.values.shape[1]} features, averaged over the images of each class: blue is above the "
-            "mean of the classes, orange below."
-        )
-        cards.append(figure_card(profile.title, text, image, wide=True))
+        mean, spread = charts.profile_charts(*_per_class(profile.values, labels, len(classes)), classes)
+        name, title = f"profile_{place}", profile.title
+        left = book.chart(f"{name}_mean", mean, f"{title}: mean per class")
+        right = book.chart(f"{name}_spread", spread, f"{title}: standard deviation in each class")
+        explanation = "Mean per class. Blue is above the mean of the classes, orange below."
+        cards.append(figure_card(title, explanation, left))
+        cards.append(figure_card("Spread", "Standard deviation of the same inside each class.", right))
     return section(
         "Inside the model",
         "What separates the classes in the method's own terms.",

@@ -1,0 +1,114 @@
+"""Affine maps of images, and one bilinear sampling that carries out any composition of them.
+
+A map is a matrix [2, 3] that takes an OUTPUT pixel (x, y, 1) to the place (x, y) in the source where its
+value is read; pixel centres lie at integers. It is built around the centres of the two images, in which
+flips, whole-pixel shifts and quarter turns are exact in float32: sampling then copies pixels and blurs
+nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+PADS = ("zero", "edge", "reflect")
+
+
+def rotation(degrees: Float[Array, ""]) -> Float[Array, "2 2"]:
+    """Turns the picture counter-clockwise, as seen (y points down)."""
+    angle = jnp.deg2rad(degrees)
+    c, s = jnp.cos(angle), jnp.sin(angle)
+    return jnp.stack([jnp.stack([c, -s]), jnp.stack([s, c])])
+
+
+def shear(degrees: Float[Array, ""]) -> Float[Array, "2 2"]:
+    """Slants the picture along x: at the top, by a positive angle, to the right."""
+    t = jnp.tan(jnp.deg2rad(degrees))
+    one, zero = jnp.ones_like(t), jnp.zeros_like(t)
+    return jnp.stack([jnp.stack([one, t]), jnp.stack([zero, one])])
+
+
+def product(a: Float[Array, "2 2"], b: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
+    """a b in full float32: accelerators round matrix products, and pixels would miss their place."""
+    return jnp.sum(a[:, :, None] * b[None, :, :], axis=1)
+
+
+def around(
+    linear: Float[Array, "2 2"], centre: Float[Array, "2"], width: int, height: int
+) -> Float[Array, "2 3"]:
+    """The map that takes the middle of a width x height output to `centre` (x, y), `linear` around it."""
+    middle = jnp.array([(width - 1) / 2, (height - 1) / 2], jnp.float32)
+    offset = centre - jnp.sum(linear * middle, axis=1)
+    return jnp.concatenate([linear, offset[:, None]], axis=1)
+
+
+def rescale_source(
+    matrix: Float[Array, "2 3"], width_ratio: float, height_ratio: float
+) -> Float[Array, "2 3"]:
+    """The same map for a source that was resized: `width_ratio` is its new width divided by the old one."""
+    ratio = jnp.array([width_ratio, height_ratio], jnp.float32)
+    scaled = matrix * ratio[:, None]
+    return scaled.at[:, 2].add((ratio - 1) / 2)  # pixel edges, not centres, keep their place
+
+
+def move_points(matrix: Float[Array, "2 3"], points: Float[Array, "L 2"]) -> Float[Array, "L 2"]:
+    """Where source points (x, y), such as landmarks, lie in the output.
+
+    A mirrored face (`jnp.linalg.det(matrix[:, :2]) < 0`) also exchanges left and right landmarks, which is
+    up to the
+    caller: it alone knows their order.
+    """
+    (a, b, tx), (c, d, ty) = matrix
+    x, y = points[:, 0] - tx, points[:, 1] - ty
+    return jnp.stack([d * x - b * y, a * y - c * x], axis=-1) / (a * d - b * c)
+
+
+def sample(
+    image: Float[Array, "H W C"], matrix: Float[Array, "2 3"], size: int, pad: str = "zero"
+) -> Float[Array, "S S C"]:
+    """Reads a size x size output by bilinear interpolation: four gathers of whole pixels.
+
+    No smoothing is done, so details alias when the map shrinks the image by more than about 1.5.
+
+    Args:
+        image: any C.
+        matrix: from output to source pixels.
+        size: S.
+        pad: what lies outside: 'zero', 'edge' (the nearest pixel) or 'reflect' (mirrored, the edge not
+            repeated).
+    """
+    height, width, channels = image.shape
+    column = jnp.arange(size, dtype=jnp.float32)[None, :]
+    row = jnp.arange(size, dtype=jnp.float32)[:, None]
+    x = matrix[0, 0] * column + matrix[0, 1] * row + matrix[0, 2]  # [S, S]
+    y = matrix[1, 0] * column + matrix[1, 1] * row + matrix[1, 2]
+    left, top = jnp.floor(x), jnp.floor(y)
+    right_share, bottom_share = (x - left)[..., None], (y - top)[..., None]
+    left, top = left.astype(jnp.int32), top.astype(jnp.int32)
+    pixels = image.reshape(height * width, channels)
+
+    def read(down: int, across: int) -> Float[Array, "S S C"]:
+        i, j = top + down, left + across
+        at = inside(i, height, pad) * width + inside(j, width, pad)
+        value = jnp.take(pixels, at, axis=0, mode="clip")
+        if pad != "zero":
+            return value
+        seen = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+        return jnp.where(seen[..., None], value, 0.0)
+
+    upper = read(0, 0) * (1 - right_share) + read(0, 1) * right_share
+    lower = read(1, 0) * (1 - right_share) + read(1, 1) * right_share
+    return upper * (1 - bottom_share) + lower * bottom_share
+
+
+def inside(index: Int[Array, "S S"], length: int, pad: str) -> Int[Array, "S S"]:
+    """A position in 0 .. length - 1 for every index, as `pad` folds it back."""
+    if pad == "reflect" and length > 1:
+        last = length - 1
+        return last - jnp.abs(jnp.mod(index, 2 * last) - last)
+    return jnp.clip(index, 0, length - 1)
+
+
+def resize(images: Float[Array, "B H W C"], height: int, width: int) -> Float[Array, "B h w C"]:
+    """Resizes bilinearly; when shrinking, the filter widens with the ratio, so that nothing aliases."""
+    shape = (images.shape[0], height, width, images.shape[3])
+    return jax.image.resize(images, shape, "linear", antialias=True)

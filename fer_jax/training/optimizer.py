@@ -1,0 +1,161 @@
+"""The optimiser: a schedule, a rule, and parameter groups chosen by regular expressions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import optax
+
+from fer_jax.errors import UserError, nearest
+
+Schedule = Callable[[Any], Any]
+PyTree = Any
+
+GROUP_FIELDS = {"lr_multiplier": 1.0, "weight_decay": None, "frozen": False}
+
+
+def make_optimizer(
+    config: Any, params: PyTree, total_steps: int, steps_per_epoch: float
+) -> tuple[optax.GradientTransformation, Schedule]:
+    """Builds the optimiser that `config.optimizer` and `config.schedule` describe.
+
+    Args:
+        config: an experiment's config.
+        params: the parameters, or their shapes: group expressions are checked against their paths.
+        total_steps: optimiser steps in the whole run.
+        steps_per_epoch: to turn a schedule's epochs into steps.
+
+    Returns:
+        The transformation and its learning rate by step (that of parameters outside every group).
+    """
+    options = config.optimizer
+    schedule = make_schedule(config, total_steps, steps_per_epoch)
+    groups = _groups(options.groups)
+    labels = _labels(groups, params)
+    rules = {"default": _rule(options, schedule, options.weight_decay)}
+    for name, (_, group) in enumerate(groups):
+        if group["frozen"]:
+            rules[str(name)] = optax.set_to_zero()  # and no moments are kept for it
+        else:
+            decay = options.weight_decay if group["weight_decay"] is None else group["weight_decay"]
+            rules[str(name)] = _rule(options, _scaled(schedule, group["lr_multiplier"]), decay)
+    tx = optax.partition(rules, labels) if groups else rules["default"]
+    if options.clip_norm:
+        # One norm over all groups, before any of them sees its gradients.
+        tx = optax.chain(optax.clip_by_global_norm(options.clip_norm), tx)
+    return tx, schedule
+
+
+def _rule(options: Any, schedule: Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """Gradients to updates for one group: L2 (coupled), moments, decoupled decay, learning rate."""
+    if options.name == "adam" or options.name == "adamw":
+        moments = optax.scale_by_adam(b1=options.b1, b2=options.b2, eps=options.eps)
+    elif options.name == "sgd":
+        moments = optax.trace(decay=options.momentum, nesterov=options.nesterov)
+    else:
+        raise UserError(f"config.optimizer.name='{options.name}': {nearest(options.name, ('adam', 'adamw', 'sgd'))}")
+    decoupled = options.decoupled or options.name == "adamw"
+    decay = optax.add_decayed_weights(weight_decay, mask=None if options.decay_1d else _more_than_1d)
+    parts = [moments, decay] if decoupled else [decay, moments]
+    if not weight_decay:
+        parts = [moments]
+    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+
+
+def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Schedule:
+    """Returns the learning rate by step that `config.schedule` describes, with a linear warm-up before any of them.
+
+    Schedules, with peak `optimizer.learning_rate`:
+        constant: the peak.
+        step: times `factor` at each of `boundaries_epochs`.
+        exponential: times `factor` per epoch, continuously.
+        cosine: from the peak to `final_fraction` of it at the end.
+        one_cycle: cosine from peak / `div_factor` up to the peak at `peak_fraction` of the run, then cosine down to
+            peak / `div_factor` / `final_div_factor` (Smith 2018, as in PyTorch's OneCycleLR).
+        triangular: linear from peak / `div_factor` to the peak at `peak_fraction`, linear to `final_fraction` of it.
+    """
+    options, peak = config.schedule, config.optimizer.learning_rate
+    last = max(total_steps - 1, 1)
+    rise = options.peak_fraction * last
+    schedules: Mapping[str, Schedule] = {
+        "constant": lambda step: jnp.full_like(step, peak),
+        "step": lambda step: (
+            peak * options.factor ** sum((step >= e * steps_per_epoch).astype(jnp.float32) for e in options.boundaries_epochs)
+            if options.boundaries_epochs
+            else jnp.full_like(step, peak)
+        ),
+        "exponential": lambda step: peak * options.factor ** (step / steps_per_epoch),
+        "cosine": lambda step: _cosine(step / last, peak, peak * options.final_fraction),
+        "one_cycle": lambda step: jnp.where(
+            step < rise,
+            _cosine(step / max(rise, 1e-9), peak / options.div_factor, peak),
+            _cosine((step - rise) / max(last - rise, 1e-9), peak, peak / options.div_factor / options.final_div_factor),
+        ),
+        "triangular": lambda step: jnp.where(
+            step < rise,
+            _linear(step / max(rise, 1e-9), peak / options.div_factor, peak),
+            _linear((step - rise) / max(last - rise, 1e-9), peak, peak * options.final_fraction),
+        ),
+    }
+    if options.name not in schedules:
+        raise UserError(f"config.schedule.name='{options.name}': {nearest(options.name, schedules)}")
+    shape, warmup = schedules[options.name], options.warmup_epochs * steps_per_epoch
+
+    def schedule(step: Any) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        warm = jnp.minimum((step + 1.0) / warmup, 1.0) if warmup else 1.0
+        return shape(step) * warm
+
+    return schedule
+
+
+def _cosine(fraction: Any, start: float, end: float) -> jax.Array:
+    return end + (start - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(fraction, 0.0, 1.0)))
+
+
+def _linear(fraction: Any, start: float, end: float) -> jax.Array:
+    return start + (end - start) * jnp.clip(fraction, 0.0, 1.0)
+
+
+def _scaled(schedule: Schedule, multiplier: float) -> Schedule:
+    return lambda step: multiplier * schedule(step)
+
+
+def _more_than_1d(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:
+    groups = []
+    for number, (expression, fields) in enumerate(given):
+        fields = dict(fields)
+        for name in fields:
+            if name not in GROUP_FIELDS:
+                raise UserError(f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}")
+        try:
+            re.compile(expression)
+        except re.error as error:
+            raise UserError(f"config.optimizer.groups[{number}]: '{expression}' is no regular expression ({error})") from error
+        groups.append((expression, GROUP_FIELDS | fields))
+    return groups
+
+
+def _labels(groups: list[tuple[str, dict[str, Any]]], params: PyTree) -> PyTree:
+    """Names the group of each parameter: the first whose expression is found in its path."""
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    labels = {}
+    for path in flat:
+        matches = [str(n) for n, (expression, _) in enumerate(groups) if re.search(expression, path)]
+        labels[path] = matches[0] if matches else "default"
+    for number, (expression, _) in enumerate(groups):
+        if str(number) not in labels.values():
+            raise UserError(
+                f"config.optimizer.groups[{number}]: '{expression}' matches no parameter that an earlier group left; "
+                f"{nearest(expression, flat)}"
+            )
+    return flax.traverse_util.unflatten_dict(labels, sep="/")

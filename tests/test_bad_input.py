@@ -1,0 +1,154 @@
+"""A user's mistake gets one line: what is wrong, where, what to do; status 2, nothing half-written."""
+
+import json
+import os
+
+import pytest
+from etils import epath
+
+from fer_jax.errors import UserError
+from fer_jax.training import loop
+from fer_jax.training.config import check_config
+from fer_jax.training.workdir import check_owner
+
+COMMAND_LINES = {
+    "--config=experiments/fdlr.py": "no file experiments/fdlr.py; did you mean 'experiments/fdrl.py'?",
+    "--config=experiments/fdrl.py:smke": "no variant 'smke'; did you mean 'smoke'?",
+    "--config=experiments/fdrl.py --config.optimizer.learning_rat=1": "did you mean 'learning_rate'?",
+    "--config=experiments/fdrl.py --config.model.edg=dot": "config.model has no field 'edg'; did you mean 'edge'?",
+    "--config=experiments/fdrl.py --config.seed=one": "--config.seed=one",
+    "--config.seed=1": "say which config",
+    "": "say what to train",
+    "--mode=evaluat --config=experiments/fdrl.py": "did you mean 'evaluate'?",
+    "--mode=evaluate": "needs --workdir",
+    "experiments/fdrl.py": "every option begins with --",
+    "--config=experiments/fdrl.py --wrkdir=x": "Did you mean: workdir",
+    "--config=experiments/fdrl.py:smoke --config.train.devices=2": "there are 1; give 0",
+    "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
+    "--config=experiments/fdrl.py:fer2013 --config.data.data_dir=/nowhere": "python -m tfds_builders build fer2013",
+}
+
+
+@pytest.mark.parametrize("arguments", COMMAND_LINES)
+def test_the_command_line(arguments, run_py, tmp_path):
+    done = run_py(*arguments.split(), *(["--workdir=" + str(tmp_path / "run")] if "--config" in arguments else []))
+    assert done.returncode == 2, done.stdout
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("error: ")
+    assert COMMAND_LINES[arguments] in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("method", "fdlr", "no method 'fdlr' .* did you mean 'fdrl'"),
+        ("data.dataset", "synthetic_face/basic", "did you mean 'synthetic_faces'"),
+        ("data.dataset", "synthetic_faces/basics", "did you mean 'basic'"),
+        ("data.test_split", "tst", "no split 'tst'; did you mean 'test'"),
+        ("data.validation_split", "test", "is the test split"),
+        ("data.exclude", ("blck",), "no flag 'blck'"),
+        ("data.target", "majorty", "did you mean 'majority'"),
+        ("data.path", "disk", "config.data.path='disk'"),
+        ("data.holdout_fraction", 0.0, "leaves nothing to validate"),
+        ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),
+        ("train.accumulate", 3, "does not divide"),
+        ("train.epochs", 0.0, "must be above 0"),
+        ("train.dtype", "float16", "config.train.dtype='float16'"),
+        ("selection.rule", "best", "config.selection.rule='best'"),
+        ("optimizer.name", "adm", "did you mean 'adam'"),
+        ("schedule.name", "cosin", "did you mean 'cosine'"),
+        ("optimizer.groups", (("trunks", {}),), "matches no parameter"),
+        ("optimizer.groups", (("trunk", {"lr": 1.0}),), "no field 'lr'"),
+        ("model.depth", 19, "depth"),
+        ("model.edge", "euclidean", "did you mean 'euclid'"),
+        ("loss.options.classification", "crossentropy", "did you mean 'cross_entropy'"),
+    ],
+)
+def test_a_field_with_a_wrong_value(path, value, says, tiny, tmp_path):
+    config = tiny("fdrl")
+    *groups, name = path.split(".")
+    here = config
+    for group in groups:
+        here = here[group]
+    with config.ignore_type():
+        here[name] = value
+    with pytest.raises(UserError, match=says) as caught:
+        loop.train(config, epath.Path(tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_field_that_nobody_reads(tiny):
+    config = tiny("fdrl")
+    with config.unlocked():
+        config.train.label_smothing = 0.1
+    with pytest.raises(UserError, match=r"config.train.label_smothing: nothing reads this field"):
+        check_config(config)
+    config = tiny("fdrl")
+    with config.unlocked():
+        config.model.wdth = 8
+    with pytest.raises(UserError, match=r"does not read this field; did you mean 'width'"):
+        check_config(config)
+
+
+def test_a_work_directory_of_another_config(tiny, tmp_path):
+    workdir = epath.Path(tmp_path / "run")
+    loop.train(tiny(max_steps=2), workdir)
+    other = tiny(max_steps=3)
+    other.seed = 7
+    with pytest.raises(UserError, match=r"belongs to another config \(seed: 0 -> 7; train.max_steps: 2 -> 3\)"):
+        loop.train(other, workdir)
+
+
+def test_an_older_config_without_a_new_field_is_still_the_same_run(tiny, tmp_path):
+    workdir = epath.Path(tmp_path / "run")
+    loop.train(tiny(max_steps=2), workdir)
+    stored = json.loads((workdir / "config.json").read_text())
+    del stored["config"]["train"]["ema_decay"]
+    (workdir / "config.json").write_text(json.dumps(stored))
+    check_owner(workdir, tiny(max_steps=2))
+    with pytest.raises(UserError, match=r"train.ema_decay: None -> 0.5"):
+        check_owner(workdir, tiny(max_steps=2, ema_decay=0.5))
+
+
+def test_a_read_only_work_directory(tiny, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")  # a folder's permissions do not stop root; a file in its place stops anyone
+    with pytest.raises(UserError, match="cannot write the work directory .* give another with --workdir"):
+        loop.train(tiny(), epath.Path(blocked / "run"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the test above covers root")
+def test_a_work_directory_without_permission(tiny, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write the work directory"):
+        loop.train(tiny(), epath.Path(tmp_path / "run"))
+
+
+def test_a_loss_that_breaks_says_which_term_and_step(tiny, tmp_path):
+    config = tiny("fdrl", max_steps=20, log_every_steps=5)
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 1e12
+    config.schedule.name = "constant"
+    with pytest.raises(UserError, match=r"training broke at step \d+: loss/\w+ is (nan|inf)") as caught:
+        loop.train(config, epath.Path(tmp_path / "run"))
+    assert "total" not in str(caught.value)
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_disk_that_fills_up_in_a_save(tiny, tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.raises(UserError, match="could not write the checkpoint of step .* No space left .* make room"):
+        loop.train(tiny(), epath.Path(tmp_path / "run"))
+
+
+def test_evaluating_what_was_never_trained(run_py, tmp_path):
+    done = run_py("--mode=evaluate", f"--workdir={tmp_path}")
+    assert done.returncode == 2
+    assert "no work directory of a run" in done.stdout

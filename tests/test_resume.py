@@ -1,0 +1,111 @@
+"""A run that is killed and started again ends like one that never was: the same bits, lines and scores."""
+
+import pathlib
+import random
+import signal
+import time
+
+import pytest
+
+SMALL = (
+    "--config=experiments/fdrl.py:smoke",
+    "--config.model.width=8",
+    "--config.train.batch_size=16",
+    "--config.train.max_steps=24",
+    "--config.train.log_every_steps=5",  # not a divisor of the evaluation's: windows stay open across saves
+    "--config.train.eval_every_epochs=0.5",
+)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        if process.poll() is not None:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def lines(workdir):
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def assert_same_run(workdir, reference, results_of):
+    ours, theirs = results_of(workdir), results_of(reference)
+    assert ours["params_sha256"] == theirs["params_sha256"]
+    assert lines(workdir) == lines(reference)
+    timing = {"images_per_second", "wall_seconds", "waiting_for_data"}
+    assert {k: v for k, v in ours.items() if k not in timing} == {k: v for k, v in theirs.items() if k not in timing}
+
+
+@pytest.fixture(scope="module")
+def references():
+    return {}
+
+
+@pytest.mark.parametrize("path", ["device", "stream"])
+def test_killed_anywhere_ends_the_same(path, run_py, results_of, tmp_path, references):
+    arguments = (*SMALL, f"--config.data.path={path}")
+    reference = tmp_path / "reference"
+    done = run_py(*arguments, f"--workdir={reference}")
+    assert done.returncode == 0, done.stdout
+    references[path] = results_of(reference)
+
+    workdir = tmp_path / "killed"
+    checkpoints = workdir / "checkpoints"
+    chance = random.Random(path)
+    kills = 0
+    for moment in ("after a line", "in a save", "anywhere", "none"):
+        process = run_py(*arguments, f"--workdir={workdir}", wait=False)
+        if moment == "after a line":
+            wait_for(lambda: len(lines(workdir)) >= 3, process)
+        elif moment == "in a save":
+            before = {p.name for p in checkpoints.iterdir()}
+            wait_for(lambda before=before: {p.name for p in checkpoints.iterdir()} - before, process)
+        elif moment == "anywhere":
+            count = len(lines(workdir))
+            wait_for(lambda count=count: len(lines(workdir)) > count, process)
+            time.sleep(chance.uniform(0, 0.3))
+        if moment != "none":
+            kills += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        output, _ = process.communicate()
+    assert kills >= 2, "the run ended before it could be killed: the test shows nothing"
+    assert process.returncode == 0, output
+    assert_same_run(workdir, reference, results_of)
+
+    again = run_py(*arguments, f"--workdir={workdir}")
+    assert again.returncode == 0
+    assert "is finished" in again.stdout
+
+
+def test_both_paths_give_the_same_batches_and_losses(references):
+    if len(references) < 2:
+        pytest.skip("compares the runs of the test before, which did not all run")
+    device, stream = references["device"], references["stream"]
+    assert device["accuracy"] == stream["accuracy"]
+    assert device["nll"] == pytest.approx(stream["nll"], rel=1e-4)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves_within_seconds(signum, run_py, results_of, tmp_path):
+    arguments = (*SMALL, "--config.train.eval_every_epochs=100")  # no evaluation saves before the signal does
+    reference, workdir = tmp_path / "reference", tmp_path / "stopped"
+    assert run_py(*arguments, f"--workdir={reference}").returncode == 0
+
+    process = run_py(*arguments, f"--workdir={workdir}", wait=False)
+    assert wait_for(lambda: lines(workdir), process)
+    process.send_signal(signum)
+    asked = time.monotonic()
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signum, output
+    assert time.monotonic() - asked < 10
+    assert "saved" in output
+    assert "Traceback" not in output
+
+    done = run_py(*arguments, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stdout
+    assert "resumed at step" in done.stdout
+    assert_same_run(workdir, reference, results_of)

@@ -1,0 +1,127 @@
+"""One device, four devices and two processes give the same training."""
+
+import json
+import socket
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from fer_jax.training import loop
+from fer_jax.training.logging import read_lines
+from fer_jax.training.setup import make_setup
+from fer_jax.training.sharding import check_batch, make_mesh
+from fer_jax.errors import UserError
+
+
+def losses(workdir):
+    return [line["loss/total"] for line in read_lines(epath.Path(workdir) / "metrics.jsonl") if line["kind"] == "train"]
+
+
+@pytest.mark.parametrize("method", ["baseline", "fdrl"])
+def test_one_and_four_devices_agree_over_twenty_steps(method, tiny, tmp_path):
+    runs = {}
+    for devices in (1, 4):
+        config = tiny(method, max_steps=20, log_every_steps=1, eval_every_epochs=100.0, devices=devices)
+        workdir = epath.Path(tmp_path / f"{method}{devices}")
+        results = loop.train(config, workdir)
+        runs[devices] = (losses(workdir), results)
+    np.testing.assert_allclose(runs[4][0], runs[1][0], rtol=1e-4)
+    assert len(runs[1][0]) == 20
+    assert runs[4][1]["nll"] == pytest.approx(runs[1][1]["nll"], rel=1e-3)
+
+
+def test_two_processes_train_together_and_save_once(run_py, tmp_path, results_of):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    arguments = (
+        "--config=experiments/fdrl.py:smoke",
+        "--config.model.width=8",
+        "--config.train.max_steps=10",
+        "--config.train.log_every_steps=1",
+    )
+    alone = run_py(*arguments, f"--workdir={tmp_path / 'alone'}", devices=2)
+    assert alone.returncode == 0, alone.stdout
+    both = [
+        run_py(
+            *arguments,
+            f"--workdir={tmp_path / 'together'}",
+            f"--coordinator=localhost:{port}",
+            "--num_processes=2",
+            f"--process_id={number}",
+            wait=False,
+        )
+        for number in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in both]
+    assert [p.returncode for p in both] == [0, 0], "\n".join(outputs)
+    assert "accuracy" in outputs[0]
+    assert "accuracy" not in outputs[1]  # only the first process prints and writes
+    np.testing.assert_allclose(losses(tmp_path / "together"), losses(tmp_path / "alone"), rtol=1e-4)
+    assert results_of(tmp_path / "together")["confusion"] == results_of(tmp_path / "alone")["confusion"]
+    lines = (tmp_path / "together" / "metrics.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["step"] for line in lines if '"train"' in line}) == 10
+
+
+def test_the_step_compiles_once(tiny, monkeypatch, tmp_path):
+    feeds = []
+    original = loop.Feed.__init__
+
+    def remember(self, *arguments):
+        feeds.append(self)
+        original(self, *arguments)
+
+    monkeypatch.setattr(loop.Feed, "__init__", remember)
+    loop.train(tiny("fdrl", max_steps=9, log_every_steps=2), epath.Path(tmp_path / "run"))
+    assert feeds[0].programs() == 1
+
+
+@pytest.mark.parametrize("path", ["device", "stream"])
+def test_no_data_moves_inside_a_step_but_the_batch(path, tiny, tmp_path):
+    config = tiny("fdrl", max_steps=3)
+    config.data.path = path
+    setup = make_setup(config)
+    feed = loop.Feed(setup, 0)
+    state = setup.init()
+    state, _, _ = feed.run(state, 1)
+    with jax.transfer_guard_device_to_host("disallow"):
+        for _ in range(3):
+            state, metrics, _ = feed.run(state, 1)
+    assert np.isfinite(float(metrics["loss/total"][0]))
+
+
+def test_many_steps_per_dispatch_are_the_same_steps(tiny):
+    """The scan that accelerators use, forced here on a CPU, ends where single steps end."""
+    import functools
+
+    import jax.numpy as jnp
+
+    from fer_jax.data.pipeline import index_batches
+    from fer_jax.training.feed import _resident_steps
+    from fer_jax.training.sharding import put_replicated, sharded
+    from fer_jax.training.step import train_step
+
+    setup = make_setup(tiny("fdrl", max_steps=4, devices=1))
+    step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
+    data = put_replicated(setup.mesh, dict(setup.train.arrays))
+    order = index_batches(len(setup.train), 16, 0)
+    indices = jnp.stack([jnp.asarray(order[s]) for s in range(4)])
+    ends = {}
+    for scan in (False, True):
+        run = jax.jit(functools.partial(_resident_steps, step, sharded(setup.mesh), scan))
+        state, metrics = run(setup.init(), data, indices)
+        ends[scan] = (metrics["loss/total"], state.step)
+    np.testing.assert_allclose(ends[True][0], ends[False][0], rtol=1e-4)
+    assert int(ends[True][1]) == 4
+
+
+def test_a_batch_that_devices_cannot_share_is_refused():
+    with pytest.raises(UserError, match="give 28 or 32"):
+        check_batch(make_mesh(devices=4), 30, 1, "config.train.batch_size")
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(UserError, match="there are 4"):
+        make_mesh(devices=5)

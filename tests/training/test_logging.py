@@ -1,0 +1,55 @@
+"""Log files that can be wound back, and the first value that broke."""
+
+import math
+
+import pytest
+from etils import epath
+
+from fer_jax.training.logging import JsonLines, Stopwatch, clock, first_broken, read_lines, window_means
+
+
+def test_rewinding_drops_later_lines_and_a_torn_one(tmp_path):
+    path = epath.Path(tmp_path / "m.jsonl")
+    log = JsonLines(path, write=True)
+    for step in (2, 4, 6):
+        log.append({"step": step})
+    path.write_text(path.read_text() + '{"step": 8, "lo')
+    log.rewind(4)
+    assert read_lines(path) == [{"step": 2}, {"step": 4}]
+    log.append({"step": 5})
+    assert len(read_lines(path)) == 3
+
+
+def test_the_term_is_blamed_before_the_sum():
+    records = [
+        {"loss/a": 1.0, "loss/total": 1.0, "grad_norm": 1.0},
+        {"loss/a": 1.0, "loss/b": math.nan, "loss/total": math.nan, "grad_norm": math.inf},
+    ]
+    assert first_broken(records) == (1, "loss/b")
+    assert first_broken(records[:1]) is None
+    assert first_broken([{"loss/a": 1.0, "loss/total": 1.0, "grad_norm": math.inf}]) == (0, "grad_norm")
+
+
+def test_a_window_is_the_mean_of_its_steps_and_the_last_rate():
+    window = [{"loss/total": 1.0, "learning_rate": 0.1}, {"loss/total": 3.0, "learning_rate": 0.2}]
+    assert window_means(window) == {"loss/total": 2.0, "learning_rate": 0.2}
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65.4, "1:05"), (3661, "1:01:01"), (math.inf, "?")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_a_stopwatch_leaves_out_what_is_not_training(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    watch = Stopwatch()
+    watch.images, now[0] = 100, 2.0
+    assert watch.split(waited=0.5) == (100, 2.0, 0.5)
+    now[0] = 10.0  # an evaluation
+    watch.restart(waited=0.7)
+    watch.images, now[0] = 50, 11.0
+    watch.split(waited=0.7)
+    lap = watch.lap()
+    assert lap["images_per_second"] == pytest.approx(150 / 3)
+    assert lap["waiting"] == pytest.approx(0.5 / 3)
