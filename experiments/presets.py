@@ -20,7 +20,7 @@ def synthetic(config):
     config.data.builder.test = 1500
     config.data.image_size = 48
     config.augmentation.flip = True
-    config.augmentation.shift = 4
+    config.augmentation.crop = 52
     config.model.width = 64
     config.train.batch_size = 64
     config.train.epochs = 5.0
@@ -96,7 +96,7 @@ def _augment(config):
     config.augmentation.flip = True
     config.augmentation.shift = 4
     config.augmentation.rotation = 10.0
-    config.augmentation.erase_probability = 0.5
+    config.augmentation.erase = 0.5
 
 
 def _votes(config):

@@ -60,7 +60,7 @@ def default_config(experiment: str, variant: str, method: str) -> ml_collections
     data.label_smoothing = 0.0
 
     config.augmentation = ml_collections.ConfigDict(
-        {field.name: _plain(field.default) for field in dataclasses.fields(Augmentation)}
+        {field.name: _plain(field) for field in dataclasses.fields(Augmentation)}
     )
 
     config.train = train = ml_collections.ConfigDict()
@@ -222,5 +222,8 @@ def _lookup(config: ml_collections.ConfigDict, path: str) -> Any:
     return config
 
 
-def _plain(value: Any) -> Any:
-    return () if value is None else value
+def _plain(field: dataclasses.Field[Any]) -> Any:
+    # A config field keeps its type, so "nothing" is written as the empty value of that type: 0 or ().
+    if field.default is None:
+        return 0 if "int" in str(field.type).split("|")[0] else ()
+    return field.default

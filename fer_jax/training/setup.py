@@ -117,7 +117,7 @@ def make_task(config: ml_collections.ConfigDict, train: Source, accelerated: boo
     dtype = jnp.bfloat16 if bfloat16 else jnp.float32
     model = method.Model(num_classes=len(train.classes), dtype=dtype, **config.model.to_dict())
     defaults = {f.name: f.default for f in dataclasses.fields(Augmentation)}
-    # An empty tuple in a config stands for None: a config field cannot hold "no value" and keep its type.
+    # An empty value in a config stands for None: a config field cannot hold "nothing" and keep its type.
     augmentation = {
         k: None if defaults[k] is None and not v else v for k, v in config.augmentation.to_dict().items()
     }

@@ -249,14 +249,11 @@ def test_names_are_escaped(folder):
 
 
 def test_evaluation_alone_without_mistakes(folder):
-    """No history, no images, no mistakes, a class without examples, nothing but the class names in the results."""
+    """No history, images or mistakes, a class without examples, and only the class names in the results."""
     labels = np.array([0, 1, 1, 0])
     predictions = Predictions(10 * np.eye(3, dtype=np.float32)[labels], labels)
-    page = Page(
-        write_report(
-            folder, results={"classes": EMOTIONS[:3]}, history=[], predictions=predictions, samples=None
-        )
-    )
+    results = {"classes": EMOTIONS[:3]}
+    page = Page(write_report(folder, results=results, history=[], predictions=predictions, samples=None))
     assert "None: all 4 images are named correctly." in page.text
     assert "No training log was given" in page.text
     assert "Left out, having no examples: surprise" in page.text
@@ -278,14 +275,7 @@ def test_odd_histories(folder):
     given = make(count=50) | {"samples": None, "profiles": {}}
     given["results"]["selection"] = {"rule": "best_on_test", "best_step": 123, "last": {}}
     given["history"] = [
-        {
-            "kind": "train",
-            "step": 2,
-            "loss/total": 1.0,
-            "loss/zero": 0.0,
-            "loss/below": -1.0,
-            "accuracy": float("nan"),
-        },
+        {"kind": "train", "step": 2, "loss/total": 1.0, "loss/below": -1.0, "accuracy": float("nan")},
         {"kind": "train", "step": 2, "loss/total": 2.0, "loss/zero": 0.0, "loss/below": -2.0, "note": "text"},
         {"kind": "other", "step": 2},
         {"kind": "validation", "step": 2, "accuracy": 0.5},

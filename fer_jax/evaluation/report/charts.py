@@ -58,9 +58,10 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
                       fontsize=6.2, color=color, alpha=0.8)  # fmt: skip
     for row in np.flatnonzero(total[:, 0] == 0).tolist():
         axes.text((count - 1) / 2, row, "no examples", ha="center", va="center", fontsize=8, color=FAINT)
-    names = [wrapped(name) for name in classes]
-    axes.set_xticks(range(count), names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), names)
+    axes.set_xticks(
+        range(count), [wrapped(name, 24) for name in classes], rotation=40, ha="right", rotation_mode="anchor"
+    )
+    axes.set_yticks(range(count), [wrapped(name) for name in classes])
     axes.set_xticks(np.arange(-0.5, count), minor=True)
     axes.set_yticks(np.arange(-0.5, count), minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
@@ -79,7 +80,8 @@ def class_chart(
     support: Sequence[int],
 ) -> Figure:
     """A bar of F1 per class with its recall and precision marked, and the number of its examples."""
-    figure = new_figure(440, max(0.94 * 440 if len(classes) > 5 else 0, 42 * len(classes) + 76))
+    few = len(classes) <= 10
+    figure = new_figure(440 if few else 640, max(414 if len(classes) > 5 else 0, 38 * len(classes) + 76))
     axes = quiet(figure.add_subplot(), "")
     for row in range(len(classes)):
         color = class_color(row)

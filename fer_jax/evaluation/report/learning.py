@@ -59,7 +59,9 @@ def _signals(book: Book, signals: Mapping[str, curves.Curve], axis: str) -> Html
     for place, (name, curve) in enumerate(signals.items()):
         alt = f"{name} from {plain(float(curve[1][0]))} to {plain(float(curve[1][-1]))}"
         image = book.chart(f"signal_{place}", curves.signal_curve(curve, axis), alt)
-        charts.append(element("figure", element("figcaption", name), image))
+        charts.append(
+            element("figure", element("figcaption", name.replace("/", "/\N{ZERO WIDTH SPACE}")), image)
+        )
     return element(
         "div", element("h3", "Also watched"), element("div", *charts, class_="small"), class_="card wide"
     )

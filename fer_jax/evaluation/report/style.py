@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 import io
-import math
 import textwrap
 
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
@@ -35,7 +35,7 @@ def class_color(index: int) -> str:
 
 def paler(color: str, share: float) -> str:
     """Mixes a colour with a share of white; unlike transparency it hides what lies beneath."""
-    return to_hex([channel + (1 - channel) * share for channel in to_rgb(color)])
+    return to_hex(tuple((1 - share) * np.array(to_rgb(color)) + share))
 
 
 def to_png(figure: Figure) -> bytes:
@@ -76,14 +76,20 @@ def quiet(axes: Axes, label: str) -> Axes:
 def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> None:
     """A legend above the plot, on as many lines as its words need."""
     handles = handles if handles is not None else axes.get_legend_handles_labels()[0]
-    letters = sum(len(str(handle.get_label())) + 7 for handle in handles)
-    lines = max(1, math.ceil(letters / (19 * figure.get_figwidth())))  # about 19 letters to the inch
-    columns = max(1, math.ceil(len(handles) / lines))
+    room = 16 * (figure.get_figwidth() - 0.5)  # letters: about 16 to the inch, less the tick labels
+    columns = next((n for n in range(len(handles), 1, -1) if _letters(handles, n) <= room), 1)
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, ncols=columns,
         frameon=False, fontsize=8.4, labelcolor=INK, handlelength=1.4, columnspacing=1.6,
     )  # fmt: skip
 
 
+def _letters(handles: list, columns: int) -> float:
+    """Width of a legend in letters; a handle and the space around it are as wide as seven."""
+    lengths = [len(str(handle.get_label())) + 7 for handle in handles]
+    return sum(max(column) for column in np.array_split(lengths, columns))
+
+
 def wrapped(name: str, width: int = 14) -> str:
+    """Breaks a name that is longer than `width` letters."""
     return textwrap.fill(str(name), width)

@@ -1,0 +1,74 @@
+"""Writes the tables of README.md from committed results: `python -m fer_jax.evaluation.tables [--check]`.
+
+A table stands between `<!-- results: FOLDER -->` and `<!-- end -->`; its rows are the JSON files that
+`run.py --mode=evaluate --output=` wrote into that folder, grouped by experiment over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"(<!-- results: (?P<folder>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HEADER = (
+    "| experiment | seeds | parameters | accuracy, % | mean recall, % | NLL | ECE, % | minutes |\n"
+    "|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def table(folder: pathlib.Path) -> str:
+    """Returns the Markdown table of all runs in a folder: a row per experiment and variant, mean ± deviation."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        runs.setdefault(f"`{result['experiment']}.py:{result['variant']}`", []).append(result)
+    return HEADER + "".join(_row(name, seeds) for name, seeds in runs.items())
+
+
+def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
+    """Returns `text` with each results block made anew."""
+    return BLOCK.sub(lambda m: m.group(1) + table(root / m.group("folder")) + m.group(3), text)
+
+
+def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
+    """Returns 'mean ± standard deviation' of several seeds, or the one value."""
+    mean = f"{scale * statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def _row(name: str, runs: list[dict[str, Any]]) -> str:
+    def over(key: str, scale: float = 1.0, digits: int = 2) -> str:
+        return spread([run[key] for run in runs], scale, digits)
+
+    seeds = ", ".join(str(run["seed"]) for run in sorted(runs, key=lambda run: run["seed"]))
+    minutes = statistics.mean(run["wall_seconds"] for run in runs) / 60
+    return (
+        f"| {name} | {seeds} | {runs[0]['params']:,} | {over('accuracy', 100)} | {over('mean_recall', 100)} "
+        f"| {over('nll', 1, 3)} | {over('ece', 100)} | {minutes:.1f} |\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where README.md is out of date")
+    check = parser.parse_args(arguments).check
+    path = ROOT / "README.md"
+    old = path.read_text()
+    new = rewrite(old)
+    if check and new != old:
+        print("README.md does not show the committed results: run python -m fer_jax.evaluation.tables", file=sys.stderr)
+        return 1
+    if not check:
+        path.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
