@@ -37,7 +37,9 @@ def make_optimizer(
     schedule = make_schedule(config, total_steps, steps_per_epoch)
     groups = _groups(options.groups)
     labels = _labels(groups, params)
-    rules = {"default": _rule(options, schedule, options.weight_decay)}
+    rules: dict[Any, optax.GradientTransformation] = {
+        "default": _rule(options, schedule, options.weight_decay)
+    }
     for name, (_, group) in enumerate(groups):
         if group["frozen"]:
             rules[str(name)] = optax.set_to_zero()  # and no moments are kept for it
@@ -46,8 +48,10 @@ def make_optimizer(
             rules[str(name)] = _rule(options, _scaled(schedule, group["lr_multiplier"]), decay)
     tx = optax.partition(rules, labels) if groups else rules["default"]
     if options.clip_norm:
-        # One norm over all groups, before any of them sees its gradients.
-        tx = optax.chain(optax.clip_by_global_norm(options.clip_norm), tx)
+        # One norm over all groups, before any of them sees its gradients; frozen ones must not count in it.
+        frozen = jax.tree.map(lambda name: name != "default" and groups[int(name)][1]["frozen"], labels)
+        without_frozen = optax.masked(optax.set_to_zero(), frozen)
+        tx = optax.chain(without_frozen, optax.clip_by_global_norm(options.clip_norm), tx)
     return tx, schedule
 
 
@@ -58,7 +62,9 @@ def _rule(options: Any, schedule: Schedule, weight_decay: float) -> optax.Gradie
     elif options.name == "sgd":
         moments = optax.trace(decay=options.momentum, nesterov=options.nesterov)
     else:
-        raise UserError(f"config.optimizer.name='{options.name}': {nearest(options.name, ('adam', 'adamw', 'sgd'))}")
+        raise UserError(
+            f"config.optimizer.name='{options.name}': {nearest(options.name, ('adam', 'adamw', 'sgd'))}"
+        )
     decoupled = options.decoupled or options.name == "adamw"
     decay = optax.add_decayed_weights(weight_decay, mask=None if options.decay_1d else _more_than_1d)
     parts = [moments, decay] if decoupled else [decay, moments]
@@ -68,38 +74,38 @@ def _rule(options: Any, schedule: Schedule, weight_decay: float) -> optax.Gradie
 
 
 def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Schedule:
-    """Returns the learning rate by step that `config.schedule` describes, with a linear warm-up before any of them.
+    """Returns the learning rate by step that `config.schedule` describes, times a linear warm-up.
 
     Schedules, with peak `optimizer.learning_rate`:
         constant: the peak.
         step: times `factor` at each of `boundaries_epochs`.
         exponential: times `factor` per epoch, continuously.
         cosine: from the peak to `final_fraction` of it at the end.
-        one_cycle: cosine from peak / `div_factor` up to the peak at `peak_fraction` of the run, then cosine down to
-            peak / `div_factor` / `final_div_factor` (Smith 2018, as in PyTorch's OneCycleLR).
-        triangular: linear from peak / `div_factor` to the peak at `peak_fraction`, linear to `final_fraction` of it.
+        one_cycle: cosine from peak / `div_factor` up to the peak at `peak_fraction` of the run, then cosine
+            down to peak / `div_factor` / `final_div_factor` (Smith 2018; PyTorch's OneCycleLR, step by step).
+        triangular: linear from peak / `div_factor` to the peak at `peak_fraction`, then linear down to
+            `final_fraction` of it.
     """
     options, peak = config.schedule, config.optimizer.learning_rate
     last = max(total_steps - 1, 1)
-    rise = options.peak_fraction * last
+    # The step of the peak, where PyTorch has it; inside the run however short that is.
+    rise = min(max(options.peak_fraction * total_steps - 1, 1e-6), last - 1e-6)
+    drops = jnp.array([epoch * steps_per_epoch for epoch in options.boundaries_epochs], jnp.float32)
+    low = peak / options.div_factor
     schedules: Mapping[str, Schedule] = {
         "constant": lambda step: jnp.full_like(step, peak),
-        "step": lambda step: (
-            peak * options.factor ** sum((step >= e * steps_per_epoch).astype(jnp.float32) for e in options.boundaries_epochs)
-            if options.boundaries_epochs
-            else jnp.full_like(step, peak)
-        ),
+        "step": lambda step: peak * options.factor ** jnp.sum(step >= drops).astype(jnp.float32),
         "exponential": lambda step: peak * options.factor ** (step / steps_per_epoch),
         "cosine": lambda step: _cosine(step / last, peak, peak * options.final_fraction),
         "one_cycle": lambda step: jnp.where(
             step < rise,
-            _cosine(step / max(rise, 1e-9), peak / options.div_factor, peak),
-            _cosine((step - rise) / max(last - rise, 1e-9), peak, peak / options.div_factor / options.final_div_factor),
+            _cosine(step / rise, low, peak),
+            _cosine((step - rise) / (last - rise), peak, low / options.final_div_factor),
         ),
         "triangular": lambda step: jnp.where(
             step < rise,
-            _linear(step / max(rise, 1e-9), peak / options.div_factor, peak),
-            _linear((step - rise) / max(last - rise, 1e-9), peak, peak * options.final_fraction),
+            _linear(step / rise, low, peak),
+            _linear((step - rise) / (last - rise), peak, peak * options.final_fraction),
         ),
     }
     if options.name not in schedules:
@@ -136,11 +142,15 @@ def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:
         fields = dict(fields)
         for name in fields:
             if name not in GROUP_FIELDS:
-                raise UserError(f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}")
+                raise UserError(
+                    f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}"
+                )
         try:
             re.compile(expression)
         except re.error as error:
-            raise UserError(f"config.optimizer.groups[{number}]: '{expression}' is no regular expression ({error})") from error
+            raise UserError(
+                f"config.optimizer.groups[{number}]: '{expression}' is no regular expression ({error})"
+            ) from error
         groups.append((expression, GROUP_FIELDS | fields))
     return groups
 
@@ -155,7 +165,7 @@ def _labels(groups: list[tuple[str, dict[str, Any]]], params: PyTree) -> PyTree:
     for number, (expression, _) in enumerate(groups):
         if str(number) not in labels.values():
             raise UserError(
-                f"config.optimizer.groups[{number}]: '{expression}' matches no parameter that an earlier group left; "
-                f"{nearest(expression, flat)}"
+                f"config.optimizer.groups[{number}]: '{expression}' matches no parameter that an "
+                f"earlier group left; {nearest(expression, flat)}"
             )
     return flax.traverse_util.unflatten_dict(labels, sep="/")

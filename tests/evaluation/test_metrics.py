@@ -238,6 +238,6 @@ def test_meaningless_input_is_refused(change, message):
 def test_a_large_test_set_is_quick():
     """AffectNet's size: 300,000 examples with intervals must take under 3 s (measured: 0.2 s)."""
     logits, labels = random_predictions(300_000, classes=8)
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine is doing
     classification_metrics(logits, labels, NAMES, votes=np.eye(8)[labels])
-    assert time.perf_counter() - start < 3.0
+    assert time.process_time() - start < 3.0

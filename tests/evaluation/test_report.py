@@ -87,12 +87,12 @@ def training_log(steps=6000, seed=0):
     return log
 
 
-def make(classes=EMOTIONS, count=3589, channels=1, size=48, seed=0, shown=None, **logits):
+def make(classes=EMOTIONS, count=3589, channels=1, size=48, seed=0):
     """Everything that `write_report` is given after training."""
     rng = np.random.default_rng(seed)
     shares = np.resize(SHARES, len(classes))
     labels = rng.choice(len(classes), count, p=shares / shares.sum()).astype(np.int32)
-    logits = predict(labels, len(classes), rng, **logits)
+    logits = predict(labels, len(classes), rng)
     votes = np.eye(len(classes))[labels] * 0.7 + 0.3 / len(classes)
     history = training_log()
     best = max((line for line in history if line["kind"] == "validation"), key=lambda line: line["accuracy"])
@@ -126,11 +126,13 @@ def make(classes=EMOTIONS, count=3589, channels=1, size=48, seed=0, shown=None, 
         "config": {"seed": 0, "optimizer": {"name": "adam", "learning_rate": 1e-3, "betas": [0.9, 0.999]}},
     }
     importance = 1 / 9 + 0.02 * np.sin(np.arange(9) * (1 + labels[:, None])) + rng.normal(0, 0.01, (count, 9))
+    bank = faces(np.arange(12 * len(classes)) % len(classes), rng, channels, size)
+    images = bank[labels + len(classes) * rng.integers(0, 12, count)]
     training = faces(np.arange(24) % len(classes), rng, channels, size)
     return {
         "results": results,
         "history": history,
-        "predictions": Predictions(logits, labels, faces(labels[:shown], rng, channels, size)),
+        "predictions": Predictions(logits, labels, images),
         "samples": Samples(training, np.arange(24) % len(classes), training[:, :, ::-1] // 2 + 60),
         "profiles": {"importance": Profile("Importance of each latent feature", importance)},
     }
@@ -171,9 +173,9 @@ def test_a_whole_report(folder):
     """FER+'s test split: everything is there, every picture exists and says what it shows, in under 6 s."""
     given = make()
     before = dict(matplotlib.rcParams)
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine is doing
     index = write_report(folder, **given)
-    assert time.perf_counter() - start < 6.0
+    assert time.process_time() - start < 6.0
     assert dict(matplotlib.rcParams) == before
     page = Page(index)
     assert index == folder / "index.html"
@@ -221,15 +223,16 @@ def test_colour_images_and_many_long_names(folder):
     """RAF-DB's compound part: 11 classes, photographs larger than a tile."""
     first = ("happily", "sadly", "fearfully", "angrily", "disgustedly")
     classes = [f"{a} {b}" for a in first for b in ("surprised", "disgusted", "fearful")][:11]
-    page = Page(write_report(folder, **make(classes, count=400, channels=3, size=100)))
-    assert "disgustedly" not in page.text or "disgustedly surprised" in page.text
+    given = make(classes, count=400, channels=3, size=100) | {"history": [], "profiles": {}}
+    page = Page(write_report(folder, **given))
+    assert all(name in page.text for name in classes)
     with Image.open(folder / "image_sample_0.png") as picture:
         assert picture.mode == "RGB"
         assert picture.size == (400, 400)
 
 
 def test_names_are_escaped(folder):
-    given = make(["<script>alert(1)</script>", 'a "quoted" & $odd$ name'], count=60)
+    given = make(["<script>alert(1)</script>", 'a "quoted" & $odd$ name'], count=60) | {"history": []}
     del given["samples"]
     given["results"] |= {"experiment": "<b>bold</b>", "device": "</style>", "split": "a&b"}
     given["profiles"] = {"../x": Profile("<i>title</i>", np.zeros((60, 3)))}

@@ -1,7 +1,7 @@
 """Ten simulated annotators per picture, as in FER+.
 
-On average they confuse emotions as FER+'s crowd did (`PRIOR`); in a weak expression more than in a strong one, and
-then above all with neutral.
+On average they confuse emotions as FER+'s crowd did (`PRIOR`); in a weak expression more than in a strong
+one, and then above all with neutral.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ PRIOR = np.array(
 )
 UNKNOWN_RATE = 0.010
 NO_FACE_RATE = 0.003
-NEUTRAL_SLOPE = 1.5  # how much faster votes for neutral fall with intensity
-OTHER_SLOPE = 0.7
+NEUTRAL_SLOPE = 3.0  # how much faster votes for neutral fall with intensity
+OTHER_SLOPE = 1.5
 
 
 def vote_distribution(
@@ -39,8 +39,8 @@ def vote_distribution(
 ) -> np.ndarray:
     """Returns what one annotator says, [B, 10], rows summing to one.
 
-    Every confusion is linear in the intensity, so the average over pictures of mean intensity `mean_intensity` is
-    the FER+ prior again.
+    Every confusion is linear in the intensity, so the average over pictures of mean intensity
+    `mean_intensity` is the FER+ prior again.
 
     Args:
       first: [B] basic emotion (canonical column 0..6).

@@ -23,10 +23,10 @@ class Camera:
 def sample_camera(stream: Stream) -> Camera:
     """Draws cameras: most are good."""
     values = dict(
-        blur=np.where(stream.chance(0.35), stream.uniform(0.05, 0.22), 0.0),
-        coarse=np.where(stream.chance(0.12), stream.uniform(0.3, 0.9), 0.0),
-        noise=stream.uniform(0.0, 0.035),
-        quantum=np.where(stream.chance(0.25), stream.uniform(0.03, 0.14), 0.0),
+        blur=np.where(stream.chance(0.30), stream.uniform(0.04, 0.16), 0.0),
+        coarse=np.where(stream.chance(0.08), stream.uniform(0.3, 0.8), 0.0),
+        noise=stream.uniform(0.0, 0.022),
+        quantum=np.where(stream.chance(0.20), stream.uniform(0.03, 0.09), 0.0),
     )
     return Camera(**{name: value.astype(np.float32) for name, value in values.items()})
 
@@ -58,23 +58,25 @@ def _half_resolution(rgb: np.ndarray) -> np.ndarray:
 
 
 def _hadamard(blocks: np.ndarray, axis: int) -> np.ndarray:
-    """The 8-point Walsh-Hadamard transform along an axis: sums and differences only, so exactly reproducible."""
+    """The 8-point Walsh-Hadamard transform along an axis: only sums and differences, so reproducible."""
     parts = [np.take(blocks, i, axis) for i in range(8)]
     for step in (1, 2, 4):
-        parts = [
-            parts[i] + parts[i + step] if not i & step else parts[i - step] - parts[i] for i in range(8)
-        ]
+        parts = [parts[i] + parts[i + step] if not i & step else parts[i - step] - parts[i] for i in range(8)]
     return np.stack(parts, axis)
 
 
 def _quantise_blocks(rgb: np.ndarray, quantum: np.ndarray) -> np.ndarray:
-    """Rounds the coefficients of 8x8 blocks, coarser for higher orders: what JPEG does, with a simpler transform."""
+    """Rounds coefficients of 8x8 blocks, coarser for higher orders: JPEG with a simpler transform."""
     out = rgb.copy()
     rows, columns = rgb.shape[-2] // 8 * 8, rgb.shape[-1] // 8 * 8
     whole = rgb[..., :rows, :columns]
     blocks = whole.reshape(*whole.shape[:-2], rows // 8, 8, columns // 8, 8)
     order = np.array([0, 3, 2, 3, 1, 3, 2, 3], np.float32)  # about how fast each Walsh function changes sign
-    steps = (1 + order[:, None, None] + order[None, None, :]) * quantum[..., None, None, None, None] * np.float32(2)
+    steps = (
+        (1 + order[:, None, None] + order[None, None, :])
+        * quantum[..., None, None, None, None]
+        * np.float32(2)
+    )
     spectrum = _hadamard(_hadamard(blocks, -1), -3)
     spectrum = np.floor(spectrum / steps + np.float32(0.5)) * steps
     whole = _hadamard(_hadamard(spectrum, -1), -3) * np.float32(1 / 64)
@@ -94,7 +96,9 @@ def _noise(seed: int, indices: np.ndarray, frames: np.ndarray, size: int) -> np.
     return (np.stack(pictures, axis=1).astype(np.float32) - np.float32(510)) * np.float32(1 / deviation)
 
 
-def photograph(rgb: np.ndarray, camera: Camera, seed: int, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
+def photograph(
+    rgb: np.ndarray, camera: Camera, seed: int, indices: np.ndarray, frames: np.ndarray
+) -> np.ndarray:
     """Turns painted pictures [3, B, H, W] in 0..1 into stored ones, [B, H, W, 3] uint8."""
     rgb = _blur(rgb, column(camera.blur))
     coarse = np.flatnonzero(camera.coarse > 0)

@@ -1,7 +1,7 @@
 """Painting with coverage: a batch of pictures, windows into them, and soft shapes.
 
-Planes come first, [3, B, H, W], so that every operation runs over contiguous float32 rows. Small features are painted
-in windows of fixed size cut around them: a mouth then costs a fifth of the picture.
+Planes come first, [3, B, H, W], so that every operation runs over contiguous float32 rows. Small features
+are painted in windows of fixed size cut around them: a mouth then costs a fifth of the picture.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clips: a face that goes from neutral over onset, apex and offset back to neutral, while head and camera move on."""
+"""Clips: a face goes from neutral over onset, apex and offset back to neutral while the head moves on."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
     for example in generate(Plan(), "train", workers=2): ...
 
-Workers are plain subprocesses that run this file's `main` and talk through pipes: unlike a multiprocessing pool they
-never import the user's main module, so a script without a main guard is safe, and nothing starts at import.
+Workers are plain subprocesses that run this file's `main` and talk through pipes: unlike a multiprocessing
+pool they never import the user's main module, so a script without a main guard is safe, and nothing starts
+at import.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ def generate(plan: Plan, split: str, workers: int | None = None) -> Iterator[Exa
     Args:
       plan: what to draw.
       split: 'train' or 'test'.
-      workers: processes to draw with; 0 draws here; by default one per core, and none for small sets. A worker that
-        cannot start or dies is replaced by drawing here.
+      workers: processes to draw with; 0 draws here; by default one per core, and none for small sets. A
+        worker that cannot start or dies is replaced by drawing here.
     """
     count = plan.count(split)
     step = 4 if plan.kind == "clips" else CHUNK
@@ -178,7 +179,7 @@ def _stop(pool: list[subprocess.Popen[bytes]]) -> None:
 
 
 def main() -> None:
-    """Serves as a worker: reads a plan and chunks from standard input, writes each chunk's examples as they are made."""
+    """Serves as a worker: reads a plan and chunks from standard input, writes examples chunk by chunk."""
     plan, split, chunks = pickle.load(sys.stdin.buffer)
     for start, stop in chunks:
         pickle.dump(examples_of(Plan(**plan), split, start, stop), sys.stdout.buffer)

@@ -105,8 +105,8 @@ def sample_action_units(
       gain: [B, n] how strongly this person's muscles follow (about 1).
 
     Returns:
-      [B, n] float32 in 0..1: zero for units that do not act; those of the recipe act strongly, the additional ones
-      from half strength on.
+      [B, n] float32 in 0..1: zero for units that do not act; those of the recipe act strongly, the
+      additional ones from half strength on.
     """
     share = PRESENCE[category]
     acts = stream.uniform(size=len(AU_IDS)) < share

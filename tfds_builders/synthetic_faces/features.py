@@ -20,7 +20,9 @@ def unit(units: np.ndarray, number: int) -> np.ndarray:
 
 def stroke(patch: Patch, off: np.ndarray, along: np.ndarray, half: float) -> np.ndarray:
     """Coverage of a soft line: `off` its distance across, `along` from -1 to 1 from end to end (fading)."""
-    across = np.minimum(np.abs(off) * (patch.scale / np.maximum(half * patch.scale, np.float32(0.8))), np.float32(1))
+    across = np.minimum(
+        np.abs(off) * (patch.scale / np.maximum(half * patch.scale, np.float32(0.8))), np.float32(1)
+    )
     return (1 - across * across) * np.maximum(np.float32(1) - along * along, np.float32(0))
 
 
@@ -51,7 +53,7 @@ def draw_eye(patch: Patch, eye: Eye, brow: Brow, who: Identity, units: np.ndarra
     patch.paint(open_, (0.94, 0.93, 0.91))
     patch.shade(0.35 * open_ * shadow)
     ix = eye.x + gaze[0] * eye.width
-    iy = eye.corner_line(np.float32(0)) - 0.018 + gaze[1] * eye.width
+    iy = eye.corner_line(0 * eye.x) - 0.018 + gaze[1] * eye.width
     radius = np.sqrt((x - ix) ** 2 + (y - iy) ** 2)
     disc = 0.47 * eye.width
     patch.paint(open_ * patch.edge(disc - radius), who.iris * np.float32(0.9))
@@ -73,7 +75,7 @@ def draw_eye(patch: Patch, eye: Eye, brow: Brow, who: Identity, units: np.ndarra
 
 
 def draw_forehead(patch: Patch, face: Face, who: Identity, units: np.ndarray) -> None:
-    """Draws forehead lines (units 1, 2), the frown between the brows (4) and the wrinkled root of the nose (9)."""
+    """Draws forehead lines (units 1, 2) and the frown between the brows (4, 9)."""
     x, y = patch.x, patch.y
     inner, outer, frown, nose = (unit(units, n) for n in (1, 2, 4, 9))
     age = column(who.age)
@@ -152,7 +154,7 @@ def draw_mouth(patch: Patch, m: Mouth, who: Identity, units: np.ndarray) -> None
     closed = stroke(patch, y - 0.5 * (inner_top + inner_low), u * 0.98, 0.026) * (1 - opened)
     patch.shade((0.62 + 0.2 * unit(units, 24)) * closed)
     for side in (-1.0, 1.0):
-        corner = bump(((x - side * m.width) / 0.07) ** 2 + ((y - m.line(np.float32(side))) / 0.06) ** 2)
+        corner = bump(((x - side * m.width) / 0.07) ** 2 + ((y - m.line(side + 0 * m.y)) / 0.06) ** 2)
         patch.shade(0.40 * corner, WRINKLE_TINT)
 
 
@@ -163,13 +165,21 @@ def draw_folds(patch: Patch, face: Face, who: Identity, units: np.ndarray) -> No
     raiser, puller, wrinkler, deepener = unit(units, 10), unit(units, 12), unit(units, 9), unit(units, 11)
     stretcher, depressor, chin = unit(units, 20), unit(units, 15), unit(units, 17)
     age = column(who.age)
-    strength = 0.08 + 0.14 * age + 0.34 * np.maximum(np.maximum(raiser, puller * 0.9), np.maximum(wrinkler, deepener))
+    strength = (
+        0.03
+        + 0.15 * age
+        + 0.36 * np.maximum(np.maximum(raiser, puller * 0.9), np.maximum(wrinkler, deepener))
+    )
     strength = strength + 0.10 * stretcher
     start, end = n.base - 0.07, m.y + 0.06
     centre, half = 0.5 * (start + end), 0.5 * (end - start) + 0.06
     t = (y - centre) / half
     corner = m.width + 0.11 - 0.03 * puller
-    path = 0.5 * (corner + n.width + 0.03) + 0.5 * (corner - n.width - 0.03) * t + (0.03 + 0.05 * puller) * (1 - t * t)
+    path = (
+        0.5 * (corner + n.width + 0.03)
+        + 0.5 * (corner - n.width - 0.03) * t
+        + (0.03 + 0.05 * puller) * (1 - t * t)
+    )
     cheek_y = n.base - 0.13
     apple = np.maximum(unit(units, 6), 0.75 * puller)
     for side in (-1.0, 1.0):
@@ -177,7 +187,12 @@ def draw_folds(patch: Patch, face: Face, who: Identity, units: np.ndarray) -> No
         patch.shade(strength * stroke(patch, across - path, t, 0.05), WRINKLE_TINT)
         spot = bump(((across - 0.56) / 0.27) ** 2 + ((y - cheek_y) / 0.22) ** 2)
         patch.shade(-(0.05 + 0.13 * apple) * spot, (1.0, 0.65, 0.6))
-        droop = stroke(patch, across - m.width - 0.05 - 0.25 * (y - m.y - 0.16), (y - m.y - m.corner - 0.11) / 0.15, 0.035)
+        droop = stroke(
+            patch,
+            across - m.width - 0.05 - 0.25 * (y - m.y - 0.16),
+            (y - m.y - m.corner - 0.11) / 0.15,
+            0.035,
+        )
         patch.shade((0.05 * age + 0.42 * depressor) * droop, WRINKLE_TINT)
         if side > 0:
             dimple = stroke(patch, y - (m.y + 0.235 + 0.9 * x * x), x / 0.24, 0.04)

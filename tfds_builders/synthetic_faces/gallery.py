@@ -1,6 +1,6 @@
 """Contact sheets of the synthetic faces.
 
-    python -m tfds_builders.synthetic_faces.gallery faces.png [--kind basic|compound|clips|occluded] [--size 160]
+python -m tfds_builders.synthetic_faces.gallery faces.png [--kind basic|compound|clips|occluded] [--size 160]
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def basic_sheet(path: str, size: int, people: int = 6, bank: str = "", landmarks
         return
     scene = sample_scene(plan.seed, size, index, who, np.array(BASIC_RECIPES)[column])
     picture = render(scene)
-    captions = [f"{BASIC_NAMES[c]} {i:.2f}" if c else BASIC_NAMES[c] for c, i in zip(column, scene.intensity, strict=True)]
+    captions = [
+        f"{BASIC_NAMES[c]} {i:.2f}" if c else BASIC_NAMES[c]
+        for c, i in zip(column, scene.intensity, strict=True)
+    ]
     contact_sheet(picture.image, captions, path, landmarks=picture.landmarks if landmarks else None)
 
 
@@ -88,7 +91,9 @@ def clip_sheet(path: str, size: int, number: int = 6, frames: int = 12) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", help="picture to write")
     parser.add_argument("--kind", default="basic", choices=("basic", "compound", "clips", "occluded"))
     parser.add_argument("--size", type=int, default=128)

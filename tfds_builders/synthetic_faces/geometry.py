@@ -1,8 +1,8 @@
 """The shape of one face: curves in face coordinates that action units move, and the landmarks on them.
 
-Face coordinates: x to the right of the picture, y down, origin between the eyes, unit = half an average face width.
-The renderer draws exactly these curves and `landmarks` samples exactly these curves, which is why the landmarks are
-right to a fraction of a pixel.
+Face coordinates: x to the right of the picture, y down, origin between the eyes, unit = half an average
+face width. The renderer draws exactly these curves and `landmarks` samples exactly these curves, which is
+why the landmarks are right to a fraction of a pixel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Group = TypeVar("Group")
 
 
 def expand(group: Group, dims: int) -> Group:
-    """Returns the dataclass with `dims` axes of length one appended to every [B] array, ready to broadcast."""
+    """Returns the dataclass with `dims` axes of length one appended to every [B] array."""
     values = {
         f.name: (v := getattr(group, f.name)).reshape(v.shape + (1,) * dims)
         for f in dataclasses.fields(group)  # pyright: ignore[reportArgumentType]
@@ -194,7 +194,7 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
         **_single(
             width=who.face_width * (1 - 0.03 * au(26)),
             top=-who.skull,
-            chin=1.40 * length + 0.27 * au(26) + 0.04 * au(25) - 0.05 * au(17) - 0.02 * au(24),
+            chin=1.40 * length + 0.28 * au(26) + 0.04 * au(25) - 0.05 * au(17) - 0.02 * au(24),
             jaw=who.jaw,
             middle=middle,
         )
@@ -202,8 +202,8 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
 
     def eye(side: float) -> Eye:
         raised, tight, cheek = au(5, side), au(7, side), au(6, side)
-        up = 0.105 * who.eye_opening + 0.075 * raised - 0.040 * tight - 0.012 * cheek - 0.035 * au(9, side)
-        low = 0.068 * who.eye_opening + 0.012 * raised - 0.034 * tight - 0.058 * cheek - 0.028 * au(9, side)
+        up = 0.105 * who.eye_opening + 0.100 * raised - 0.052 * tight - 0.012 * cheek - 0.035 * au(9, side)
+        low = 0.068 * who.eye_opening + 0.012 * raised - 0.042 * tight - 0.066 * cheek - 0.028 * au(9, side)
         return Eye(
             **_single(
                 side=side + 0 * up,
@@ -224,9 +224,19 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
                 side=side + 0 * rest,
                 x=0.45 - 0.035 * down,
                 width=0.30 + 0 * rest,
-                inner=rest + who.brow_tilt - 0.175 * inner_up - 0.03 * outer_up + 0.125 * down + 0.085 * wrinkle,
-                centre=rest - who.brow_arch - 0.075 * inner_up - 0.135 * outer_up + 0.09 * down + 0.05 * wrinkle,
-                outer=rest - 0.5 * who.brow_tilt + 0.06 - 0.155 * outer_up + 0.02 * inner_up + 0.025 * down,
+                inner=rest
+                + who.brow_tilt
+                - 0.215 * inner_up
+                - 0.04 * outer_up
+                + 0.155 * down
+                + 0.105 * wrinkle,
+                centre=rest
+                - who.brow_arch
+                - 0.085 * inner_up
+                - 0.170 * outer_up
+                + 0.11 * down
+                + 0.06 * wrinkle,
+                outer=rest - 0.5 * who.brow_tilt + 0.06 - 0.190 * outer_up + 0.02 * inner_up + 0.025 * down,
                 thickness=who.brow_thickness,
             )
         )
@@ -242,16 +252,29 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
             wrinkle=au(9),
         )
     )
-    pressed = np.minimum(0.60 * au(24) + 0.40 * au(23), 0.78)
+    pressed = np.minimum(0.75 * au(24) + 0.45 * au(23), 0.85)
     part = au(25)
     mouth = Mouth(
         **_single(
-            y=who.mouth_height * length + 0.05 * au(26) - 0.035 * au(17) - 0.02 * au(10) - 0.015 * au(9) - 0.01 * au(12),
+            y=who.mouth_height * length
+            + 0.05 * au(26)
+            - 0.035 * au(17)
+            - 0.02 * au(10)
+            - 0.015 * au(9)
+            - 0.01 * au(12),
             width=who.mouth_width
-            * (1 + 0.34 * au(12) + 0.34 * au(20) - 0.10 * au(24) - 0.12 * au(23) - 0.10 * au(26) - 0.06 * au(17)),
+            * (
+                1
+                + 0.34 * au(12)
+                + 0.34 * au(20)
+                - 0.14 * au(24)
+                - 0.14 * au(23)
+                - 0.10 * au(26)
+                - 0.06 * au(17)
+            ),
             corner=who.resting_corner
-            - 0.165 * au(12)
-            + 0.135 * au(15)
+            - 0.200 * au(12)
+            + 0.190 * au(15)
             + 0.05 * au(20)
             + 0.045 * au(17)
             + 0.03 * au(10)
@@ -259,8 +282,8 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
             skew=0.03 * lopsided * (au(12) + au(15) + au(20) + au(10)),
             upper=who.upper_lip * (1 - pressed) * (1 - 0.22 * au(12) - 0.15 * au(20)),
             lower=who.lower_lip * (1 - pressed) * (1 - 0.12 * au(12) - 0.15 * au(20)) + 0.03 * au(17),
-            open_up=0.030 * part + 0.035 * au(26) + part * (0.02 * au(12) + 0.035 * au(10)) + 0.045 * au(10),
-            open_low=0.050 * part + 0.230 * au(26) + part * (0.045 * au(12) + 0.03 * au(20)),
+            open_up=0.030 * part + 0.035 * au(26) + part * (0.02 * au(12) + 0.035 * au(10)) + 0.065 * au(10),
+            open_low=0.060 * part + 0.260 * au(26) + part * (0.055 * au(12) + 0.03 * au(20)),
             sneer=1.1 * au(10),
         )
     )
@@ -278,7 +301,7 @@ _INNER_LOW_U = np.array([0.42, 0.0, -0.42], np.float32)
 
 
 def landmarks(face: Face, pose: Pose) -> np.ndarray:
-    """Returns the 68 points in iBUG order, [B, 68, 2] float32, x and y in pixels with pixel centres at integers.
+    """Returns the 68 points in iBUG order, [B, 68, 2] float32: x, y in pixels, pixel centres at integers.
 
     Brow points lie on the brow's centre line; jaw points on the drawn outline of the face, hidden or not.
     """
@@ -301,7 +324,9 @@ def landmarks(face: Face, pose: Pose) -> np.ndarray:
     add(0 * ones * ridge, n.root + ridge * (n.tip - n.root), ridge * n.height)  # 27-30
     wings = np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32)
     add(n.width * wings, n.base - 0.035 * wings * wings, WING_RELIEF * n.height)  # 31-35
-    for eye, order in zip(f.eyes, (-1, 1), strict=True):  # 36-41 and 42-47: along the upper lid, back along the lower
+    for eye, order in zip(
+        f.eyes, (-1, 1), strict=True
+    ):  # 36-41 and 42-47: along the upper lid, back along the lower
         u = _EYE_U[::order]
         x = eye.x + eye.side * eye.width * u
         add(x, np.where(np.abs(u) == 1, eye.corner_line(u), eye.upper(u)))

@@ -30,10 +30,10 @@ def sample_light(stream: Stream) -> Light:
     """Draws lights; some are harsh."""
     harsh = np.where(stream.chance(0.25), 1.6, 1.0)
     values = dict(
-        side=stream.uniform(-0.26, 0.26) * harsh,
+        side=stream.uniform(-0.22, 0.22) * harsh,
         above=stream.uniform(-0.10, 0.22),
         rim=stream.uniform(0.05, 0.30),
-        exposure=stream.uniform(0.62, 1.18),
+        exposure=stream.uniform(0.68, 1.18),
         warmth=stream.uniform(-0.10, 0.10),
         contrast=stream.uniform(0.75, 1.15),
     )
@@ -41,11 +41,13 @@ def sample_light(stream: Stream) -> Light:
 
 
 CELLS = 4  # the background interpolates a grid of colours
+SPOTS = 6  # dark and bright discs, so that no count of dark or bright pixels tells an open mouth
 
 
 def draw_background(stream: Stream, size: int) -> np.ndarray:
-    """Returns [3, B, size, size]: soft blotches of colour, in half of the pictures crossed by stripes."""
-    base = [stream.uniform(0.05, 0.95) for _ in range(3)]
+    """Returns [3, B, size, size]: soft blotches of colour, stripes in half of the pictures, and discs."""
+    level, colour = stream.uniform(0.1, 0.9), stream.uniform(0.1, 0.7)
+    base = [level + colour * (stream.uniform(0.05, 0.95) - level) for _ in range(3)]
     spread = stream.uniform(0.05, 0.4)
     grid = np.stack(
         [b[:, None] + spread[:, None] * (stream.uniform(size=CELLS * CELLS) - 0.5) for b in base]
@@ -59,12 +61,26 @@ def draw_background(stream: Stream, size: int) -> np.ndarray:
     picture = np.zeros((3, grid.shape[1], size, size), np.float32)
     for k, hat in enumerate(hats):
         picture += rows[:, :, k, None, :] * hat[:, None]
-    dx, dy, period = (v.astype(np.float32) for v in (stream.uniform(-1, 1), stream.uniform(-1, 1), stream.uniform(3, 14)))
+    dx, dy, period = (
+        v.astype(np.float32) for v in (stream.uniform(-1, 1), stream.uniform(-1, 1), stream.uniform(3, 14))
+    )
     strength = np.where(stream.chance(0.5), stream.uniform(0.0, 0.4), 0.0).astype(np.float32)
     pixels = np.arange(size, dtype=np.float32) * np.float32(64 / size)
     phase = (column(dx) * pixels[None, None, :] + column(dy) * pixels[None, :, None]) / column(period)
     wave = np.abs(phase - np.floor(phase) - 0.5) * 2
     picture *= 1 - column(strength) * wave
+    for _ in range(SPOTS):
+        x, y, radius = stream.uniform(0, size), stream.uniform(0, size), size * stream.uniform(0.03, 0.13)
+        level = np.where(stream.chance(0.5), stream.uniform(0.02, 0.25), stream.uniform(0.75, 1.0))
+        tint = np.stack([stream.uniform(-0.12, 0.12) for _ in range(3)])
+        x, y, radius, level = (column(v.astype(np.float32)) for v in (x, y, radius, level))
+        away = np.sqrt(
+            (np.arange(size, dtype=np.float32) - x) ** 2
+            + (np.arange(size, dtype=np.float32)[:, None] - y) ** 2
+        )
+        inside = ramp(radius - away)
+        for plane, t in zip(picture, tint.astype(np.float32), strict=True):
+            plane += inside * (level + column(t) - plane)
     return np.minimum(np.maximum(picture, 0), 1)
 
 
@@ -79,14 +95,14 @@ def draw_behind(patch: Patch, pose: Pose, face: Face, who: Identity) -> None:
     curly = patch.edge((1 - np.sqrt((x / 1.32) ** 2 + ((y + 0.35) / 1.28) ** 2) + curls) * 1.2)
     curly = curly * (style == identity.CURLY)
     bun = patch.edge(0.36 - np.sqrt(x * x + (y - head.top + 0.02) ** 2)) * (style == identity.BUN)
-    strand = 0.82 + 0.2 * np.abs(x * 4 - np.floor(x * 4 + 0.5))
+    strand = 0.86 + 0.16 * np.abs(x * 7 - np.floor(x * 7 + 0.5))
     back = np.maximum(np.maximum(long_, curly), bun)
     patch.paint(back, column(who.hair) * (0.8 * strand))
     x, y = on_plane(pose, patch.qx, patch.qy, -0.60)
     neck = patch.edge(0.56 + 0.1 * smooth(y - 1.2) - np.abs(x)) * (y > 0.3)
     shade = 0.62 + 0.2 * smooth((y - head.chin) * 1.5)
     patch.paint(neck, column(who.skin) * shade)
-    body = patch.edge(y - 1.62 - 0.28 * x * x + 0.30 * bump((x / 0.62) ** 2) * 0 - 0.25 * bump((x / 0.55) ** 2))
+    body = patch.edge(y - 1.62 - 0.28 * x * x - 0.25 * bump((x / 0.55) ** 2))
     patch.paint(body, who.clothes)
     x, y = on_plane(pose, patch.qx, patch.qy, -0.42)
     for side in (-1.0, 1.0):
@@ -110,12 +126,14 @@ def draw_beard(patch: Patch, face: Face, who: Identity) -> None:
     inside = ramp((1.02 - head.radius(x, y)) * patch.scale)
     edge = m.y - 0.34 + 0.62 * np.maximum(np.float32(1) - (x / (m.width + 0.36)) ** 2, np.float32(0))
     jaw = smooth((y - edge) * 7) * inside
-    grain = 0.9 + 0.2 * np.abs(x * 9 - np.floor(x * 9 + 0.5))
+    grain = 0.94 + 0.12 * np.abs(x * 13 - np.floor(x * 13 + 0.5))
     patch.paint(column(who.beard) * jaw, column(who.hair) * grain)
     lip = face.nose.base + 0.04
     width = m.width + 0.10
-    up = m.line(x / m.width) - 0.075
-    moustache = smooth((y - lip) * 14) * smooth((up + 0.04 - y) * 16) * ramp((width - np.abs(x)) * patch.scale)
+    up = m.curves(np.minimum(np.maximum(x / m.width, np.float32(-1)), np.float32(1)))[0]
+    tip = (x / width) ** 2
+    moustache = smooth((y - lip - 0.12 * tip) * 18) * smooth((up + 0.05 + 0.05 * tip - y) * 18)
+    moustache = moustache * ramp((width - np.abs(x)) * patch.scale)
     patch.paint(column(who.moustache) * moustache, column(who.hair) * grain)
 
 
@@ -138,18 +156,21 @@ def draw_hair(patch: Patch, face: Face, who: Identity) -> None:
     volume = np.where(style == identity.CURLY, np.float32(1.16), volume)
     shell = ramp((volume - head.radius(x, y)) * patch.scale * 1.1)
     x2 = x * x
-    sides = np.where(style == identity.LONG, 1.5, np.where(style == identity.CURLY, 1.1, 0.62)).astype(np.float32)
+    sides = np.where(style == identity.LONG, 1.5, np.where(style == identity.CURLY, 1.1, 0.62)).astype(
+        np.float32
+    )
     edge = line + sides * x2 * x2 * 0.75 + 0.05 * x2
     parted = line - 0.16 + 0.34 * np.abs(x - part) + 0.30 * x2 * x2
-    fringe = np.float32(-0.50) + 0.04 * np.abs(x * 5 - np.floor(x * 5 + 0.5)) + 0.55 * x2 * x2
+    fringe = line + 0.16 + 0.04 * np.abs(x * 5 - np.floor(x * 5 + 0.5)) + 0.55 * x2 * x2
     edge = np.where(style == identity.PARTED, parted, edge)
     edge = np.where((style == identity.LONG), np.maximum(parted - 0.05, edge - 0.1), edge)
-    edge = np.where(style == identity.FRINGE, fringe + line + 0.72, edge)
+    edge = np.where(style == identity.FRINGE, fringe, edge)
     edge = np.minimum(edge, np.float32(0.62))
     cover = shell * patch.edge(edge - y) * (style != identity.BALD)
-    lines = np.abs(x * 6 + 0.8 * y - np.floor(x * 6 + 0.8 * y + 0.5))
-    gloss = bump((x - part) ** 2 * 2 + ((y + 1.05) / 0.35) ** 2)
-    patch.paint(cover, column(who.hair) * (0.80 + 0.35 * lines + 0.30 * gloss))
+    lock = 9 * x + 2.5 * x * y
+    lines = np.abs(lock - np.floor(lock + 0.5))
+    gloss = bump((x - part) ** 2 * 2 + ((y + 0.95) / 0.35) ** 2)
+    patch.paint(cover, column(who.hair) * (0.84 + 0.20 * lines + 0.28 * gloss))
 
 
 def draw_glasses(patch: Patch, face: Face, who: Identity) -> None:

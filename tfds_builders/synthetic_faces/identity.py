@@ -29,7 +29,9 @@ HAIR = np.array(
         (0.72, 0.71, 0.70),
     ]
 )
-IRIS = np.array([(0.26, 0.15, 0.08), (0.38, 0.26, 0.12), (0.30, 0.42, 0.24), (0.26, 0.42, 0.60), (0.35, 0.40, 0.45)])
+IRIS = np.array(
+    [(0.26, 0.15, 0.08), (0.38, 0.26, 0.12), (0.30, 0.42, 0.24), (0.26, 0.42, 0.60), (0.35, 0.40, 0.45)]
+)
 
 BALD, CROPPED, PARTED, FRINGE, LONG, CURLY, BUN = range(7)
 NUM_HAIR_STYLES = 7
@@ -83,14 +85,17 @@ def _mix(palette: np.ndarray, position: np.ndarray) -> np.ndarray:
 
 
 def sample_identity(seed: int, subjects: np.ndarray) -> Identity:
-    """Returns the people with these subject ids; the same id is the same person in every split and configuration."""
+    """Returns the people with these subject ids; the same id is the same person in every configuration."""
     s = Stream(seed, Purpose.SUBJECT, subjects, capacity=96)
     age = s.uniform()
     skin = _mix(SKIN, s.uniform()) * s.uniform(0.92, 1.05)
     grey = np.where(age > 0.72, 1.0, 0.0)
     hair = _mix(HAIR, np.maximum(s.uniform(0.0, 0.92), grey * s.uniform(0.8, 1.0)))
     blush = s.uniform(0.15, 0.75)
-    lips = skin * (1 - 0.22 * blush) * np.array([1.0, 0.70, 0.70])[:, None] + np.array([0.06, 0.0, 0.02])[:, None]
+    lips = (
+        skin * (1 - 0.22 * blush) * np.array([1.0, 0.70, 0.70])[:, None]
+        + np.array([0.06, 0.0, 0.02])[:, None]
+    )
     bearded = s.chance(0.24)
     style = s.integer(NUM_HAIR_STYLES)
     values = dict(
@@ -103,25 +108,25 @@ def sample_identity(seed: int, subjects: np.ndarray) -> Identity:
         clothes=np.stack([s.uniform(0.1, 0.9), s.uniform(0.1, 0.9), s.uniform(0.1, 0.9)]),
         face_width=s.uniform(0.90, 1.06),
         face_length=s.uniform(0.94, 1.08),
-        skull=s.uniform(1.28, 1.48),
+        skull=s.uniform(1.14, 1.32),
         jaw=s.uniform(-0.28, 0.55),
-        eye_spacing=s.uniform(0.41, 0.48),
-        eye_width=s.uniform(0.215, 0.265),
+        eye_spacing=s.uniform(0.43, 0.49),
+        eye_width=s.uniform(0.235, 0.285),
         eye_opening=s.uniform(0.84, 1.16),
         eye_tilt=s.uniform(-0.12, 0.05),
         brow_height=s.uniform(0.30, 0.37),
         brow_arch=s.uniform(0.02, 0.08),
         brow_tilt=s.uniform(-0.03, 0.03),
-        brow_thickness=s.uniform(0.030, 0.062),
+        brow_thickness=s.uniform(0.036, 0.066),
         nose_length=s.uniform(0.47, 0.58),
         nose_width=s.uniform(0.16, 0.24),
         mouth_height=s.uniform(0.83, 0.92),
-        mouth_width=s.uniform(0.31, 0.39),
-        upper_lip=s.uniform(0.045, 0.085),
-        lower_lip=s.uniform(0.065, 0.115),
-        resting_corner=s.uniform(-0.025, 0.03),
+        mouth_width=s.uniform(0.34, 0.41),
+        upper_lip=s.uniform(0.05, 0.09),
+        lower_lip=s.uniform(0.07, 0.12),
+        resting_corner=s.uniform(-0.035, 0.02),
         hair_style=style,
-        hair_line=s.uniform(-0.92, -0.72),
+        hair_line=s.uniform(-0.82, -0.64),
         hair_part=s.uniform(-0.6, 0.6),
         glasses=np.where(s.chance(0.16), 1.0 + s.integer(2), 0.0),
         beard=np.where(bearded, s.uniform(0.25, 0.9), 0.0),

@@ -1,4 +1,4 @@
-"""Things that get in front of faces: two banks, one for training and one for testing, with no kind in common."""
+"""Things that get in front of faces: a training and a test bank with no kind in common."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ class Occluder:
     skin: np.ndarray  # [3, B] for the hand
 
 
-def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Pose, frame: np.ndarray | int = 0) -> Occluder:
-    """Draws objects of a bank somewhere over the face; about a fifth to a third of the picture (ACNN's protocol)."""
+def sample_occluder(
+    seed: int, bank: str, index: np.ndarray, pose: Pose, frame: np.ndarray | int = 0
+) -> Occluder:
+    """Draws objects of a bank somewhere over the face, in size about as in ACNN's protocol."""
     kinds = BANKS[bank]
     first = KINDS.index(kinds[0])
     s = Stream(seed, Purpose.OCCLUDER, index, frame, capacity=32)
@@ -86,7 +88,7 @@ def _stripes(t: np.ndarray) -> np.ndarray:
 
 
 def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distance inside the object and where it has its second colour, in units of its half side."""
+    """Returns the distance inside the object, in half sides, and where it has its second colour."""
     if kind == "book":
         return _box(u, v, 0.75, 1.0), np.maximum((np.abs(v + 0.35) < 0.18) * (np.abs(u) < 0.5), u < -0.62)
     if kind == "mug":
@@ -97,14 +99,18 @@ def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
     if kind == "scarf":
         return _box(u, v + 0.10 * u * u, 1.6, 0.52, 0.15), _stripes(u * 2.1)
     if kind == "comb":
-        teeth = _box(u, v - 0.1, 1.1, 0.34) * 1.0
+        teeth = _box(u, v - 0.1, 1.1, 0.34)
         gaps = (v > -0.05) & (_stripes(u * 4.0) > 0)
-        return np.where(gaps, np.minimum(teeth, -0.02), np.maximum(teeth, _box(u, v + 0.2, 1.15, 0.22))), v < -0.25
+        return np.where(
+            gaps, np.minimum(teeth, -0.02), np.maximum(teeth, _box(u, v + 0.2, 1.15, 0.22))
+        ), v < -0.25
     if kind == "hat brim":
-        return np.maximum(_disc(u, v + 0.05, 1.45, 0.36), _box(u, v + 0.65, 0.95, 0.6, 0.2)), np.abs(v + 0.3) < 0.12
+        return np.maximum(_disc(u, v + 0.05, 1.45, 0.36), _box(u, v + 0.65, 0.95, 0.6, 0.2)), np.abs(
+            v + 0.3
+        ) < 0.12
     if kind == "hand":
-        fingers = [_bar(u - x, v - 0.1, (x * 0.55, -0.85 - top), 0.135) for x, top in
-                   ((-0.42, 0.0), (-0.15, 0.17), (0.13, 0.13), (0.40, -0.08))]
+        reach = ((-0.42, 0.0), (-0.15, 0.17), (0.13, 0.13), (0.40, -0.08))
+        fingers = [_bar(u - x, v - 0.1, (x * 0.55, -0.85 - top), 0.135) for x, top in reach]
         thumb = _bar(u + 0.42, v - 0.55, (-0.50, -0.45), 0.14)
         palm = _disc(u, v - 0.45, 0.58, 0.56)
         distance = np.maximum(palm, thumb)
@@ -123,14 +129,17 @@ def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
         return np.maximum(cloth, np.where(np.abs(u) < 1.1, straps, -1)), _stripes(v * 3.2)
     if kind == "leaf":
         half = 0.55 * np.maximum(1 - v * v, 0)
-        return half * 0.9 - np.abs(u) * 0.9, (np.abs(u) < 0.03) | (_stripes(v * 3 + np.abs(u) * 3) > 0) & (u > 0)
+        veins = (np.abs(u) < 0.03) | ((_stripes(v * 3 + np.abs(u) * 3) > 0) & (u > 0))
+        return np.where(np.abs(v) < 1, (half - np.abs(u)) * 0.9, -1), veins
     if kind == "bottle":
-        return np.maximum(_box(u, v - 0.35, 0.38, 0.68, 0.12), _box(u, v + 0.6, 0.15, 0.45)), np.abs(v - 0.35) < 0.25
+        return np.maximum(_box(u, v - 0.35, 0.38, 0.68, 0.12), _box(u, v + 0.6, 0.15, 0.45)), np.abs(
+            v - 0.35
+        ) < 0.25
     raise ValueError(f"no occluder is called '{kind}'")
 
 
 def cover(rgb: np.ndarray, occluder: Occluder) -> np.ndarray:
-    """Paints the objects into pictures [3, B, H, W] in place; returns the mask of changed pixels, [B, H, W] bool."""
+    """Paints the objects into pictures [3, B, H, W] in place; returns the changed pixels, [B, H, W] bool."""
     before = rgb.copy()
     size = rgb.shape[-1]
     steps = np.arange(size, dtype=np.float32)
@@ -148,7 +157,10 @@ def cover(rgb: np.ndarray, occluder: Occluder) -> np.ndarray:
         elif kind == "sunglasses":
             first = other = occluder.colour[:, i] * np.float32(0.25)
         elif kind == "surgical mask":
-            first, other = np.float32(0.65) + first * np.float32(0.3), np.float32(0.58) + first * np.float32(0.3)
+            first, other = (
+                np.float32(0.65) + first * np.float32(0.3),
+                np.float32(0.58) + first * np.float32(0.3),
+            )
         shade = np.float32(1) + np.float32(0.18) * np.minimum(np.maximum(u - v, -1), 1)
         weight = second.astype(np.float32)
         for plane in range(3):

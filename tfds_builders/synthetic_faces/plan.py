@@ -42,8 +42,8 @@ class Plan:
     def identify(self, split: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns (index, subject, category) of the given positions of a split.
 
-        People take turns, so that any leading part of a split has as many people as possible and even classes;
-        nobody is in two splits. Occluded copies have the index of their original.
+        People take turns, so that any leading part of a split has as many people as possible and even
+        classes; nobody is in two splits. Occluded copies have the index of their original.
         """
         positions = np.asarray(positions, np.int64)
         split_number = SPLITS.index(split)

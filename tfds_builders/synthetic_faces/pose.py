@@ -1,8 +1,8 @@
 """Where the head is: scaled orthographic projection of a curved face, and its exact inverse.
 
-The face is a sheet bent like a paraboloid, z = -(BEND_X x^2 + BEND_Y (y - CENTRE)^2), in front of the neck's axis at
-distance PIVOT. Because the sheet is quadratic, the point of it that a pixel shows has a closed form (one square
-root): pixels are mapped back to face coordinates and every feature is drawn there.
+The face is a sheet bent like a paraboloid, z = -(BEND_X x^2 + BEND_Y (y - CENTRE)^2), in front of the
+neck's axis at distance PIVOT. Because the sheet is quadratic, the point of it that a pixel shows has a
+closed form (one square root): pixels are mapped back to face coordinates and every feature is drawn there.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import numpy as np
 
 from tfds_builders.synthetic_faces.randomness import Stream, cosine, sine
 
-CENTRE = 0.32  # face coordinate (y) of the middle of the picture
+CENTRE = 0.40  # face coordinate (y) of the middle of the picture
 BEND_X = 0.40
 BEND_Y = 0.10
 PIVOT = 0.60
-SCALE = 0.32  # pixels per face unit, as a share of the picture's side
-SCALE_SPREAD = 0.12
+SCALE = 0.35  # pixels per face unit, as a share of the picture's side
+SCALE_SPREAD = 0.09
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """B poses. Angles in radians: yaw > 0 turns the face to the picture's right, pitch > 0 looks up, roll > 0 is
-    clockwise; scale in pixels per face unit; x, y the pixel of the head's axis."""
+    """B poses.
+
+    Angles in radians: yaw > 0 turns to the picture's right, pitch > 0 looks up, roll > 0 is clockwise.
+    `scale` is in pixels per face unit; x, y is the pixel of the head's axis.
+    """
 
     yaw: np.ndarray
     pitch: np.ndarray
@@ -47,12 +50,12 @@ class Pose:
 def sample_pose(stream: Stream, size: int, spread: float = 1.0) -> Pose:
     """Draws poses; `spread` scales every departure from a centred frontal face."""
     return Pose(
-        yaw=(stream.uniform(-0.48, 0.48) * spread).astype(np.float32),
-        pitch=(stream.uniform(-0.24, 0.24) * spread).astype(np.float32),
-        roll=(stream.uniform(-0.30, 0.30) * spread).astype(np.float32),
+        yaw=(stream.uniform(-0.40, 0.40) * spread).astype(np.float32),
+        pitch=(stream.uniform(-0.16, 0.16) * spread).astype(np.float32),
+        roll=(stream.uniform(-0.21, 0.21) * spread).astype(np.float32),
         scale=(size * SCALE * (1 + stream.uniform(-SCALE_SPREAD, SCALE_SPREAD) * spread)).astype(np.float32),
-        x=((size - 1) / 2 + size * stream.uniform(-0.055, 0.055) * spread).astype(np.float32),
-        y=((size - 1) / 2 + size * stream.uniform(-0.055, 0.055) * spread).astype(np.float32),
+        x=((size - 1) / 2 + size * stream.uniform(-0.035, 0.035) * spread).astype(np.float32),
+        y=((size - 1) / 2 + size * stream.uniform(-0.035, 0.035) * spread).astype(np.float32),
     )
 
 
@@ -65,7 +68,8 @@ def depth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def project(pose: Pose, x: np.ndarray, y: np.ndarray, relief: np.ndarray | None = None) -> np.ndarray:
     """Projects face coordinates [B, N] to pixels [B, N, 2].
 
-    `relief` lifts a point in front of the plane through the sheet's foremost point instead of onto the sheet: the nose.
+    `relief` puts a point in front of the plane through the sheet's foremost point, not onto the sheet: the
+    nose.
     """
     row_x, row_y = pose.axes()
     z = PIVOT + (depth(x, y) if relief is None else relief)
@@ -88,9 +92,14 @@ def pixel_grid(pose: Pose, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def on_plane(
-    pose: Pose, qx: np.ndarray, qy: np.ndarray, height: float | np.ndarray, slope: float | np.ndarray = 0.0, y0=0.0
+    pose: Pose,
+    qx: np.ndarray,
+    qy: np.ndarray,
+    height: float | np.ndarray,
+    slope: float | np.ndarray = 0.0,
+    y0: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns face coordinates of pixels on the plane z = height + slope (y - y0), relative to the sheet's front.
+    """Returns face coordinates of pixels on the plane z = height + slope (y - y0) before the sheet's front.
 
     `slope` and `y0` are scalars or [B, 1, 1].
     """
@@ -120,6 +129,10 @@ def on_sheet(pose: Pose, qx: np.ndarray, qy: np.ndarray) -> tuple[np.ndarray, np
     c = BEND_X * px * px + BEND_Y * py * py
     inside = b * b - 4 * a * c
     hit = (inside > 0) & (b > 0)
-    z = -2 * c / (b + np.sqrt(np.maximum(inside, 0)) + np.float32(1e-6) + np.where(hit, 0, 1e3).astype(np.float32))
+    z = (
+        -2
+        * c
+        / (b + np.sqrt(np.maximum(inside, 0)) + np.float32(1e-6) + np.where(hit, 0, 1e3).astype(np.float32))
+    )
     x = np.where(hit, px - z * dx, 9).astype(np.float32)
     return x, (py - z * dy + CENTRE).astype(np.float32)

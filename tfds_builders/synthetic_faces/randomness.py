@@ -51,10 +51,13 @@ class Stream:
         """Returns float64 in [low, high): [B], or [B, size]."""
         count = 1 if size is None else size
         if self._next + count > self._uniform.shape[1]:
-            raise ValueError(f"the stream holds {self._uniform.shape[1]} numbers per example; raise `capacity`")
+            raise ValueError(
+                f"the stream holds {self._uniform.shape[1]} numbers per example; raise `capacity`"
+            )
         values = self._uniform[:, self._next : self._next + count]
         self._next += count
-        return low + (np.asarray(high) - low) * (values[:, 0] if size is None else values)
+        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        return low + (high - low) * (values[:, 0] if size is None else values)
 
     def chance(self, probability: ArrayLike) -> np.ndarray:
         """Returns [B] booleans, true with the given probability."""

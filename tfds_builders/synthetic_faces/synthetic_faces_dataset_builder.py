@@ -3,7 +3,7 @@
     import tensorflow_datasets as tfds
     from tfds_builders.synthetic_faces import synthetic_faces_dataset_builder as faces
 
-    builder = faces.make_builder("basic")          # or "compound", "clips", ...; smaller: train=70, test=14, size=48
+    builder = faces.make_builder("basic")  # or "compound", "clips", ...; smaller: train=70, test=14
     builder.download_and_prepare()
     source = builder.as_data_source(split="train")
 
@@ -21,9 +21,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, nearest
-from tfds_builders.synthetic_faces.expressions import ACTION_UNITS, AU_IDS, COMPOUND_NAMES
 from tfds_builders.synthetic_faces.annotators import VOTE_NAMES
 from tfds_builders.synthetic_faces.examples import BASIC_NAMES, generate
+from tfds_builders.synthetic_faces.expressions import ACTION_UNITS, AU_IDS, COMPOUND_NAMES
 from tfds_builders.synthetic_faces.plan import Plan
 
 DEFAULTS: dict[str, Plan] = {
@@ -55,7 +55,7 @@ class FacesConfig(tfds.core.BuilderConfig):
 
 
 def faces_config(name: str = "basic", **changes: Any) -> FacesConfig:
-    """Returns a configuration like the named one with some fields of its plan replaced (size, train, test, seed ...)."""
+    """Returns the named configuration with some fields of its plan replaced (size, train, test, seed ...)."""
     if name not in DEFAULTS:
         raise UserError(f"synthetic_faces has no variant '{name}': {nearest(name, DEFAULTS)}")
     base = DEFAULTS[name]
@@ -145,7 +145,7 @@ def _files(encoded: bytes | list[bytes]) -> io.BytesIO | list[io.BytesIO]:
 
 
 def make_builder(variant: str = "", data_dir: str | None = None, **changes: Any) -> Builder:
-    """Returns the builder of a configuration, its plan changed by `changes` (size, train, test, seed, frames ...)."""
+    """Returns the builder of a configuration with some fields of its plan replaced (size, seed ...)."""
     config = faces_config(variant or "basic", **changes)
     # TFDS takes a configuration of its list by name only.
     return Builder(config=config.name if config.name in DEFAULTS else config, data_dir=data_dir)

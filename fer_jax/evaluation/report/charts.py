@@ -48,7 +48,7 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     diagonal = np.eye(count, dtype=bool)
     axes.imshow(np.where(diagonal[..., None], _RIGHT(depth), _WRONG(depth)), aspect="auto")
     for row, column in np.argwhere(confusion).tolist():
-        color = "white" if depth[row, column] > 0.62 else INK
+        color = "white" if depth[row, column] > 0.58 else INK
         roomy = count <= 10
         lift = 0.13 if roomy else 0.0
         axes.text(column, row - lift, f"{confusion[row, column]:,}", ha="center", va="center",
@@ -88,13 +88,14 @@ def class_chart(
         found, named = _or_nan(recall[row]), _or_nan(precision[row])
         axes.barh(row, _or_nan(f1[row]), height=0.62, color=paler(color, 0.6), linewidth=0)
         axes.plot([found, named], [row, row], color=color, linewidth=1.2, zorder=2)
-        axes.plot(found, row, "o", markersize=7, color=color, markeredgecolor="white", zorder=4)
+        axes.plot(found, row, "o", markersize=7, color=color, markeredgecolor="white", zorder=4,
+                  clip_on=False)  # fmt: skip
         axes.plot(named, row, "D", markersize=5, markerfacecolor="white", markeredgecolor=color,
-                      markeredgewidth=1.5, zorder=3)  # fmt: skip
+                      markeredgewidth=1.5, zorder=3, clip_on=False)  # fmt: skip
         if not support[row]:
             axes.text(0.01, row, "no examples", va="center", fontsize=8, color=FAINT)
-        axes.text(1.03, row, f"{support[row]:,}", va="center", fontsize=8.4, color=SOFT, clip_on=False)
-    axes.text(1.03, 1.02, "examples", fontsize=7.6, color=FAINT, transform=axes.transAxes)
+        axes.text(1.05, row, f"{support[row]:,}", va="center", fontsize=8.4, color=SOFT, clip_on=False)
+    axes.text(1.05, 1.02, "examples", fontsize=7.6, color=FAINT, transform=axes.transAxes)
     axes.set_yticks(range(len(classes)), [wrapped(name) for name in classes])
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(0, 1)

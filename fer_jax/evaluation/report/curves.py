@@ -30,7 +30,7 @@ def loss_curves(losses: Mapping[str, Curve], axis: str, mark: float | None) -> F
         color = INK if name == "total" else next(colors)
         value = np.where(value > 0, value, np.nan)
         axes.plot(at, value, color=color, alpha=0.22, linewidth=0.7)
-        axes.plot(at, _smooth(value), color=color, linewidth=1.6, label=name)
+        axes.plot(at, _smooth(value), _mark(value), color=color, linewidth=1.6, label=name)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
@@ -59,7 +59,7 @@ def accuracy_curves(
     for name, (at, value) in curves.items():
         if name == "train":
             axes.plot(at, value, color=FAINT, alpha=0.25, linewidth=0.7)
-            axes.plot(at, _smooth(value), color=FAINT, linewidth=1.6, label=name)
+            axes.plot(at, _smooth(value), _mark(value), color=FAINT, linewidth=1.6, label=name)
         else:
             axes.plot(at, value, color=next(colors), linewidth=1.6, marker="o", markersize=2.6, label=name)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
@@ -83,11 +83,16 @@ def signal_curve(curve: Curve, axis: str) -> Figure:
     figure = new_figure(250, 150)
     axes = quiet(figure.add_subplot(), axis)
     axes.plot(*curve, color=BLUE, linewidth=0.7, alpha=0.3)
-    axes.plot(curve[0], _smooth(curve[1]), color=BLUE, linewidth=1.4)
+    axes.plot(curve[0], _smooth(curve[1]), _mark(curve[1]), color=BLUE, linewidth=1.4)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     return figure
+
+
+def _mark(value: np.ndarray) -> str:
+    """A line, or a dot where a run was too short for one."""
+    return "-" if len(value) > 1 else "o"
 
 
 def _smooth(value: np.ndarray) -> np.ndarray:

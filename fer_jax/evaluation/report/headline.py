@@ -33,7 +33,7 @@ def header(results: Mapping[str, Any]) -> Html:
     if results.get("selection", {}).get("rule") == "best_on_test":
         warning = (
             "These weights were selected on the test split itself (selection.rule = best_on_test), as in "
-            "much of the literature. That flatters them: hold them against no score selected on validation."
+            "much of the literature. That flatters them: do not compare with scores selected on validation."
         )
         parts.append(element("p", warning, class_="warning"))
     return join(parts)

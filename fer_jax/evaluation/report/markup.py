@@ -104,7 +104,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             rows += flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):
             if len(value) <= 32 and not any(isinstance(item, list | tuple | Mapping) for item in value):
-                rows.append((f"{prefix}{key}", ", ".join(plain(item) for item in value)))
+                rows.append((f"{prefix}{key}", ", ".join(plain(item) for item in value) or "none"))
         else:
             rows.append((f"{prefix}{key}", plain(value)))
     return rows

@@ -1,0 +1,230 @@
+"""The optimiser: schedules by hand, parity with PyTorch, parameter groups and their mistakes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.training.config import default_config
+from fer_jax.training.optimizer import make_optimizer, make_schedule
+
+PARAMS = {
+    "trunk": {"conv1": {"kernel": jnp.ones((3, 2))}, "bn1": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}},
+    "classifier": {"kernel": jnp.full((2, 4), 0.5), "bias": jnp.ones(4)},
+}
+
+
+def config(optimizer=None, schedule=None) -> ml_collections.ConfigDict:
+    settings = default_config("test", "test", "baseline")
+    settings.optimizer.update(optimizer or {})
+    settings.schedule.update(schedule or {})
+    return settings
+
+
+def gradients(step: int):
+    keys = jax.random.split(jax.random.key(step), len(jax.tree.leaves(PARAMS)))
+    structure = jax.tree.structure(PARAMS)
+    leaves = [jax.random.normal(k, p.shape) for k, p in zip(keys, jax.tree.leaves(PARAMS), strict=True)]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def descend(settings, steps=10, total=100, per_epoch=10):
+    """(parameters after `steps` updates, optimiser state)."""
+    tx, _ = make_optimizer(settings, PARAMS, total, per_epoch)
+
+    @jax.jit
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = PARAMS, tx.init(PARAMS)
+    for i in range(steps):
+        params, state = step(params, state, gradients(i))
+    return params, state
+
+
+def norm(tree):
+    return math.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(tree)))
+
+
+# Schedules. The learning rate is 1e-3 unless said otherwise; 100 steps, 10 an epoch.
+
+
+def rates(steps, total=100, per_epoch=10, **schedule):
+    f = make_schedule(config(schedule=schedule), total, per_epoch)
+    return [float(f(step)) / 1e-3 for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"name": "constant"}, {0: 1, 99: 1}),
+        (
+            {"name": "step", "boundaries_epochs": (3.0, 5.5), "factor": 0.1},
+            {0: 1, 29: 1, 30: 0.1, 54: 0.1, 55: 0.01},
+        ),
+        ({"name": "exponential", "factor": 0.5}, {0: 1, 5: math.sqrt(0.5), 10: 0.5, 30: 0.125}),
+        ({"name": "cosine", "final_fraction": 0.2}, {0: 1, 49.5: 0.6, 33: 0.2 + 0.8 * 0.75, 99: 0.2}),
+        (
+            {"name": "one_cycle", "peak_fraction": 0.31, "div_factor": 10.0, "final_div_factor": 100.0},
+            {0: 0.1, 15: 0.55, 30: 1, 64.5: 0.5 + 0.5e-3, 99: 1e-3},
+        ),
+        (
+            {"name": "triangular", "peak_fraction": 0.31, "div_factor": 10.0, "final_fraction": 0.0},
+            {0: 0.1, 10: 0.4, 30: 1, 53: 2 / 3, 99: 0},
+        ),
+        ({"name": "constant", "warmup_epochs": 0.5}, {0: 0.2, 2: 0.6, 4: 1, 5: 1, 50: 1}),
+        (
+            {"name": "step", "boundaries_epochs": (1.0,), "warmup_epochs": 2.0},
+            {9: 0.5, 10: 0.055, 19: 0.1, 20: 0.1},
+        ),
+    ],
+)
+def test_schedules_by_hand(schedule, expected):
+    np.testing.assert_allclose(rates(expected, **schedule), list(expected.values()), rtol=1e-5, atol=1e-7)
+
+
+def test_one_cycle_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=57)
+    expected = []
+    for _ in range(57):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step() if len(expected) < 57 else None
+    np.testing.assert_allclose(rates(range(57), total=57, name="one_cycle"), expected, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine", "one_cycle", "triangular"])
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_the_shortest_runs_have_a_finite_rate(name, total):
+    values = rates(range(total), total=total, per_epoch=1, name=name)
+    assert np.isfinite(values).all()
+    assert min(values) >= 0
+
+
+def test_the_rate_is_a_traced_function_of_the_step():
+    f = make_schedule(config(schedule={"name": "cosine", "warmup_epochs": 1.0}), 100, 10)
+    steps = jnp.arange(100)
+    np.testing.assert_allclose(jax.jit(jax.vmap(f))(steps), [f(int(s)) for s in steps], rtol=1e-6)
+
+
+# Rules, against PyTorch
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"name": "adam", "decoupled": False, "weight_decay": 0.1}, ("Adam", {"weight_decay": 0.1})),
+        ({"name": "adamw", "weight_decay": 0.1}, ("AdamW", {"weight_decay": 0.1})),
+        ({"name": "adam", "decoupled": True, "weight_decay": 0.1}, ("AdamW", {"weight_decay": 0.1})),
+        ({"name": "adam", "b1": 0.5}, ("Adam", {"betas": (0.5, 0.999)})),
+        (
+            {"name": "sgd", "decoupled": False, "weight_decay": 0.1, "nesterov": True},
+            ("SGD", {"weight_decay": 0.1, "momentum": 0.9, "nesterov": True}),
+        ),
+        ({"name": "sgd", "momentum": 0.8}, ("SGD", {"momentum": 0.8})),
+    ],
+)
+def test_ten_steps_equal_pytorch(ours, theirs):
+    torch = pytest.importorskip("torch")
+    name, options = theirs
+    weights = [torch.tensor(np.asarray(p), requires_grad=True) for p in jax.tree.leaves(PARAMS)]
+    optimizer = getattr(torch.optim, name)(weights, lr=0.01, **options)
+    for i in range(10):
+        for weight, grad in zip(weights, jax.tree.leaves(gradients(i)), strict=True):
+            weight.grad = torch.tensor(np.asarray(grad))
+        optimizer.step()
+    params, _ = descend(config({**ours, "learning_rate": 0.01}))
+    for weight, param in zip(weights, jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(param, weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    rate = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "clip_norm": 0.5}
+    params, _ = descend(config(rate), steps=1)
+    moved = jax.tree.map(lambda a, b: a - b, PARAMS, params)
+    np.testing.assert_allclose(norm(moved), 0.5, rtol=1e-5)
+
+
+def test_one_dimensional_parameters_can_be_spared_the_decay():
+    settings = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "weight_decay": 0.1, "decay_1d": False}
+    tx, _ = make_optimizer(config(settings), PARAMS, 100, 10)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, PARAMS), tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["trunk"]["conv1"]["kernel"], -0.1 * PARAMS["trunk"]["conv1"]["kernel"])
+    np.testing.assert_array_equal(updates["trunk"]["bn1"]["scale"], 0)
+    np.testing.assert_array_equal(updates["classifier"]["bias"], 0)
+
+
+# Groups
+
+
+def test_the_first_matching_group_decides():
+    groups = (("bn1", {"lr_multiplier": 0.0}), ("trunk/.*", {"lr_multiplier": 0.1}))
+    rate = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "groups": groups}
+    params, _ = descend(config(rate), steps=1)
+    share = jax.tree.map(lambda new, old, grad: np.asarray((old - new) / grad), params, PARAMS, gradients(0))
+    np.testing.assert_allclose(share["trunk"]["bn1"]["scale"], 0.0)
+    np.testing.assert_allclose(share["trunk"]["conv1"]["kernel"], 0.1, rtol=1e-4)
+    np.testing.assert_allclose(share["classifier"]["kernel"], 1.0, rtol=1e-4)
+
+
+def test_a_group_has_its_own_decay():
+    groups = (("classifier", {"weight_decay": 0.0}),)
+    rate = {"name": "adamw", "learning_rate": 1.0, "weight_decay": 0.1, "groups": groups}
+    tx, _ = make_optimizer(config(rate), PARAMS, 100, 10)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, PARAMS), tx.init(PARAMS), PARAMS)
+    np.testing.assert_array_equal(updates["classifier"]["kernel"], 0)
+    np.testing.assert_allclose(updates["trunk"]["conv1"]["kernel"], -0.1, rtol=1e-6)
+
+
+def test_frozen_parameters_stay_without_state_and_outside_the_clipped_norm():
+    groups = (("trunk", {"frozen": True}),)
+    params, state = descend(config({"name": "adam", "weight_decay": 0.1, "groups": groups}))
+    jax.tree.map(np.testing.assert_array_equal, params["trunk"], PARAMS["trunk"])
+    assert not np.allclose(params["classifier"]["kernel"], PARAMS["classifier"]["kernel"])
+    moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
+    assert sum(leaf.size for leaf in moments) == 2 * (8 + 4)
+
+    rate = {"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "clip_norm": 0.5, "groups": groups}
+    params, _ = descend(config(rate), steps=1)
+    moved = jax.tree.map(lambda a, b: a - b, PARAMS, params)
+    np.testing.assert_allclose(norm(moved["classifier"]), 0.5, rtol=1e-5)
+    assert norm(moved["trunk"]) == 0
+
+
+def test_shapes_are_enough_to_build_it():
+    shapes = jax.eval_shape(lambda: PARAMS)
+    tx, _ = make_optimizer(config({"groups": (("bias", {"lr_multiplier": 2.0}),)}), shapes, 100, 10)
+    assert jax.eval_shape(tx.init, shapes) is not None
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"name": "adma"}, "did you mean 'adam'"),
+        ({"groups": (("trunc/conv1/kernel", {}),)}, "did you mean 'trunk/conv1/kernel'"),
+        ({"groups": (("trunk", {}), ("bn1", {}))}, "earlier group"),
+        ({"groups": (("trunk", {"lr_multiplyer": 0.1}),)}, "lr_multiplier"),
+        ({"groups": (("tr[unk", {}),)}, "regular expression"),
+    ],
+)
+def test_mistakes_are_named(optimizer, message):
+    with pytest.raises(UserError, match=r"optimizer") as error:
+        make_optimizer(config(optimizer), PARAMS, 100, 10)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_schedule_is_named():
+    with pytest.raises(UserError, match="did you mean 'cosine'"):
+        make_optimizer(config(schedule={"name": "cosin"}), PARAMS, 100, 10)

@@ -1,0 +1,175 @@
+"""Measures what README.md claims about the synthetic faces and writes the numbers.
+
+    python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json --resnet_run RUN
+
+The accuracy of a ResNet-18 is taken from the `results.json` of a run of the project's own harness
+(`python run.py --config=experiments/baseline.py`), whose folder `--resnet_run` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fer_jax.errors import UserError
+from tfds_builders.synthetic_faces.annotators import PRIOR
+from tfds_builders.synthetic_faces.examples import BASIC_NAMES, CHUNK, draw, votes_of
+from tfds_builders.synthetic_faces.expressions import RECIPES
+from tfds_builders.synthetic_faces.landmark_check import landmark_errors
+from tfds_builders.synthetic_faces.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A split in memory."""
+
+    image: np.ndarray
+    label: np.ndarray
+    votes: np.ndarray
+    intensity: np.ndarray
+
+
+def draw_split(plan: Plan, split: str) -> Drawn:
+    """Draws a whole split."""
+    parts = []
+    for start in range(0, plan.count(split), CHUNK):
+        scene, picture = draw(plan, split, np.arange(start, min(start + CHUNK, plan.count(split))))
+        label = np.array([BASIC_NAMES.index(RECIPES[c].dominant) for c in scene.category])
+        parts.append((picture.image, label, votes_of(scene), scene.intensity))
+    return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def images_per_second(plan: Plan, count: int = 512) -> float:
+    """Returns how many pictures one core draws per second of its own time (without encoding)."""
+    draw(plan, "train", np.arange(CHUNK))
+    start = time.process_time()
+    for first in range(0, count, CHUNK):
+        draw(plan, "train", np.arange(first, first + CHUNK))
+    return count / (time.process_time() - start)
+
+
+def pixels(images: np.ndarray, side: int = 48) -> np.ndarray:
+    """Returns grey pixels of the shrunken pictures, [N, side * side]."""
+    shrunk = [Image.fromarray(i).convert("L").resize((side, side), Image.Resampling.BOX) for i in images]
+    return np.stack([np.asarray(i, np.float32).ravel() / 255 for i in shrunk])
+
+
+def statistics(images: np.ndarray, bins: int = 16) -> np.ndarray:
+    """Returns mean, deviation and histogram of every channel: what a shortcut without shapes could use."""
+    x = images.astype(np.float32) / 255
+    level = np.minimum((x * bins).astype(int), bins - 1)
+    histogram = [(level == k).mean(axis=(1, 2)) for k in range(bins)]
+    return np.concatenate([x.mean(axis=(1, 2)), x.std(axis=(1, 2)), *histogram], axis=1)
+
+
+def linear_accuracy(train: np.ndarray, y: np.ndarray, test: np.ndarray, z: np.ndarray, c: float) -> float:
+    """Returns the test accuracy of multinomial logistic regression on standardised features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=60))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it need not converge to the last digit
+        return float(model.fit(train, y).score(test, z))
+
+
+def boosted_accuracy(train: np.ndarray, y: np.ndarray, test: np.ndarray, z: np.ndarray) -> float:
+    """Returns the test accuracy of boosted trees: a stronger reader of the statistics."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return float(HistGradientBoostingClassifier(max_iter=60, random_state=0).fit(train, y).score(test, z))
+
+
+def votes_against_prior(drawn: Drawn) -> dict[str, float]:
+    """Compares the votes with FER+: means per true emotion, and how much more weak expressions confuse."""
+    valid = drawn.votes[:, :8] / np.maximum(drawn.votes[:, :8].sum(axis=1, keepdims=True), 1)
+    table = np.stack([valid[drawn.label == k].mean(axis=0) for k in range(len(PRIOR))])
+    own = valid[np.arange(len(valid)), drawn.label]
+    shown = drawn.label > 0
+    weak = shown & (drawn.intensity < np.quantile(drawn.intensity[shown], 1 / 3))
+    strong = shown & (drawn.intensity > np.quantile(drawn.intensity[shown], 2 / 3))
+    return {
+        "largest_difference_from_prior": float(
+            np.abs(table - PRIOR / PRIOR.sum(axis=1, keepdims=True)).max()
+        ),
+        "majority_is_label": float((drawn.votes[:, :8].argmax(axis=1) == drawn.label).mean()),
+        "agreement_weak_third": float(own[weak].mean()),
+        "agreement_strong_third": float(own[strong].mean()),
+    }
+
+
+def resnet_result(run: str) -> dict[str, Any]:
+    """Returns the accuracy that a finished run of the harness wrote.
+
+    Raises:
+      UserError: the folder holds no results.
+    """
+    path = pathlib.Path(run) / "results.json"
+    if not path.exists():
+        raise UserError(f"no results.json in {run}: train there first, with run.py --workdir={run}")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    keys = (
+        "experiment",
+        "dataset",
+        "accuracy",
+        "epochs",
+        "wall_seconds",
+        "images_per_second",
+        "seed",
+        "device",
+    )
+    return {key: results[key] for key in keys if key in results}
+
+
+def measure(plan: Plan, faces: int = 300) -> dict[str, Any]:
+    """Returns every number that needs no trained network."""
+    result: dict[str, Any] = {"plan": dataclasses.asdict(plan)}
+    result["images_per_second_one_core"] = round(images_per_second(plan), 1)
+    result["landmarks"] = landmark_errors(faces, plan.size)
+    train, test = draw_split(plan, "train"), draw_split(plan, "test")
+    result["class_counts"] = {n: int((train.label == k).sum()) for k, n in enumerate(BASIC_NAMES)}
+    result["votes"] = votes_against_prior(train)
+    a, b = statistics(train.image), statistics(test.image)
+    result["statistics"] = {
+        "chance": 1 / len(BASIC_NAMES),
+        "logistic": linear_accuracy(a, train.label, b, test.label, 1.0),
+        "boosted_trees": boosted_accuracy(a, train.label, b, test.label),
+    }
+    a, b = pixels(train.image), pixels(test.image)
+    result["linear_on_pixels"] = {
+        str(c): linear_accuracy(a, train.label, b, test.label, c) for c in (1e-4, 1e-3, 1e-2)
+    }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", default="results/synthetic_faces.json")
+    parser.add_argument("--resnet_run", default="", help="work directory of a finished ResNet-18 run")
+    args = parser.parse_args()
+    out = pathlib.Path(args.out)
+    result = measure(Plan())
+    if args.resnet_run:
+        result["resnet18"] = resnet_result(args.resnet_run)
+    elif out.exists():
+        old = json.loads(out.read_text(encoding="utf-8"))
+        result |= {key: old[key] for key in ("resnet18",) if key in old}
+    text = json.dumps(result, indent=2)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
