@@ -14,7 +14,11 @@ import jax
 import pytest
 from absl import flags
 
+COMPILED = ROOT / ".pytest_cache" / "compiled"  # programs of earlier tests and sessions: compiling is most of the time
+
 jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def pytest_configure(config):
@@ -67,14 +71,13 @@ def tiny(data_dir):
 
 
 @pytest.fixture
-def run_py(data_dir, tmp_path_factory):
+def run_py(data_dir):
     """A function that runs run.py as a user would, on one device, and returns the finished process."""
-    cache = pathlib.Path(data_dir) / "cache"
 
     def start(*arguments: str, wait: bool = True, devices: int = 1, timeout: float = 240):
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "XDG_CACHE_HOME": str(cache),
+            "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
             "TFDS_DATA_DIR": data_dir,
             "JAX_PLATFORMS": "cpu",
         }

@@ -16,7 +16,8 @@ import numpy as np
 from fer_jax.data.labelled import attach_targets
 from fer_jax.errors import UserError, nearest
 from tfds_builders import registry
-from tfds_builders.manual import ManualBuilder, require_prepared
+from tfds_builders.manual import ManualBuilder, is_prepared, require_prepared
+from tfds_builders.preparation import prepare
 
 FIELDS_LEFT_ON_DISK = frozenset({"occlusion_mask"})  # ground truth for analyses, never fed to a network
 
@@ -109,19 +110,15 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
 
 def prepared_builder(config: Any) -> Any:
     """Returns the TFDS builder of `config.dataset`, prepared; prepares it where that needs no files of the user."""
-    import tensorflow_datasets as tfds
-
     data_dir = os.path.expanduser(config.data_dir) or None
     builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
-    if not builder.is_prepared():
+    if not is_prepared(builder):
         manual_dir = os.path.expanduser(config.manual_dir) or None
         if isinstance(builder, ManualBuilder) and manual_dir is None:
             require_prepared(builder)
-        print(f"preparing {config.dataset} under {builder.data_dir} (once)", flush=True)
-        tfds.disable_progress_bar()
-        download = tfds.download.DownloadConfig(manual_dir=manual_dir)
+        print(f"preparing {config.dataset} (once)", flush=True)
         try:
-            builder.download_and_prepare(download_config=download, file_format="array_record")
+            prepare(builder, manual_dir=manual_dir)
         except OSError as error:
             raise UserError(
                 f"cannot prepare {config.dataset} under {builder.data_dir}: {error.strerror or error}; "

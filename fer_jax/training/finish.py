@@ -141,7 +141,7 @@ def _report(
     titles = getattr(setup.task.method, "PROFILES", {})
     write_report(
         folder / "report",
-        results=results,
+        results=results | {"config": setup.config.to_dict()},
         history=read_lines(history or folder / "metrics.jsonl"),
         predictions=Predictions(
             logits=outputs["logits"], labels=source.arrays["label"], images=source.arrays["image"]

@@ -17,11 +17,11 @@ import optax
 from jax.sharding import Mesh
 
 from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.source import Source, load, split_off
+from fer_jax.data.source import Source, load, prepared_builder, split_off
 from fer_jax.errors import UserError
 from fer_jax.training.config import check_config, load_method
 from fer_jax.training.optimizer import make_optimizer
-from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, replicated
+from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, init_state
 
@@ -152,6 +152,7 @@ def use_compilation_cache() -> None:
 
 def _training_and_validation(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
     data = config.data
+    on_main(lambda: prepared_builder(data))  # one process prepares, the others wait
     train = load(data, data.train_split, training=True)
     if config.selection.rule == "best_on_test":
         return train, load(data, data.test_split, training=False)

@@ -1,0 +1,83 @@
+"""Splits in RAM: what is held out, what is left out, and the decoded copy on disk."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fer_jax.data.labelled import attach_targets
+from fer_jax.data.source import Source, load, split_off
+from fer_jax.errors import UserError
+
+
+def source(subject=None, n=200):
+    rng = np.random.default_rng(0)
+    label = rng.choice(4, n, p=[0.6, 0.2, 0.15, 0.05]).astype(np.int32)
+    arrays = {"label": label, "index": np.arange(n, dtype=np.int32), "image": np.zeros((n, 2, 2, 1), np.uint8)}
+    if subject is not None:
+        arrays["subject"] = subject
+    return Source("x", "train", ("a", "b", "c", "d"), arrays)
+
+
+def test_the_held_out_part_is_stratified():
+    kept, held = split_off(source(), 0.25, seed=0)
+    assert len(kept) + len(held) == 200
+    np.testing.assert_allclose(held.class_counts() / 0.25, source().class_counts(), atol=2.1)
+    assert kept.arrays["index"].tolist() == list(range(len(kept)))
+
+
+def test_people_are_held_out_whole_where_they_are_known():
+    kept, held = split_off(source(subject=np.repeat(np.arange(20), 10)), 0.2, seed=0)
+    assert not set(kept.arrays["subject"]) & set(held.arrays["subject"])
+    assert len(held) == 40
+
+
+def test_nothing_to_hold_out_is_refused():
+    with pytest.raises(UserError, match="nothing to validate on"):
+        split_off(source(), 0.0, seed=0)
+
+
+def test_votes_become_targets_and_rejected_rows_leave():
+    votes = np.array([[4, 0, 0, 4, 1, 0, 0, 0, 1, 0], [9, 1, 0, 0, 0, 0, 0, 0, 0, 0], [0] * 8 + [10, 0]])
+    arrays = {"votes": votes, "image": np.zeros((3, 1, 1, 1))}
+    majority, classes = attach_targets(arrays, (), rule="majority", votes="votes", training=True)
+    assert len(classes) == 8
+    assert majority["label"].tolist() == [0]
+    assert len(majority["image"]) == 1
+    soft, _ = attach_targets(arrays, (), rule="cross_entropy", votes="votes", training=True)
+    np.testing.assert_allclose(soft["target"][0], [0.5, 0, 0, 0.5, 0, 0, 0, 0])
+    scored, _ = attach_targets(arrays, (), rule="cross_entropy", votes="votes", training=False)
+    assert scored["label"].tolist() == [0]
+    np.testing.assert_allclose(scored["vote_target"].sum(-1), 1)
+
+
+def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(tiny):
+    data = tiny().data
+    first = load(data, "test", training=False)
+    again = load(data, "test", training=False)
+    for name, values in first.arrays.items():
+        np.testing.assert_array_equal(values, again.arrays[name])
+    from fer_jax.data.source import prepared_builder
+
+    (stamp,) = prepared_builder(data).data_path.glob("decoded/test/stamp.json")
+    stamp.write_text(json.dumps({"files": {"other": 1}}))
+    fresh = load(data, "test", training=False)
+    np.testing.assert_array_equal(first.arrays["image"], fresh.arrays["image"])
+    assert json.loads(stamp.read_text())["files"].keys() != {"other"}
+
+
+def test_a_damaged_data_set_says_what_to_do(tiny, tmp_path):
+    data = tiny().data
+    data.data_dir = str(tmp_path)
+    load(data, "test", training=False)
+    import shutil
+
+    from fer_jax.data.source import prepared_builder
+
+    folder = prepared_builder(data).data_path
+    shutil.rmtree(folder / "decoded")
+    (record,) = folder.glob("*test*record*")
+    record.write_bytes(record.read_bytes()[: record.stat().length // 3])
+    with pytest.raises(UserError, match="cannot be read .* delete that folder and prepare it again") as caught:
+        load(data, "test", training=False)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,48 @@
+"""Every example is scored once, whatever the batch size or the number of devices."""
+
+import types
+
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.source import Source
+from fer_jax.evaluation.evaluate import Evaluator, score
+from fer_jax.training.sharding import make_mesh
+from fer_jax.training.step import Task
+
+
+class Reader(nn.Module):
+    """Reads its logits out of the picture, so that every answer is known beforehand."""
+
+    @nn.compact
+    def __call__(self, batch, *, train):
+        return batch["image"][:, 0, :3, 0] * 4.0, {"place": batch["index"][:, None].astype("float32")}
+
+
+@pytest.fixture
+def source():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (37, 4, 4, 1), dtype=np.uint8)
+    label = rng.integers(0, 3, 37).astype(np.int32)
+    arrays = {"image": images, "label": label, "target": np.eye(3, dtype=np.float32)[label]}
+    votes = rng.random((37, 3)).astype(np.float32)
+    votes /= votes.sum(-1, keepdims=True)
+    votes[5] = 0  # nobody voted for an emotion here
+    arrays |= {"vote_target": votes, "index": np.arange(37, dtype=np.int32)}
+    return Source("known", "test", ("a", "b", "c"), arrays)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("batch_size", [1, 7, 37, 64])
+def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source):
+    task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))  # type: ignore[arg-type]
+    outputs = Evaluator(task, make_mesh(devices=devices), source, batch_size)({"params": {}})
+    expected = (source.arrays["image"][:, 0, :3, 0] / 255 - 0.5) / 0.5 * 4.0
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(outputs["place"][:, 0], np.arange(37))
+    scores = score(outputs, source, bootstrap=10)
+    assert scores["num_examples"] == 37
+    assert scores["accuracy"] == np.mean(expected.argmax(-1) == source.arrays["label"])
+    assert np.isfinite(scores["kl_to_votes"])

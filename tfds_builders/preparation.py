@@ -1,0 +1,41 @@
+"""Prepares a data set, whoever asks for it, and says what was found and written."""
+
+from __future__ import annotations
+
+import time
+
+import tensorflow_datasets as tfds
+
+from tfds_builders.manual import ManualBuilder, other_versions
+
+
+def prepare(
+    builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False
+) -> None:
+    """Prepares `builder`'s data set and prints what it found and wrote; arguments as for `build`."""
+    if others := other_versions(builder):
+        print(f"note: {builder.name} {', '.join(others)} beside it is another version's, left and not used")
+    if isinstance(builder, ManualBuilder):
+        tfds.disable_progress_bar()  # such builders have their own, which knows the number of examples
+    start = time.perf_counter()
+    modes = tfds.download.GenerateMode
+    config = tfds.download.DownloadConfig(
+        manual_dir=manual_dir,
+        download_mode=modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS,
+    )
+    builder.download_and_prepare(download_config=config, file_format="array_record")
+    if isinstance(builder, ManualBuilder) and builder.contents is not None:
+        for line in builder.contents.found:
+            print(f"found {line}")
+        for line in builder.contents.warnings:
+            print(f"warning: {line}")
+    print_splits(builder)
+    print(f"wrote {builder.data_dir} in {time.perf_counter() - start:.0f} s")
+
+
+def print_splits(builder: tfds.core.DatasetBuilder) -> None:
+    """Prints the number of examples of every split, and of every class where the metadata has them."""
+    counts = dict(builder.info.metadata or {}).get("counts", {})
+    for split, info in builder.info.splits.items():
+        classes = counts.get(split, {})
+        print(f"  {split:13}{info.num_examples:7,}  " + "  ".join(f"{k} {v:,}" for k, v in classes.items()))
