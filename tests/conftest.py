@@ -51,8 +51,14 @@ def data_dir(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def tiny(data_dir):
-    """A function that makes a config small enough to train in a test: tiny('fdrl', max_steps=3)."""
+def tiny(data_dir, monkeypatch):
+    """A function that makes a config small enough to train in a test: tiny('fdrl', max_steps=3).
+
+    Runs in the test's own process draw no report; those of `run_py` do.
+    """
+    from fer_jax.training import finish
+
+    monkeypatch.setattr(finish, "write_report", lambda *_, **__: None)
 
     def make(method: str = "baseline", variant: str = "smoke", **train):
         from experiments import presets

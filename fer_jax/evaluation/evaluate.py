@@ -20,24 +20,22 @@ Outputs = dict[str, np.ndarray]
 
 
 class Evaluator:
-    """Compiled once per split; called with variables, it returns the outputs of all examples."""
+    """The compiled evaluation of a task; called with variables and a source, it returns the outputs of all examples."""
 
-    def __init__(self, task: Task, mesh: Mesh, source: Source, batch_size: int):
-        self.source = source
+    def __init__(self, task: Task, mesh: Mesh, batch_size: int):
         self._mesh = mesh
         # The result does not depend on the batch size: any that the devices can share will do.
-        self._batch_size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
-        self._arrays = {k: v for k, v in source.arrays.items() if k != "mask"}
+        self._batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
         self._step = jax.jit(
             functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)), out_shardings=whole
         )
 
-    def __call__(self, variables: Any) -> Outputs:
+    def __call__(self, variables: Any, source: Source) -> Outputs:
         """Returns `logits` float32 [N, C] and the task's profiles [N, M]."""
         parts = []
-        for rows, mask in eval_batches(len(self.source), self._batch_size):
-            batch = put_rows(self._mesh, self._arrays, rows)
+        for rows, mask in eval_batches(len(source), self._batch_size):
+            batch = put_rows(self._mesh, source.arrays, rows)
             batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
             parts.append((self._step(variables, batch), mask))
             if len(parts) > 1:  # bounds what is in flight

@@ -27,14 +27,13 @@ HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 
 
 def write_results(
-    setup: Setup, workdir: epath.Path, state: TrainState, best: Any, memory: dict[str, Any]
+    setup: Setup, evaluator: Evaluator, workdir: epath.Path, state: TrainState, best: Any, memory: dict[str, Any]
 ) -> dict[str, Any]:
     """Scores the selected and the last model on the test split, and writes results.json and the report."""
     config = setup.config
     test = load(config.data, config.data.test_split, training=False)
-    evaluator = Evaluator(setup.task, setup.mesh, test, config.evaluation.batch_size)
-    outputs = evaluator({"params": best["params"], **best["collections"]})
-    last = score(evaluator(state.variables()), test, bootstrap=0)
+    outputs = evaluator({"params": best["params"], **best["collections"]}, test)
+    last = score(evaluator(state.variables(), test), test, bootstrap=0)
     results = _describe(setup, score(outputs, test, bootstrap=config.evaluation.bootstrap), state, memory)
     results["selection"]["last"]["test"] = {k: last[k] for k in HEADLINE}
 
@@ -60,8 +59,8 @@ def evaluate(workdir: epath.Path, split: str = "", output: epath.Path | None = N
     if stored is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train it first")
     source = load(config.data, split or config.data.test_split, training=False)
-    evaluator = Evaluator(setup.task, setup.mesh, source, config.evaluation.batch_size)
-    outputs = evaluator({"params": stored.best["params"], **stored.best["collections"]})
+    evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
+    outputs = evaluator({"params": stored.best["params"], **stored.best["collections"]}, source)
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap)
     results = _describe(setup, scores, stored.state, stored.record)
     folder = workdir / f"evaluation-{source.split}"

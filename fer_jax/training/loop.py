@@ -92,7 +92,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, A
     _announce(setup, state, workdir, step)
 
     feed = Feed(setup, step)
-    evaluator = Evaluator(setup.task, setup.mesh, setup.validation, config.evaluation.batch_size)
+    evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
     progress = Progress(total, step, setup.steps_per_epoch, enabled=is_main())
     wall_before, pending = memory.wall_seconds, []
     watch = Stopwatch()
@@ -144,7 +144,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, A
 
             if step % setup.eval_steps == 0 or step == total:
                 settle()
-                scores = score(evaluator(state.variables()), setup.validation, bootstrap=0)
+                scores = score(evaluator(state.variables(), setup.validation), setup.validation, bootstrap=0)
                 best = _judge(config, memory, scores, step, state, best, progress)
                 metrics_log.append(
                     {"kind": "validation", "step": step, "epoch": step / setup.steps_per_epoch}
@@ -159,7 +159,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, A
                 raise Interrupted(signals[0], step)
 
         memory.wall_seconds = wall_before + time.perf_counter() - began
-    return finish.write_results(setup, workdir, state, best, dataclasses.asdict(memory))
+    return finish.write_results(setup, evaluator, workdir, state, best, dataclasses.asdict(memory))
 
 
 def _restore_or_init(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, Any, Memory]:

@@ -61,7 +61,10 @@ class Setup:
 
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
-        return jax.jit(self._init, out_shardings=replicated(self.mesh))()
+        # Drawing parameters is a large program that runs once: on a CPU, optimising it takes ten times its worth.
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        options = {"xla_backend_optimization_level": 0} if on_cpu else None
+        return jax.jit(self._init, out_shardings=replicated(self.mesh), compiler_options=options)()
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and shardings without computing anything."""

@@ -38,7 +38,7 @@ def source():
 @pytest.mark.parametrize("batch_size", [1, 7, 37, 64])
 def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source):
     task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))  # type: ignore[arg-type]
-    outputs = Evaluator(task, make_mesh(devices=devices), source, batch_size)({"params": {}})
+    outputs = Evaluator(task, make_mesh(devices=devices), batch_size)({"params": {}}, source)
     expected = (source.arrays["image"][:, 0, :3, 0] / 255 - 0.5) / 0.5 * 4.0
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(outputs["place"][:, 0], np.arange(37))
