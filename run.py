@@ -8,7 +8,7 @@ import runpy
 import sys
 
 import ml_collections
-from absl import flags
+from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 
@@ -29,6 +29,7 @@ INTERRUPTED = 128  # exit status of a run stopped by signal N is 128 + N, as a s
 
 
 def main() -> int:
+    logging.set_verbosity(logging.ERROR)  # the libraries' chatter; ours is printed
     if _MODE.value not in MODES:
         raise UserError(f"--mode={_MODE.value}: {nearest(_MODE.value, MODES)}")
 

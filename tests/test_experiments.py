@@ -1,0 +1,154 @@
+"""Every experiment: its variants are sound, and its smoke form trains, stops, goes on and is evaluated."""
+
+import importlib
+import json
+import pathlib
+
+import jax
+import pytest
+from etils import epath
+
+from fer_jax.data.source import Source
+from fer_jax.errors import UserError
+from fer_jax.training import finish, loop
+from fer_jax.training.config import check_config, load_method, method_names
+from fer_jax.training.state import num_parameters
+
+EXPERIMENTS = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "experiments").glob("*.py") if p.stem != "presets")
+VARIANTS = ("synthetic", "smoke", "fer2013", "fer2013_short", "ferplus", "ferplus_short")
+
+
+def get_config(experiment, variant):
+    return importlib.import_module(f"experiments.{experiment}").get_config(variant)
+
+
+def test_every_method_has_an_experiment():
+    assert {get_config(e, "smoke").method for e in EXPERIMENTS} == set(method_names())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
+    config = get_config(experiment, variant)
+    check_config(config)
+    assert (config.experiment, config.variant) == (experiment, variant)
+    model = load_method(config.method).Model(num_classes=7, **config.model.to_dict())
+    size = config.data.image_size
+    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"), "target": jax.ShapeDtypeStruct((2, 7), "float32")}
+    variables = jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=True), batch)
+    full = {"baseline": 11_180_103, "fdrl": 12_065_607}
+    if variant in ("fer2013", "ferplus"):  # a 3x3 stem in place of the 7x7 one
+        assert num_parameters(variables["params"]) == full[experiment] - (49 - 9) * 3 * 64
+    elif config.model.width == 64:
+        assert num_parameters(variables["params"]) == full[experiment]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_path, capsys, monkeypatch):
+    config = tiny(experiment, max_steps=4)
+    workdir = epath.Path(tmp_path / experiment)
+    results = loop.train(config, workdir)
+    assert results["num_examples"] == 70
+    assert results["steps"] == 4
+    for field in (
+        "experiment variant dataset split classes accuracy mean_recall macro_f1 nll ece confusion selection epochs seed "
+        "params params_sha256 images_per_second wall_seconds device versions accuracy_interval mean_recall_interval "
+        "kl_to_votes"
+    ).split():
+        assert field in results
+    assert json.loads((workdir / "config.json").read_text())["config"]["method"] == experiment
+
+    loop.train(config, workdir)
+    assert "is finished" in capsys.readouterr().out
+    evaluated = finish.evaluate(workdir)
+    same = ("accuracy", "nll", "confusion", "params_sha256", "mean_recall_interval")
+    assert {k: evaluated[k] for k in same} == {k: results[k] for k in same}
+    on_train = finish.evaluate(workdir, split="train")
+    assert on_train["num_examples"] == 280
+
+
+def test_the_test_split_is_read_once(tiny, tmp_path, monkeypatch):
+    read = []
+    original = finish.load
+
+    def remember(config, split, *, training) -> Source:
+        read.append(split)
+        return original(config, split, training=training)
+
+    monkeypatch.setattr(finish, "load", remember)
+    monkeypatch.setattr("fer_jax.training.setup.load", remember)
+    loop.train(tiny(max_steps=6), epath.Path(tmp_path / "run"))
+    assert read == ["train", "test"]
+
+
+def test_best_on_test_is_printed_as_such(tiny, tmp_path, capsys):
+    config = tiny(max_steps=4)
+    config.selection.rule = "best_on_test"
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert "TEST (selection on it" in capsys.readouterr().out
+    assert results["selection"]["rule"] == "best_on_test"
+    assert results["accuracy"] == results["selection"]["best_validation"]["accuracy"]
+
+
+def test_the_last_step_is_selected_where_asked(tiny, tmp_path):
+    config = tiny(max_steps=6)
+    config.selection.rule = "last"
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert results["selection"]["best_step"] == 6
+    assert results["accuracy"] == results["selection"]["last"]["test"]["accuracy"]
+
+
+def test_sixteen_images_can_be_learned_by_heart(tiny, tmp_path):
+    config = tiny(max_steps=60, log_every_steps=10, eval_every_epochs=1000.0)
+    config.data.builder.train = 28
+    config.data.holdout_fraction = 0.4
+    config.augmentation.flip = False
+    config.augmentation.crop = 0
+    config.optimizer.learning_rate = 3e-3
+    workdir = epath.Path(tmp_path / "run")
+    loop.train(config, workdir)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line for line in lines if line["kind"] == "train"][-1]["accuracy"] > 0.95
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accumulate": 2},
+        {"ema_decay": 0.9},
+        {"dtype": "bfloat16"},
+        {"steps_per_dispatch": 2},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_the_options_of_training_train(change, tiny, tmp_path):
+    config = tiny("fdrl", max_steps=4, devices=1, **change)
+    config.data.class_weights = True
+    config.data.balanced_sampling = True
+    config.data.label_smoothing = 0.1
+    config.evaluation.flip = True
+    config.augmentation.rotation = 10.0
+    config.augmentation.erase = 0.5
+    config.augmentation.brightness = 0.2
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.groups = (("trunk/", {"lr_multiplier": 0.1}), ("epn/", {"frozen": True}))
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert results["steps"] == 4
+
+
+def test_votes_train_every_rule(tiny, tmp_path):
+    for rule in ("probability", "cross_entropy", "multi_target"):
+        config = tiny("fdrl", max_steps=2)
+        config.data.target = rule
+        if rule == "multi_target":
+            config.loss.options.classification = "multi_target"
+        results = loop.train(config, epath.Path(tmp_path / rule))
+        assert len(results["classes"]) == 8
+        assert results["kl_to_votes"] > 0
+
+
+def test_an_unknown_split_of_evaluation(tiny, tmp_path):
+    workdir = epath.Path(tmp_path / "run")
+    loop.train(tiny(max_steps=2), workdir)
+    with pytest.raises(UserError, match="no split 'tests'; did you mean 'test'"):
+        finish.evaluate(workdir, split="tests")
