@@ -40,10 +40,11 @@ def main() -> int:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a trained run")
 
     # Imported late: what is wrong with the command line is said at once.
-    from fer_jax.training import finish, loop, setup, sharding, workdir
+    from fer_jax.training import allocator, finish, loop, setup, sharding, workdir
 
     folder = epath.Path(_WORKDIR.value) if _WORKDIR.value else workdir.default_workdir(experiment)
     sharding.initialize_hosts(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value)
+    allocator.keep_freed_memory()
     setup.use_compilation_cache()
     if _MODE.value == "evaluate":
         finish.evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None)

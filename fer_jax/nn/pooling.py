@@ -7,19 +7,59 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-
-from fer_jax.nn.convolution import Padding, shifted_slices
+from jax import lax
 
 
 def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -> jax.Array:
     """Maximum over square windows of x [B, H, W, C], padded with -inf on every side.
 
-    On a CPU it is the maximum of the window's shifted slices.
+    The gradient goes to the first maximum of a window in row-major order, as in XLA and PyTorch. On a CPU the
+    gradient of XLA's reduce-window (select-and-scatter) is several times slower than pooling the columns and then
+    the rows with a gradient of shifted slices.
     """
-    pad: Padding = ((padding, padding), (padding, padding))
     if jax.default_backend() != "cpu":
-        return nn.max_pool(x, (window, window), (stride, stride), pad)
-    return functools.reduce(jnp.maximum, shifted_slices(x, (window, window), stride, pad, fill=-jnp.inf))
+        return nn.max_pool(x, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
+    columns = max_pool_axis(x, 2, window, stride, padding)
+    return max_pool_axis(columns, 1, window, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def max_pool_axis(x: jax.Array, axis: int, window: int, stride: int, padding: int) -> jax.Array:
+    """Maximum over windows along one axis, as the maximum of the window's shifted slices."""
+    return functools.reduce(jnp.maximum, _slices(x, axis, window, stride, padding))
+
+
+def _slices(x: jax.Array, axis: int, window: int, stride: int, padding: int) -> list[jax.Array]:
+    config = [(padding, padding, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), config)
+    end = stride * ((x.shape[axis] - window) // stride) + 1
+    return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(window)]
+
+
+def _max_pool_forward(x: jax.Array, axis: int, window: int, stride: int, padding: int):
+    slices = _slices(x, axis, window, stride, padding)
+    y = functools.reduce(jnp.maximum, slices)
+    winner = jnp.full(y.shape, window - 1, jnp.int8)  # position in the window of the first maximum
+    for i in reversed(range(window - 1)):
+        winner = jnp.where(slices[i] == y, jnp.int8(i), winner)
+    return y, (winner, x.shape[axis])
+
+
+def _max_pool_backward(
+    axis: int, window: int, stride: int, padding: int, residuals: tuple[jax.Array, int], dy: jax.Array
+):
+    winner, size = residuals
+    zero = jnp.zeros((), dy.dtype)
+    reach = stride * (dy.shape[axis] - 1) + 1  # how far the windows' first cells spread in the input
+    parts = []
+    for i in range(window):
+        low = i - padding
+        config = [(low, size - low - reach, stride - 1) if a == axis else (0, 0, 0) for a in range(dy.ndim)]
+        parts.append(lax.pad(jnp.where(winner == i, dy, zero), zero, config))
+    return (sum(parts[1:], parts[0]),)
+
+
+max_pool_axis.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fer_jax.nn.convolution import Conv
+from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.pooling import global_average_pool, max_pool
 
 
@@ -28,12 +29,12 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        norm = batch_norm(train, self.dtype)
+        norm = functools.partial(BatchNorm, dtype=self.dtype)
         y = Conv(self.width, (3, 3), self.stride, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(norm(name="bn1")(y))
+        y = nn.relu(norm(name="bn1")(y, train=train))
         y = Conv(self.width, (3, 3), dtype=self.dtype, name="conv2")(y)
-        y = norm(name="bn2")(y)
-        return nn.relu(y + shortcut(x, self.width, self.stride, norm, self.dtype))
+        y = norm(name="bn2")(y, train=train)
+        return nn.relu(y + shortcut(x, self.width, self.stride, train, self.dtype))
 
 
 class Bottleneck(nn.Module):
@@ -46,33 +47,23 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        norm = batch_norm(train, self.dtype)
+        norm = functools.partial(BatchNorm, dtype=self.dtype)
         out = self.width * self.expansion
         y = Conv(self.width, (1, 1), dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(norm(name="bn1")(y))
+        y = nn.relu(norm(name="bn1")(y, train=train))
         y = Conv(self.width, (3, 3), self.stride, dtype=self.dtype, name="conv2")(y)
-        y = nn.relu(norm(name="bn2")(y))
+        y = nn.relu(norm(name="bn2")(y, train=train))
         y = Conv(out, (1, 1), dtype=self.dtype, name="conv3")(y)
-        y = norm(name="bn3")(y)
-        return nn.relu(y + shortcut(x, out, self.stride, norm, self.dtype))
+        y = norm(name="bn3")(y, train=train)
+        return nn.relu(y + shortcut(x, out, self.stride, train, self.dtype))
 
 
-def batch_norm(train: bool, dtype: Any) -> functools.partial[nn.BatchNorm]:
-    """Batch norm with PyTorch's numbers (its momentum 0.1 is Flax's 0.9).
-
-    The running variance is Flax's biased one; PyTorch keeps the unbiased, n / (n - 1) times as large.
-    """
-    return functools.partial(
-        nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype
-    )
-
-
-def shortcut(x: jax.Array, features: int, stride: int, norm: Any, dtype: Any) -> jax.Array:
+def shortcut(x: jax.Array, features: int, stride: int, train: bool, dtype: Any) -> jax.Array:
     """The identity, or a strided 1x1 convolution where the shape changes (option B of the paper)."""
     if stride == 1 and x.shape[-1] == features:
         return x
     y = Conv(features, (1, 1), stride, dtype=dtype, name="downsample_conv")(x)
-    return norm(name="downsample_bn")(y)
+    return BatchNorm(dtype=dtype, name="downsample_bn")(y, train=train)
 
 
 class ResNet(nn.Module):
@@ -99,10 +90,10 @@ class ResNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         if self.stem not in ("imagenet", "small"):
             raise ValueError(f"stem must be 'imagenet' or 'small', not {self.stem!r}")
-        norm = batch_norm(train, self.dtype)
+        norm = functools.partial(BatchNorm, dtype=self.dtype)
         kernel, stride = ((7, 7), 2) if self.stem == "imagenet" else ((3, 3), 1)
         x = Conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(norm(name="bn1")(x))
+        x = nn.relu(norm(name="bn1")(x, train=train))
         if self.stem == "imagenet":
             x = max_pool(x, window=3, stride=2, padding=1)
         maps = {}

@@ -204,6 +204,8 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
         raised, tight, cheek = au(5, side), au(7, side), au(6, side)
         up = 0.105 * who.eye_opening + 0.100 * raised - 0.052 * tight - 0.012 * cheek - 0.035 * au(9, side)
         low = 0.068 * who.eye_opening + 0.012 * raised - 0.042 * tight - 0.066 * cheek - 0.028 * au(9, side)
+        up = up + 0.014 * au(1, side) + 0.014 * au(2, side) - 0.014 * au(4, side)
+        low = np.maximum(low, -0.005)
         return Eye(
             **_single(
                 side=side + 0 * up,
@@ -211,7 +213,7 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
                 y=-0.012 * cheek,
                 width=who.eye_width,
                 tilt=who.eye_tilt,
-                up=up + 0.014 * au(1, side) + 0.014 * au(2, side) - 0.014 * au(4, side),
+                up=np.maximum(up, 0.045 - low),  # however tight, the lids never cross
                 low=low,
             )
         )

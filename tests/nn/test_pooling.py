@@ -1,0 +1,58 @@
+"""Max pooling: the value and gradient of XLA's reduce-window, ties included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from fer_jax.nn.pooling import global_average_pool, max_pool
+
+CASES = [(3, 2, 1, (12, 12)), (3, 2, 1, (11, 7)), (2, 2, 0, (8, 6)), (3, 1, 1, (5, 5)), (3, 3, 0, (10, 9)), (2, 2, 0, (7, 5))]
+
+
+def reference(x, window, stride, padding):
+    return nn.max_pool(x, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
+
+
+@pytest.mark.parametrize(("window", "stride", "padding", "size"), CASES)
+@pytest.mark.parametrize("ties", [False, True])
+def test_value_and_gradient_are_those_of_select_and_scatter(window, stride, padding, size, ties):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    if ties:
+        x = jnp.round(x)
+    y, pullback = jax.vjp(lambda x: max_pool(x, window, stride, padding), x)
+    want, want_pullback = jax.vjp(lambda x: reference(x, window, stride, padding), x)
+    np.testing.assert_array_equal(y, want)
+    dy = jax.random.normal(jax.random.key(1), y.shape)
+    (dx,) = pullback(dy)
+    np.testing.assert_allclose(dx, want_pullback(dy)[0], atol=1e-6)
+    assert float(dx.sum()) == pytest.approx(float(dy.sum()), abs=1e-4)  # no gradient is lost or doubled
+
+
+def test_gradient_in_double_differences():
+    from jax.test_util import check_grads
+
+    x = jax.random.permutation(jax.random.key(2), jnp.arange(2 * 6 * 6, dtype=jnp.float32)).reshape(2, 6, 6, 1)
+    check_grads(lambda x: max_pool(x) ** 2, (x,), order=1, modes=["rev"], eps=0.25, rtol=1e-2)
+
+
+def test_padding_never_wins():
+    assert float(max_pool(jnp.full((1, 4, 4, 1), -5.0)).max()) == -5.0
+
+
+def test_other_backends_keep_reduce_window(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert "reduce_window_max" in str(jax.make_jaxpr(max_pool)(jnp.zeros((1, 8, 8, 1))))
+
+
+def test_keeps_bfloat16():
+    x = jax.random.normal(jax.random.key(0), (1, 8, 8, 2), jnp.bfloat16)
+    y, pullback = jax.vjp(max_pool, x)
+    assert y.dtype == jnp.bfloat16
+    assert pullback(y)[0].dtype == jnp.bfloat16
+
+
+def test_global_average_pool():
+    x = jnp.arange(2 * 3 * 4 * 5, dtype=jnp.float32).reshape(2, 3, 4, 5)
+    np.testing.assert_allclose(global_average_pool(x), np.asarray(x).mean((1, 2)), rtol=1e-6)
