@@ -6,6 +6,7 @@ import glob
 import os
 import runpy
 import sys
+from typing import Any
 
 import ml_collections
 from absl import flags, logging
@@ -73,7 +74,7 @@ def parse(arguments: list[str]) -> None:
         raise UserError(f"do not know what to do with '{rest[1]}': every option begins with --")
 
 
-def load_config(arguments: list[str]) -> ml_collections.ConfigDict | None:
+def load_config(arguments: list[str]) -> Any:
     """Returns the config that the command line names, before overrides, or None where it names none.
 
     The flags library answers a missing file with an error that shows up later, and a misspelt field without a word
@@ -96,9 +97,10 @@ def load_config(arguments: list[str]) -> ml_collections.ConfigDict | None:
     return module["get_config"](variant) if variant else module["get_config"]()
 
 
-def check_field(config: ml_collections.ConfigDict, override: str) -> None:
+def check_field(config: Any, override: str) -> None:
     """Refuses `--config.path.to.field=...` where the config has no such field."""
-    here, walked = config, "config"
+    here: Any = config
+    walked = "config"
     for name in override.lstrip("-").partition("=")[0].split(".")[1:]:
         if not isinstance(here, ml_collections.ConfigDict) or name not in here:
             known = here.keys() if isinstance(here, ml_collections.ConfigDict) else ()

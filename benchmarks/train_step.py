@@ -10,13 +10,7 @@ alike; the medians of the turns are compared. Prints a table and appends one JSO
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
-import os
-import pathlib
-import platform
-import statistics
 import time
 from collections.abc import Callable
 
@@ -81,7 +75,11 @@ def make_jax_step(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> S
 
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"])
         updates, opt_state = optimizer.update(grads, state["opt"], state["params"])
-        return {"params": optax.apply_updates(state["params"], updates), "stats": stats, "opt": opt_state}, loss
+        return {
+            "params": optax.apply_updates(state["params"], updates),
+            "stats": stats,
+            "opt": opt_state,
+        }, loss
 
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images[:1])
     state = {
@@ -122,7 +120,9 @@ def make_torch_step(images: np.ndarray, labels: np.ndarray) -> Step:
             self.shortcut = (
                 tnn.Identity()
                 if stride == 1 and channels == width
-                else tnn.Sequential(tnn.Conv2d(channels, width, 1, stride, bias=False), tnn.BatchNorm2d(width))
+                else tnn.Sequential(
+                    tnn.Conv2d(channels, width, 1, stride, bias=False), tnn.BatchNorm2d(width)
+                )
             )
 
         def forward(self, x):

@@ -1,7 +1,7 @@
 """ResNet-18 and one linear layer: what every method has to beat, under the same recipe.
 
-    python run.py --config=experiments/baseline.py            # synthetic faces, minutes on two CPU cores
-    python run.py --config=experiments/baseline.py:fer2013    # real faces
+python run.py --config=experiments/baseline.py            # synthetic faces, minutes on two CPU cores
+python run.py --config=experiments/baseline.py:fer2013    # real faces
 """
 
 from experiments import presets

@@ -58,9 +58,7 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         "synthetic_faces": dict(enumerate(EMOTIONS)),
         "fer2013": dict(enumerate(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"))),
         "ferplus": dict(enumerate(FERPLUS_VOTES)),  # the column of the vote
-        "rafdb": dict(
-            enumerate(("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), start=1)
-        ),
+        "rafdb": dict(enumerate(("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), start=1)),
         "affectnet": dict(
             enumerate(
                 (
@@ -71,9 +69,7 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         ),
         "afew": {n: n for n in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
         "sfew": {n: n for n in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
-        "ckplus": dict(
-            enumerate(("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"))
-        ),
+        "ckplus": dict(enumerate(("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"))),
         "mmi": dict(enumerate(("anger", "disgust", "fear", "happy", "sadness", "surprise"), start=1)),
         "oulu_casia": {n: n for n in ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")},
         "jaffe": {n: n for n in ("AN", "DI", "FE", "HA", "NE", "SA", "SU")},

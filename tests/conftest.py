@@ -1,4 +1,4 @@
-"""What every test shares: four virtual CPU devices, strict dtypes, parsed flags, tiny faces, and where real data lies."""
+"""What every test shares: four virtual CPU devices, strict dtypes, tiny faces, and where real data lies."""
 
 import json
 import os

@@ -14,7 +14,9 @@ from fer_jax.training import finish, loop
 from fer_jax.training.config import check_config, load_method, method_names
 from fer_jax.training.state import num_parameters
 
-EXPERIMENTS = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "experiments").glob("*.py") if p.stem != "presets")
+EXPERIMENTS = sorted(
+    p.stem for p in (pathlib.Path(__file__).parents[1] / "experiments").glob("*.py") if p.stem != "presets"
+)
 VARIANTS = ("synthetic", "smoke", "fer2013", "fer2013_short", "ferplus", "ferplus_short")
 
 
@@ -34,7 +36,10 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     assert (config.experiment, config.variant) == (experiment, variant)
     model = load_method(config.method).Model(num_classes=7, **config.model.to_dict())
     size = config.data.image_size
-    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"), "target": jax.ShapeDtypeStruct((2, 7), "float32")}
+    batch = {
+        "image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"),
+        "target": jax.ShapeDtypeStruct((2, 7), "float32"),
+    }
     variables = jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=True), batch)
     full = {"baseline": 11_180_103, "fdrl": 12_065_607}
     if variant in ("fer2013", "ferplus"):  # a 3x3 stem in place of the 7x7 one
@@ -50,11 +55,10 @@ def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_pa
     results = loop.train(config, workdir)
     assert results["num_examples"] == 70
     assert results["steps"] == 4
-    for field in (
-        "experiment variant dataset split classes accuracy mean_recall macro_f1 nll ece confusion selection epochs seed "
-        "params params_sha256 images_per_second wall_seconds device versions accuracy_interval mean_recall_interval "
-        "kl_to_votes"
-    ).split():
+    written = """experiment variant dataset split classes accuracy mean_recall macro_f1 nll ece confusion selection
+        epochs seed params params_sha256 images_per_second wall_seconds device versions accuracy_interval
+        mean_recall_interval kl_to_votes"""
+    for field in written.split():
         assert field in results
     assert json.loads((workdir / "config.json").read_text())["config"]["method"] == experiment
 

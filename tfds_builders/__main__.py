@@ -55,9 +55,7 @@ def build(
     options: dict[str, Any] = {}
     if allow_counts:
         if not issubclass(module.Builder, ManualBuilder):
-            raise UserError(
-                f"--allow_counts does not apply to {name}, which reads no files of yours: leave it out"
-            )
+            raise UserError(f"--allow_counts does not apply to {name}, which reads no files of yours: leave it out")
         options["allow_counts"] = True
     builder = registry.make_builder(name, os.path.expanduser(data_dir) if data_dir else None, **options)
     if is_prepared(builder) and not overwrite:

@@ -70,9 +70,7 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         """Builds the data set unless it is there. Bad files raise `UserError`, and nothing is written."""
         config = download_config or tfds.download.DownloadConfig()
         if not is_prepared(self) or config.download_mode.overwrite_dataset:
-            folder = (
-                config.manual_dir or epath.Path(download_dir or self.data_dir_root / "downloads") / "manual"
-            )
+            folder = config.manual_dir or epath.Path(download_dir or self.data_dir_root / "downloads") / "manual"
             # TFDS deletes what it overwrites and creates folders before it asks for examples: so read first.
             self.contents = self.read(_existing_folder(folder, self.name))
             for warning in self.contents.warnings:
@@ -119,9 +117,7 @@ def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
       UserError: when its folder is there and is none that a finished build leaves.
     """
     if builder.data_path.exists() and not (builder.data_path / "dataset_info.json").exists():
-        raise UserError(
-            f"{builder.data_path} is no finished data set: delete that folder, then build it again"
-        )
+        raise UserError(f"{builder.data_path} is no finished data set: delete that folder, then build it again")
     return builder.data_path.exists()
 
 
@@ -162,9 +158,7 @@ def encode_png(image: np.ndarray) -> io.BytesIO:
 def _existing_folder(folder: os.PathLike | str, name: str) -> epath.Path:
     path = epath.Path(folder).expanduser()
     if not path.exists():
-        raise UserError(
-            f"{path}: there is no such folder; give the one with {name}'s original files as --manual_dir"
-        )
+        raise UserError(f"{path}: there is no such folder; give the one with {name}'s original files as --manual_dir")
     if not path.is_dir():
         raise UserError(f"{path} is a file; give the folder it lies in as --manual_dir")
     return path

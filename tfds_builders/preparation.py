@@ -9,14 +9,11 @@ import tensorflow_datasets as tfds
 from tfds_builders.manual import ManualBuilder, other_versions
 
 
-def prepare(
-    builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False
-) -> None:
+def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False) -> None:
     """Prepares `builder`'s data set and prints what it found and wrote; arguments as for `build`."""
     if others := other_versions(builder):
         print(f"note: {builder.name} {', '.join(others)} beside it is another version's, left and not used")
-    if isinstance(builder, ManualBuilder):
-        tfds.disable_progress_bar()  # such builders have their own, which knows the number of examples
+    tfds.disable_progress_bar()  # the builders have their own, which knows the number of examples
     start = time.perf_counter()
     modes = tfds.download.GenerateMode
     config = tfds.download.DownloadConfig(

@@ -92,9 +92,7 @@ class Augmentation:
         if len(self.mean) != 3 or len(self.std) != 3:
             raise UserError("augmentation.mean and .std: give three numbers each, for red, green and blue")
         if self.crop is not None and self.crop_scale is not None:
-            raise UserError(
-                "augmentation.crop and augmentation.crop_scale exclude each other: set one to None"
-            )
+            raise UserError("augmentation.crop and augmentation.crop_scale exclude each other: set one to None")
 
 
 def augment(
@@ -195,9 +193,7 @@ def box(
     """
     area_key, aspect_key = jax.random.split(key)
     areas = area * jax.random.uniform(area_key, (TRIES,), minval=share[0], maxval=share[1])
-    ratio = jnp.exp(
-        jax.random.uniform(aspect_key, (TRIES,), minval=math.log(aspect[0]), maxval=math.log(aspect[1]))
-    )
+    ratio = jnp.exp(jax.random.uniform(aspect_key, (TRIES,), minval=math.log(aspect[0]), maxval=math.log(aspect[1])))
     sides = jnp.stack([jnp.sqrt(areas * ratio), jnp.sqrt(areas / ratio)], axis=-1)
     fits = jnp.all(sides <= limit, axis=-1)
     return sides[jnp.argmax(fits)], jnp.any(fits)
@@ -233,9 +229,7 @@ def smoothed(
     return geometry.resize(images, h, w), w / width, h / height
 
 
-def central(
-    images: UInt8[Array, "B H W C"], config: Augmentation, size: int
-) -> Float[Array, "B size size C"]:
+def central(images: UInt8[Array, "B H W C"], config: Augmentation, size: int) -> Float[Array, "B size size C"]:
     """The middle window (the whole image without `crop`), resized with smoothing. Nothing is random."""
     height, width = images.shape[1:3]
     if config.crop is not None:
@@ -248,9 +242,7 @@ def central(
 
 def check_crop(crop: int, height: int, width: int) -> None:
     if not 0 < crop <= min(height, width):
-        raise UserError(
-            f"augmentation.crop = {crop}: the stored images are {height}x{width}; choose a smaller one"
-        )
+        raise UserError(f"augmentation.crop = {crop}: the stored images are {height}x{width}; choose a smaller one")
 
 
 # Light: images in 0 .. 1

@@ -32,18 +32,14 @@ def product(a: Float[Array, "2 2"], b: Float[Array, "2 2"]) -> Float[Array, "2 2
     return jnp.sum(a[:, :, None] * b[None, :, :], axis=1)
 
 
-def around(
-    linear: Float[Array, "2 2"], centre: Float[Array, "2"], width: int, height: int
-) -> Float[Array, "2 3"]:
+def around(linear: Float[Array, "2 2"], centre: Float[Array, "2"], width: int, height: int) -> Float[Array, "2 3"]:
     """The map that takes the middle of a width x height output to `centre` (x, y), `linear` around it."""
     middle = jnp.array([(width - 1) / 2, (height - 1) / 2], jnp.float32)
     offset = centre - jnp.sum(linear * middle, axis=1)
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
 
-def rescale_source(
-    matrix: Float[Array, "2 3"], width_ratio: float, height_ratio: float
-) -> Float[Array, "2 3"]:
+def rescale_source(matrix: Float[Array, "2 3"], width_ratio: float, height_ratio: float) -> Float[Array, "2 3"]:
     """The same map for a source that was resized: `width_ratio` is its new width divided by the old one."""
     ratio = jnp.array([width_ratio, height_ratio], jnp.float32)
     scaled = matrix * ratio[:, None]

@@ -32,7 +32,9 @@ def attach_targets(
     arrays = dict(arrays)
     if rule == "label":
         if "label" not in arrays:
-            raise UserError(f"config.data.target='label': this data set has votes only; give one of {', '.join(VOTE_RULES)}")
+            raise UserError(
+                f"config.data.target='label': this data set has votes only; give one of {', '.join(VOTE_RULES)}"
+            )
         arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
     else:
         if rule not in VOTE_RULES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -134,10 +135,8 @@ def _decoded(builder: Any, split: str) -> Mapping[str, np.ndarray]:
     if (folder / "stamp.json").exists() and json.loads((folder / "stamp.json").read_text()) == stamp:
         return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}
     arrays = _decode(builder, split)
-    try:
+    with contextlib.suppress(OSError):  # a read-only or full disk costs the next run its decoding, nothing else
         _store(folder, arrays, stamp)
-    except OSError:
-        pass  # A read-only or full disk costs the next run its decoding, nothing else.
     return arrays
 
 

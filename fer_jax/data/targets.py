@@ -142,7 +142,6 @@ def _checked(votes: np.ndarray) -> np.ndarray:
     votes = np.asarray(votes)
     if votes.ndim != 2 or votes.shape[1] != len(FERPLUS_VOTES):
         raise UserError(
-            f"votes have shape {votes.shape}, not [N, {len(FERPLUS_VOTES)}]: "
-            f"the columns are {', '.join(FERPLUS_VOTES)}"
+            f"votes have shape {votes.shape}, not [N, {len(FERPLUS_VOTES)}]: the columns are {', '.join(FERPLUS_VOTES)}"
         )
     return votes.astype(np.int64)

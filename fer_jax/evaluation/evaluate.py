@@ -50,8 +50,6 @@ def score(outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, 
     metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap, seed=seed)
     votes = source.arrays.get("vote_target")
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # nobody may have voted for any emotion
-        on_voted = classification_metrics(
-            logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0
-        )
+        on_voted = classification_metrics(logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0)
         metrics["kl_to_votes"] = on_voted["kl_to_votes"]
     return {"dataset": source.name, "split": source.split} | metrics

@@ -130,9 +130,7 @@ def calibration_error(reliability: dict[str, list]) -> float:
     return sum(count * gap for count, gap in filled) / sum(count for count, _ in filled)
 
 
-def kl_to_votes(
-    votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarray, "N C"]
-) -> Float[np.ndarray, " N"]:
+def kl_to_votes(votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarray, "N C"]) -> Float[np.ndarray, " N"]:
     """KL(votes || prediction) in nats per example, with 0 log 0 = 0.
 
     Raises:
@@ -211,9 +209,7 @@ def _plain(values: np.ndarray) -> list[float | None]:
 def _check(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
     """Raises ValueError on inputs whose scores would mean nothing."""
     if logits.ndim != 2 or logits.shape[1] != len(classes):
-        raise ValueError(
-            f"logits have shape {logits.shape}, expected [examples, {len(classes)}], one per class"
-        )
+        raise ValueError(f"logits have shape {logits.shape}, expected [examples, {len(classes)}], one per class")
     if labels.shape != logits.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels are {labels.dtype}{list(labels.shape)}, expected int[{len(logits)}]")
     if not len(logits):

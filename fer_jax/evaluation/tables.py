@@ -63,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     old = path.read_text()
     new = rewrite(old)
     if check and new != old:
-        print("README.md does not show the committed results: run python -m fer_jax.evaluation.tables", file=sys.stderr)
+        print(
+            "README.md does not show the committed results: run python -m fer_jax.evaluation.tables",
+            file=sys.stderr,
+        )
         return 1
     if not check:
         path.write_text(new)

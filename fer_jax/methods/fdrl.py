@@ -262,9 +262,7 @@ def balance(alpha: Float[Array, "B M"], mask: Bool[Array, "B"]) -> Float[Array, 
     return jnp.sum(jnp.abs(masked_mean(alpha, mask) - 1 / alpha.shape[1]))
 
 
-def distribution(
-    alpha: Float[Array, "B M"], centres: Float[Array, "C M"], label: Int[Array, "B"]
-) -> Float[Array, "B"]:
+def distribution(alpha: Float[Array, "B M"], centres: Float[Array, "C M"], label: Int[Array, "B"]) -> Float[Array, "B"]:
     """L_D: ||w_i - w_{k_i}||_2^2 of the importances from the centre of the example's class."""
     return jnp.sum((alpha - stop_gradient(centres)[label]) ** 2, axis=1)
 
@@ -290,9 +288,7 @@ def loss(
     return terms
 
 
-def monitor(
-    logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]
-) -> dict[str, Float[Array, ""]]:
+def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
     """Numbers that show whether the relations live: importances, saturated edges, distance of the centres."""
     del logits
     values = {}

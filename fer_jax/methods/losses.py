@@ -31,9 +31,7 @@ def multi_target(logits: Float[Array, "B C"], target: Float[Array, "B C"]) -> Fl
 CLASSIFICATION = {"cross_entropy": cross_entropy, "multi_target": multi_target}
 
 
-def classification_loss(
-    logits: Float[Array, "B C"], target: Float[Array, "B C"], kind: str
-) -> Float[Array, "B"]:
+def classification_loss(logits: Float[Array, "B C"], target: Float[Array, "B C"], kind: str) -> Float[Array, "B"]:
     """The classification term named by the config field `loss.classification`."""
     if kind not in CLASSIFICATION:
         raise UserError(f"no classification loss '{kind}': {nearest(kind, CLASSIFICATION)}")

@@ -1,20 +1,20 @@
 """Two-dimensional convolution that picks its lowering by backend and shape.
 
-GPU and TPU always keep XLA's own convolution. On a CPU the forward pass, the gradient to the input and the gradient
-to the kernel each take the faster of three forms, which are the same function up to rounding:
+GPU and TPU always keep XLA's own convolution. On a CPU each of the three passes (output, gradient to the input,
+gradient to the kernel) takes the faster of two forms, which are the same function up to rounding:
 
-- XLA's convolution, best wherever the output map is not tiny;
-- patches (concatenated shifted slices) times a matrix, for maps of 3x3 and below, where XLA's collapses;
-- for the input's gradient, one matrix product and the sum of shifted slices (the transpose of the patches): it needs
-  no transposed copy of the kernel and no convolution over a map full of zeros.
+- XLA's convolution, best on large maps;
+- taps: one matrix product per cell of the kernel, taken only over the outputs for which that cell lies inside the
+  image, and added up. On small maps much of what the padded convolution computes is zero times something (5/9 of it
+  on a 2x2 map); there XLA's own form is also up to eighty times slower than its usual rate.
 
-The rules in `choose_lowering` come from the table in docs/performance.md.
+The rules in `choose_lowering` come from the measurements of benchmarks/convolution.py, see docs/performance.md.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,33 +22,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)), all >= 0
 
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, untruncated
 
 
-class Lowering(NamedTuple):
-    """Whether a pass uses patches times a matrix (True) or XLA's own convolution (False)."""
-
-    forward: bool
-    input_gradient: bool
-
-
-def choose_lowering(kernel_shape: Sequence[int], out_map: tuple[int, int], stride: int) -> Lowering:
-    """Returns how to lower a CPU convolution with kernel [kh, kw, C, F] onto an output map (H', W')."""
-    tiny = out_map[0] * out_map[1] <= 9
-    features = kernel_shape[-1]
-    # Scattering patch gradients moves kh kw C numbers for 2 kh kw C F operations: it pays from some F on.
-    return Lowering(forward=tiny, input_gradient=tiny or stride > 1 or features >= 256)
-
-
 def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))) -> jax.Array:
     """Convolves x [B, H, W, C] with kernel [kh, kw, C, F], zero-padded as given -> [B, H', W', F]."""
-    if jax.default_backend() != "cpu":
-        return conv_xla(x, kernel, stride, padding)
-    if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
-    return conv_cpu(x, kernel, stride, padding)
+    conv = conv_cpu if jax.default_backend() == "cpu" else conv_xla
+    return conv(x, kernel, stride, padding)
 
 
 def conv_xla(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -58,57 +40,161 @@ def conv_xla(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> 
     )
 
 
-def shifted_slices(
-    x: jax.Array, window: tuple[int, int], stride: int, padding: Padding, fill: float = 0.0
-) -> list[jax.Array]:
-    """The kh * kw slices [B, H', W', C] of the padded x that a window's cells see, in row-major order."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
-    out_h, out_w = ((n - k) // stride + 1 for n, k in zip(x.shape[1:3], window, strict=True))
-    end_h, end_w = stride * (out_h - 1) + 1, stride * (out_w - 1) + 1
-    return [
-        x[:, i : i + end_h : stride, j : j + end_w : stride]
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
+class Lowering(NamedTuple):
+    """Which passes are sums of taps (True); the others are XLA's convolution (False)."""
+
+    output: bool
+    input_gradient: bool
+    kernel_gradient: bool
 
 
-def conv_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The convolution as one matrix product: [B H' W', kh kw C] times [kh kw C, F]."""
-    kh, kw, channels, features = kernel.shape
-    patches = jnp.concatenate(shifted_slices(x, (kh, kw), stride, padding), axis=-1)
-    return patches @ kernel.reshape(kh * kw * channels, features)
+def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride: int) -> Lowering:
+    """Returns the faster forms on a CPU for kernel [kh, kw, C, F] and output map [H', W']."""
+    kh, kw, channels, _ = kernel_shape
+    cells = out_map[0] * out_map[1]
+    if (kh, kw) == (1, 1):
+        return Lowering(True, True, True)  # a single matrix product, without the layout changes of a convolution
+    tiny = cells <= 9
+    # XLA's form spreads dy over a map full of zeros. Not for a stem, whose products would be too thin.
+    strided = stride > 1 and channels >= 32
+    return Lowering(
+        output=tiny or (cells <= 49 and channels >= 256),
+        input_gradient=tiny or strided or channels >= 256,  # XLA's form transposes the kernel in memory
+        kernel_gradient=tiny or strided,
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The convolution with the faster lowering for each of its three passes."""
-    out_map = tuple(
-        (n + sum(pad) - k) // stride + 1
-        for n, pad, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)
-    )
-    patches = choose_lowering(kernel.shape, out_map, stride).forward
-    return (conv_patches if patches else conv_xla)(x, kernel, stride, padding)
+    """The convolution with the faster form of each pass."""
+    out_map = output_map(x.shape, kernel.shape, stride, padding)
+    taps = choose_lowering(kernel.shape, out_map, stride).output
+    return (conv_taps if taps else conv_xla)(x, kernel, stride, padding)
 
 
-def _conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding):
+def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding):
     return conv_cpu(x, kernel, stride, padding), (x, kernel)
 
 
-def _conv_backward(stride: int, padding: Padding, residuals: tuple[jax.Array, jax.Array], dy: jax.Array):
+def _backward(stride: int, padding: Padding, residuals: tuple[jax.Array, jax.Array], dy: jax.Array):
     x, kernel = residuals
-    patches = choose_lowering(kernel.shape, dy.shape[1:3], stride).input_gradient
-    by_input = conv_patches if patches else conv_xla
-    (dx,) = jax.linear_transpose(lambda x: by_input(x, kernel, stride, padding), x)(dy)
-    (dkernel,) = jax.linear_transpose(lambda kernel: conv_xla(x, kernel, stride, padding), kernel)(dy)
+    choice = choose_lowering(kernel.shape, dy.shape[1:3], stride)
+    if choice.input_gradient:
+        dx = input_gradient_taps(dy, kernel, x.shape, stride, padding)
+    else:
+        (dx,) = jax.linear_transpose(lambda x: conv_xla(x, kernel, stride, padding), x)(dy)
+    if choice.kernel_gradient:
+        dkernel = kernel_gradient_taps(x, dy, kernel.shape, stride, padding)
+    else:
+        (dkernel,) = jax.linear_transpose(lambda k: conv_xla(x, k, stride, padding), kernel)(dy)
     return dx, dkernel
 
 
-conv_cpu.defvjp(_conv_forward, _conv_backward)
+conv_cpu.defvjp(_forward, _backward)
+
+
+def output_map(
+    x_shape: Sequence[int], kernel_shape: Sequence[int], stride: int, padding: Padding
+) -> tuple[int, int]:
+    """(H', W') of a convolution of x [B, H, W, C] with kernel [kh, kw, C, F]."""
+    height, width = (
+        (size + sum(pad) - k) // stride + 1
+        for size, pad, k in zip(x_shape[1:3], padding, kernel_shape[:2], strict=True)
+    )
+    return height, width
+
+
+class Span(NamedTuple):
+    """Along one axis: the outputs o in [start, stop) of `size` that a kernel cell feeds from inside the image.
+
+    The first of them reads input `first`, the next ones every `stride` further.
+    """
+
+    start: int
+    stop: int
+    size: int
+    first: int
+
+    @classmethod
+    def of(cls, cell: int, out_size: int, in_size: int, stride: int, before: int) -> Span:
+        offset = cell - before  # output o reads input stride * o + offset
+        start = max(0, -(offset // stride))
+        stop = min(out_size, (in_size - 1 - offset) // stride + 1)
+        return cls(start, max(start, stop), out_size, stride * start + offset)
+
+    @property
+    def outputs(self) -> slice:
+        return slice(self.start, self.stop)
+
+    def inputs(self, stride: int) -> slice:
+        return slice(self.first, self.first + stride * (self.stop - self.start - 1) + 1, stride)
+
+    def into_output(self) -> tuple[int, int, int]:
+        """`lax.pad` configuration that puts the fed outputs back into the whole axis."""
+        return self.start, self.size - self.stop, 0
+
+    def into_input(self, in_size: int, stride: int) -> tuple[int, int, int]:
+        """`lax.pad` configuration that puts the inputs read back into the whole axis."""
+        return self.first, in_size - self.inputs(stride).stop, stride - 1
+
+
+def _taps(
+    x_shape: Sequence[int], kernel_shape: Sequence[int], stride: int, padding: Padding
+) -> Iterator[tuple[int, int, Span, Span]]:
+    """The kernel's cells (row, column) with their spans; those that see nothing but padding are left out."""
+    out = output_map(x_shape, kernel_shape, stride, padding)
+    for row in range(kernel_shape[0]):
+        for column in range(kernel_shape[1]):
+            v = Span.of(row, out[0], x_shape[1], stride, padding[0][0])
+            h = Span.of(column, out[1], x_shape[2], stride, padding[1][0])
+            if v.start < v.stop and h.start < h.stop:
+                yield row, column, v, h
+
+
+def _embed(x: jax.Array, vertical: tuple[int, int, int], horizontal: tuple[int, int, int]) -> jax.Array:
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), vertical, horizontal, (0, 0, 0)))
+
+
+def conv_taps(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """The convolution as a sum of matrix products, one per kernel cell."""
+    return sum(
+        _embed(
+            x[:, v.inputs(stride), h.inputs(stride)] @ kernel[row, column], v.into_output(), h.into_output()
+        )
+        for row, column, v, h in _taps(x.shape, kernel.shape, stride, padding)
+    )
+
+
+def input_gradient_taps(
+    dy: jax.Array, kernel: jax.Array, x_shape: Sequence[int], stride: int, padding: Padding
+) -> jax.Array:
+    """The gradient [B, H, W, C] to the input of a convolution, of dy [B, H', W', F]."""
+    return sum(
+        _embed(
+            lax.dot_general(dy[:, v.outputs, h.outputs], kernel[row, column], (((3,), (1,)), ((), ()))),
+            v.into_input(x_shape[1], stride),
+            h.into_input(x_shape[2], stride),
+        )
+        for row, column, v, h in _taps(x_shape, kernel.shape, stride, padding)
+    )
+
+
+def kernel_gradient_taps(
+    x: jax.Array, dy: jax.Array, kernel_shape: Sequence[int], stride: int, padding: Padding
+) -> jax.Array:
+    """The gradient [kh, kw, C, F] to the kernel of a convolution, of dy [B, H', W', F]."""
+    kh, kw, channels, features = kernel_shape
+    cells = [[jnp.zeros((channels, features), dy.dtype)] * kw for _ in range(kh)]
+    for row, column, v, h in _taps(x.shape, kernel_shape, stride, padding):
+        seen = x[:, v.inputs(stride), h.inputs(stride)].reshape(-1, channels)
+        sent = dy[:, v.outputs, h.outputs].reshape(-1, features)
+        cells[row][column] = lax.dot_general(seen, sent, (((0,), (0,)), ((), ())))
+    return jnp.stack([cell for row in cells for cell in row]).reshape(kernel_shape)
 
 
 def same_padding(kernel_size: tuple[int, int]) -> Padding:
     """PyTorch's symmetric padding, k // 2 on each side (JAX's 'SAME' is lopsided for stride 2)."""
-    (top, left) = (k // 2 for k in kernel_size)
+    top, left = (k // 2 for k in kernel_size)
     return ((top, top), (left, left))
 
 

@@ -83,7 +83,7 @@ class Checkpoints:
         args = ocp.args.Composite(tree=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         for step in steps:
             try:
-                restored = self._manager.restore(step, args=args)
+                restored: Any = self._manager.restore(step, args=args)
                 record = dict(restored.record)
                 if record.pop("sha256") != _digest(restored.tree):
                     raise ValueError("its contents do not match their checksum")

@@ -19,17 +19,18 @@ from fer_jax.errors import UserError, nearest
 NOT_METHODS = frozenset({"losses"})
 FREE_FORM = ("model", "loss.weights", "loss.options", "data.builder")
 NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype"})  # fields of a Model that the harness sets
+Config = Any  # an ml_collections.ConfigDict, whose fields have no static types
 PLAIN = (bool, int, float, str, tuple)
 
 
-def default_config(experiment: str, variant: str, method: str) -> ml_collections.ConfigDict:
+def default_config(experiment: str, variant: str, method: str) -> Config:
     """Returns every field of the harness and of a method at its default; an experiment assigns what its paper says.
 
     Args:
         experiment, variant: name the run.
         method: the file in fer_jax/methods; the fields of its Model, its loss terms and their options come along.
     """
-    config = ml_collections.ConfigDict()
+    config: Config = ml_collections.ConfigDict()
     config.experiment = experiment
     config.variant = variant
     config.method = method
@@ -124,7 +125,7 @@ def load_method(name: str) -> ModuleType:
     return importlib.import_module(f"fer_jax.methods.{name}")
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
+def check_config(config: Config) -> None:
     """Refuses a field that nobody reads, a misspelt one and a value out of its range."""
     method = load_method(config.get("method", ""))
     _check_keys(config.to_dict(), default_config("", "", config.method).to_dict(), "config")
@@ -216,7 +217,7 @@ def _check_names(given: Iterable[str], known: Iterable[str], path: str, owner: s
             raise UserError(f"{path}.{name}: {owner} does not read this field; {nearest(name, known)}")
 
 
-def _lookup(config: ml_collections.ConfigDict, path: str) -> Any:
+def _lookup(config: Config, path: str) -> Any:
     for part in path.split("."):
         config = config[part]
     return config

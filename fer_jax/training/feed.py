@@ -46,7 +46,7 @@ class Feed:
             # Rows come from device memory inside the program; the host sends indices only.
             self._data = put_replicated(setup.mesh, dict(source.arrays))
             self._batches: Iterator[Any] = stream(batches, start_step, lambda indices: indices)
-            self._run = jax.jit(
+            self._run: Any = jax.jit(
                 functools.partial(_resident_steps, step, rows, setup.mesh.devices.flat[0].platform != "cpu"),
                 in_shardings=(whole, whole, sharded(setup.mesh, 1)),
                 out_shardings=whole,

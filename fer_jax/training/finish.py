@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from fer_jax.data.augmentation import augment
 from fer_jax.data.source import Source, load
+from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, write_report
 from fer_jax.training.checkpoint import Checkpoints
@@ -20,14 +22,18 @@ from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.sharding import on_main
 from fer_jax.training.state import TrainState, num_parameters, tree_sha256
 from fer_jax.training.workdir import device_name, git_commit, stored_config, versions, write_json
-from fer_jax.errors import UserError
 
 SAMPLES = 24
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 
 
 def write_results(
-    setup: Setup, evaluator: Evaluator, workdir: epath.Path, state: TrainState, best: Any, memory: dict[str, Any]
+    setup: Setup,
+    evaluator: Evaluator,
+    workdir: epath.Path,
+    state: TrainState,
+    best: Any,
+    memory: dict[str, Any],
 ) -> dict[str, Any]:
     """Scores the selected and the last model on the test split, and writes results.json and the report."""
     config = setup.config
@@ -40,7 +46,10 @@ def write_results(
     def write() -> None:
         _report(setup, workdir, results, outputs, test)
         write_json(workdir / "results.json", results)  # last: it marks the run as finished
-        print(f"{headline(results)}\n{workdir / 'results.json'}\n{workdir / 'report' / 'index.html'}", flush=True)
+        print(
+            f"{headline(results)}\n{workdir / 'results.json'}\n{workdir / 'report' / 'index.html'}",
+            flush=True,
+        )
 
     on_main(write)
     return results
@@ -82,14 +91,13 @@ def headline(results: dict[str, Any]) -> str:
     interval = results.get("accuracy_interval")
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     return (
-        f"{results['dataset']} {results['split']}, {results['num_examples']} images: accuracy "
-        f"{results['accuracy']:.4f}{between}, mean recall {results['mean_recall']:.4f}, macro F1 {results['macro_f1']:.4f}"
+        f"{results['dataset']} {results['split']}, {results['num_examples']} images: "
+        f"accuracy {results['accuracy']:.4f}{between}, "
+        f"mean recall {results['mean_recall']:.4f}, macro F1 {results['macro_f1']:.4f}"
     )
 
 
-def _describe(
-    setup: Setup, scores: Mapping[str, Any], state: TrainState, memory: Mapping[str, Any]
-) -> dict[str, Any]:
+def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores of the selected model with all that says how they came about."""
     config = setup.config
     return {
@@ -139,14 +147,14 @@ def _report(
 ) -> None:
     titles = getattr(setup.task.method, "PROFILES", {})
     write_report(
-        folder / "report",
+        pathlib.Path(folder / "report"),
         results=results | {"config": setup.config.to_dict()},
         history=read_lines(history or folder / "metrics.jsonl"),
-        predictions=Predictions(
-            logits=outputs["logits"], labels=source.arrays["label"], images=source.arrays["image"]
-        ),
+        predictions=Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.arrays["image"]),
         samples=_samples(setup),
-        profiles={name: Profile(title=title, values=outputs[name]) for name, title in titles.items() if name in outputs},
+        profiles={
+            name: Profile(title=title, values=outputs[name]) for name, title in titles.items() if name in outputs
+        },
     )
 
 
@@ -157,7 +165,7 @@ def _samples(setup: Setup) -> Samples:
     seen = np.asarray(
         augment(
             stream_key(setup.config.seed, "augment"),
-            images,
+            jnp.asarray(images),
             setup.task.augmentation,
             size=setup.config.data.image_size,
             train=True,

@@ -16,14 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.training import finish
 from fer_jax.training.checkpoint import Checkpoint, Checkpoints
-from fer_jax.training.config import check_config
+from fer_jax.training.config import Config, check_config
 from fer_jax.training.feed import Feed
 from fer_jax.training.logging import JsonLines, Progress, Stopwatch, first_broken, window_means
 from fer_jax.training.setup import Setup, make_setup
@@ -62,7 +61,7 @@ class Memory:
     waited: float = 0.0
 
 
-def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, Any]:
+def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     """Trains as `config` says, in `workdir`, from where an earlier start of the same run left off.
 
     Returns:
@@ -119,7 +118,11 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, A
 
     with _signals() as signals, _closing(progress, checkpoints):
         while step < total:
-            edge = min(_next_multiple(step, config.train.log_every_steps), _next_multiple(step, setup.eval_steps), total)
+            edge = min(
+                _next_multiple(step, config.train.log_every_steps),
+                _next_multiple(step, setup.eval_steps),
+                total,
+            )
             state, metrics, made = feed.run(state, edge - step)
             pending.append((step, metrics))
             step += made
@@ -175,7 +178,13 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState
 
 
 def _judge(
-    config: Any, memory: Memory, scores: dict[str, Any], step: int, state: TrainState, best: Any, progress: Progress
+    config: Any,
+    memory: Memory,
+    scores: dict[str, Any],
+    step: int,
+    state: TrainState,
+    best: Any,
+    progress: Progress,
 ) -> Any:
     """Compares an evaluation with the best one so far; returns the variables of the better model."""
     metric = config.selection.metric
@@ -240,7 +249,7 @@ def _signals() -> Iterator[list[int]]:
         caught.append(signum)
         signal.signal(signum, before[signum])
 
-    before = {s: signal.signal(s, catch) for s in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[int, Any] = {s: signal.signal(s, catch) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield caught
     finally:

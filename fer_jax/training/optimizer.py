@@ -37,9 +37,7 @@ def make_optimizer(
     schedule = make_schedule(config, total_steps, steps_per_epoch)
     groups = _groups(options.groups)
     labels = _labels(groups, params)
-    rules: dict[Any, optax.GradientTransformation] = {
-        "default": _rule(options, schedule, options.weight_decay)
-    }
+    rules: dict[Any, optax.GradientTransformation] = {"default": _rule(options, schedule, options.weight_decay)}
     for name, (_, group) in enumerate(groups):
         if group["frozen"]:
             rules[str(name)] = optax.set_to_zero()  # and no moments are kept for it
@@ -62,9 +60,7 @@ def _rule(options: Any, schedule: Schedule, weight_decay: float) -> optax.Gradie
     elif options.name == "sgd":
         moments = optax.trace(decay=options.momentum, nesterov=options.nesterov)
     else:
-        raise UserError(
-            f"config.optimizer.name='{options.name}': {nearest(options.name, ('adam', 'adamw', 'sgd'))}"
-        )
+        raise UserError(f"config.optimizer.name='{options.name}': {nearest(options.name, ('adam', 'adamw', 'sgd'))}")
     decoupled = options.decoupled or options.name == "adamw"
     decay = optax.add_decayed_weights(weight_decay, mask=None if options.decay_1d else _more_than_1d)
     parts = [moments, decay] if decoupled else [decay, moments]
@@ -142,9 +138,7 @@ def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:
         fields = dict(fields)
         for name in fields:
             if name not in GROUP_FIELDS:
-                raise UserError(
-                    f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}"
-                )
+                raise UserError(f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}")
         try:
             re.compile(expression)
         except re.error as error:

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -19,7 +18,7 @@ from jax.sharding import Mesh
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.source import Source, load, prepared_builder, split_off
 from fer_jax.errors import UserError
-from fer_jax.training.config import check_config, load_method
+from fer_jax.training.config import Config, check_config, load_method
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_main, replicated
 from fer_jax.training.state import TrainState
@@ -46,7 +45,7 @@ class Setup:
         resident: whether the training data live on the device.
     """
 
-    config: ml_collections.ConfigDict
+    config: Config
     task: Task
     mesh: Mesh
     train: Source
@@ -77,7 +76,7 @@ class Setup:
         return init_state(self.task, self.tx, batch, ema=self.config.train.ema_decay > 0)
 
 
-def make_setup(config: ml_collections.ConfigDict) -> Setup:
+def make_setup(config: Config) -> Setup:
     """Checks the config, loads the data and builds model and optimiser.
 
     Raises:
@@ -113,7 +112,7 @@ def make_setup(config: ml_collections.ConfigDict) -> Setup:
     )
 
 
-def make_task(config: ml_collections.ConfigDict, train: Source, accelerated: bool) -> Task:
+def make_task(config: Config, train: Source, accelerated: bool) -> Task:
     """Builds the method's model for the classes of `train`."""
     method = load_method(config.method)
     bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
@@ -121,7 +120,7 @@ def make_task(config: ml_collections.ConfigDict, train: Source, accelerated: boo
     model = method.Model(num_classes=len(train.classes), dtype=dtype, **config.model.to_dict())
     defaults = {f.name: f.default for f in dataclasses.fields(Augmentation)}
     # An empty value in a config stands for None: a config field cannot hold "nothing" and keep its type.
-    augmentation = {
+    augmentation: dict[str, Any] = {
         k: None if defaults[k] is None and not v else v for k, v in config.augmentation.to_dict().items()
     }
     class_weights = None
@@ -153,7 +152,7 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _training_and_validation(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
+def _training_and_validation(config: Config) -> tuple[Source, Source]:
     data = config.data
     on_main(lambda: prepared_builder(data))  # one process prepares, the others wait
     train = load(data, data.train_split, training=True)

@@ -12,7 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fer_jax.errors import UserError
 
 
-def initialize_hosts(coordinator: str = "", num_processes: int = 0, process_id: int = -1, automatic: bool = False) -> None:
+def initialize_hosts(
+    coordinator: str = "", num_processes: int = 0, process_id: int = -1, automatic: bool = False
+) -> None:
     """Joins this process to the others of the run. On a pod or under a cluster manager, `automatic` suffices.
 
     Args:
@@ -38,7 +40,9 @@ def initialize_hosts(coordinator: str = "", num_processes: int = 0, process_id: 
             jax.distributed.initialize(initialization_timeout=60)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"the processes of this run did not meet: {reason}; check that all of them were started") from error
+        raise UserError(
+            f"the processes of this run did not meet: {reason}; check that all of them were started"
+        ) from error
 
 
 def is_main() -> bool:
@@ -106,7 +110,11 @@ def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) 
     def put(name: str) -> jax.Array:
         source = arrays[name]
         shape = (len(indices), *source.shape[1:])
-        return jax.make_array_from_callback(shape, where, lambda index: source[indices[index[0]]])
+
+        def rows(index: Any) -> np.ndarray:
+            return source[indices[index[0]]]
+
+        return jax.make_array_from_callback(shape, where, rows)
 
     return {name: put(name) for name in arrays}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import flax
 import flax.struct
+import flax.traverse_util
 import jax
 import numpy as np
 

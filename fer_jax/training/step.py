@@ -61,7 +61,11 @@ def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: 
     params = variables.pop("params")
     average = {"params": params, "collections": variables} if ema else None
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, collections=variables, opt_state=tx.init(params), average=average
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        collections=variables,
+        opt_state=tx.init(params),
+        average=average,
     )
 
 
@@ -129,7 +133,7 @@ def loss_and_metrics(
     terms = task.method.loss(logits, aux, inputs, **task.loss_options)
     weight = inputs["weight"]
     means = {name: jnp.sum(term * weight) / jnp.sum(weight) for name, term in terms.items()}
-    total = sum(means[name] * jnp.float32(task.loss_weights[name]) for name in means)
+    total = sum((means[name] * task.loss_weights[name] for name in means), start=jnp.zeros(()))
     valid = inputs["mask"].astype(jnp.float32)
     hits = (jnp.argmax(logits, -1) == jnp.argmax(inputs["target"], -1)).astype(jnp.float32)
     metrics = {f"loss/{name}": mean for name, mean in means.items()}
@@ -151,9 +155,7 @@ def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
         mirrored, _ = task.model.apply(variables, inputs | {"image": inputs["image"][:, :, ::-1]}, train=False)
         both = jnp.stack([jax.nn.log_softmax(logits), jax.nn.log_softmax(mirrored)])
         logits = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
-    return {"logits": logits.astype(jnp.float32)} | {
-        k: aux[k].astype(jnp.float32) for k in task.profiles if k in aux
-    }
+    return {"logits": logits.astype(jnp.float32)} | {k: aux[k].astype(jnp.float32) for k in task.profiles if k in aux}
 
 
 def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:

@@ -15,18 +15,18 @@ import ml_collections
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.training.config import default_config, differences
+from fer_jax.training.config import Config, default_config, differences
 from fer_jax.training.sharding import on_main
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
 
 
-def default_workdir(config: ml_collections.ConfigDict) -> epath.Path:
+def default_workdir(config: Config) -> epath.Path:
     return epath.Path("runs") / config.experiment / config.variant
 
 
-def check_owner(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+def check_owner(workdir: epath.Path, config: Config) -> None:
     """Refuses a folder that belongs to a run with another config, naming the fields that differ."""
     path = workdir / "config.json"
     if not path.exists():
@@ -42,7 +42,7 @@ def check_owner(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+def claim(workdir: epath.Path, config: Config) -> None:
     """Makes the folder this run's own: writes config.json where there is none.
 
     Raises:
@@ -67,7 +67,7 @@ def claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
     on_main(write)
 
 
-def stored_config(workdir: epath.Path) -> ml_collections.ConfigDict:
+def stored_config(workdir: epath.Path) -> Config:
     """Returns the config that a work directory was trained with."""
     path = workdir / "config.json"
     if not path.exists():
@@ -141,7 +141,7 @@ def _with_new_fields(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict
     return merge(theirs, ours, defaults)
 
 
-def _assign(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+def _assign(config: Config, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if isinstance(value, dict):
             if key not in config:

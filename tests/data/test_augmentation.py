@@ -127,9 +127,7 @@ def test_landmarks_follow(images):
 
 def test_strong_reduction_is_smoothed_first():
     """Stripes of one pixel, three times too fine for the output, become grey instead of a moire."""
-    stripes = np.tile(np.array([0, 255], np.uint8), 36)[None, None, :, None] * np.ones(
-        (4, 72, 1, 1), np.uint8
-    )
+    stripes = np.tile(np.array([0, 255], np.uint8), 36)[None, None, :, None] * np.ones((4, 72, 1, 1), np.uint8)
     for train in (True, False):
         out = np.asarray(run(KEY, stripes, Augmentation(**RAW), size=24, train=train))
         assert np.abs(out[:, :, 2:-2] - 0.5).max() < 0.1
@@ -141,8 +139,7 @@ def test_training_and_evaluation_agree_on_a_smooth_image():
     smooth = np.rint(127 + 60 * np.sin(x / 9) + 60 * np.cos(y / 7)).astype(np.uint8)[None, :, :, None]
     for size in (48, 32, 24):
         trained, evaluated = (
-            np.asarray(run(KEY, smooth, Augmentation(**RAW), size=size, train=train))
-            for train in (True, False)
+            np.asarray(run(KEY, smooth, Augmentation(**RAW), size=size, train=train)) for train in (True, False)
         )
         np.testing.assert_allclose(trained[:, 1:-1, 1:-1], evaluated[:, 1:-1, 1:-1], atol=0.02)
 
@@ -173,9 +170,7 @@ def test_one_operation_does_not_change_anothers_draws(images):
 def test_same_values_on_four_devices(images):
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     split = NamedSharding(mesh, PartitionSpec("data"))
-    function = jax.jit(
-        functools.partial(augment, config=EVERYTHING, size=20, train=True), out_shardings=split
-    )
+    function = jax.jit(functools.partial(augment, config=EVERYTHING, size=20, train=True), out_shardings=split)
     spread = jax.device_put(images, split)
     np.testing.assert_allclose(function(KEY, spread), run(KEY, images, EVERYTHING), atol=1e-5)
     program = function.lower(KEY, spread).compile().as_text()
@@ -187,9 +182,7 @@ def test_same_values_on_four_devices(images):
 
 def test_brightness_and_contrast_formulas():
     image = jnp.array([[[0.1, 0.2, 0.3]], [[0.9, 0.6, 0.5]]])
-    np.testing.assert_allclose(
-        brightness(image, jnp.float32(1.5)), np.clip(1.5 * np.asarray(image), 0, 1), rtol=1e-6
-    )
+    np.testing.assert_allclose(brightness(image, jnp.float32(1.5)), np.clip(1.5 * np.asarray(image), 0, 1), rtol=1e-6)
     mean = (np.asarray(image) @ [0.299, 0.587, 0.114]).mean()
     expected = np.clip(mean + 0.4 * (np.asarray(image) - mean), 0, 1)
     np.testing.assert_allclose(contrast(image, jnp.float32(0.4)), expected, rtol=1e-5)

@@ -71,15 +71,10 @@ def test_equals_opencv(image, oblique):
     np.testing.assert_allclose(ours, expected, atol=1.0)
 
 
-@pytest.mark.parametrize(
-    ("pad", "mode"), [("zero", "grid-constant"), ("edge", "nearest"), ("reflect", "mirror")]
-)
+@pytest.mark.parametrize(("pad", "mode"), [("zero", "grid-constant"), ("edge", "nearest"), ("reflect", "mirror")])
 def test_equals_scipy(image, oblique, pad, mode):
     (a, b, x), (c, d, y) = np.asarray(oblique)
-    expected = [
-        ndimage.affine_transform(image[..., k], [[d, c], [b, a]], (y, x), order=1, mode=mode)
-        for k in range(2)
-    ]
+    expected = [ndimage.affine_transform(image[..., k], [[d, c], [b, a]], (y, x), order=1, mode=mode) for k in range(2)]
     ours = geometry.sample(jnp.asarray(image), oblique, SIZE, pad)
     np.testing.assert_allclose(ours, np.stack(expected, axis=-1), atol=5e-3)  # of 255: 2e-5
 

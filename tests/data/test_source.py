@@ -13,7 +13,11 @@ from fer_jax.errors import UserError
 def source(subject=None, n=200):
     rng = np.random.default_rng(0)
     label = rng.choice(4, n, p=[0.6, 0.2, 0.15, 0.05]).astype(np.int32)
-    arrays = {"label": label, "index": np.arange(n, dtype=np.int32), "image": np.zeros((n, 2, 2, 1), np.uint8)}
+    arrays = {
+        "label": label,
+        "index": np.arange(n, dtype=np.int32),
+        "image": np.zeros((n, 2, 2, 1), np.uint8),
+    }
     if subject is not None:
         arrays["subject"] = subject
     return Source("x", "train", ("a", "b", "c", "d"), arrays)

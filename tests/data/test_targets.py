@@ -100,9 +100,7 @@ def test_argmax_takes_the_first_of_equals():
 
 def test_vote_distribution_leaves_out_unknown_and_nf():
     votes = np.array([[4, 0, 0, 1, 0, 0, 0, 0, 3, 2], [0, 0, 0, 0, 0, 0, 0, 0, 5, 5]])
-    np.testing.assert_allclose(
-        targets.vote_distribution(votes), [[0.8, 0, 0, 0.2, 0, 0, 0, 0], [0] * 8], atol=1e-7
-    )
+    np.testing.assert_allclose(targets.vote_distribution(votes), [[0.8, 0, 0, 0.2, 0, 0, 0, 0], [0] * 8], atol=1e-7)
 
 
 def test_only_training_follows_the_rule():

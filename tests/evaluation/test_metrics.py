@@ -128,9 +128,7 @@ def test_calibration_by_hand():
 
 
 def test_confidence_of_one_falls_into_the_last_bin():
-    scores = classification_metrics(
-        np.array([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 0]), NAMES[:2], bootstrap=0
-    )
+    scores = classification_metrics(np.array([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 0]), NAMES[:2], bootstrap=0)
     assert scores["reliability"]["count"][-1] == 2
     assert scores["ece"] == 0.5
 
@@ -150,14 +148,12 @@ def test_kl_is_not_negative_and_zero_at_the_prediction(case):
     logits, labels = case
     own = np.exp(log_softmax(logits))
     names = NAMES[: logits.shape[1]]
-    assert classification_metrics(logits, labels, names, votes=own, bootstrap=0)[
-        "kl_to_votes"
-    ] == pytest.approx(0, abs=1e-12)
+    assert classification_metrics(logits, labels, names, votes=own, bootstrap=0)["kl_to_votes"] == pytest.approx(
+        0, abs=1e-12
+    )
     one_hot = np.eye(logits.shape[1], dtype=np.float32)[labels]
     scores = classification_metrics(logits, labels, names, votes=one_hot, bootstrap=0)
-    assert scores["kl_to_votes"] == pytest.approx(
-        scores["nll"], rel=1e-9
-    )  # KL to a one-hot is the cross-entropy
+    assert scores["kl_to_votes"] == pytest.approx(scores["nll"], rel=1e-9)  # KL to a one-hot is the cross-entropy
 
 
 @pytest.mark.parametrize("count", [30, 600])

@@ -208,12 +208,8 @@ def test_a_whole_report(folder):
 
 def test_the_boldest_mistakes_come_first(folder):
     logits = np.array([[3, 0], [0, 5], [0, 9], [4, 0], [0, 2]], np.float32)
-    predictions = Predictions(
-        logits, np.array([0, 0, 0, 1, 0]), faces(np.zeros(5, int), np.random.default_rng(0))
-    )
-    page = Page(
-        write_report(folder, results={"classes": ["calm", "glad"]}, history=[], predictions=predictions)
-    )
+    predictions = Predictions(logits, np.array([0, 0, 0, 1, 0]), faces(np.zeros(5, int), np.random.default_rng(0)))
+    page = Page(write_report(folder, results={"classes": ["calm", "glad"]}, history=[], predictions=predictions))
     shown = [image["alt"] for image in page.images if "mistake" in image["src"]]
     assert [alt.split(":")[0] for alt in shown] == ["Image 2", "Image 1", "Image 3", "Image 4"]
     assert shown[2] == f"Image 3: labelled glad, predicted calm with {percent(1 / (1 + np.exp(-4)))}"

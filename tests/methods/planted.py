@@ -61,9 +61,7 @@ def fit(method, model, *, steps: int, weights=None, seed: int = 0, rate: float =
         now = jax.tree.map(lambda x: x[index], data)
 
         def objective(params):
-            (logits, aux), new = model.apply(
-                {"params": params, **memory}, now, train=True, mutable=list(memory)
-            )
+            (logits, aux), new = model.apply({"params": params, **memory}, now, train=True, mutable=list(memory))
             terms = method.loss(logits, aux, now)
             total = sum(weights[name] * jnp.mean(term) for name, term in terms.items())
             return total, (new, method.monitor(logits, aux, now))

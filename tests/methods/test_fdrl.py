@@ -89,9 +89,7 @@ def test_c1_compactness_vanishes_only_at_the_centres():
 def test_c1_centres_are_no_parameters():
     variables = init(small(), batch())
     assert set(variables) == {"params", "centres"}
-    assert not any(
-        "centre" in jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(variables["params"])
-    )
+    assert not any("centre" in jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(variables["params"]))
 
 
 # The centres' rule
@@ -301,9 +299,7 @@ def test_c10_equal_or_dead_messages_give_finite_gradients(edge, dead):
 def test_safe_norm():
     x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
     np.testing.assert_allclose(fdrl.safe_norm(x), [5.0, 0.0])
-    np.testing.assert_allclose(
-        jax.grad(lambda x: fdrl.safe_norm(x).sum())(x), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6
-    )
+    np.testing.assert_allclose(jax.grad(lambda x: fdrl.safe_norm(x).sum())(x), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
 
 
 # The model's other promises

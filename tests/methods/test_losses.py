@@ -48,9 +48,7 @@ def test_multi_target_prefers_a_forbidden_class_only_when_a_thousand_times_likel
     target = jnp.array([[1.0, 0.0]])
     near, far = jnp.array([[0.0, 6.0]]), jnp.array([[0.0, 8.0]])
     np.testing.assert_allclose(multi_target(near, target), -jax.nn.log_softmax(near)[:, 0], rtol=1e-6)
-    np.testing.assert_allclose(
-        multi_target(far, target), -jax.nn.log_softmax(far)[:, 1] - np.log(1e-3), rtol=1e-6
-    )
+    np.testing.assert_allclose(multi_target(far, target), -jax.nn.log_softmax(far)[:, 1] - np.log(1e-3), rtol=1e-6)
 
 
 def test_multi_target_gradient_is_that_of_one_class():

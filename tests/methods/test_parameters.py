@@ -51,9 +51,7 @@ def test_every_method_keeps_the_contract(method):
     assert all(isinstance(weight, float) for weight in module.LOSS_WEIGHTS.values())
 
 
-@pytest.mark.parametrize(
-    ("use_bias", "fdn", "relation"), [(True, 590_976, 148_608), (False, 589_824, 147_456)]
-)
+@pytest.mark.parametrize(("use_bias", "fdn", "relation"), [(True, 590_976, 148_608), (False, 589_824, 147_456)])
 def test_fdrl_parts(use_bias, fdn, relation):
     variables = shapes(fdrl.Model(num_classes=7, use_bias=use_bias))
     parts = {name: count(tree) for name, tree in variables["params"].items()}

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fer_jax.nn import convolution
-from fer_jax.nn.convolution import Conv, Lowering, choose_lowering, conv2d, conv_cpu, conv_patches, conv_xla
+from fer_jax.nn.convolution import Conv, Lowering, choose_lowering, conv2d, conv_cpu, conv_taps, conv_xla
 
 # (batch, height, width), (kh, kw, C, F), stride, padding
 CASES = [
@@ -27,6 +27,7 @@ CASES = [
     ((2, 5, 5), (1, 1, 4, 3), 1, ((1, 0), (0, 2))),
     ((2, 6, 6), (2, 3, 4, 3), 1, ((0, 1), (2, 0))),
     ((2, 7, 7), (5, 5, 2, 3), 3, ((2, 2), (2, 2))),
+    ((2, 1, 4), (3, 3, 2, 3), 2, ((1, 1), (1, 1))),
     ((1, 6, 6), (3, 3, 2, 256), 1, ((1, 1), (1, 1))),
 ]
 
@@ -38,20 +39,25 @@ def operands(space, kernel_shape, seed=0):
 
 
 def value_and_gradients(conv, x, kernel):
-    y, pullback = jax.vjp(conv, x, kernel)
-    dy = jax.random.normal(jax.random.key(7), y.shape)
-    return y, *pullback(dy)
+    dy = jax.random.normal(jax.random.key(7), jax.eval_shape(conv, x, kernel).shape)
+
+    @jax.jit
+    def passes(x, kernel, dy):
+        y, pullback = jax.vjp(conv, x, kernel)
+        return y, *pullback(dy)
+
+    return passes(x, kernel, dy)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("lowering", ["chosen", "patches", "all patches", "all xla"])
+@pytest.mark.parametrize("lowering", ["chosen", "taps", "all taps", "all xla"])
 def test_every_lowering_is_the_same_function(case, lowering, monkeypatch):
     space, kernel_shape, stride, padding = case
     x, kernel = operands(space, kernel_shape)
     if lowering.startswith("all"):
-        forced = Lowering(*(["patches" in lowering] * len(Lowering._fields)))
+        forced = Lowering(*(["taps" in lowering] * len(Lowering._fields)))
         monkeypatch.setattr(convolution, "choose_lowering", lambda *_: forced)
-    conv = {"chosen": conv2d, "patches": conv_patches}.get(lowering, conv_cpu)
+    conv = {"chosen": conv2d, "taps": conv_taps}.get(lowering, conv_cpu)
     got = value_and_gradients(lambda x, k: conv(x, k, stride, padding), x, kernel)
     want = value_and_gradients(lambda x, k: conv_xla(x, k, stride, padding), x, kernel)
     for a, b in zip(got, want, strict=True):
@@ -66,11 +72,11 @@ def test_other_backends_keep_xlas_convolution(monkeypatch):
     assert "custom_vjp" not in text
 
 
-def test_tiny_maps_take_patches_and_large_ones_do_not():
-    assert choose_lowering((3, 3, 512, 512), (2, 2), 1).forward
-    assert not choose_lowering((3, 3, 64, 64), (12, 12), 1).forward
-    assert not choose_lowering((3, 3, 64, 64), (12, 12), 1).input_gradient
-    assert choose_lowering((3, 3, 64, 128), (12, 12), 2).input_gradient
+def test_small_maps_take_taps_and_large_ones_do_not():
+    assert choose_lowering((3, 3, 512, 512), (2, 2), 1) == (True, True, True)
+    assert choose_lowering((3, 3, 64, 64), (12, 12), 1) == (False, False, False)
+    assert choose_lowering((3, 3, 64, 128), (12, 12), 2) == (False, True, True)
+    assert choose_lowering((7, 7, 3, 64), (24, 24), 2) == (False, False, False)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -8,7 +8,14 @@ from flax import linen as nn
 
 from fer_jax.nn.pooling import global_average_pool, max_pool
 
-CASES = [(3, 2, 1, (12, 12)), (3, 2, 1, (11, 7)), (2, 2, 0, (8, 6)), (3, 1, 1, (5, 5)), (3, 3, 0, (10, 9)), (2, 2, 0, (7, 5))]
+CASES = [
+    (3, 2, 1, (12, 12)),
+    (3, 2, 1, (11, 7)),
+    (2, 2, 0, (8, 6)),
+    (3, 1, 1, (5, 5)),
+    (3, 3, 0, (10, 9)),
+    (2, 2, 0, (7, 5)),
+]
 
 
 def reference(x, window, stride, padding):

@@ -47,9 +47,7 @@ def refusal(manual_dir, data_dir, **options) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(
-    "form", ["fer2013.csv", "icml_face_data.csv", "fer2013.tar.gz", "fer2013/fer2013.csv"]
-)
+@pytest.mark.parametrize("form", ["fer2013.csv", "icml_face_data.csv", "fer2013.tar.gz", "fer2013/fer2013.csv"])
 def test_csv_forms(form, fake, tmp_path):
     if form.endswith(".tar.gz"):
         fake_fer2013.write_archive(tmp_path, fake)
@@ -274,9 +272,7 @@ def test_command_line(fake, tmp_path, capsys):
     assert "train             17  neutral 3  happiness 4" in output
     assert f"wrote {tmp_path / 'data' / 'fer2013' / '1.0.0'}" in output
     assert command.main(["build", "fer2103", data]) == 2
-    assert capsys.readouterr().err == (
-        "error: there is no builder for data set 'fer2103': did you mean 'fer2013'?\n"
-    )
+    assert capsys.readouterr().err == ("error: there is no builder for data set 'fer2103': did you mean 'fer2013'?\n")
     assert command.main(["build", "fer2013/small", data]) == 2
     assert "has no variants" in capsys.readouterr().err
     assert command.main(["list"]) == 0
@@ -326,8 +322,6 @@ def test_whole_real_file_without_tensorflow(real_data, tmp_path):
         "assert main(['build', 'fer2013', *arguments]) == 0; "
         "assert not {'tensorflow', 'torch'} & set(sys.modules)"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    ).stdout
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert "the published fer2013.csv" in output
     assert "28,709" in output

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax.errors import UserError
 from fer_jax.training import loop
 from fer_jax.training.logging import read_lines
 from fer_jax.training.setup import make_setup
 from fer_jax.training.sharding import check_batch, make_mesh
-from fer_jax.errors import UserError
 
 
 def losses(workdir, name="loss/total"):

@@ -126,7 +126,9 @@ def test_class_weights_weigh_examples(batch):
     _, metrics = run(task, batch)
     state = init_state(task, optax.sgd(0.1), batch, ema=False)
     logits = eval_step(task, state.variables(), batch)["logits"]
-    per_example = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(batch["label"])[:, None], 1)[:, 0]
+    per_example = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(batch["label"])[:, None], 1)[
+        :, 0
+    ]
     np.testing.assert_allclose(metrics["loss/cross_entropy"], np.average(per_example, weights=weight), rtol=1e-5)
 
 

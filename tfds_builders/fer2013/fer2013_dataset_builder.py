@@ -92,9 +92,5 @@ def _nothing_found(manual_dir: epath.Path) -> UserError:
     if zips:
         return UserError(f"{manual_dir} has none of {wanted}: unpack {zips[0]} there first")
     if (manual_dir / "train.csv").exists() or (manual_dir / "test.csv").exists():
-        return UserError(
-            f"{manual_dir} has only train.csv or test.csv, which lack test labels: needs {wanted}"
-        )
-    return UserError(
-        f"{manual_dir} has none of {wanted} (also looked in its folder fer2013/): {reading.WHERE}"
-    )
+        return UserError(f"{manual_dir} has only train.csv or test.csv, which lack test labels: needs {wanted}")
+    return UserError(f"{manual_dir} has none of {wanted} (also looked in its folder fer2013/): {reading.WHERE}")

@@ -16,9 +16,7 @@ from tfds_builders.fer2013.reading import SIDE, USAGES, Faces
 
 _PARTS = ("train", "test")
 _NAMED = re.compile(rf"({'|'.join(USAGES)})_(\d+)\.(?:jpe?g|png)", re.IGNORECASE)  # the Kaggle re-upload
-_COUNTED = re.compile(
-    r"im(\d+)\.(?:png|jpe?g)", re.IGNORECASE
-)  # written by a dataset_prepare.py from the CSV
+_COUNTED = re.compile(r"im(\d+)\.(?:png|jpe?g)", re.IGNORECASE)  # written by a dataset_prepare.py from the CSV
 _CODE = {labels.canonical("fer2013", code): int(code) for code in labels.CODES["fer2013"]}
 
 
@@ -63,17 +61,13 @@ def _place(path: epath.Path, part: str, code: int) -> tuple[int, int, int]:
     if named := _NAMED.fullmatch(path.name):
         usage = [name.lower() for name in USAGES].index(named[1].lower())
         if (usage == 0) != (part == "train"):
-            raise UserError(
-                f"{path}: a picture of {USAGES[usage]} does not belong in '{part}': restore the folder"
-            )
+            raise UserError(f"{path}: a picture of {USAGES[usage]} does not belong in '{part}': restore the folder")
         return usage, code, int(named[2])
     if counted := _COUNTED.fullmatch(path.name):
         number = int(counted[1])
         is_private = number >= reading.COUNTS[1, code]
         return (0 if part == "train" else 1 + int(is_private)), code, number
-    raise UserError(
-        f"{path}: not a name like Training_<n>.jpg, PublicTest_<n>.jpg or im<k>.png: remove the file"
-    )
+    raise UserError(f"{path}: not a name like Training_<n>.jpg, PublicTest_<n>.jpg or im<k>.png: remove the file")
 
 
 def _picture(path: epath.Path) -> np.ndarray:

@@ -77,9 +77,7 @@ class Faces:
         """bool `[N]`: a training picture whose exact pixels also stand in one of the test splits."""
         keys = [image.tobytes() for image in self.images]
         tested = {key for key, split in zip(keys, self.split, strict=True) if split != 0}
-        return np.array(
-            [split == 0 and key in tested for key, split in zip(keys, self.split, strict=True)], bool
-        )
+        return np.array([split == 0 and key in tested for key, split in zip(keys, self.split, strict=True)], bool)
 
     @property
     def known(self) -> bool:
@@ -99,9 +97,7 @@ class Faces:
         """Returns what the MD5 says about the source, for people."""
         if not self.md5:
             return "a folder version, re-encoded: no MD5 to compare"
-        return (
-            f"MD5 {self.md5}, {f'the published {KNOWN_MD5[self.md5]}' if self.known else 'not a known one'}"
-        )
+        return f"MD5 {self.md5}, {f'the published {KNOWN_MD5[self.md5]}' if self.known else 'not a known one'}"
 
     def warnings(self) -> tuple[str, ...]:
         """Returns what a user should know about a source that is accepted nevertheless."""
@@ -174,9 +170,7 @@ def _parse(file: IO[bytes], name: str, size: int) -> Faces:
     reader = csv.reader(_lines(file, name, size, digest), skipinitialspace=True)
     images, codes, splits = [], [], []
     with warnings.catch_warnings(), _csv_errors(reader, name):
-        warnings.simplefilter(
-            "error", DeprecationWarning
-        )  # older NumPy warns of a bad number where newer raises
+        warnings.simplefilter("error", DeprecationWarning)  # older NumPy warns of a bad number where newer raises
         columns = _columns(next(reader, []), name)
         for record in reader:
             if not record:
@@ -204,9 +198,7 @@ def _parse(file: IO[bytes], name: str, size: int) -> Faces:
 
 def _lines(file: IO[bytes], name: str, size: int, digest) -> Iterator[str]:
     # Decoded line by line, so that the one with a wrong byte has a number.
-    with tqdm(
-        total=size, desc=f"reading {name.rpartition('/')[2]}", unit="B", unit_scale=True, disable=None
-    ) as bar:
+    with tqdm(total=size, desc=f"reading {name.rpartition('/')[2]}", unit="B", unit_scale=True, disable=None) as bar:
         for number, line in enumerate(file, start=1):
             digest.update(line)
             bar.update(len(line))
@@ -242,9 +234,7 @@ def _columns(header: Iterable[str], name: str) -> dict[str, int]:
 def _code(text: str, where: str) -> int:
     codes = labels.CODES["fer2013"]
     if text.strip() not in map(str, codes):
-        raise UserError(
-            f"{where}, column emotion: {text[:20]!r} is no code of FER-2013 (0 to {len(codes) - 1})"
-        )
+        raise UserError(f"{where}, column emotion: {text[:20]!r} is no code of FER-2013 (0 to {len(codes) - 1})")
     return int(text)
 
 

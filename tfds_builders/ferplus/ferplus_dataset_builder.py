@@ -78,9 +78,7 @@ def _faces(manual_dir: epath.Path, allow_counts: bool) -> reading.Faces:
                 f"{manual_dir} has a folder version of FER-2013, whose pictures have no row numbers to join "
                 f"votes by: needs fer2013.csv; {reading.WHERE}"
             )
-        raise UserError(
-            f"{manual_dir} has none of {', '.join(reading.CSV_NAMES)}, {reading.ARCHIVE}: {reading.WHERE}"
-        )
+        raise UserError(f"{manual_dir} has none of {', '.join(reading.CSV_NAMES)}, {reading.ARCHIVE}: {reading.WHERE}")
     faces = reading.read_csv(path)
     if not allow_counts:
         reading.check_counts(faces)
@@ -118,11 +116,7 @@ def _contents(faces: reading.Faces, files: dict[str, votes.Votes | None]) -> Con
         counts=faces.class_counts(),
         found=(
             f"{faces.source}: {faces.md5_line()}",
-            *(
-                f"{path}: {_described(table, faces.split)}"
-                for path, table in files.items()
-                if table is not None
-            ),
+            *(f"{path}: {_described(table, faces.split)}" for path, table in files.items() if table is not None),
         ),
         warnings=faces.warnings(),
         complete=reading.is_complete(faces) and (label is None or label.lines == sum(votes.LABEL_COUNTS)),

@@ -214,9 +214,7 @@ def _check_order(names: Sequence[str], lines: Sequence[int], path: epath.Path) -
         if match is None:
             raise UserError(f"{path}, line {line}: {name[:20]!r} is no name like fer0000000.png: {WHERE}")
         if int(match[1]) <= last:
-            raise UserError(
-                f"{path}, line {line}: {name} is out of order, the file was sorted or cut: {WHERE}"
-            )
+            raise UserError(f"{path}, line {line}: {name} is out of order, the file was sorted or cut: {WHERE}")
         last = int(match[1])
 
 

@@ -72,11 +72,7 @@ def _quantise_blocks(rgb: np.ndarray, quantum: np.ndarray) -> np.ndarray:
     whole = rgb[..., :rows, :columns]
     blocks = whole.reshape(*whole.shape[:-2], rows // 8, 8, columns // 8, 8)
     order = np.array([0, 3, 2, 3, 1, 3, 2, 3], np.float32)  # about how fast each Walsh function changes sign
-    steps = (
-        (1 + order[:, None, None] + order[None, None, :])
-        * quantum[..., None, None, None, None]
-        * np.float32(2)
-    )
+    steps = (1 + order[:, None, None] + order[None, None, :]) * quantum[..., None, None, None, None] * np.float32(2)
     spectrum = _hadamard(_hadamard(blocks, -1), -3)
     spectrum = np.floor(spectrum / steps + np.float32(0.5)) * steps
     whole = _hadamard(_hadamard(spectrum, -1), -3) * np.float32(1 / 64)
@@ -96,9 +92,7 @@ def _noise(seed: int, indices: np.ndarray, frames: np.ndarray, size: int) -> np.
     return (np.stack(pictures, axis=1).astype(np.float32) - np.float32(510)) * np.float32(1 / deviation)
 
 
-def photograph(
-    rgb: np.ndarray, camera: Camera, seed: int, indices: np.ndarray, frames: np.ndarray
-) -> np.ndarray:
+def photograph(rgb: np.ndarray, camera: Camera, seed: int, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Turns painted pictures [3, B, H, W] in 0..1 into stored ones, [B, H, W, 3] uint8."""
     rgb = _blur(rgb, column(camera.blur))
     coarse = np.flatnonzero(camera.coarse > 0)

@@ -64,9 +64,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe("fearfully angry", "fear", (4, 20, 25), {5: 40, 7: 39, 10: 30, 11: 33}, "anger"),
     Recipe("fearfully surprised", "fear", (1, 2, 5, 20, 25), {4: 47, 10: 35, 11: 22, 26: 51}, "surprise"),
-    Recipe(
-        "fearfully disgusted", "fear", (1, 4, 10, 20, 25), {2: 64, 5: 50, 6: 26, 9: 28, 15: 33}, "disgust"
-    ),
+    Recipe("fearfully disgusted", "fear", (1, 4, 10, 20, 25), {2: 64, 5: 50, 6: 26, 9: 28, 15: 33}, "disgust"),
     Recipe("angrily surprised", "anger", (4, 25, 26), {1: 35, 2: 37, 7: 50, 10: 34}, "surprise"),
     Recipe("angrily disgusted", "anger", (4, 10, 17), {7: 60, 9: 57, 24: 36}, "disgust"),
     Recipe("disgustedly surprised", "disgust", (1, 2, 5, 10), {4: 45, 9: 37, 17: 66, 24: 33}, "surprise"),
@@ -93,9 +91,7 @@ def _presence_table() -> np.ndarray:
 PRESENCE = _presence_table()  # [22, n]: the share of people in whom a unit acts
 
 
-def sample_action_units(
-    stream: Stream, category: np.ndarray, intensity: np.ndarray, gain: np.ndarray
-) -> np.ndarray:
+def sample_action_units(stream: Stream, category: np.ndarray, intensity: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """Draws the intensity of every action unit.
 
     Args:

@@ -20,9 +20,7 @@ def unit(units: np.ndarray, number: int) -> np.ndarray:
 
 def stroke(patch: Patch, off: np.ndarray, along: np.ndarray, half: float) -> np.ndarray:
     """Coverage of a soft line: `off` its distance across, `along` from -1 to 1 from end to end (fading)."""
-    across = np.minimum(
-        np.abs(off) * (patch.scale / np.maximum(half * patch.scale, np.float32(0.8))), np.float32(1)
-    )
+    across = np.minimum(np.abs(off) * (patch.scale / np.maximum(half * patch.scale, np.float32(0.8))), np.float32(1))
     return (1 - across * across) * np.maximum(np.float32(1) - along * along, np.float32(0))
 
 
@@ -165,21 +163,13 @@ def draw_folds(patch: Patch, face: Face, who: Identity, units: np.ndarray) -> No
     raiser, puller, wrinkler, deepener = unit(units, 10), unit(units, 12), unit(units, 9), unit(units, 11)
     stretcher, depressor, chin = unit(units, 20), unit(units, 15), unit(units, 17)
     age = column(who.age)
-    strength = (
-        0.03
-        + 0.15 * age
-        + 0.36 * np.maximum(np.maximum(raiser, puller * 0.9), np.maximum(wrinkler, deepener))
-    )
+    strength = 0.03 + 0.15 * age + 0.36 * np.maximum(np.maximum(raiser, puller * 0.9), np.maximum(wrinkler, deepener))
     strength = strength + 0.10 * stretcher
     start, end = n.base - 0.07, m.y + 0.06
     centre, half = 0.5 * (start + end), 0.5 * (end - start) + 0.06
     t = (y - centre) / half
     corner = m.width + 0.11 - 0.03 * puller
-    path = (
-        0.5 * (corner + n.width + 0.03)
-        + 0.5 * (corner - n.width - 0.03) * t
-        + (0.03 + 0.05 * puller) * (1 - t * t)
-    )
+    path = 0.5 * (corner + n.width + 0.03) + 0.5 * (corner - n.width - 0.03) * t + (0.03 + 0.05 * puller) * (1 - t * t)
     cheek_y = n.base - 0.13
     apple = np.maximum(unit(units, 6), 0.75 * puller)
     for side in (-1.0, 1.0):

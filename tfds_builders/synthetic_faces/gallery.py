@@ -65,8 +65,7 @@ def basic_sheet(path: str, size: int, people: int = 6, bank: str = "", landmarks
     scene = sample_scene(plan.seed, size, index, who, np.array(BASIC_RECIPES)[column])
     picture = render(scene)
     captions = [
-        f"{BASIC_NAMES[c]} {i:.2f}" if c else BASIC_NAMES[c]
-        for c, i in zip(column, scene.intensity, strict=True)
+        f"{BASIC_NAMES[c]} {i:.2f}" if c else BASIC_NAMES[c] for c, i in zip(column, scene.intensity, strict=True)
     ]
     contact_sheet(picture.image, captions, path, landmarks=picture.landmarks if landmarks else None)
 
@@ -91,9 +90,7 @@ def clip_sheet(path: str, size: int, number: int = 6, frames: int = 12) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="picture to write")
     parser.add_argument("--kind", default="basic", choices=("basic", "compound", "clips", "occluded"))
     parser.add_argument("--size", type=int, default=128)

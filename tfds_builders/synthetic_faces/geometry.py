@@ -51,9 +51,7 @@ class Head:
         """Returns (x, y) of the outline at an angle below the horizontal."""
         t2 = sin * sin
         wide = self.width * np.where(sin > 0, 1 + self.jaw * t2 * (1 - t2), 1)
-        return side * wide * cos, self.middle + sin * np.where(
-            sin > 0, self.chin - self.middle, self.middle - self.top
-        )
+        return side * wide * cos, self.middle + sin * np.where(sin > 0, self.chin - self.middle, self.middle - self.top)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,18 +224,8 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
                 side=side + 0 * rest,
                 x=0.45 - 0.035 * down,
                 width=0.30 + 0 * rest,
-                inner=rest
-                + who.brow_tilt
-                - 0.215 * inner_up
-                - 0.04 * outer_up
-                + 0.155 * down
-                + 0.105 * wrinkle,
-                centre=rest
-                - who.brow_arch
-                - 0.085 * inner_up
-                - 0.170 * outer_up
-                + 0.11 * down
-                + 0.06 * wrinkle,
+                inner=rest + who.brow_tilt - 0.215 * inner_up - 0.04 * outer_up + 0.155 * down + 0.105 * wrinkle,
+                centre=rest - who.brow_arch - 0.085 * inner_up - 0.170 * outer_up + 0.11 * down + 0.06 * wrinkle,
                 outer=rest - 0.5 * who.brow_tilt + 0.06 - 0.190 * outer_up + 0.02 * inner_up + 0.025 * down,
                 thickness=who.brow_thickness,
             )
@@ -265,15 +253,7 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
             - 0.015 * au(9)
             - 0.01 * au(12),
             width=who.mouth_width
-            * (
-                1
-                + 0.34 * au(12)
-                + 0.34 * au(20)
-                - 0.14 * au(24)
-                - 0.14 * au(23)
-                - 0.10 * au(26)
-                - 0.06 * au(17)
-            ),
+            * (1 + 0.34 * au(12) + 0.34 * au(20) - 0.14 * au(24) - 0.14 * au(23) - 0.10 * au(26) - 0.06 * au(17)),
             corner=who.resting_corner
             - 0.200 * au(12)
             + 0.190 * au(15)
@@ -326,9 +306,7 @@ def landmarks(face: Face, pose: Pose) -> np.ndarray:
     add(0 * ones * ridge, n.root + ridge * (n.tip - n.root), ridge * n.height)  # 27-30
     wings = np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32)
     add(n.width * wings, n.base - 0.035 * wings * wings, WING_RELIEF * n.height)  # 31-35
-    for eye, order in zip(
-        f.eyes, (-1, 1), strict=True
-    ):  # 36-41 and 42-47: along the upper lid, back along the lower
+    for eye, order in zip(f.eyes, (-1, 1), strict=True):  # 36-41 and 42-47: along the upper lid, back along the lower
         u = _EYE_U[::order]
         x = eye.x + eye.side * eye.width * u
         add(x, np.where(np.abs(u) == 1, eye.corner_line(u), eye.upper(u)))

@@ -49,9 +49,9 @@ def draw_background(stream: Stream, size: int) -> np.ndarray:
     level, colour = stream.uniform(0.1, 0.9), stream.uniform(0.1, 0.7)
     base = [level + colour * (stream.uniform(0.05, 0.95) - level) for _ in range(3)]
     spread = stream.uniform(0.05, 0.4)
-    grid = np.stack(
-        [b[:, None] + spread[:, None] * (stream.uniform(size=CELLS * CELLS) - 0.5) for b in base]
-    ).astype(np.float32)
+    grid = np.stack([b[:, None] + spread[:, None] * (stream.uniform(size=CELLS * CELLS) - 0.5) for b in base]).astype(
+        np.float32
+    )
     grid = grid.reshape(3, -1, CELLS, CELLS)
     steps = np.arange(size, dtype=np.float32) * np.float32((CELLS - 1) / (size - 1))
     hats = [np.maximum(1 - np.abs(steps - k), 0) for k in range(CELLS)]
@@ -75,8 +75,7 @@ def draw_background(stream: Stream, size: int) -> np.ndarray:
         tint = np.stack([stream.uniform(-0.12, 0.12) for _ in range(3)])
         x, y, radius, level = (column(v.astype(np.float32)) for v in (x, y, radius, level))
         away = np.sqrt(
-            (np.arange(size, dtype=np.float32) - x) ** 2
-            + (np.arange(size, dtype=np.float32)[:, None] - y) ** 2
+            (np.arange(size, dtype=np.float32) - x) ** 2 + (np.arange(size, dtype=np.float32)[:, None] - y) ** 2
         )
         inside = ramp(radius - away)
         for plane, t in zip(picture, tint.astype(np.float32), strict=True):
@@ -156,9 +155,7 @@ def draw_hair(patch: Patch, face: Face, who: Identity) -> None:
     volume = np.where(style == identity.CURLY, np.float32(1.16), volume)
     shell = ramp((volume - head.radius(x, y)) * patch.scale * 1.1)
     x2 = x * x
-    sides = np.where(style == identity.LONG, 1.5, np.where(style == identity.CURLY, 1.1, 0.62)).astype(
-        np.float32
-    )
+    sides = np.where(style == identity.LONG, 1.5, np.where(style == identity.CURLY, 1.1, 0.62)).astype(np.float32)
     edge = line + sides * x2 * x2 * 0.75 + 0.05 * x2
     parted = line - 0.16 + 0.34 * np.abs(x - part) + 0.30 * x2 * x2
     fringe = line + 0.16 + 0.04 * np.abs(x * 5 - np.floor(x * 5 + 0.5)) + 0.55 * x2 * x2

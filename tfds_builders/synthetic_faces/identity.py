@@ -29,9 +29,7 @@ HAIR = np.array(
         (0.72, 0.71, 0.70),
     ]
 )
-IRIS = np.array(
-    [(0.26, 0.15, 0.08), (0.38, 0.26, 0.12), (0.30, 0.42, 0.24), (0.26, 0.42, 0.60), (0.35, 0.40, 0.45)]
-)
+IRIS = np.array([(0.26, 0.15, 0.08), (0.38, 0.26, 0.12), (0.30, 0.42, 0.24), (0.26, 0.42, 0.60), (0.35, 0.40, 0.45)])
 
 BALD, CROPPED, PARTED, FRINGE, LONG, CURLY, BUN = range(7)
 NUM_HAIR_STYLES = 7
@@ -92,10 +90,7 @@ def sample_identity(seed: int, subjects: np.ndarray) -> Identity:
     grey = np.where(age > 0.72, 1.0, 0.0)
     hair = _mix(HAIR, np.maximum(s.uniform(0.0, 0.92), grey * s.uniform(0.8, 1.0)))
     blush = s.uniform(0.15, 0.75)
-    lips = (
-        skin * (1 - 0.22 * blush) * np.array([1.0, 0.70, 0.70])[:, None]
-        + np.array([0.06, 0.0, 0.02])[:, None]
-    )
+    lips = skin * (1 - 0.22 * blush) * np.array([1.0, 0.70, 0.70])[:, None] + np.array([0.06, 0.0, 0.02])[:, None]
     bearded = s.chance(0.24)
     style = s.integer(NUM_HAIR_STYLES)
     values = dict(

@@ -85,9 +85,7 @@ def landmark_errors(faces: int, size: int, magnify: int = 4) -> dict[str, dict[s
     Returns:
       For each group of points the mean and the largest distance, in pixels of the stored picture.
     """
-    found: dict[str, list[float]] = {
-        name: [] for name in ("eye corners", "lids", "mouth corners", "lips", "jaw")
-    }
+    found: dict[str, list[float]] = {name: [] for name in ("eye corners", "lids", "mouth corners", "lips", "jaw")}
     for first in range(0, faces, 20):
         index = np.arange(first, min(first + 20, faces))
         scene = sample_scene(1, size * magnify, index, index, index % len(RECIPES))
@@ -99,8 +97,7 @@ def landmark_errors(faces: int, size: int, magnify: int = 4) -> dict[str, dict[s
 
         eyes = drawn(skin=BLACK, lips=BLACK, iris=WHITE, hair=BLACK)
         lips = np.abs(
-            drawn(skin=0.5, lips=WHITE, iris=BLACK, hair=BLACK)
-            - drawn(skin=0.5, lips=BLACK, iris=BLACK, hair=BLACK)
+            drawn(skin=0.5, lips=WHITE, iris=BLACK, hair=BLACK) - drawn(skin=0.5, lips=BLACK, iris=BLACK, hair=BLACK)
         )
         skin = np.abs(
             drawn(skin=WHITE, lips=BLACK, iris=BLACK, hair=BLACK)

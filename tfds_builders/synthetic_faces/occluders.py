@@ -31,9 +31,7 @@ class Occluder:
     skin: np.ndarray  # [3, B] for the hand
 
 
-def sample_occluder(
-    seed: int, bank: str, index: np.ndarray, pose: Pose, frame: np.ndarray | int = 0
-) -> Occluder:
+def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Pose, frame: np.ndarray | int = 0) -> Occluder:
     """Draws objects of a bank somewhere over the face, in size about as in ACNN's protocol."""
     kinds = BANKS[bank]
     first = KINDS.index(kinds[0])
@@ -101,13 +99,9 @@ def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
     if kind == "comb":
         teeth = _box(u, v - 0.1, 1.1, 0.34)
         gaps = (v > -0.05) & (_stripes(u * 4.0) > 0)
-        return np.where(
-            gaps, np.minimum(teeth, -0.02), np.maximum(teeth, _box(u, v + 0.2, 1.15, 0.22))
-        ), v < -0.25
+        return np.where(gaps, np.minimum(teeth, -0.02), np.maximum(teeth, _box(u, v + 0.2, 1.15, 0.22))), v < -0.25
     if kind == "hat brim":
-        return np.maximum(_disc(u, v + 0.05, 1.45, 0.36), _box(u, v + 0.65, 0.95, 0.6, 0.2)), np.abs(
-            v + 0.3
-        ) < 0.12
+        return np.maximum(_disc(u, v + 0.05, 1.45, 0.36), _box(u, v + 0.65, 0.95, 0.6, 0.2)), np.abs(v + 0.3) < 0.12
     if kind == "hand":
         reach = ((-0.42, 0.0), (-0.15, 0.17), (0.13, 0.13), (0.40, -0.08))
         fingers = [_bar(u - x, v - 0.1, (x * 0.55, -0.85 - top), 0.135) for x, top in reach]
@@ -132,9 +126,7 @@ def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
         veins = (np.abs(u) < 0.03) | ((_stripes(v * 3 + np.abs(u) * 3) > 0) & (u > 0))
         return np.where(np.abs(v) < 1, (half - np.abs(u)) * 0.9, -1), veins
     if kind == "bottle":
-        return np.maximum(_box(u, v - 0.35, 0.38, 0.68, 0.12), _box(u, v + 0.6, 0.15, 0.45)), np.abs(
-            v - 0.35
-        ) < 0.25
+        return np.maximum(_box(u, v - 0.35, 0.38, 0.68, 0.12), _box(u, v + 0.6, 0.15, 0.45)), np.abs(v - 0.35) < 0.25
     raise ValueError(f"no occluder is called '{kind}'")
 
 

@@ -129,10 +129,6 @@ def on_sheet(pose: Pose, qx: np.ndarray, qy: np.ndarray) -> tuple[np.ndarray, np
     c = BEND_X * px * px + BEND_Y * py * py
     inside = b * b - 4 * a * c
     hit = (inside > 0) & (b > 0)
-    z = (
-        -2
-        * c
-        / (b + np.sqrt(np.maximum(inside, 0)) + np.float32(1e-6) + np.where(hit, 0, 1e3).astype(np.float32))
-    )
+    z = -2 * c / (b + np.sqrt(np.maximum(inside, 0)) + np.float32(1e-6) + np.where(hit, 0, 1e3).astype(np.float32))
     x = np.where(hit, px - z * dx, 9).astype(np.float32)
     return x, (py - z * dy + CENTRE).astype(np.float32)

@@ -39,9 +39,7 @@ def raw_words(seed: int, purpose: Purpose, index: int, frame: int, count: int) -
 class Stream:
     """Uniform numbers for B examples, drawn in lockstep: example i never sees who else is in the batch."""
 
-    def __init__(
-        self, seed: int, purpose: Purpose, indices: ArrayLike, frames: ArrayLike = 0, capacity: int = 128
-    ):
+    def __init__(self, seed: int, purpose: Purpose, indices: ArrayLike, frames: ArrayLike = 0, capacity: int = 128):
         pairs = np.stack(np.broadcast_arrays(np.asarray(indices), np.asarray(frames)), axis=-1)
         words = [raw_words(seed, purpose, int(i), int(f), capacity) for i, f in pairs]
         self._uniform = (np.array(words, np.uint64) >> np.uint64(11)) * 2.0**-53
@@ -51,9 +49,7 @@ class Stream:
         """Returns float64 in [low, high): [B], or [B, size]."""
         count = 1 if size is None else size
         if self._next + count > self._uniform.shape[1]:
-            raise ValueError(
-                f"the stream holds {self._uniform.shape[1]} numbers per example; raise `capacity`"
-            )
+            raise ValueError(f"the stream holds {self._uniform.shape[1]} numbers per example; raise `capacity`")
         values = self._uniform[:, self._next : self._next + count]
         self._next += count
         low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)

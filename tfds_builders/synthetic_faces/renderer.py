@@ -60,9 +60,7 @@ def paint(scene: Scene, face: Face) -> np.ndarray:
     features.draw_nose(nose, pose, f, who, column(scene.light.side))
     picture.paste(nose)
     for eye, f_eye, f_brow in zip(face.eyes, f.eyes, f.brows, strict=True):
-        window = picture.window(
-            centre(eye.x * np.float32(1.08), eye.y - np.float32(0.16)), side(1.2), side(1.15)
-        )
+        window = picture.window(centre(eye.x * np.float32(1.08), eye.y - np.float32(0.16)), side(1.2), side(1.15))
         features.draw_eye(window, f_eye, f_brow, who, units, column(scene.gaze))
         picture.paste(window)
     mouth = picture.window(centre(zero, face.mouth.y + np.float32(0.05)), side(1.2), side(1.4))
@@ -78,9 +76,7 @@ def paint(scene: Scene, face: Face) -> np.ndarray:
 def expose(rgb: np.ndarray, scene: Scene) -> np.ndarray:
     """Applies exposure, contrast and colour temperature."""
     light = scene.light
-    gain = np.stack(
-        [light.exposure * (1 + light.warmth), light.exposure, light.exposure * (1 - light.warmth)]
-    )
+    gain = np.stack([light.exposure * (1 + light.warmth), light.exposure, light.exposure * (1 - light.warmth)])
     rgb = (rgb * column(gain) - np.float32(0.5)) * column(light.contrast) + np.float32(0.5)
     return np.minimum(np.maximum(rgb, np.float32(0)), np.float32(1))
 

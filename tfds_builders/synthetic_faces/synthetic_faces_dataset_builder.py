@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from fer_jax.errors import UserError, nearest
 from tfds_builders.synthetic_faces.annotators import VOTE_NAMES
@@ -61,9 +62,7 @@ def faces_config(name: str = "basic", **changes: Any) -> FacesConfig:
     base = DEFAULTS[name]
     plan = dataclasses.replace(base, **changes)
     parts = [f"{f}{getattr(plan, f)}" for f in changes if getattr(plan, f) != getattr(base, f)]
-    return FacesConfig(
-        name="-".join([name, *parts]), version="1.0.0", plan=plan, description=_DESCRIPTIONS[name]
-    )
+    return FacesConfig(name="-".join([name, *parts]), version="1.0.0", plan=plan, description=_DESCRIPTIONS[name])
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -132,11 +131,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in config.splits()}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for key, example in enumerate(generate(self.plan, split)):
+        drawn = tqdm(
+            generate(self.plan, split),
+            f"drawing {split}",
+            self.plan.count(split),
+            unit=" examples",
+            disable=None,
+        )
+        for key, example in enumerate(drawn):
             for name in ("image", "frames", "occlusion_mask"):
                 if name in example:
                     example[name] = _files(example[name])
             yield key, example
+
+    # TFDS prints "Downloading" and "Unknown size" here, though nothing is downloaded.
+    def _log_download_bytes(self) -> None: ...
+
+    def _log_download_done(self) -> None: ...
 
 
 def _files(encoded: bytes | list[bytes]) -> io.BytesIO | list[io.BytesIO]:

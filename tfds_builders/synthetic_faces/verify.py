@@ -98,9 +98,7 @@ def votes_against_prior(drawn: Drawn) -> dict[str, float]:
     weak = shown & (drawn.intensity < np.quantile(drawn.intensity[shown], 1 / 3))
     strong = shown & (drawn.intensity > np.quantile(drawn.intensity[shown], 2 / 3))
     return {
-        "largest_difference_from_prior": float(
-            np.abs(table - PRIOR / PRIOR.sum(axis=1, keepdims=True)).max()
-        ),
+        "largest_difference_from_prior": float(np.abs(table - PRIOR / PRIOR.sum(axis=1, keepdims=True)).max()),
         "majority_is_label": float((drawn.votes[:, :8].argmax(axis=1) == drawn.label).mean()),
         "agreement_weak_third": float(own[weak].mean()),
         "agreement_strong_third": float(own[strong].mean()),
@@ -145,16 +143,12 @@ def measure(plan: Plan, faces: int = 300) -> dict[str, Any]:
         "boosted_trees": boosted_accuracy(a, train.label, b, test.label),
     }
     a, b = pixels(train.image), pixels(test.image)
-    result["linear_on_pixels"] = {
-        str(c): linear_accuracy(a, train.label, b, test.label, c) for c in (1e-4, 1e-3, 1e-2)
-    }
+    result["linear_on_pixels"] = {str(c): linear_accuracy(a, train.label, b, test.label, c) for c in (1e-4, 1e-3, 1e-2)}
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="results/synthetic_faces.json")
     parser.add_argument("--resnet_run", default="", help="work directory of a finished ResNet-18 run")
     args = parser.parse_args()

@@ -153,9 +153,7 @@ def reliability_chart(bins: Mapping[str, Any], accuracy: float, mean_confidence:
         Line2D([], [], color=BLUE, linewidth=1.6, label="accuracy of all"),
         Line2D([], [], color=ORANGE, linewidth=1.6, linestyle=(0, (3, 1.5)), label="mean confidence"),
     ]
-    below.legend(
-        handles=handles, loc="upper left", frameon=False, fontsize=7.6, labelcolor=SOFT, borderaxespad=0.2
-    )
+    below.legend(handles=handles, loc="upper left", frameon=False, fontsize=7.6, labelcolor=SOFT, borderaxespad=0.2)
     return figure
 
 

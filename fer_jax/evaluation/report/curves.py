@@ -43,9 +43,7 @@ def loss_curves(losses: Mapping[str, Curve], axis: str, mark: float | None) -> F
     return figure
 
 
-def accuracy_curves(
-    curves: Mapping[str, Curve], axis: str, selected: tuple[float, float | None, str] | None
-) -> Figure:
+def accuracy_curves(curves: Mapping[str, Curve], axis: str, selected: tuple[float, float | None, str] | None) -> Figure:
     """Accuracy over time: `train` as a moving average, the other curves with a dot per evaluation.
 
     Args:

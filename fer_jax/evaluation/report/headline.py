@@ -102,9 +102,7 @@ def cards(results: Mapping[str, Any], mean_confidence: float) -> Html:
         ),
         _rate("Mean recall", results, "mean_recall", mean_recall_note),
         _rate("Macro F1", results, "macro_f1", "Rare classes count as much as common ones."),
-        score_card(
-            "Calibration error", f"{100 * results['ece']:.1f}", "%", _verdict(results, mean_confidence)
-        ),
+        score_card("Calibration error", f"{100 * results['ece']:.1f}", "%", _verdict(results, mean_confidence)),
         score_card(
             "Negative log-likelihood",
             f"{results['nll']:.3f}",
@@ -134,6 +132,4 @@ def _verdict(results: Mapping[str, Any], mean_confidence: float) -> str:
     excess = mean_confidence - results["accuracy"]
     if abs(excess) < 0.005:
         return "On average as sure as it is right."
-    return (
-        f"On average {100 * abs(excess):.1f} points {'too sure' if excess > 0 else 'too modest'} of itself."
-    )
+    return f"On average {100 * abs(excess):.1f} points {'too sure' if excess > 0 else 'too modest'} of itself."

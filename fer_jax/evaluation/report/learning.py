@@ -26,13 +26,10 @@ def learning(book: Book, results: Mapping[str, Any], history: Lines) -> Html:
     chosen, mark = _selected(results, evaluated, axis)
     if losses:
         alt = "Loss terms over training: " + ", ".join(
-            f"{name} from {plain(float(value[0]))} to {plain(float(value[-1]))}"
-            for name, (_, value) in losses.items()
+            f"{name} from {plain(float(value[0]))} to {plain(float(value[-1]))}" for name, (_, value) in losses.items()
         )
         image = book.chart("loss", curves.loss_curves(losses, axis, mark), alt)
-        cards.append(
-            figure_card("Loss", "Each term, and their weighted sum in black, on a log scale.", image)
-        )
+        cards.append(figure_card("Loss", "Each term, and their weighted sum in black, on a log scale.", image))
     accuracies = _accuracies(train, evaluated, axis, results)
     if accuracies:
         value = chosen.get("accuracy") if chosen else None
@@ -44,9 +41,7 @@ def learning(book: Book, results: Mapping[str, Any], history: Lines) -> Html:
             f"{name} ends at {percent(float(value[-1]))}" for name, (_, value) in accuracies.items()
         )
         image = book.chart("accuracy", curves.accuracy_curves(accuracies, axis, selected), alt)
-        explanation = (
-            "The ring marks the step whose weights are scored." if chosen else "At every evaluation."
-        )
+        explanation = "The ring marks the step whose weights are scored." if chosen else "At every evaluation."
         cards.append(figure_card("Accuracy", explanation, image))
     if signals:
         cards.append(_signals(book, signals, axis))
@@ -59,12 +54,8 @@ def _signals(book: Book, signals: Mapping[str, curves.Curve], axis: str) -> Html
     for place, (name, curve) in enumerate(signals.items()):
         alt = f"{name} from {plain(float(curve[1][0]))} to {plain(float(curve[1][-1]))}"
         image = book.chart(f"signal_{place}", curves.signal_curve(curve, axis), alt)
-        charts.append(
-            element("figure", element("figcaption", name.replace("/", "/\N{ZERO WIDTH SPACE}")), image)
-        )
-    return element(
-        "div", element("h3", "Also watched"), element("div", *charts, class_="small"), class_="card wide"
-    )
+        charts.append(element("figure", element("figcaption", name.replace("/", "/\N{ZERO WIDTH SPACE}")), image))
+    return element("div", element("h3", "Also watched"), element("div", *charts, class_="small"), class_="card wide")
 
 
 def _training_curves(train: Lines, axis: str) -> tuple[dict[str, curves.Curve], dict[str, curves.Curve]]:
@@ -79,9 +70,7 @@ def _training_curves(train: Lines, axis: str) -> tuple[dict[str, curves.Curve], 
     return losses, signals
 
 
-def _accuracies(
-    train: Lines, evaluated: Lines, axis: str, results: Mapping[str, Any]
-) -> dict[str, curves.Curve]:
+def _accuracies(train: Lines, evaluated: Lines, axis: str, results: Mapping[str, Any]) -> dict[str, curves.Curve]:
     held_out = "test" if results.get("selection", {}).get("rule") == "best_on_test" else "validation"
     found = {"train": _curve(train, axis, "accuracy")} if "accuracy" in _names(train) else {}
     for name, label in (("accuracy", held_out), ("mean_recall", f"{held_out}, mean recall")):
@@ -90,9 +79,7 @@ def _accuracies(
     return found
 
 
-def _selected(
-    results: Mapping[str, Any], evaluated: Lines, axis: str
-) -> tuple[Mapping[str, Any] | None, float | None]:
+def _selected(results: Mapping[str, Any], evaluated: Lines, axis: str) -> tuple[Mapping[str, Any] | None, float | None]:
     """The evaluation at the selected step and its position; None where unknown."""
     step = results.get("selection", {}).get("best_step")
     chosen = next((line for line in evaluated if line["step"] == step), None)

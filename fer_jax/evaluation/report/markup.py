@@ -37,11 +37,7 @@ def join(children: Iterable[object]) -> Html:
 
 def page(title: str, body: Iterable[object]) -> str:
     """The whole document: the template beside this module with its two blanks filled."""
-    template = (
-        importlib.resources.files("fer_jax.evaluation.report")
-        .joinpath("page.html")
-        .read_text(encoding="utf-8")
-    )
+    template = importlib.resources.files("fer_jax.evaluation.report").joinpath("page.html").read_text(encoding="utf-8")
     return string.Template(template).substitute(title=html.escape(title), body=join(body))
 
 

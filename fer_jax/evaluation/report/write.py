@@ -114,8 +114,7 @@ def _classes(book: Book, results: Mapping[str, Any]) -> Html:
     matrix = book.chart("confusion", charts.confusion_chart(confusion, names), alt)
     scores = {key: results[key] for key in ("recall", "precision", "f1", "support")}
     alt = "F1 per class: " + "; ".join(
-        f"{name}, {'none' if f1 is None else percent(f1)}"
-        for name, f1 in zip(names, scores["f1"], strict=True)
+        f"{name}, {'none' if f1 is None else percent(f1)}" for name, f1 in zip(names, scores["f1"], strict=True)
     )
     bars = book.chart("classes", charts.class_chart(names, **scores), alt)
     wide = len(names) > 10
@@ -137,9 +136,7 @@ def _classes(book: Book, results: Mapping[str, Any]) -> Html:
     return section("Classes", explanation, element("div", *cards, class_="pair"))
 
 
-def _calibration(
-    book: Book, results: Mapping[str, Any], predictions: Predictions, confidence: np.ndarray
-) -> Html:
+def _calibration(book: Book, results: Mapping[str, Any], predictions: Predictions, confidence: np.ndarray) -> Html:
     """Whether its confidence means anything."""
     correct = predictions.logits.argmax(axis=-1) == predictions.labels
     mean = float(confidence.mean())
@@ -175,9 +172,7 @@ def _calibration(
         element("h3", "If it may decline to answer"),
         table(choices, "facts-table"),
     )
-    explanation = (
-        f"Of the images on which it claims to be {percent(0.8, 0)} sure, are {percent(0.8, 0)} right?"
-    )
+    explanation = f"Of the images on which it claims to be {percent(0.8, 0)} sure, are {percent(0.8, 0)} right?"
     return section("Confidence", explanation, element("div", image, beside, class_="card beside"))
 
 
@@ -212,9 +207,7 @@ def _mistakes(book: Book, classes: Sequence[str], predictions: Predictions, conf
     return section(title, explanation, element("div", *tiles, class_="tiles"))
 
 
-def _profiles(
-    book: Book, classes: Sequence[str], labels: np.ndarray, profiles: Mapping[str, Profile]
-) -> Html:
+def _profiles(book: Book, classes: Sequence[str], labels: np.ndarray, profiles: Mapping[str, Profile]) -> Html:
     """What a method shows of its inside, per class."""
     if not profiles:
         return Html()
@@ -250,20 +243,14 @@ def _samples(book: Book, classes: Sequence[str], samples: Samples | None) -> Htm
         return Html()
     tiles = []
     for row, label in enumerate(samples.labels[:SAMPLES].tolist()):
-        faces = [
-            book.image(f"sample_{row}", samples.images[row], f"Training image, {classes[label]}, as stored")
-        ]
+        faces = [book.image(f"sample_{row}", samples.images[row], f"Training image, {classes[label]}, as stored")]
         if samples.augmented is not None:
-            faces.append(
-                book.image(f"sample_{row}_seen", samples.augmented[row], "the same, as the network sees it")
-            )
+            faces.append(book.image(f"sample_{row}_seen", samples.augmented[row], "the same, as the network sees it"))
         caption = element("figcaption", _class(classes, label))
         tiles.append(element("figure", element("div", *faces, class_="faces"), caption, class_="tile"))
     both = samples.augmented is not None
     text = "Left as stored, right as one training step sees it after augmentation." if both else "As stored."
-    return section(
-        "What it was trained on", text, element("div", *tiles, class_="tiles pairs" if both else "tiles")
-    )
+    return section("What it was trained on", text, element("div", *tiles, class_="tiles pairs" if both else "tiles"))
 
 
 def _class(classes: Sequence[str], index: int) -> Html:
