@@ -145,7 +145,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
                 timing_log.append({"step": step} | timing)
                 progress.show(step, means, timing, (total - step) * config.train.batch_size)
 
-            if step % setup.eval_steps == 0 or step == total:
+            if evaluation_is_due(step, setup.eval_steps, total):
                 settle()
                 scores = score(evaluator(state.variables(), setup.validation), setup.validation, bootstrap=0)
                 best = _judge(config, memory, scores, step, state, best, progress)
@@ -222,6 +222,11 @@ def _divergence(name: str, step: int, record: dict[str, float]) -> str:
         "lower config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or warm up with "
         "config.schedule.warmup_epochs; the last checkpoint is from before"
     )
+
+
+def evaluation_is_due(step: int, every: int, total: int) -> bool:
+    """Whether to evaluate after `step`: every so often and at the end, but not just before the end."""
+    return step == total or (step % every == 0 and total - step > every // 2)
 
 
 def _next_multiple(step: int, every: int) -> int:

@@ -6,6 +6,7 @@ import pytest
 from etils import epath
 
 from fer_jax.training.logging import JsonLines, Stopwatch, clock, first_broken, read_lines, window_means
+from fer_jax.training.loop import evaluation_is_due
 
 
 def test_rewinding_drops_later_lines_and_a_torn_one(tmp_path):
@@ -53,3 +54,11 @@ def test_a_stopwatch_leaves_out_what_is_not_training(monkeypatch):
     lap = watch.lap()
     assert lap["images_per_second"] == pytest.approx(150 / 3)
     assert lap["waiting"] == pytest.approx(0.5 / 3)
+
+
+@pytest.mark.parametrize(
+    ("every", "total", "steps"),
+    [(84, 506, [84, 168, 252, 336, 420, 506]), (5, 12, [5, 12]), (5, 13, [5, 10, 13]), (10, 4, [4]), (1, 3, [1, 2, 3])],
+)
+def test_evaluations_come_every_so_often_and_at_the_end(every, total, steps):
+    assert [s for s in range(1, total + 1) if evaluation_is_due(s, every, total)] == steps
