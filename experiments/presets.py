@@ -14,7 +14,10 @@ def faces(experiment, variant, method):
 
 
 def synthetic(config):
-    """Minutes on two CPU cores: the embedded synthetic faces, seen at 48 pixels."""
+    """Three minutes on two CPU cores: the embedded synthetic faces, seen at 48 pixels, by a ResNet-18 of half the width.
+
+    At full width (model.width=64) an epoch takes 2.7 times as long, which buys less than the epochs do.
+    """
     config.data.dataset = "synthetic_faces/basic"
     config.data.builder.train = 6000
     config.data.builder.test = 1500
@@ -22,8 +25,10 @@ def synthetic(config):
     config.data.image_size = 48
     config.augmentation.flip = True
     config.augmentation.crop = 59  # of 64 pixels
+    config.model.width = 32
     config.train.batch_size = 64
-    config.train.epochs = 6.0
+    config.train.epochs = 14.0
+    config.train.log_every_steps = 50
     config.optimizer.learning_rate = 1e-3
     config.optimizer.weight_decay = 1e-2
     config.schedule.name = "one_cycle"
