@@ -71,8 +71,7 @@ def load(config: Any, split: str, *, training: bool) -> Source:
         UserError: for an unknown data set, split, rule or flag, and where the data set is not prepared.
     """
     builder = prepared_builder(config)
-    if split not in builder.info.splits:
-        raise UserError(f"{config.dataset} has no split '{split}'; {nearest(split, builder.info.splits)}")
+    check_split(builder, config.dataset, split)
     arrays = dict(_decoded(builder, split))
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
@@ -89,15 +88,21 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     return Source(config.dataset, split, classes, arrays)
 
 
+def check_split(builder: Any, dataset: str, split: str) -> None:
+    """Refuses a split that the data set does not have."""
+    if split not in builder.info.splits:
+        raise UserError(f"{dataset} has no split '{split}'; {nearest(split, builder.info.splits)}")
+
+
 def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
     """Divides a source in (training, held-out): by whole subjects where they are known, else stratified by class."""
     rng = np.random.default_rng(seed)
     held = np.zeros(len(source), bool)
-    if "subject" in source.arrays:
+    if fraction > 0 and "subject" in source.arrays:
         subject = source.arrays["subject"]
         order = rng.permutation(np.unique(subject))
         held = np.isin(subject, order[: max(1, round(fraction * len(order)))])
-    else:
+    elif fraction > 0:
         for label in np.unique(source.arrays["label"]):
             rows = rng.permutation(np.flatnonzero(source.arrays["label"] == label))
             held[rows[: round(fraction * len(rows))]] = True

@@ -16,13 +16,13 @@ import optax
 from jax.sharding import Mesh
 
 from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.source import Source, load, prepared_builder, split_off
+from fer_jax.data.source import Source, check_split, load, prepared_builder, split_off
 from fer_jax.errors import UserError
 from fer_jax.training.config import Config, check_config, load_method
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_main, replicated
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import Task, init_state
+from fer_jax.training.step import Task, dry_loss, init_state
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
 RESIDENT_ON_CPU = 4 << 30  # bytes: there the device's memory is the machine's
@@ -95,6 +95,8 @@ def make_setup(config: Config) -> Setup:
         total = min(total, config.train.max_steps)
     template = {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()} | {"mask": jnp.ones(2, bool)}
     shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
+    # What the model or the loss refuses is refused here, before anything is written.
+    jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(
         config=config,
@@ -155,6 +157,8 @@ def use_compilation_cache() -> None:
 def _training_and_validation(config: Config) -> tuple[Source, Source]:
     data = config.data
     on_main(lambda: prepared_builder(data))  # one process prepares, the others wait
+    # A misspelt test split must not come to light when training is over.
+    check_split(prepared_builder(data), data.dataset, data.test_split)
     train = load(data, data.train_split, training=True)
     if config.selection.rule == "best_on_test":
         return train, load(data, data.test_split, training=False)

@@ -144,6 +144,13 @@ def loss_and_metrics(
     return total, (dict(updated), metrics)
 
 
+def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
+    """The loss of a batch that is not augmented: traced to see whether model and loss accept their options."""
+    inputs = _model_input(task, prepare_targets(task, batch, state.step), None)
+    keys = {name: stream_key(task.seed, name) for name in STREAMS}
+    return loss_and_metrics(task, state.params, state.collections, inputs, keys)[0]
+
+
 def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     """Returns `logits` [B, C] and the named profiles [B, M] of one batch, without any randomness.
 

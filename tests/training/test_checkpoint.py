@@ -81,13 +81,13 @@ def test_an_empty_folder_holds_no_checkpoint(tmp_path):
 
 
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, capsys):
-    reference = loop.train(tiny("fdrl"), epath.Path(tmp_path / "reference"))
+    reference = loop.train(tiny("fdrl", max_steps=12), epath.Path(tmp_path / "reference"))
     workdir = epath.Path(tmp_path / "run")
-    loop.train(tiny("fdrl"), workdir)
+    loop.train(tiny("fdrl", max_steps=12), workdir)
     (workdir / "results.json").unlink()
     newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
     damage(workdir / "checkpoints", newest, "cut")
-    results = loop.train(tiny("fdrl"), workdir)
+    results = loop.train(tiny("fdrl", max_steps=12), workdir)
     assert "the one before is used" in capsys.readouterr().out
     assert results["params_sha256"] == reference["params_sha256"]
     lines = [(workdir / "metrics.jsonl").read_text(), (tmp_path / "reference" / "metrics.jsonl").read_text()]

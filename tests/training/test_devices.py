@@ -47,7 +47,7 @@ def test_two_processes_train_together_and_save_once(run_py, tmp_path, results_of
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     arguments = (
-        "--config=experiments/fdrl.py:smoke",
+        "--config=experiments/baseline.py:smoke",
         "--config.model.width=8",
         "--config.train.max_steps=10",
         "--config.train.log_every_steps=1",
@@ -115,7 +115,7 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
     from fer_jax.training.sharding import put_replicated, sharded
     from fer_jax.training.step import train_step
 
-    setup = make_setup(tiny("fdrl", max_steps=4, devices=1))
+    setup = make_setup(tiny("baseline", max_steps=4, devices=1))
     step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
     data = put_replicated(setup.mesh, dict(setup.train.arrays))
     order = index_batches(len(setup.train), 16, 0)

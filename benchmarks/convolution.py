@@ -1,0 +1,136 @@
+"""Milliseconds of each ResNet-18 convolution, each pass, as XLA's convolution and as a sum of taps.
+
+    python -m benchmarks.convolution --sizes=48,112,224 --repeats=7
+
+The table behind `fer_jax.nn.convolution.choose_lowering`; a star marks the form that the rule takes. The two forms
+take turns and the medians are compared. Prints markdown and, with --out, writes it to a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.train_step import BATCHES, tune_cpu
+from fer_jax.nn.convolution import (
+    Lowering,
+    choose_lowering,
+    conv_taps,
+    conv_xla,
+    input_gradient_taps,
+    kernel_gradient_taps,
+    output_map,
+)
+
+Shape = tuple[int, int, int, int, int]  # input side, C, F, kernel side, stride
+
+
+def resnet18_shapes(size: int) -> list[Shape]:
+    """The distinct convolutions of ResNet-18 with the 7x7 stem on `size` pixels."""
+    side = -(-(-(-size // 2)) // 2)  # after the stem and the max-pool
+    shapes: list[Shape] = [(size, 3, 64, 7, 2), (side, 64, 64, 3, 1)]
+    for channels in (64, 128, 256):
+        shapes += [(side, channels, 2 * channels, 3, 2), (side, channels, 2 * channels, 1, 2)]
+        side = -(-side // 2)
+        shapes.append((side, 2 * channels, 2 * channels, 3, 1))
+    return shapes
+
+
+def passes(shape: Shape, batch: int) -> dict[str, tuple[Callable, Callable, tuple[jax.Array, ...]]]:
+    """For each pass: XLA's form, the taps' form, and their operands."""
+    side, channels, features, k, stride = shape
+    padding = ((k // 2, k // 2), (k // 2, k // 2))
+    rng = np.random.default_rng(0)
+
+    def normal(*dims: int) -> jax.Array:
+        return jnp.asarray(rng.standard_normal(dims, dtype=np.float32))
+
+    x, kernel = normal(batch, side, side, channels), normal(k, k, channels, features)
+    dy = normal(batch, *output_map(x.shape, kernel.shape, stride, padding), features)
+    conv = functools.partial(conv_xla, stride=stride, padding=padding)
+    return {
+        "output": (conv, functools.partial(conv_taps, stride=stride, padding=padding), (x, kernel)),
+        "input_gradient": (
+            lambda dy, kernel: jax.linear_transpose(lambda x: conv(x, kernel), x)(dy)[0],
+            lambda dy, kernel: input_gradient_taps(dy, kernel, x.shape, stride, padding),
+            (dy, kernel),
+        ),
+        "kernel_gradient": (
+            lambda x, dy: jax.linear_transpose(lambda k: conv(x, k), kernel)(dy)[0],
+            lambda x, dy: kernel_gradient_taps(x, dy, kernel.shape, stride, padding),
+            (x, dy),
+        ),
+    }
+
+
+def measure(forms: tuple[Callable, Callable], operands: tuple[jax.Array, ...], repeats: int) -> list[float]:
+    """Median milliseconds of each form, taken in turns."""
+    compiled = [jax.jit(f).lower(*operands).compile(tune_cpu()) for f in forms]
+    seconds: list[list[float]] = [[], []]
+    for turn in range(repeats + 1):
+        for times, run in zip(seconds, compiled, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(run(*operands))
+            if turn:  # the first turn warms the caches
+                times.append(time.perf_counter() - start)
+    return [1e3 * statistics.median(times) for times in seconds]
+
+
+def table(sizes: list[int], repeats: int) -> str:
+    """The measurements as a markdown table."""
+    lines = [
+        f"jax {jax.__version__}, {platform.machine()}: milliseconds as XLA's convolution / as taps; a star marks the rule's.",
+        "",
+        "| input, batch | input map, C -> F, kernel/stride | GFLOP | " + " | ".join(Lowering._fields) + " |",
+        "|---|---|---|" + "---|" * len(Lowering._fields),
+    ]
+    for size in sizes:
+        batch = BATCHES[size]
+        for shape in resnet18_shapes(size):
+            side, channels, features, k, stride = shape
+            cells = []
+            for name, (xla, taps, operands) in passes(shape, batch).items():
+                if name == "input_gradient" and channels == 3:
+                    cells.append("not needed")
+                    continue
+                out_side = -(-side // stride)
+                chosen = getattr(
+                    choose_lowering((k, k, channels, features), (out_side, out_side), stride), name
+                )
+                a, b = measure((xla, taps), operands, repeats)
+                cells.append(f"{a:.1f} / {b:.1f}*" if chosen else f"{a:.1f}* / {b:.1f}")
+            out = -(-side // stride)
+            gflop = 2e-9 * batch * out * out * k * k * channels * features
+            lines.append(
+                f"| {size}, {batch} | {side}x{side}, {channels} -> {features}, {k}x{k}/{stride} | {gflop:.2f} | "
+                + " | ".join(cells)
+                + " |"
+            )
+            print(lines[-1], flush=True)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="48,112,224", help="input sizes, comma separated")
+    parser.add_argument("--repeats", type=int, default=7, help="turns per form")
+    parser.add_argument("--out", type=pathlib.Path, help="markdown file to write")
+    args = parser.parse_args()
+    text = table([int(s) for s in args.sizes.split(",")], args.repeats)
+    print(text)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

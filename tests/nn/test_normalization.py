@@ -1,0 +1,65 @@
+"""Batch normalisation: Flax's values and statistics, and the closed-form gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from fer_jax.nn.normalization import BatchNorm, batch_normalize
+
+
+def reference(x, scale, bias, epsilon=1e-5):
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) / jnp.sqrt(var + epsilon) * scale + bias
+
+
+def operands(shape=(4, 5, 6, 3)):
+    x, scale, bias, dy = jax.random.split(jax.random.key(0), 4)
+    return (
+        2.0 + 3.0 * jax.random.normal(x, shape),
+        jax.random.normal(scale, shape[-1:]),
+        jax.random.normal(bias, shape[-1:]),
+        jax.random.normal(dy, shape),
+    )
+
+
+def test_value_and_gradients():
+    x, scale, bias, dy = operands()
+    got, pullback = jax.vjp(lambda *a: batch_normalize(*a, 1e-5)[0], x, scale, bias)
+    want, want_pullback = jax.vjp(reference, x, scale, bias)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    for a, b in zip(pullback(dy), want_pullback(dy), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_a_constant_channel_stays_finite():
+    x = jnp.full((2, 3, 3, 1), 1e3)
+    y, pullback = jax.vjp(lambda x: batch_normalize(x, jnp.ones(1), jnp.zeros(1), 1e-5)[0], x)
+    assert np.isfinite(y).all()
+    assert np.isfinite(pullback(jnp.ones_like(y))[0]).all()
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_module_agrees_with_flax(train):
+    x, scale, bias, _ = operands()
+    ours, theirs = BatchNorm(), nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
+    variables = ours.init(jax.random.key(0), x, train=True)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, theirs.init(jax.random.key(0), x))
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], 0)  # making parameters sees no data
+    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": bias, "var": scale**2}}
+    y, updated = ours.apply(variables, x, train=train, mutable=["batch_stats"])
+    want, want_updated = theirs.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, want, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(updated), jax.tree.leaves(want_updated), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_statistics_stay_float32_under_bfloat16():
+    x = operands()[0].astype(jnp.bfloat16)
+    module = BatchNorm(dtype=jnp.bfloat16)
+    y, variables = module.init_with_output(jax.random.key(0), x, train=True)
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    gradient = jax.grad(lambda x: module.apply(variables, x, train=True, mutable=["batch_stats"])[0].sum())(x)
+    assert gradient.dtype == jnp.bfloat16
