@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.train_step import BATCHES, tune_cpu
+from benchmarks.train_step import BATCHES, THREADS, prepare, tune_cpu
 from fer_jax.nn.convolution import (
     Lowering,
     choose_lowering,
@@ -34,13 +34,18 @@ from fer_jax.nn.convolution import (
 Shape = tuple[int, int, int, int, int]  # input side, C, F, kernel side, stride
 
 
+def halved(side: int) -> int:
+    """The side of the map after a stride of two."""
+    return (side + 1) // 2
+
+
 def resnet18_shapes(size: int) -> list[Shape]:
     """The distinct convolutions of ResNet-18 with the 7x7 stem on `size` pixels."""
-    side = -(-(-(-size // 2)) // 2)  # after the stem and the max-pool
+    side = halved(halved(size))  # after the stem and the max-pool
     shapes: list[Shape] = [(size, 3, 64, 7, 2), (side, 64, 64, 3, 1)]
     for channels in (64, 128, 256):
         shapes += [(side, channels, 2 * channels, 3, 2), (side, channels, 2 * channels, 1, 2)]
-        side = -(-side // 2)
+        side = halved(side)
         shapes.append((side, 2 * channels, 2 * channels, 3, 1))
     return shapes
 
@@ -74,7 +79,7 @@ def passes(shape: Shape, batch: int) -> dict[str, tuple[Callable, Callable, tupl
 
 def measure(forms: tuple[Callable, Callable], operands: tuple[jax.Array, ...], repeats: int) -> list[float]:
     """Median milliseconds of each form, taken in turns."""
-    compiled = [jax.jit(f).lower(*operands).compile(tune_cpu()) for f in forms]
+    compiled = [jax.jit(f).lower(*operands).compile(tune_cpu()) for f in forms]  # pyright: ignore
     seconds: list[list[float]] = [[], []]
     for turn in range(repeats + 1):
         for times, run in zip(seconds, compiled, strict=True):
@@ -88,7 +93,8 @@ def measure(forms: tuple[Callable, Callable], operands: tuple[jax.Array, ...], r
 def table(sizes: list[int], repeats: int) -> str:
     """The measurements as a markdown table."""
     lines = [
-        f"jax {jax.__version__}, {platform.machine()}: milliseconds as XLA's convolution / as taps; a star marks the rule's.",
+        f"jax {jax.__version__}, {platform.machine()}, {THREADS} threads, float32. Milliseconds as XLA's convolution /",
+        "as taps; a star marks the form that the rule takes.",
         "",
         "| input, batch | input map, C -> F, kernel/stride | GFLOP | " + " | ".join(Lowering._fields) + " |",
         "|---|---|---|" + "---|" * len(Lowering._fields),
@@ -97,24 +103,18 @@ def table(sizes: list[int], repeats: int) -> str:
         batch = BATCHES[size]
         for shape in resnet18_shapes(size):
             side, channels, features, k, stride = shape
+            out_side = halved(side) if stride == 2 else side
+            rule = choose_lowering((k, k, channels, features), (out_side, out_side), stride)
             cells = []
             for name, (xla, taps, operands) in passes(shape, batch).items():
                 if name == "input_gradient" and channels == 3:
                     cells.append("not needed")
                     continue
-                out_side = -(-side // stride)
-                chosen = getattr(
-                    choose_lowering((k, k, channels, features), (out_side, out_side), stride), name
-                )
                 a, b = measure((xla, taps), operands, repeats)
-                cells.append(f"{a:.1f} / {b:.1f}*" if chosen else f"{a:.1f}* / {b:.1f}")
-            out = -(-side // stride)
-            gflop = 2e-9 * batch * out * out * k * k * channels * features
-            lines.append(
-                f"| {size}, {batch} | {side}x{side}, {channels} -> {features}, {k}x{k}/{stride} | {gflop:.2f} | "
-                + " | ".join(cells)
-                + " |"
-            )
+                cells.append(f"{a:.1f} / {b:.1f}*" if getattr(rule, name) else f"{a:.1f}* / {b:.1f}")
+            gflop = 2e-9 * batch * out_side**2 * k * k * channels * features
+            what = f"{size}, {batch} | {side}x{side}, {channels} -> {features}, {k}x{k}/{stride} | {gflop:.2f}"
+            lines.append(f"| {what} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
 
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="turns per form")
     parser.add_argument("--out", type=pathlib.Path, help="markdown file to write")
     args = parser.parse_args()
+    prepare()
     text = table([int(s) for s in args.sizes.split(",")], args.repeats)
     print(text)
     if args.out:

@@ -35,9 +35,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = 
 
 def conv_xla(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """XLA's own convolution."""
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 class Lowering(NamedTuple):
@@ -60,7 +58,7 @@ def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride:
     return Lowering(
         output=tiny or (cells <= 49 and channels >= 256),
         input_gradient=tiny or strided or channels >= 256,  # XLA's form transposes the kernel in memory
-        kernel_gradient=tiny or strided,
+        kernel_gradient=tiny or (strided and cells <= 196),
     )
 
 
@@ -93,9 +91,7 @@ def _backward(stride: int, padding: Padding, residuals: tuple[jax.Array, jax.Arr
 conv_cpu.defvjp(_forward, _backward)
 
 
-def output_map(
-    x_shape: Sequence[int], kernel_shape: Sequence[int], stride: int, padding: Padding
-) -> tuple[int, int]:
+def output_map(x_shape: Sequence[int], kernel_shape: Sequence[int], stride: int, padding: Padding) -> tuple[int, int]:
     """(H', W') of a convolution of x [B, H, W, C] with kernel [kh, kw, C, F]."""
     height, width = (
         (size + sum(pad) - k) // stride + 1
@@ -157,19 +153,18 @@ def _embed(x: jax.Array, vertical: tuple[int, int, int], horizontal: tuple[int, 
 
 def conv_taps(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """The convolution as a sum of matrix products, one per kernel cell."""
-    return sum(
-        _embed(
-            x[:, v.inputs(stride), h.inputs(stride)] @ kernel[row, column], v.into_output(), h.into_output()
-        )
+    taps = (
+        _embed(x[:, v.inputs(stride), h.inputs(stride)] @ kernel[row, column], v.into_output(), h.into_output())
         for row, column, v, h in _taps(x.shape, kernel.shape, stride, padding)
     )
+    return functools.reduce(jnp.add, taps)
 
 
 def input_gradient_taps(
     dy: jax.Array, kernel: jax.Array, x_shape: Sequence[int], stride: int, padding: Padding
 ) -> jax.Array:
     """The gradient [B, H, W, C] to the input of a convolution, of dy [B, H', W', F]."""
-    return sum(
+    taps = (
         _embed(
             lax.dot_general(dy[:, v.outputs, h.outputs], kernel[row, column], (((3,), (1,)), ((), ()))),
             v.into_input(x_shape[1], stride),
@@ -177,6 +172,7 @@ def input_gradient_taps(
         )
         for row, column, v, h in _taps(x_shape, kernel.shape, stride, padding)
     )
+    return functools.reduce(jnp.add, taps)
 
 
 def kernel_gradient_taps(

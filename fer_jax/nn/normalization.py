@@ -82,7 +82,8 @@ class BatchNorm(nn.Module):
             slope = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
             y = x.astype(jnp.float32) * slope + (bias - running_mean.value * slope)
             return y.astype(self.dtype)
-        y, mean, variance = batch_normalize(x, scale, bias, self.epsilon)
+        normalized: Any = batch_normalize(x, scale, bias, self.epsilon)
+        y, mean, variance = normalized
         if not self.is_initializing():
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * variance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -
     the rows with a gradient of shifted slices.
     """
     if jax.default_backend() != "cpu":
-        return nn.max_pool(x, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
+        pad: Any = ((padding, padding), (padding, padding))  # Flax's annotation knows strings only
+        return nn.max_pool(x, (window, window), (stride, stride), pad)
     columns = max_pool_axis(x, 2, window, stride, padding)
     return max_pool_axis(columns, 1, window, stride, padding)
 
