@@ -49,19 +49,30 @@ def value_and_gradients(conv, x, kernel):
     return passes(x, kernel, dy)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("lowering", ["chosen", "taps", "all taps", "all xla"])
-def test_every_lowering_is_the_same_function(case, lowering, monkeypatch):
+def check(conv, case):
     space, kernel_shape, stride, padding = case
     x, kernel = operands(space, kernel_shape)
-    if lowering.startswith("all"):
-        forced = Lowering(*(["taps" in lowering] * len(Lowering._fields)))
-        monkeypatch.setattr(convolution, "choose_lowering", lambda *_: forced)
-    conv = {"chosen": conv2d, "taps": conv_taps}.get(lowering, conv_cpu)
     got = value_and_gradients(lambda x, k: conv(x, k, stride, padding), x, kernel)
     want = value_and_gradients(lambda x, k: conv_xla(x, k, stride, padding), x, kernel)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_taps_are_the_same_function(case, monkeypatch):
+    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(True, True, True))
+    check(conv_cpu, case)
+
+
+@pytest.mark.parametrize("case", CASES[1::4], ids=str)
+def test_the_chosen_lowering_is_the_same_function(case):
+    check(conv2d, case)
+
+
+def test_xlas_form_and_differentiated_taps_are_the_same_function(monkeypatch):
+    check(conv_taps, CASES[1])
+    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(False, False, False))
+    check(conv_cpu, CASES[1])
 
 
 def test_other_backends_keep_xlas_convolution(monkeypatch):
