@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.train_step import BATCHES, THREADS, prepare, tune_cpu
+from benchmarks.train_step import BATCHES, THREADS, our_options, prepare
 from fer_jax.nn.convolution import (
     Lowering,
     choose_lowering,
@@ -79,7 +79,7 @@ def passes(shape: Shape, batch: int) -> dict[str, tuple[Callable, Callable, tupl
 
 def measure(forms: tuple[Callable, Callable], operands: tuple[jax.Array, ...], repeats: int) -> list[float]:
     """Median milliseconds of each form, taken in turns."""
-    compiled = [jax.jit(f).lower(*operands).compile(tune_cpu()) for f in forms]  # pyright: ignore
+    compiled = [jax.jit(f).lower(*operands).compile(our_options()) for f in forms]  # pyright: ignore
     seconds: list[list[float]] = [[], []]
     for turn in range(repeats + 1):
         for times, run in zip(seconds, compiled, strict=True):

@@ -32,6 +32,8 @@ import optax
 
 from fer_jax.nn.resnet import ResNet18
 from fer_jax.training.allocator import keep_freed_memory
+from fer_jax.training.compiler import Options, step_options
+from fer_jax.training.sharding import make_mesh
 
 THREADS = 2
 BATCHES = {48: 128, 112: 32, 224: 16}  # images per step
@@ -48,21 +50,11 @@ def prepare() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     keep_freed_memory()
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_cpu_enable_async_dispatch", False)  # buffers are allocated, and kept, by one thread
 
 
-@functools.cache
-def tune_cpu() -> dict[str, str] | None:
-    """Compiler options for our steps on a CPU: leave convolutions to Eigen, whose 64-channel ones are faster than
-    YNNPACK's (twice in jax 0.10), and dot products and reductions to YNNPACK. None where XLA does not know them.
-    """
-    kinds = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-    options = {"xla_cpu_experimental_ynn_fusion_type": kinds}
-    try:
-        jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
+def our_options() -> Options:
+    """The compiler options of fer_jax's training step."""
+    return step_options(make_mesh("cpu", 1))
 
 
 class Ours(nn.Module):
@@ -95,9 +87,7 @@ class PlainFlax(nn.Module):
         return nn.Dense(CLASSES)(x.mean((1, 2)))
 
 
-def make_jax_step(
-    model: nn.Module, images: np.ndarray, labels: np.ndarray, options: dict[str, str] | None
-) -> tuple[Step, float]:
+def make_jax_step(model: nn.Module, images: np.ndarray, labels: np.ndarray, options: Options) -> tuple[Step, float]:
     """Compiles a training step of `model`. Returns it, with its state inside, and the seconds of compilation."""
     optimizer = optax.adam(LEARNING_RATE)
 
@@ -206,7 +196,7 @@ def measure(size: int, repeats: int, with_torch: bool, torch_compile: bool) -> d
     images = rng.standard_normal((batch, size, size, 3), dtype=np.float32)
     labels = rng.integers(0, CLASSES, batch).astype(np.int32)
     steps: dict[str, Step] = {}
-    steps["fer_jax"], compile_seconds = make_jax_step(Ours(), images, labels, tune_cpu())
+    steps["fer_jax"], compile_seconds = make_jax_step(Ours(), images, labels, our_options())
     steps["plain Flax"], plain_compile_seconds = make_jax_step(PlainFlax(), images, labels, None)
     if with_torch:
         steps["PyTorch"] = make_torch_step(images, labels)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from fer_jax.data.pipeline import eval_batches
 from fer_jax.data.source import Source
 from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.training.compiler import step_options
 from fer_jax.training.sharding import put_rows, replicated, sharded
 from fer_jax.training.step import Task, eval_step
 
@@ -28,7 +29,10 @@ class Evaluator:
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
         self._step = jax.jit(
-            functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)), out_shardings=whole
+            functools.partial(eval_step, task),
+            in_shardings=(whole, sharded(mesh)),
+            out_shardings=whole,
+            compiler_options=step_options(mesh),
         )
 
     def __call__(self, variables: Any, source: Source) -> Outputs:

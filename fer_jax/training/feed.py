@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fer_jax.data.pipeline import index_batches, stream
+from fer_jax.training.compiler import step_options
 from fer_jax.training.setup import Setup
-from fer_jax.training.sharding import put_indices, put_replicated, put_rows, replicated, sharded
+from fer_jax.training.sharding import on_cpu, put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Metrics, take_rows, train_step
 
@@ -47,10 +48,11 @@ class Feed:
             self._data = put_replicated(setup.mesh, dict(source.arrays))
             self._batches: Iterator[Any] = stream(batches, start_step, lambda indices: indices)
             self._run: Any = jax.jit(
-                functools.partial(_resident_steps, step, rows, setup.mesh.devices.flat[0].platform != "cpu"),
+                functools.partial(_resident_steps, step, rows, not on_cpu(setup.mesh)),
                 in_shardings=(whole, whole, sharded(setup.mesh, 1)),
                 out_shardings=whole,
                 donate_argnums=0,
+                compiler_options=step_options(setup.mesh),
             )
         else:
             self._batches = stream(batches, start_step, functools.partial(put_rows, setup.mesh, source.arrays))
@@ -59,6 +61,7 @@ class Feed:
                 in_shardings=(whole, rows),
                 out_shardings=whole,
                 donate_argnums=0,
+                compiler_options=step_options(setup.mesh),
             )
 
     def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:

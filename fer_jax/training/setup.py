@@ -18,9 +18,10 @@ from jax.sharding import Mesh
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.source import Source, check_split, load, prepared_builder, split_off
 from fer_jax.errors import UserError
+from fer_jax.training.compiler import once_options
 from fer_jax.training.config import Config, check_config, load_method
 from fer_jax.training.optimizer import make_optimizer
-from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_main, replicated
+from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, dry_loss, init_state
 
@@ -60,10 +61,8 @@ class Setup:
 
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
-        # Drawing parameters is a large program that runs once: on a CPU, optimising it takes ten times its worth.
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        options = {"xla_backend_optimization_level": 0} if on_cpu else None
-        return jax.jit(self._init, out_shardings=replicated(self.mesh), compiler_options=options)()
+        where = replicated(self.mesh)
+        return jax.jit(self._init, out_shardings=where, compiler_options=once_options(self.mesh))()
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and shardings without computing anything."""
@@ -86,7 +85,7 @@ def make_setup(config: Config) -> Setup:
     mesh = make_mesh(config.train.platform, config.train.devices)
     check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     train, validation = _training_and_validation(config)
-    accelerated = mesh.devices.flat[0].platform != "cpu"
+    accelerated = not on_cpu(mesh)
     task = make_task(config, train, accelerated)
 
     steps_per_epoch = len(train) / config.train.batch_size

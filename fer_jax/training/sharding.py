@@ -119,9 +119,14 @@ def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) 
     return {name: put(name) for name in arrays}
 
 
+def on_cpu(mesh: Mesh) -> bool:
+    """Whether the mesh is made of CPU devices."""
+    return mesh.devices.flat[0].platform == "cpu"
+
+
 def memory_limit(mesh: Mesh) -> int | None:
     """Returns the bytes of one device, or None where it does not say (a CPU)."""
-    stats = mesh.devices.flat[0].memory_stats() if mesh.devices.flat[0].platform != "cpu" else None
+    stats = None if on_cpu(mesh) else mesh.devices.flat[0].memory_stats()
     return stats.get("bytes_limit") if stats else None
 
 

@@ -1,0 +1,73 @@
+"""Times the main job as a new user meets it: no data drawn yet, nothing compiled yet.
+
+    python -m benchmarks.main_job --out benchmarks/results/main_job.json
+
+Runs `python run.py --config=experiments/fdrl.py` in a folder of its own with empty caches, then the same command in
+another work directory with the caches that the first one filled, for the time to its first step. Writes seconds,
+peak memory and the test accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run(workdir: pathlib.Path, caches: pathlib.Path, to_the_end: bool) -> tuple[float, float]:
+    """Runs the main job, or no more of it than its first step. Returns its seconds and those until its first step."""
+    command = [sys.executable, "run.py", "--config=experiments/fdrl.py", f"--workdir={workdir}"]
+    environment = os.environ | {"TFDS_DATA_DIR": str(caches / "data"), "JAX_COMPILATION_CACHE_DIR": str(caches / "jax")}
+    began = time.perf_counter()
+    first_step = None
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "first step after" in line:
+                first_step = time.perf_counter() - began
+                if not to_the_end:
+                    process.kill()
+    if first_step is None or (to_the_end and process.returncode):
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}, first step after {first_step}")
+    return time.perf_counter() - began, first_step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        caches = pathlib.Path(folder)
+        seconds, first_step = run(caches / "first", caches, to_the_end=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest process
+        results = json.loads((caches / "first" / "results.json").read_text())
+        _, second_first_step = run(caches / "second", caches, to_the_end=False)
+    measured = {
+        "command": "python run.py --config=experiments/fdrl.py",
+        "seconds": round(seconds, 1),
+        "peak_memory_gib": round(peak / 2**20, 2),
+        "accuracy": results["accuracy"],
+        "num_examples": results["num_examples"],
+        "first_step_seconds": round(first_step, 1),
+        "first_step_seconds_with_caches": round(second_first_step, 1),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": {"python": platform.python_version(), "jax": jax.__version__},
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(measured, indent=1) + "\n")
+    print(json.dumps(measured, indent=1))
+
+
+if __name__ == "__main__":
+    main()
