@@ -65,6 +65,7 @@ def tiny(data_dir, monkeypatch):
 
         config = presets.faces(method, variant, method=method)
         config.data.data_dir = data_dir
+        config.model.depth = 10  # half of what there is to compile
         config.model.width = 8
         config.train.batch_size = 16
         config.train.max_steps = 6

@@ -9,6 +9,7 @@ import pytest
 
 SMALL = (
     "--config=experiments/fdrl.py:smoke",
+    "--config.model.depth=10",
     "--config.model.width=8",
     "--config.train.batch_size=16",
     "--config.train.max_steps=24",

@@ -8,12 +8,12 @@ from typing import Any
 from flax import linen as nn
 
 from fer_jax.errors import UserError
-from fer_jax.nn.resnet import ResNet18, ResNet34, ResNet50
+from fer_jax.nn.resnet import ResNet10, ResNet18, ResNet34, ResNet50
 
 # Builds a trunk: called with dtype and name; the module maps an image and `train` to (features [B, P], maps).
 TrunkFactory = Callable[..., nn.Module]
 
-RESNETS: dict[int, TrunkFactory] = {18: ResNet18, 34: ResNet34, 50: ResNet50}
+RESNETS: dict[int, TrunkFactory] = {10: ResNet10, 18: ResNet18, 34: ResNet34, 50: ResNet50}
 STEMS = ("imagenet", "small")
 
 

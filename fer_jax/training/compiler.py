@@ -31,7 +31,8 @@ def once_options(mesh: Mesh) -> Options:
 def _cpu_knows_step_options() -> bool:
     """Whether this XLA has the options: they are experimental, and an unknown one is an error."""
     try:
-        jax.jit(lambda x: x, compiler_options=dict(CPU_STEP), backend="cpu").lower(0.0).compile()
+        with jax.default_device(jax.devices("cpu")[0]):
+            jax.jit(lambda x: x, compiler_options=dict(CPU_STEP)).lower(0.0).compile()
     except (jax.errors.JaxRuntimeError, ValueError):
         return False
     return True

@@ -48,6 +48,7 @@ def test_two_processes_train_together_and_save_once(run_py, tmp_path, results_of
         port = probe.getsockname()[1]
     arguments = (
         "--config=experiments/baseline.py:smoke",
+        "--config.model.depth=10",
         "--config.model.width=8",
         "--config.train.max_steps=10",
         "--config.train.log_every_steps=1",
