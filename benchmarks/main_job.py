@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import jax
 
@@ -41,6 +42,20 @@ def run(workdir: pathlib.Path, caches: pathlib.Path, to_the_end: bool) -> tuple[
     if first_step is None or (to_the_end and process.returncode):
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}, first step after {first_step}")
     return time.perf_counter() - began, first_step
+
+
+def as_table(measured: dict[str, Any]) -> str:
+    """The measurements as markdown."""
+    rows = {
+        "whole run, from no data and nothing compiled": f"{measured['seconds'] / 60:.1f} minutes",
+        "peak memory": f"{measured['peak_memory_gib']:.1f} GiB",
+        f"accuracy on the {measured['num_examples']:,} test images": f"{measured['accuracy']:.3f}",
+        "first step after": f"{measured['first_step_seconds']:.0f} s",
+        "first step after, second start": f"{measured['first_step_seconds_with_caches']:.0f} s",
+    }
+    named = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    head = f"| {measured['cores']} CPU cores, {named} | |\n|---|---|\n"
+    return head + "".join(f"| {what} | {value} |\n" for what, value in rows.items())
 
 
 def main() -> None:
@@ -66,6 +81,7 @@ def main() -> None:
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(measured, indent=1) + "\n")
+    args.out.with_suffix(".md").write_text(as_table(measured))
     print(json.dumps(measured, indent=1))
 
 

@@ -1,7 +1,8 @@
 """Writes the tables of README.md from committed results: `python -m fer_jax.evaluation.tables [--check]`.
 
-A table stands between `<!-- results: FOLDER -->` and `<!-- end -->`; its rows are the JSON files that
-`run.py --mode=evaluate --output=` wrote into that folder, grouped by experiment over seeds.
+What stands between `<!-- results: FOLDER -->` and `<!-- end -->` is a table of the JSON files that
+`run.py --mode=evaluate --output=` wrote into that folder, grouped by experiment over seeds; what stands between
+`<!-- include: FILE -->` and `<!-- end -->` is that file, as another command wrote it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"(<!-- results: (?P<folder>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (?P<kind>results|include): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEADER = (
     "| experiment | seeds | parameters | accuracy, % | mean recall, % | NLL | ECE, % | minutes |\n"
     "|---|---|---|---|---|---|---|---|\n"
@@ -33,8 +34,13 @@ def table(folder: pathlib.Path) -> str:
 
 
 def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
-    """Returns `text` with each results block made anew."""
-    return BLOCK.sub(lambda m: m.group(1) + table(root / m.group("folder")) + m.group(3), text)
+    """Returns `text` with each block made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        path = root / match["path"]
+        return match[1] + (table(path) if match["kind"] == "results" else path.read_text()) + match[4]
+
+    return BLOCK.sub(block, text)
 
 
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:

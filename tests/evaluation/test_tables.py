@@ -31,5 +31,11 @@ def test_a_block_is_made_anew_from_its_folder(tmp_path):
     assert tables.rewrite(text, tmp_path) == text
 
 
+def test_a_file_is_included_as_it_is(tmp_path):
+    (tmp_path / "speed.md").write_text("| a | b |\n")
+    text = tables.rewrite("<!-- include: speed.md -->\nold\n<!-- end -->\n", tmp_path)
+    assert text == "<!-- include: speed.md -->\n| a | b |\n<!-- end -->\n"
+
+
 def test_readme_shows_the_committed_results():
     assert tables.main(["--check"]) == 0

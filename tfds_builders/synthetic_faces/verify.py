@@ -12,8 +12,10 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import sys
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -147,23 +149,55 @@ def measure(plan: Plan, faces: int = 300) -> dict[str, Any]:
     return result
 
 
+def as_table(result: Mapping[str, Any]) -> str:
+    """The claims and what was measured, as markdown."""
+    rows = [
+        ("drawing, one core", f"{result['images_per_second_one_core']:.0f} images/s"),
+        (
+            "linear classifier on pixels, the best of three penalties",
+            _percent(max(result["linear_on_pixels"].values())),
+        ),
+        ("logistic regression on pixel statistics alone", _percent(result["statistics"]["logistic"])),
+        ("boosted trees on pixel statistics alone", _percent(result["statistics"]["boosted_trees"])),
+        ("guessing", _percent(result["statistics"]["chance"])),
+        ("landmarks against the drawn shapes, largest error", f"{_worst(result['landmarks']):.2f} pixels of 64"),
+    ]
+    if "resnet18" in result:
+        run = result["resnet18"]
+        rows.insert(2, (f"ResNet-18, {run['epochs']:g} epochs", _percent(run["accuracy"])))
+    return "| claim | measured |\n|---|---|\n" + "".join(f"| {what} | {value} |\n" for what, value in rows)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _worst(landmarks: Mapping[str, Mapping[str, float]]) -> float:
+    return max(part["max"] for part in landmarks.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="results/synthetic_faces.json")
     parser.add_argument("--resnet_run", default="", help="work directory of a finished ResNet-18 run")
     args = parser.parse_args()
     out = pathlib.Path(args.out)
+    resnet18 = resnet_result(args.resnet_run) if args.resnet_run else None  # a wrong folder is said at once
     result = measure(Plan())
-    if args.resnet_run:
-        result["resnet18"] = resnet_result(args.resnet_run)
+    if resnet18 is not None:
+        result["resnet18"] = resnet18
     elif out.exists():
         old = json.loads(out.read_text(encoding="utf-8"))
         result |= {key: old[key] for key in ("resnet18",) if key in old}
     text = json.dumps(result, indent=2)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text(as_table(result), encoding="utf-8")
     print(text)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as mistake:
+        sys.exit(f"error: {mistake}")
