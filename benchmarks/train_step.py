@@ -252,8 +252,7 @@ def main() -> None:
         rows.append(measure(size, args.repeats, with_torch, args.torch_compile))
         print(as_table(rows[-1:]), flush=True)
 
-    default = f"train_step_{platform.machine()}_{THREADS}threads_jax{jax.__version__}.json"
-    out = args.out or pathlib.Path(__file__).parent / "results" / default
+    out = args.out or pathlib.Path(__file__).parent / "results" / "train_step.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     runs = json.loads(out.read_text()) if out.exists() else []
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
