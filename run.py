@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import glob
+import operator
 import os
 import runpy
 import sys
@@ -48,7 +50,9 @@ def main() -> int:
     allocator.keep_freed_memory()
     setup.use_compilation_cache()
     if _MODE.value == "evaluate":
-        finish.evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None)
+        fields = [override_path(argument) for argument in sys.argv[1:] if is_override(argument)]
+        changes = {field: functools.reduce(operator.getitem, field.split("."), experiment) for field in fields}
+        finish.evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
         return 0
     try:
         loop.train(experiment, folder)
@@ -60,7 +64,7 @@ def main() -> int:
 
 def parse(arguments: list[str]) -> None:
     """Parses the command line, its mistakes turned into one line each."""
-    overrides = [a for a in arguments[1:] if a.lstrip("-").startswith("config.")]
+    overrides = [argument for argument in arguments[1:] if is_override(argument)]
     config = load_config(arguments)
     if config is None and overrides:
         raise UserError(f"{overrides[0]}: say which config, for example --config=experiments/fdrl.py")
@@ -97,11 +101,21 @@ def load_config(arguments: list[str]) -> Any:
     return module["get_config"](variant) if variant else module["get_config"]()
 
 
+def is_override(argument: str) -> bool:
+    """Whether an argument is `--config.path.to.field=...`."""
+    return argument.startswith("-") and argument.lstrip("-").startswith("config.")
+
+
+def override_path(argument: str) -> str:
+    """Returns 'path.to.field' of `--config.path.to.field=...`."""
+    return argument.lstrip("-").partition("=")[0].removeprefix("config.")
+
+
 def check_field(config: Any, override: str) -> None:
     """Refuses `--config.path.to.field=...` where the config has no such field."""
     here: Any = config
     walked = "config"
-    for name in override.lstrip("-").partition("=")[0].split(".")[1:]:
+    for name in override_path(override).split("."):
         if not isinstance(here, ml_collections.ConfigDict) or name not in here:
             known = here.keys() if isinstance(here, ml_collections.ConfigDict) else ()
             raise UserError(f"{override}: {walked} has no field '{name}'; {nearest(name, known)}")

@@ -3,13 +3,15 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax.data.labelled import attach_targets
 from fer_jax.errors import UserError
-from fer_jax.training import loop
+from fer_jax.training import finish, loop
 from fer_jax.training.config import check_config
-from fer_jax.training.workdir import check_owner
+from fer_jax.training.workdir import check_owner, stored_config
 
 COMMAND_LINES = {
     "--config=experiments/fdlr.py": "no file experiments/fdlr.py; did you mean 'experiments/fdrl.py'?",
@@ -53,7 +55,20 @@ def test_the_command_line(arguments, run_py, tmp_path):
         ("data.holdout_fraction", 0.0, "leaves nothing to validate"),
         ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),
         ("train.accumulate", 3, "does not divide"),
-        ("train.epochs", 0.0, "must be above 0"),
+        ("train.epochs", 0.0, "above 0"),
+        ("train.epochs", float("nan"), "above 0"),
+        ("train.max_steps", -1, "config.train.max_steps=-1 is out of range"),
+        ("train.devices", -1, "config.train.devices=-1 is out of range"),
+        ("train.ema_decay", 1.0, "out of range"),
+        ("model.width", 0, "config.model.width=0: give a whole number of at least 1"),
+        ("optimizer.learning_rate", -1.0, "config.optimizer.learning_rate=-1.0: give a number of at least 0"),
+        ("schedule.div_factor", 0.0, "config.schedule.div_factor=0.0: give a number above 0"),
+        ("optimizer.groups", ("trunk",), "give \\('expression'"),
+        ("schedule.boundaries_epochs", ("a",), "config.schedule.boundaries_epochs=.* give epochs"),
+        ("loss.weights.balance", float("nan"), "config.loss.weights.balance=nan: give a finite number"),
+        ("data.target", "multi_target", "config.loss.options.classification='cross_entropy' does not fit"),
+        ("data.builder.train", 0, "train is 0"),
+        ("augmentation.std", (0.5, 0.0, 0.5), "give numbers above 0"),
         ("train.dtype", "float16", "config.train.dtype='float16'"),
         ("selection.rule", "best", "config.selection.rule='best'"),
         ("optimizer.name", "adm", "did you mean 'adam'"),
@@ -146,6 +161,42 @@ def test_a_disk_that_fills_up_in_a_save(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     with pytest.raises(UserError, match="could not write the checkpoint of step .* No space left .* make room"):
         loop.train(tiny(), epath.Path(tmp_path / "run"))
+
+
+def test_results_that_cannot_be_written(tiny, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fer_jax.training.finish.write_json", full)
+    with pytest.raises(UserError, match="cannot write the results under .* No space left .* start the same command"):
+        loop.train(tiny(max_steps=2), epath.Path(tmp_path / "run"))
+
+
+def test_votes_that_this_copy_does_not_have():
+    arrays = {"votes_label": np.zeros((3, 10), np.int32), "has_label": np.zeros(3, bool)}
+    with pytest.raises(UserError, match="config.data.votes='votes_label': no example has such votes"):
+        attach_targets(arrays, (), rule="majority", votes="votes_label", training=True)
+
+
+@pytest.mark.parametrize("content", ["{}", "[1", ""])
+def test_a_config_json_that_no_run_wrote(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="config.json cannot be read"):
+        stored_config(epath.Path(tmp_path))
+
+
+def test_evaluation_with_changes(tiny, tmp_path):
+    workdir = epath.Path(tmp_path / "run")
+    loop.train(tiny(max_steps=2), workdir)
+    with pytest.raises(
+        UserError, match="--config.model.width: a stored model is scored with the config"
+    ):
+        finish.evaluate(workdir, changes={"model.width": 16})
+    (tmp_path / "in the way").write_text("")
+    with pytest.raises(UserError, match="cannot write .*in the way"):
+        finish.evaluate(workdir, output=epath.Path(tmp_path / "in the way" / "x.json"))
+    results = finish.evaluate(workdir, changes={"evaluation.bootstrap": 0, "train.devices": 3})
+    assert "accuracy_interval" not in results
 
 
 def test_evaluating_what_was_never_trained(run_py, tmp_path):

@@ -90,6 +90,20 @@ def test_both_paths_give_the_same_batches_and_losses(references):
     assert device["nll"] == pytest.approx(stream["nll"], rel=1e-4)
 
 
+def test_a_signal_before_the_first_step_ends_the_run_at_once(run_py, tmp_path):
+    # A loss weight that no other test has: its program is in no cache and takes seconds to compile.
+    arguments = (*SMALL, f"--config.loss.weights.balance={random.uniform(0.9, 1.1)}", f"--workdir={tmp_path / 'run'}")
+    process = run_py(*arguments, wait=False)
+    for line in process.stdout:
+        if "parameters;" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    process.communicate()
+    assert time.monotonic() - asked < 5
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves_within_seconds(signum, run_py, results_of, tmp_path, references):
     # No evaluation saves before the signal does.

@@ -6,6 +6,7 @@ import time
 
 import tensorflow_datasets as tfds
 
+from fer_jax.errors import UserError, first_line
 from tfds_builders.manual import ManualBuilder, other_versions
 
 
@@ -20,7 +21,13 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
         manual_dir=manual_dir,
         download_mode=modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS,
     )
-    builder.download_and_prepare(download_config=config, file_format="array_record")
+    try:
+        builder.download_and_prepare(download_config=config, file_format="array_record")
+    except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
+        raise UserError(
+            f"cannot prepare {builder.name} under {builder.data_dir} ({first_line(error)}); "
+            "make room there, or give another folder with --data_dir (in a config: data.data_dir)"
+        ) from error
     if isinstance(builder, ManualBuilder) and builder.contents is not None:
         for line in builder.contents.found:
             print(f"found {line}")

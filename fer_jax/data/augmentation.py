@@ -91,6 +91,8 @@ class Augmentation:
                 raise UserError(f"augmentation.{name} = {getattr(self, name)}: give a size, 0 or more")
         if len(self.mean) != 3 or len(self.std) != 3:
             raise UserError("augmentation.mean and .std: give three numbers each, for red, green and blue")
+        if min(self.std) <= 0:
+            raise UserError(f"augmentation.std = {self.std}: give numbers above 0")
         if self.crop is not None and self.crop_scale is not None:
             raise UserError("augmentation.crop and augmentation.crop_scale exclude each other: set one to None")
 

@@ -43,6 +43,12 @@ def attach_targets(
         counts = _votes(arrays, votes)
         keep, target = ferplus_targets(counts, rule if training or rule == "argmax" else "majority")
         keep &= counts.sum(-1) > 0
+        if not keep.any():
+            raise UserError(
+                f"config.data.votes='{votes}': no example has such votes; this copy of the data set was prepared "
+                f"without them: name others ({', '.join(k for k in arrays if k.startswith('votes') and k != votes)}) "
+                "or build it anew with that file"
+            )
         arrays = {k: v[keep] for k, v in arrays.items()}
         arrays["target"] = target[keep].astype(np.float32)
         arrays["label"] = arrays["target"].argmax(-1).astype(np.int32)

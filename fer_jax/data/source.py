@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax.data.labelled import attach_targets
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError, first_line, nearest
 from tfds_builders import registry
 from tfds_builders.manual import ManualBuilder, is_prepared, require_prepared
 from tfds_builders.preparation import prepare
@@ -34,12 +34,14 @@ class Source:
         arrays: by field, the first dimension is the example: `image` uint8 [N, H, W, C], `label` int32 [N],
             `target` float32 [N, classes], `index` int32 [N] (the position in this source), and what else the data
             set has (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...).
+        rows: int [N], the place of each example in the split as it is stored.
     """
 
     name: str
     split: str
     classes: tuple[str, ...]
     arrays: Mapping[str, np.ndarray]
+    rows: np.ndarray
 
     def __len__(self) -> int:
         return len(self.arrays["label"])
@@ -52,7 +54,7 @@ class Source:
         """Returns the examples at `rows`, renumbered."""
         arrays = {k: v[rows] for k, v in self.arrays.items()}
         arrays["index"] = np.arange(len(rows), dtype=np.int32)
-        return dataclasses.replace(self, arrays=arrays)
+        return dataclasses.replace(self, arrays=arrays, rows=self.rows[rows])
 
     def class_counts(self) -> np.ndarray:
         return np.bincount(self.arrays["label"], minlength=len(self.classes))
@@ -73,6 +75,9 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     builder = prepared_builder(config)
     check_split(builder, config.dataset, split)
     arrays = dict(_decoded(builder, split))
+    if "image" not in arrays:
+        raise UserError(f"{config.dataset} has no single images, which this harness trains on: name another data set")
+    arrays["row"] = np.arange(len(arrays["image"]))
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
     if training:
@@ -84,8 +89,9 @@ def load(config: Any, split: str, *, training: bool) -> Source:
         for flag in config.exclude:
             keep &= ~arrays[flag]
         arrays = {k: v[keep] for k, v in arrays.items()}
-    arrays["index"] = np.arange(len(arrays["label"]), dtype=np.int32)
-    return Source(config.dataset, split, classes, arrays)
+    rows = arrays.pop("row")
+    arrays["index"] = np.arange(len(rows), dtype=np.int32)
+    return Source(config.dataset, split, classes, arrays, rows)
 
 
 def check_split(builder: Any, dataset: str, split: str) -> None:
@@ -117,32 +123,40 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
 def prepared_builder(config: Any) -> Any:
     """Returns the TFDS builder of `config.dataset`, prepared; prepares it where that needs no files of the user."""
     data_dir = os.path.expanduser(config.data_dir) or None
-    builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
+    try:
+        builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
+    except (UserError, TypeError):
+        raise
+    except Exception as error:  # TFDS reads what an earlier build left as soon as it makes a builder
+        raise UserError(
+            f"what was prepared of {config.dataset} cannot be read ({first_line(error)}): it is damaged or another "
+            "version wrote it; delete its folder under config.data.data_dir, or $TFDS_DATA_DIR, and prepare it again"
+        ) from error
     if not is_prepared(builder):
         manual_dir = os.path.expanduser(config.manual_dir) or None
         if isinstance(builder, ManualBuilder) and manual_dir is None:
             require_prepared(builder)
         print(f"preparing {config.dataset} (once)", flush=True)
-        try:
-            prepare(builder, manual_dir=manual_dir)
-        except OSError as error:
-            raise UserError(
-                f"cannot prepare {config.dataset} under {builder.data_dir}: {error.strerror or error}; "
-                "give another folder with --config.data.data_dir"
-            ) from error
+        prepare(builder, manual_dir=manual_dir)
     return builder
 
 
 def _decoded(builder: Any, split: str) -> Mapping[str, np.ndarray]:
     """Returns all examples of a split as arrays, kept decoded beside the data set from the second time on."""
     folder = pathlib.Path(builder.data_path) / "decoded" / split
-    stamp = {"files": {f.name: f.stat().st_size for f in sorted(pathlib.Path(builder.data_path).glob("*record*"))}}
-    if (folder / "stamp.json").exists() and json.loads((folder / "stamp.json").read_text()) == stamp:
-        return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}
+    records = _sizes(builder.data_path, "*record*")
+    with contextlib.suppress(OSError, ValueError, KeyError):  # missing, or not whole: it is made anew
+        stamp = json.loads((folder / "stamp.json").read_text())
+        if stamp["records"] == records and stamp["arrays"] == _sizes(folder, "*.npy"):
+            return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}
     arrays = _decode(builder, split)
     with contextlib.suppress(OSError):  # a read-only or full disk costs the next run its decoding, nothing else
-        _store(folder, arrays, stamp)
+        _store(folder, arrays, records)
     return arrays
+
+
+def _sizes(folder: str | os.PathLike[str], pattern: str) -> dict[str, int]:
+    return {f.name: f.stat().st_size for f in sorted(pathlib.Path(folder).glob(pattern))}
 
 
 def _decode(builder: Any, split: str) -> dict[str, np.ndarray]:
@@ -167,13 +181,14 @@ def _decode(builder: Any, split: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _store(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], stamp: Mapping[str, Any]) -> None:
+def _store(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], records: Mapping[str, int]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         for key, values in arrays.items():
             np.save(temporary / f"{key}.npy", values)
+        stamp = {"records": records, "arrays": _sizes(temporary, "*.npy")}
         (temporary / "stamp.json").write_text(json.dumps(stamp))
         os.rename(temporary, folder)
     except OSError:

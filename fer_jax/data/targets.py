@@ -19,7 +19,6 @@ from fer_jax.errors import UserError, nearest
 from fer_jax.labels import EMOTIONS, FERPLUS_VOTES
 
 NUM_CLASSES = len(EMOTIONS)
-MULTI_TARGET_FLOOR = 1e-3  # weight of a class without votes in the multi-target loss
 
 
 def ferplus_targets(
@@ -52,19 +51,9 @@ def ferplus_targets(
     return keep, _normalised(emotions * keep[:, None])
 
 
-def rule_for(split: str, rule: str) -> str:
-    """Returns the rule to read `split` with: validation and test use the majority (or plain argmax)."""
-    return rule if split == "train" or rule == "argmax" else "majority"
-
-
 def vote_distribution(votes: Int[np.ndarray, "N 10"]) -> Float[np.ndarray, "N 8"]:
     """Returns the raw votes for emotions as a float32 distribution; zeros where nobody voted for any."""
     return _normalised(_checked(votes)[:, :NUM_CLASSES])
-
-
-def multi_target_weights(target: Float[np.ndarray, "N 8"]) -> Float[np.ndarray, "N 8"]:
-    """Returns `t_k` of the multi-target loss `-log max_k t_k p_k`: 1 for classes in the target, or 0.001."""
-    return ((1.0 - MULTI_TARGET_FLOOR) * (target > 0) + MULTI_TARGET_FLOOR).astype(np.float32)
 
 
 def _without_outliers(votes: np.ndarray) -> np.ndarray:

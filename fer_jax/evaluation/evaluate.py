@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from fer_jax.data.pipeline import eval_batches
 from fer_jax.data.source import Source
+from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.training.compiler import step_options
 from fer_jax.training.sharding import put_rows, replicated, sharded
@@ -51,6 +52,11 @@ class Evaluator:
 def score(outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, seed: int = 0) -> dict[str, Any]:
     """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values."""
     logits, labels = outputs["logits"], source.arrays["label"]
+    if broken := int((~np.isfinite(logits)).any(axis=-1).sum()):
+        raise UserError(
+            f"outputs for {broken} of {len(source)} examples of {source.name} {source.split} are not finite; "
+            "lower config.optimizer.learning_rate, or set config.optimizer.clip_norm=1.0"
+        )
     metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap, seed=seed)
     votes = source.arrays.get("vote_target")
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # nobody may have voted for any emotion

@@ -1,22 +1,29 @@
-"""The one place that knows about Orbax: saves a point in training whole, and finds the newest undamaged one."""
+"""The one place that knows about Orbax: saves a point in training whole, and finds the newest undamaged one.
+
+A save counts from the moment its manifest is there: a list of its files with their sizes and checksums, written last.
+Whether a checkpoint is whole is decided by that list, before anything reads it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from etils import epath
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, first_line
+from fer_jax.training.sharding import on_main
 
 PyTree = Any
+MANIFEST = "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,20 +42,30 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one work directory. A save is one atomic unit: state, best model and record together."""
+    """The checkpoints of one work directory. A save is one atomic unit: state, best model and record together.
 
-    def __init__(self, folder: epath.Path, keep: int):
+    Attributes:
+        folder: where they are.
+        keep: how many are kept.
+        read_only: whether nothing in the folder may change, as for an evaluation.
+    """
+
+    def __init__(self, folder: epath.Path, keep: int, read_only: bool = False):
         for noisy in ("orbax", "absl"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         absl_logging.set_verbosity(absl_logging.ERROR)
+        self.folder, self.keep, self.read_only = folder, keep, read_only
         # Saving is not asynchronous: a run that says it saved has saved, and the step after a save may donate
-        # the buffers that were saved.
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
+        # the buffers that were saved. How many are kept is decided here, after the manifest is written.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None, enable_async_checkpointing=False, create=not read_only, read_only=read_only
+        )
+        if read_only and not folder.exists():
+            raise UserError(f"{folder.parent} holds no checkpoint yet: train it first")
         try:
             self._manager = ocp.CheckpointManager(folder, options=options)
         except OSError as error:
             raise UserError(f"cannot write checkpoints under {folder}: {error.strerror or error}") from error
-        self.folder = folder
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
         """Saves at `step`; does nothing where that step is saved already.
@@ -56,19 +73,25 @@ class Checkpoints:
         Raises:
             UserError: if it could not be written (a full disk); earlier checkpoints stay as they were.
         """
-        if step in self._manager.all_steps():
+        if step in self._steps():
             return
         tree = {"state": checkpoint.state, "best": checkpoint.best}
-        record = dict(checkpoint.record) | {"sha256": _digest(tree)}
-        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
+        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(dict(checkpoint.record)))
         try:
+            if step in self._manager.all_steps():  # a save that was cut short before its manifest
+                self._manager.delete(step)
+            on_main(lambda: _check_room(self.folder, tree))
             self._manager.save(step, args=args, force=True)
             self._manager.wait_until_finished()
+            on_main(lambda: _write_manifest(self.folder / str(step)))
         except Exception as error:
+            on_main(lambda: _remove_unfinished(self.folder))
             raise UserError(
-                f"could not write the checkpoint of step {step} under {self.folder} ({_first_line(error)}); "
+                f"could not write the checkpoint of step {step} under {self.folder} ({first_line(error)}); "
                 "make room and start the same command again: it goes on from the checkpoint before"
             ) from error
+        for old in self._steps()[: -self.keep]:
+            self._manager.delete(old)
 
     def restore(self, like: PyTree, best_like: PyTree) -> tuple[Checkpoint | None, list[str]]:
         """Returns the newest checkpoint that is whole (None where there is none), and what was wrong with newer ones.
@@ -76,24 +99,23 @@ class Checkpoints:
         Args:
             like: a state with the shapes, types and shardings to restore into.
             best_like: the same for the best variables.
+
+        Raises:
+            UserError: if every checkpoint is damaged, or the newest whole one does not fit this program.
         """
         problems: list[str] = []
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        target = jax.tree.map(_abstract, {"state": like, "best": best_like})
-        args = ocp.args.Composite(tree=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
-        for step in steps:
-            try:
-                restored: Any = self._manager.restore(step, args=args)
-                record = dict(restored.record)
-                if record.pop("sha256") != _digest(restored.tree):
-                    raise ValueError("its contents do not match their checksum")
-            except Exception as error:
-                problems.append(f"checkpoint {step} under {self.folder} is damaged: {_first_line(error)}")
+        damaged: list[int] = []
+        for step in reversed(self._steps()):
+            fault = _fault(self.folder / str(step))
+            if fault:
+                problems.append(f"checkpoint {step} under {self.folder} is damaged: {fault}")
+                damaged.append(step)
                 continue
-            if problems:  # else the damaged one would stand in the way when its step is saved again
-                for damaged in (s for s in steps if s > step):
-                    self._manager.delete(damaged)
-            return Checkpoint(restored.tree["state"], restored.tree["best"], record), problems
+            restored = self._read(step, {"state": like, "best": best_like})
+            if not self.read_only:
+                for step_in_the_way in damaged:  # of the step that will be saved anew
+                    self._manager.delete(step_in_the_way)
+            return restored, problems
         if problems:
             raise UserError(
                 f"no checkpoint under {self.folder} is whole ({len(problems)} damaged; {problems[0]}); "
@@ -104,19 +126,76 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
+    def _steps(self) -> list[int]:
+        """The steps whose save was completed, in order."""
+        return sorted(s for s in self._manager.all_steps() if (self.folder / str(s) / MANIFEST).exists())
 
-def _digest(tree: PyTree) -> str:
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-    return digest.hexdigest()
+    def _read(self, step: int, like: PyTree) -> Checkpoint:
+        args = ocp.args.Composite(
+            tree=ocp.args.StandardRestore(jax.tree.map(_abstract, like)), record=ocp.args.JsonRestore()
+        )
+        try:
+            restored: Any = self._manager.restore(step, args=args)
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {step} under {self.folder} is whole but does not fit this program "
+                f"({first_line(error)}): another version wrote it; give another --workdir"
+            ) from error
+        return Checkpoint(restored.tree["state"], restored.tree["best"], dict(restored.record))
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        elif not path.name.startswith(MANIFEST):
+            yield path
+
+
+def _write_manifest(folder: epath.Path) -> None:
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().length, "sha256": _sha256(path)} for path in _files(folder)
+    }
+    temporary = folder / (MANIFEST + ".tmp")
+    temporary.write_text(json.dumps(files, indent=1) + "\n")
+    temporary.replace(folder / MANIFEST)
+
+
+def _fault(folder: epath.Path) -> str:
+    """Says what is wrong with the files of a checkpoint; empty where all are as they were written."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text())
+        for name, expected in listed.items():
+            path = folder / name
+            if not path.exists():
+                return f"{name} is missing"
+            if path.stat().length != expected["bytes"]:
+                return f"{name} has {path.stat().length} bytes, not {expected['bytes']}"
+            if _sha256(path) != expected["sha256"]:
+                return f"the contents of {name} do not match their checksum"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return first_line(error)
+    return ""
+
+
+def _sha256(path: epath.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore
+
+
+def _check_room(folder: epath.Path, tree: PyTree) -> None:
+    """Refuses a save that the disk has no room for, before half of it is written."""
+    if "://" in str(folder):  # a bucket
+        return
+    needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)), shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"No space left on device: it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")
+
+
+def _remove_unfinished(folder: epath.Path) -> None:
+    for path in folder.glob("*orbax-checkpoint-tmp*"):
+        path.rmtree(missing_ok=True)
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200] if text else 'no message'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -113,6 +114,38 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     return config
 
 
+RANGES = {
+    "data.holdout_fraction": (0.0, 0.9),
+    "data.label_smoothing": (0.0, 1.0),
+    "data.image_size": (8, 2048),
+    "train.batch_size": (1, 1 << 20),
+    "train.accumulate": (1, 1024),
+    "train.ema_decay": (0.0, 0.999999),
+    "train.log_every_steps": (1, 1 << 30),
+    "train.keep_checkpoints": (1, 1000),
+    "train.max_steps": (0, 1 << 30),
+    "train.devices": (0, 1 << 20),
+    "train.steps_per_dispatch": (0, 10_000),
+    "optimizer.b1": (0.0, 0.999999),
+    "optimizer.b2": (0.0, 0.999999),
+    "optimizer.momentum": (0.0, 0.999999),
+    "schedule.peak_fraction": (0.0, 1.0),
+    "schedule.final_fraction": (0.0, 1.0),
+    "evaluation.batch_size": (1, 1 << 20),
+    "evaluation.bootstrap": (0, 1_000_000),
+    "seed": (0, 2**31 - 1),
+}
+NOT_NEGATIVE = (
+    "optimizer.learning_rate",
+    "optimizer.eps",
+    "optimizer.weight_decay",
+    "optimizer.clip_norm",
+    "schedule.warmup_epochs",
+    "schedule.factor",
+)
+POSITIVE = ("train.epochs", "train.eval_every_epochs", "schedule.div_factor", "schedule.final_div_factor")
+
+
 def method_names() -> list[str]:
     """Returns the methods there are: the files of `fer_jax/methods`."""
     return sorted({m.name for m in pkgutil.iter_modules(fer_jax.methods.__path__)} - NOT_METHODS)
@@ -138,30 +171,43 @@ def check_config(config: Config) -> None:
     one_of(config.selection.rule, ("best_validation", "last", "best_on_test"), "config.selection.rule")
     metrics = ("accuracy", "mean_recall", "macro_f1", "nll")
     one_of(config.selection.metric, metrics, "config.selection.metric")
-    for path, low, high in (
-        ("data.holdout_fraction", 0.0, 0.9),
-        ("data.label_smoothing", 0.0, 1.0),
-        ("train.ema_decay", 0.0, 1.0),
-        ("data.image_size", 8, 2048),
-        ("train.batch_size", 1, 1 << 20),
-        ("train.accumulate", 1, 1024),
-        ("train.log_every_steps", 1, 1 << 30),
-        ("train.keep_checkpoints", 1, 1000),
-        ("evaluation.batch_size", 1, 1 << 20),
-        ("evaluation.bootstrap", 0, 1_000_000),
-        ("seed", 0, 2**31 - 1),
-    ):
+    for path, (low, high) in RANGES.items():
         value = _lookup(config, path)
         if not low <= value <= high:
-            raise UserError(f"config.{path}={value} is out of range: give {low} to {high}")
-    for path in ("train.epochs", "train.eval_every_epochs"):
-        if _lookup(config, path) <= 0:
-            raise UserError(f"config.{path}={_lookup(config, path)} must be above 0")
+            raise UserError(f"config.{path}={value} is out of range: give {low:g} to {high:g}")
+    for path in NOT_NEGATIVE + POSITIVE:
+        value = _lookup(config, path)
+        if not (math.isfinite(value) and (value > 0 or (value == 0 and path in NOT_NEGATIVE))):
+            raise UserError(f"config.{path}={value}: give a number {'above' if path in POSITIVE else 'of at least'} 0")
+    for name, default in _model_fields(method).items():
+        value = config.model.get(name, default)
+        counts = isinstance(default, int) and not isinstance(default, bool) and default > 0
+        if counts and not (isinstance(value, int) and value > 0):
+            raise UserError(f"config.model.{name}={value}: give a whole number of at least 1")
+    for name, weight in config.loss.weights.items():
+        if not math.isfinite(weight):
+            raise UserError(f"config.loss.weights.{name}={weight}: give a finite number")
+    _check_target(config, _loss_options(method))
     if config.train.batch_size % config.train.accumulate:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} does not divide into "
             f"config.train.accumulate={config.train.accumulate} micro-batches"
         )
+
+
+def _check_target(config: Config, options: Mapping[str, Any]) -> None:
+    """Refuses a target rule and a classification loss that do not belong together (FER+: each rule has its loss)."""
+    if "classification" not in options:
+        return
+    classification = config.loss.options.get("classification", options["classification"])
+    if (config.data.target == "multi_target") != (classification == "multi_target"):
+        fitting = "multi_target" if config.data.target == "multi_target" else "cross_entropy"
+        raise UserError(
+            f"config.loss.options.classification='{classification}' does not fit config.data.target="
+            f"'{config.data.target}': give '{fitting}'"
+        )
+    if classification == "multi_target" and config.data.label_smoothing:
+        raise UserError("config.data.label_smoothing has no meaning with config.data.target='multi_target': give 0")
 
 
 def _model_fields(method: ModuleType) -> dict[str, Any]:
@@ -215,6 +261,14 @@ def _check_names(given: Iterable[str], known: Iterable[str], path: str, owner: s
     for name in given:
         if name not in set(known):
             raise UserError(f"{path}.{name}: {owner} does not read this field; {nearest(name, known)}")
+
+
+def assign(config: Config, path: str, value: Any) -> None:
+    """Sets the field at a dotted path."""
+    *groups, name = path.split(".")
+    for group in groups:
+        config = config[group]
+    config[name] = value
 
 
 def _lookup(config: Config, path: str) -> Any:

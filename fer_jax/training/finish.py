@@ -12,10 +12,11 @@ from etils import epath
 
 from fer_jax.data.augmentation import augment
 from fer_jax.data.source import Source, load
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, write_report
 from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.config import assign
 from fer_jax.training.logging import read_lines
 from fer_jax.training.rng import stream_key
 from fer_jax.training.setup import Setup, make_setup
@@ -24,6 +25,7 @@ from fer_jax.training.state import TrainState, num_parameters, tree_sha256
 from fer_jax.training.workdir import device_name, git_commit, stored_config, versions, write_json
 
 SAMPLES = 24
+CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "train.platform", "train.devices")  # see evaluate
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 
 
@@ -44,8 +46,9 @@ def write_results(
     results["selection"]["last"]["test"] = {k: last[k] for k in HEADLINE}
 
     def write() -> None:
-        _report(setup, workdir, results, outputs, test)
-        write_json(workdir / "results.json", results)  # last: it marks the run as finished
+        with writing(f"the results under {workdir}", "make room and start the same command again"):
+            _report(setup, workdir, results, outputs, test)
+            write_json(workdir / "results.json", results)  # last: it marks the run as finished
         print(
             f"{headline(results)}\n{workdir / 'results.json'}\n{workdir / 'report' / 'index.html'}",
             flush=True,
@@ -55,31 +58,57 @@ def write_results(
     return results
 
 
-def evaluate(workdir: epath.Path, split: str = "", output: epath.Path | None = None) -> dict[str, Any]:
-    """Scores the stored best model of `workdir` on a split (its test split by default); writes JSON and pictures."""
+def evaluate(
+    workdir: epath.Path,
+    split: str = "",
+    output: epath.Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Scores the stored best model of `workdir` on a split (its test split by default); writes JSON and pictures.
+
+    Args:
+        workdir: of a run; nothing of the run itself is changed.
+        split: of its data set.
+        output: where the scores go; `workdir/evaluation-<split>/results.json` by default.
+        changes: fields of its config to read differently, by path: those of `CHANGEABLE`.
+
+    Raises:
+        UserError: for an unknown split or field, where nothing is stored, and where the result cannot be written.
+    """
+    for field in changes or {}:
+        if not field.startswith(CHANGEABLE):
+            raise UserError(
+                f"--config.{field}: a stored model is scored with the config it was trained with; "
+                f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in CHANGEABLE)} can be changed"
+            )
     config = stored_config(workdir)
-    setup = make_setup(config)
+    # A stored model may be scored on other devices than those that trained it.
+    config.train.platform, config.train.devices = "auto", 0
+    for field, value in (changes or {}).items():
+        assign(config, field, value)
+    setup = make_setup(config, training=False)
     like = setup.abstract_state()
     best_like = {"params": like.params, "collections": like.collections}
-    checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints)
+    checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints, read_only=True)
     stored, problems = checkpoints.restore(like, best_like)
     for problem in problems:
         print(f"warning: {problem}; the one before is used", flush=True)
     if stored is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train it first")
     source = load(config.data, split or config.data.test_split, training=False)
+    folder = workdir / f"evaluation-{source.split}"
+    target = output or folder / "results.json"
+    with writing(target):  # said before the work, not after it
+        on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
     evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
     outputs = evaluator({"params": stored.best["params"], **stored.best["collections"]}, source)
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap)
     results = _describe(setup, scores, stored.state, stored.record)
-    folder = workdir / f"evaluation-{source.split}"
-    target = output or folder / "results.json"
 
     def write() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        _report(setup, folder, results, outputs, source, history=workdir / "metrics.jsonl")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_json(target, results)
+        with writing(f"{target} or the report beside it"):
+            _report(setup, folder, results, outputs, source, history=workdir / "metrics.jsonl")
+            write_json(target, results)
         print(f"{headline(results)}\n{target}\n{folder / 'report' / 'index.html'}", flush=True)
 
     on_main(write)

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
-from fer_jax.errors import UserError
+from fer_jax.errors import writing
 
 
 class JsonLines:
@@ -35,22 +35,26 @@ class JsonLines:
                 break
             kept.append(line + "\n")
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(self.path)
+        with writing(self.path):
+            temporary.write_text("".join(kept))
+            temporary.replace(self.path)
 
     def append(self, line: Mapping[str, Any]) -> None:
         if not self._write:
             return
-        try:
-            with open(self.path, "a") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+        with writing(self.path), open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:
-    """Returns the objects of a JSON-lines file, or none where there is no such file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Returns the objects of a JSON-lines file up to a line that a kill cut short; none where there is no file."""
+    objects = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            objects.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return objects
 
 
 class Progress:

@@ -116,31 +116,31 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
             memory.waited + waited,
         )
 
-    with _signals() as signals, _closing(progress, checkpoints):
+    programs, means = 0, {}
+    with Signals() as signals, _closing(progress, checkpoints):
         while step < total:
-            edge = min(
-                _next_multiple(step, config.train.log_every_steps),
-                _next_multiple(step, setup.eval_steps),
-                total,
-            )
-            state, metrics, made = feed.run(state, edge - step)
+            state, metrics, made = feed.run(state, min(_next_multiple(step, setup.eval_steps), total) - step)
             pending.append((step, metrics))
             step += made
             progress.advance(step)
-            if feed.dispatches == 1:  # compiling is no part of the speed
+            if feed.programs() > programs:  # compiling is no part of the speed
                 jax.block_until_ready(metrics)
-                progress.say(f"  first step after {time.perf_counter() - began:.1f} s")
+                if not programs:
+                    progress.say(f"  first step after {time.perf_counter() - began:.1f} s")
+                    signals.hold()
+                programs = feed.programs()
                 watch.restart(feed.waited)
             else:
                 watch.images += made * config.train.batch_size
             if len(pending) > 1:  # one dispatch computes, one waits: enough to hide the host, little to wait for
                 jax.block_until_ready(pending[-2][1])
 
-            if step % config.train.log_every_steps == 0 or step == total:
+            if _passed(step, made, config.train.log_every_steps) or step == total:
                 settle()
-                means = window_means(memory.window)
-                memory.window = []
-                metrics_log.append({"kind": "train", "step": step, "epoch": step / setup.steps_per_epoch} | means)
+                for line in _full_windows(memory, step, config.train.log_every_steps, total):
+                    place = {"kind": "train", "step": line["step"], "epoch": line["step"] / setup.steps_per_epoch}
+                    metrics_log.append(place | line)
+                    means = line
                 timing = watch.lap()
                 timing_log.append({"step": step} | timing)
                 progress.show(step, means, timing, (total - step) * config.train.batch_size)
@@ -156,10 +156,10 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
                 save()
                 watch.restart(feed.waited)
 
-            if _should_stop(signals, step, config):
+            if _should_stop(signals, _passed(step, made, config.train.log_every_steps)):
                 settle()
                 save()
-                raise Interrupted(signals[0], step)
+                raise Interrupted(signals.caught[0], step)
 
         memory.wall_seconds = wall_before + time.perf_counter() - began
     return finish.write_results(setup, evaluator, workdir, state, best, dataclasses.asdict(memory))
@@ -172,7 +172,8 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState
     for problem in problems:
         _say(f"warning: {problem}; the one before is used")
     if stored is not None:
-        return stored.state, stored.best, Memory(**stored.record)
+        known = {field.name for field in dataclasses.fields(Memory)}
+        return stored.state, stored.best, Memory(**{k: v for k, v in stored.record.items() if k in known})
     state = setup.init()
     return state, _copy(_evaluated(state)), Memory()
 
@@ -233,32 +234,59 @@ def _next_multiple(step: int, every: int) -> int:
     return (step // every + 1) * every
 
 
-def _should_stop(signals: list[int], step: int, config: Any) -> bool:
+def _passed(step: int, made: int, every: int) -> bool:
+    """Whether the last `made` steps reached or passed a multiple of `every`."""
+    return step // every > (step - made) // every
+
+
+def _full_windows(memory: Memory, step: int, every: int, total: int) -> Iterator[dict[str, float]]:
+    """Takes the log windows that are complete at `step` out of the memory: their last step and their means."""
+    first = step - len(memory.window)
+    while first < step and (last := min(_next_multiple(first, every), total)) <= step:
+        records, memory.window = memory.window[: last - first], memory.window[last - first :]
+        yield {"step": last} | window_means(records)
+        first = last
+
+
+def _should_stop(signals: Signals, ask: bool) -> bool:
     if jax.process_count() == 1:
-        return bool(signals)
+        return bool(signals.caught)
     # All processes must stop at the same step; asking each other costs a round trip, so only now and then.
-    if step % config.train.log_every_steps:
+    if not ask:
         return False
-    stop = any_process(bool(signals))
-    if stop and not signals:
-        signals.append(signal.SIGTERM)
+    stop = any_process(bool(signals.caught))
+    if stop and not signals.caught:
+        signals.caught.append(signal.SIGTERM)
     return stop
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT instead of dying of them; a second Ctrl-C is not held back."""
-    caught: list[int] = []
+class Signals:
+    """Collects SIGTERM and SIGINT from `hold` on; a second Ctrl-C is not held back.
 
-    def catch(signum: int, _: Any) -> None:
-        caught.append(signum)
-        signal.signal(signum, before[signum])
+    Before it they end the process at once: until the first step is made there is nothing to save, and Python cannot
+    answer a signal while XLA compiles.
+    """
 
-    before: dict[int, Any] = {s: signal.signal(s, catch) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for signum, handler in before.items():
+    NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+
+    def __enter__(self) -> Signals:
+        # None where a library installed its handler from C; only the main thread may change handlers.
+        self._before: dict[int, Any] = {s: signal.signal(s, signal.SIG_DFL) or signal.SIG_DFL for s in self.NUMBERS}
+        return self
+
+    def hold(self) -> None:
+        for number in self.NUMBERS:
+            signal.signal(number, self._catch)
+
+    def _catch(self, signum: int, _: Any) -> None:
+        self.caught.append(signum)
+        signal.signal(signum, self._before[signum])
+
+    def __exit__(self, *_: Any) -> None:
+        for signum, handler in self._before.items():
             signal.signal(signum, handler)
 
 

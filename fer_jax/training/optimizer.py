@@ -86,6 +86,8 @@ def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Sche
     last = max(total_steps - 1, 1)
     # The step of the peak, where PyTorch has it; inside the run however short that is.
     rise = min(max(options.peak_fraction * total_steps - 1, 1e-6), last - 1e-6)
+    if not all(isinstance(epoch, (int, float)) and epoch >= 0 for epoch in options.boundaries_epochs):
+        raise UserError(f"config.schedule.boundaries_epochs={options.boundaries_epochs}: give epochs, such as (30, 60)")
     drops = jnp.array([epoch * steps_per_epoch for epoch in options.boundaries_epochs], jnp.float32)
     low = peak / options.div_factor
     schedules: Mapping[str, Schedule] = {
@@ -134,8 +136,15 @@ def _more_than_1d(params: PyTree) -> PyTree:
 
 def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:
     groups = []
-    for number, (expression, fields) in enumerate(given):
-        fields = dict(fields)
+    for number, group in enumerate(given):
+        try:
+            expression, fields = group[0], dict(group[1])
+            if len(group) != 2 or not isinstance(expression, str):
+                raise TypeError
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            raise UserError(
+                f"config.optimizer.groups[{number}]={group!r}: give ('expression', {{'lr_multiplier': 0.1}})"
+            ) from error
         for name in fields:
             if name not in GROUP_FIELDS:
                 raise UserError(f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}")

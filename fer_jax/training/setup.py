@@ -27,7 +27,7 @@ from fer_jax.training.step import Task, dry_loss, init_state
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
 RESIDENT_ON_CPU = 4 << 30  # bytes: there the device's memory is the machine's
-STEPS_PER_DISPATCH = 50  # on accelerators
+STEPS_PER_DISPATCH = 50  # on accelerators, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +75,20 @@ class Setup:
         return init_state(self.task, self.tx, batch, ema=self.config.train.ema_decay > 0)
 
 
-def make_setup(config: Config) -> Setup:
+def make_setup(config: Config, training: bool = True) -> Setup:
     """Checks the config, loads the data and builds model and optimiser.
+
+    Args:
+        config: an experiment's.
+        training: whether it is for training (then the devices must be able to share the batch).
 
     Raises:
         UserError: for whatever in the config, the data or the devices does not fit.
     """
     check_config(config)
     mesh = make_mesh(config.train.platform, config.train.devices)
-    check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
+    if training:
+        check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     train, validation = _training_and_validation(config)
     accelerated = not on_cpu(mesh)
     task = make_task(config, train, accelerated)
@@ -96,6 +101,7 @@ def make_setup(config: Config) -> Setup:
     shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
     # What the model or the loss refuses is refused here, before anything is written.
     jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
+    eval_steps = min(total, max(1, round(config.train.eval_every_epochs * steps_per_epoch)))
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(
         config=config,
@@ -107,8 +113,8 @@ def make_setup(config: Config) -> Setup:
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
-        eval_steps=min(total, max(1, round(config.train.eval_every_epochs * steps_per_epoch))),
-        steps_per_dispatch=config.train.steps_per_dispatch or (STEPS_PER_DISPATCH if accelerated else 1),
+        eval_steps=eval_steps,
+        steps_per_dispatch=config.train.steps_per_dispatch or (_evenly(eval_steps) if accelerated else 1),
         resident=_resident(config.data.path, train, mesh),
     )
 
@@ -169,7 +175,17 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
             )
         return train, load(data, data.validation_split, training=False)
     # The held-out part does not depend on the seed of training: all seeds are selected on the same examples.
-    return split_off(train, data.holdout_fraction, seed=0)
+    train, held = split_off(train, data.holdout_fraction, seed=0)
+    if data.target in ("label", "majority"):
+        return train, held
+    # Scored as the test split is, whatever rule trains.
+    judged = load(data, data.train_split, training=False)
+    return train, judged.select(np.flatnonzero(np.isin(judged.rows, held.rows)))
+
+
+def _evenly(eval_steps: int) -> int:
+    """Steps per dispatch, so that few are left over, to be made one by one, before an evaluation."""
+    return max(1, eval_steps // -(-eval_steps // STEPS_PER_DISPATCH))
 
 
 def _resident(path: str, train: Source, mesh: Mesh) -> bool:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, first_line
 
 
 def initialize_hosts(
@@ -53,13 +53,19 @@ def is_main() -> bool:
 def make_mesh(platform: str = "auto", devices: int = 0) -> Mesh:
     """Returns a mesh with the one axis `data` over the devices asked for (0: all of the platform)."""
     try:
-        there = jax.devices() if platform == "auto" else jax.devices(platform)
+        everything = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS asks for what is not there
+        raise UserError(f"JAX finds no device ({first_line(error)}); unset JAX_PLATFORMS, or set it to cpu") from error
+    try:
+        there = everything if platform == "auto" else jax.devices(platform)
     except RuntimeError as error:
-        kinds = sorted({d.platform for d in jax.devices()})
+        kinds = sorted({d.platform for d in everything})
         raise UserError(
             f"config.train.platform={platform}: no such device here (found: {', '.join(kinds)}); "
             "install JAX for it, or set config.train.platform=auto"
         ) from error
+    if devices and jax.process_count() > 1:
+        raise UserError(f"config.train.devices={devices}: with several processes all devices are used; give 0")
     if devices > len(there):
         raise UserError(f"config.train.devices={devices}, but there are {len(there)}; give 0 for all of them")
     return Mesh(np.asarray(there[: devices or len(there)]), ("data",))
@@ -131,12 +137,22 @@ def memory_limit(mesh: Mesh) -> int | None:
 
 
 def on_main(function: Callable[[], Any]) -> Any:
-    """Runs `function` on the main process only, then waits for it on all of them."""
-    result = function() if is_main() else None
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+    """Runs `function` on the main process only, then waits for it on all of them; where it fails, all fail."""
+    if jax.process_count() == 1:
+        return function()
+    from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices("on_main")
+    result, failure = None, None
+    if is_main():
+        try:
+            result = function()
+        except Exception as error:  # told to the others before it is raised: they would wait for ever
+            failure = error
+    failed = multihost_utils.broadcast_one_to_all(np.int32(failure is not None))
+    if failure is not None:
+        raise failure
+    if failed:
+        raise UserError("process 0 could not go on: see what it printed")
     return result
 
 

@@ -20,6 +20,14 @@ from fer_jax.training.sharding import on_main
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
+SCORES = (
+    "dataset",
+    "split",
+    "num_examples",
+    "accuracy",
+    "mean_recall",
+    "macro_f1",
+)  # what a finished run says of itself
 
 
 def default_workdir(config: Config) -> epath.Path:
@@ -32,7 +40,7 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
     if not path.exists():
         return
     ours = json.loads(config.to_json())
-    changed = differences(ours, _with_new_fields(_read(path)["config"], ours))
+    changed = differences(ours, _with_new_fields(_read(path, "config")["config"], ours))
     if changed:
         shown = "; ".join(changed[:SHOWN_DIFFERENCES])
         more = f"; and {len(changed) - SHOWN_DIFFERENCES} more" if len(changed) > SHOWN_DIFFERENCES else ""
@@ -72,7 +80,7 @@ def stored_config(workdir: epath.Path) -> Config:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} is no work directory of a run: it has no config.json")
-    stored = _read(path)["config"]
+    stored = _read(path, "config")["config"]
     config = default_config("", "", stored["method"])
     with config.unlocked():
         _assign(config, stored)
@@ -81,7 +89,7 @@ def stored_config(workdir: epath.Path) -> Config:
 
 def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     path = workdir / "results.json"
-    return _read(path) if path.exists() else None
+    return _read(path, *SCORES) if path.exists() else None
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
@@ -118,11 +126,14 @@ def _git(folder: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _read(path: epath.Path) -> dict[str, Any]:
+def _read(path: epath.Path, *fields: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        value = json.loads(path.read_text())
+        if missing := [field for field in fields if field not in value]:
+            raise ValueError(f"it has no '{missing[0]}'")
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete the work directory to start again") from error
+    return value
 
 
 def _with_new_fields(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from fer_jax.data.labelled import attach_targets
 from fer_jax.data.source import Source, load, split_off
 from fer_jax.errors import UserError
+from fer_jax.training.setup import make_setup
 
 
 def source(subject=None, n=200):
@@ -20,7 +21,7 @@ def source(subject=None, n=200):
     }
     if subject is not None:
         arrays["subject"] = subject
-    return Source("x", "train", ("a", "b", "c", "d"), arrays)
+    return Source("x", "train", ("a", "b", "c", "d"), arrays, np.arange(n))
 
 
 def test_the_held_out_part_is_stratified():
@@ -55,7 +56,8 @@ def test_votes_become_targets_and_rejected_rows_leave():
     np.testing.assert_allclose(scored["vote_target"].sum(-1), 1)
 
 
-def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(tiny):
+@pytest.mark.parametrize("damage", ["other records", "cut", "gone", "cut stamp"])
+def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(damage, tiny):
     data = tiny().data
     first = load(data, "test", training=False)
     again = load(data, "test", training=False)
@@ -64,10 +66,32 @@ def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(tiny):
     from fer_jax.data.source import prepared_builder
 
     (stamp,) = prepared_builder(data).data_path.glob("decoded/test/stamp.json")
-    stamp.write_text(json.dumps({"files": {"other": 1}}))
+    images = stamp.parent / "image.npy"
+    if damage == "other records":
+        stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"records": {"other": 1}}))
+    elif damage == "cut":
+        images.write_bytes(images.read_bytes()[:1000])
+    elif damage == "gone":
+        images.unlink()
+    else:
+        stamp.write_text(stamp.read_text()[:10])
     fresh = load(data, "test", training=False)
     np.testing.assert_array_equal(first.arrays["image"], fresh.arrays["image"])
-    assert json.loads(stamp.read_text())["files"].keys() != {"other"}
+    assert json.loads(stamp.read_text())["records"].keys() != {"other"}
+    assert json.loads(stamp.read_text())["arrays"]["image.npy"] == images.stat().length
+
+
+def test_held_out_people_are_scored_as_the_test_split_is(tiny):
+    """Whatever rule trains, the label of a held-out example is the majority's."""
+    config = tiny()
+    config.data.target = "probability"
+    setup = make_setup(config)
+    scored = load(config.data, "train", training=False)
+    rows = {row: place for place, row in enumerate(scored.rows.tolist())}
+    same = [rows[row] for row in setup.validation.rows.tolist()]
+    np.testing.assert_array_equal(setup.validation.arrays["target"], scored.arrays["target"][same])
+    assert not set(setup.validation.rows.tolist()) & set(setup.train.rows.tolist())
+    assert set(setup.train.arrays["target"].max(-1).tolist()) != {1.0}
 
 
 def test_a_damaged_data_set_says_what_to_do(tiny, tmp_path):

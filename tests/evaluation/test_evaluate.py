@@ -31,7 +31,7 @@ def source():
     votes /= votes.sum(-1, keepdims=True)
     votes[5] = 0  # nobody voted for an emotion here
     arrays |= {"vote_target": votes, "index": np.arange(37, dtype=np.int32)}
-    return Source("known", "test", ("a", "b", "c"), arrays)
+    return Source("known", "test", ("a", "b", "c"), arrays, np.arange(len(arrays["label"])))
 
 
 @pytest.mark.parametrize("devices", [1, 4])

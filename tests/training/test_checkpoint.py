@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, and a damaged one gives way to the one before."""
 
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,53 @@ def test_an_empty_folder_holds_no_checkpoint(tmp_path):
     assert restore(epath.Path(tmp_path / "none")) == (None, [])
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, capsys):
+def test_a_save_without_its_manifest_does_not_count_and_is_made_again(saved):
+    (pathlib.Path(saved) / "3" / "manifest.json").unlink()
+    stored, problems = restore(saved)
+    assert problems == []
+    assert stored is not None
+    assert int(stored.state["n"]) == 2
+    checkpoints = Checkpoints(saved, keep=2)
+    checkpoints.save(3, Checkpoint(tree(3), tree(30), {}))
+    checkpoints.close()
+    stored, _ = restore(saved)
+    assert stored is not None
+    assert int(stored.state["n"]) == 3
+
+
+def test_only_the_newest_are_kept(saved):
+    assert sorted(p.name for p in pathlib.Path(saved).iterdir()) == ["2", "3"]
+
+
+def test_an_evaluation_changes_nothing(saved):
+    damage(saved, 3, "cut")
+    reader = Checkpoints(saved, keep=2, read_only=True)
+    stored, _ = reader.restore(tree(0), tree(0))
+    reader.close()
+    assert stored is not None
+    assert int(stored.state["n"]) == 2
+    assert (pathlib.Path(saved) / "3").exists()
+
+
+def test_a_checkpoint_of_another_program_is_kept_and_said_so(saved):
+    checkpoints = Checkpoints(saved, keep=2)
+    other = tree(0) | {"b": jnp.zeros(3)}
+    with pytest.raises(UserError, match="is whole but does not fit this program"):
+        checkpoints.restore(other, other)
+    checkpoints.close()
+    assert (pathlib.Path(saved) / "3").exists()
+
+
+def test_a_disk_without_room_is_found_before_anything_is_written(saved, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=1000))
+    checkpoints = Checkpoints(saved, keep=2)
+    with pytest.raises(UserError, match="No space left on device: it needs .* make room"):
+        checkpoints.save(4, Checkpoint(tree(4), tree(40), {}))
+    checkpoints.close()
+    assert sorted(p.name for p in pathlib.Path(saved).iterdir()) == ["2", "3"]
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, capfd):
     reference = loop.train(tiny("fdrl", max_steps=12), epath.Path(tmp_path / "reference"))
     workdir = epath.Path(tmp_path / "run")
     loop.train(tiny("fdrl", max_steps=12), workdir)
@@ -88,7 +135,9 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, 
     newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
     damage(workdir / "checkpoints", newest, "cut")
     results = loop.train(tiny("fdrl", max_steps=12), workdir)
-    assert "the one before is used" in capsys.readouterr().out
+    said = capfd.readouterr()
+    assert "the one before is used" in said.out
+    assert "Traceback" not in said.err
     assert results["params_sha256"] == reference["params_sha256"]
     lines = [(workdir / "metrics.jsonl").read_text(), (tmp_path / "reference" / "metrics.jsonl").read_text()]
     assert lines[0] == lines[1]

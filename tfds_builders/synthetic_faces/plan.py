@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.errors import UserError
 from tfds_builders.synthetic_faces.expressions import BASIC_RECIPES, RECIPES
 
 KINDS: tuple[str, ...] = ("basic", "compound", "clips")
@@ -30,11 +31,14 @@ class Plan:
 
     def __post_init__(self):
         if self.kind not in KINDS:
-            raise ValueError(f"kind is '{self.kind}'; it must be one of {', '.join(KINDS)}")
+            raise UserError(f"kind is '{self.kind}'; it must be one of {', '.join(KINDS)}")
         if self.bank not in ("", "train", "test"):
-            raise ValueError(f"bank is '{self.bank}'; it must be 'train', 'test' or empty")
+            raise UserError(f"bank is '{self.bank}'; it must be 'train', 'test' or empty")
         if self.size < 24:
-            raise ValueError(f"size is {self.size}; a face needs at least 24 pixels")
+            raise UserError(f"size is {self.size}; a face needs at least 24 pixels")
+        for name in ("train", "test", "per_subject", "frames"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; synthetic faces need at least 1")
 
     def count(self, split: str) -> int:
         return {"train": self.train, "test": self.test}[split]

@@ -60,6 +60,10 @@ def faces_config(name: str = "basic", **changes: Any) -> FacesConfig:
     if name not in DEFAULTS:
         raise UserError(f"synthetic_faces has no variant '{name}': {nearest(name, DEFAULTS)}")
     base = DEFAULTS[name]
+    fields = [field.name for field in dataclasses.fields(Plan)]
+    for field in changes:
+        if field not in fields:
+            raise UserError(f"synthetic_faces has no option '{field}': {nearest(field, fields)}")
     plan = dataclasses.replace(base, **changes)
     parts = [f"{f}{getattr(plan, f)}" for f in changes if getattr(plan, f) != getattr(base, f)]
     return FacesConfig(name="-".join([name, *parts]), version="1.0.0", plan=plan, description=_DESCRIPTIONS[name])
