@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+QUICK = " --xla_backend_optimization_level=0"  # a test compiles for seconds and computes for moments
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4" + QUICK
 sys.path.insert(0, str(ROOT))  # experiments/ are files, not an installed package
 
 import jax
@@ -83,7 +84,7 @@ def run_py(data_dir):
 
     def start(*arguments: str, wait: bool = True, devices: int = 1, timeout: float = 240):
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}" + QUICK,
             "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
             "TFDS_DATA_DIR": data_dir,
             "JAX_PLATFORMS": "cpu",

@@ -188,9 +188,7 @@ def test_a_config_json_that_no_run_wrote(content, tmp_path):
 def test_evaluation_with_changes(tiny, tmp_path):
     workdir = epath.Path(tmp_path / "run")
     loop.train(tiny(max_steps=2), workdir)
-    with pytest.raises(
-        UserError, match="--config.model.width: a stored model is scored with the config"
-    ):
+    with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
         finish.evaluate(workdir, changes={"model.width": 16})
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):

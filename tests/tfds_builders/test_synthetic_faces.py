@@ -255,7 +255,7 @@ def test_workers_do_not_change_the_examples():
 def test_plan_refuses_what_it_cannot_draw(tmp_path):
     from tfds_builders.synthetic_faces import synthetic_faces_dataset_builder as faces
 
-    with pytest.raises(ValueError, match="kind"):
+    with pytest.raises(UserError, match="kind"):
         Plan(kind="video")
     with pytest.raises(UserError, match="compound"):
         faces.make_builder("compund", data_dir=str(tmp_path))

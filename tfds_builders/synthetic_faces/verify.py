@@ -164,7 +164,7 @@ def as_table(result: Mapping[str, Any]) -> str:
     ]
     if "resnet18" in result:
         run = result["resnet18"]
-        rows.insert(2, (f"ResNet-18, {run['epochs']:g} epochs", _percent(run["accuracy"])))
+        rows.insert(2, (f"ResNet-18, {run['epochs']:.0f} epochs", _percent(run["accuracy"])))
     return "| claim | measured |\n|---|---|\n" + "".join(f"| {what} | {value} |\n" for what, value in rows)
 
 
