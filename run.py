@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load: nothing is lost, and they take it badly
+
 import functools
 import glob
 import operator
@@ -45,6 +49,7 @@ def main() -> int:
     # Imported late: what is wrong with the command line is said at once.
     from fer_jax.training import allocator, finish, loop, setup, sharding, workdir
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = epath.Path(_WORKDIR.value) if _WORKDIR.value else workdir.default_workdir(experiment)
     sharding.initialize_hosts(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value)
     allocator.keep_freed_memory()
@@ -130,4 +135,5 @@ if __name__ == "__main__":
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last save", file=sys.stderr)
         sys.exit(INTERRUPTED + 2)

@@ -69,6 +69,7 @@ def tiny(data_dir, monkeypatch):
         config.model.depth = 10  # half of what there is to compile
         config.model.width = 8
         config.train.batch_size = 16
+        config.train.devices = 1  # tests/training/test_devices.py takes more
         config.train.max_steps = 6
         config.train.log_every_steps = 2
         config.train.eval_every_epochs = 0.3

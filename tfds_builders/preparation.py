@@ -7,6 +7,7 @@ import time
 import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, first_line
+from fer_jax.locks import alone
 from tfds_builders.manual import ManualBuilder, other_versions
 
 
@@ -21,8 +22,15 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
         manual_dir=manual_dir,
         download_mode=modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS,
     )
+    folder = builder.data_path
     try:
-        builder.download_and_prepare(download_config=config, file_format="array_record")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with alone(folder.parent / f".{folder.name}.lock"):  # another process may be preparing it
+            if not overwrite and (folder / "dataset_info.json").exists():
+                return
+            for left in folder.parent.glob(f"incomplete.*_{folder.name}"):  # of a build that was killed
+                left.rmtree()
+            builder.download_and_prepare(download_config=config, file_format="array_record")
     except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
         raise UserError(
             f"cannot prepare {builder.name} under {builder.data_dir} ({first_line(error)}); "

@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError, first_line, nearest
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -37,14 +38,24 @@ def make_builder(name: str, data_dir: str | None = None, **options: Any) -> tfds
       name: a data set, with a variant where its module has `make_builder`.
       data_dir: where prepared data sets lie; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` when None.
       options: further arguments of the builder.
+
+    Raises:
+      UserError: for an unknown name, and where what an earlier build left cannot be read.
     """
     base, _, variant = name.partition("/")
     module = builder_module(base)
-    if hasattr(module, "make_builder"):
-        return module.make_builder(variant=variant, data_dir=data_dir, **options)
-    if variant:
+    if variant and not hasattr(module, "make_builder"):
         raise UserError(f"data set '{base}' has no variants: leave out '/{variant}'")
-    return module.Builder(data_dir=data_dir, **options)
+    try:
+        if hasattr(module, "make_builder"):
+            return module.make_builder(variant=variant, data_dir=data_dir, **options)
+        return module.Builder(data_dir=data_dir, **options)
+    except (AssertionError, KeyError, ValueError, json_format.ParseError) as error:
+        # TFDS reads what an earlier build left as soon as it makes a builder.
+        raise UserError(
+            f"what was prepared of {name} under {data_dir or 'the data folder'} cannot be read ({first_line(error)}): "
+            "it is damaged or another version wrote it; delete its folder there and prepare it again"
+        ) from error
 
 
 def summary(name: str) -> str:

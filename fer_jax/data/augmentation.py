@@ -152,6 +152,7 @@ def warp_matrix(
     """Draws one image's map: output -> flip -> affine -> window of the stored image."""
     centre, extent = window(stream(key, "window"), height, width, config)
     if config.shift:
+        check_shift(config.shift, height, width)
         pixels = jax.random.randint(stream(key, "shift"), (2,), -config.shift, config.shift + 1)
         centre = centre - pixels.astype(jnp.float32)
     linear, offset = affine(stream(key, "affine"), config)
@@ -245,6 +246,11 @@ def central(images: UInt8[Array, "B H W C"], config: Augmentation, size: int) ->
 def check_crop(crop: int, height: int, width: int) -> None:
     if not 0 < crop <= min(height, width):
         raise UserError(f"augmentation.crop = {crop}: the stored images are {height}x{width}; choose a smaller one")
+
+
+def check_shift(shift: int, height: int, width: int) -> None:
+    if shift >= min(height, width):
+        raise UserError(f"augmentation.shift = {shift}: the stored images are {height}x{width}; choose a smaller one")
 
 
 # Light: images in 0 .. 1

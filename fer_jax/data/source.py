@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax.data.labelled import attach_targets
-from fer_jax.errors import UserError, first_line, nearest
+from fer_jax.errors import UserError, nearest
 from tfds_builders import registry
 from tfds_builders.manual import ManualBuilder, is_prepared, require_prepared
 from tfds_builders.preparation import prepare
@@ -74,9 +74,9 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     """
     builder = prepared_builder(config)
     check_split(builder, config.dataset, split)
-    arrays = dict(_decoded(builder, split))
-    if "image" not in arrays:
+    if "image" not in builder.info.features:
         raise UserError(f"{config.dataset} has no single images, which this harness trains on: name another data set")
+    arrays = dict(_decoded(builder, split))
     arrays["row"] = np.arange(len(arrays["image"]))
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
@@ -123,21 +123,14 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
 def prepared_builder(config: Any) -> Any:
     """Returns the TFDS builder of `config.dataset`, prepared; prepares it where that needs no files of the user."""
     data_dir = os.path.expanduser(config.data_dir) or None
-    try:
-        builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
-    except (UserError, TypeError):
-        raise
-    except Exception as error:  # TFDS reads what an earlier build left as soon as it makes a builder
-        raise UserError(
-            f"what was prepared of {config.dataset} cannot be read ({first_line(error)}): it is damaged or another "
-            "version wrote it; delete its folder under config.data.data_dir, or $TFDS_DATA_DIR, and prepare it again"
-        ) from error
+    builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
     if not is_prepared(builder):
         manual_dir = os.path.expanduser(config.manual_dir) or None
         if isinstance(builder, ManualBuilder) and manual_dir is None:
             require_prepared(builder)
         print(f"preparing {config.dataset} (once)", flush=True)
         prepare(builder, manual_dir=manual_dir)
+        builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
     return builder
 
 
@@ -145,7 +138,7 @@ def _decoded(builder: Any, split: str) -> Mapping[str, np.ndarray]:
     """Returns all examples of a split as arrays, kept decoded beside the data set from the second time on."""
     folder = pathlib.Path(builder.data_path) / "decoded" / split
     records = _sizes(builder.data_path, "*record*")
-    with contextlib.suppress(OSError, ValueError, KeyError):  # missing, or not whole: it is made anew
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError):  # missing, or not whole: it is made anew
         stamp = json.loads((folder / "stamp.json").read_text())
         if stamp["records"] == records and stamp["arrays"] == _sizes(folder, "*.npy"):
             return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}

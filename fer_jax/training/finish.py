@@ -25,6 +25,7 @@ from fer_jax.training.state import TrainState, num_parameters, tree_sha256
 from fer_jax.training.workdir import device_name, git_commit, stored_config, versions, write_json
 
 SAMPLES = 24
+GALLERY = 9  # images of each class
 CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "train.platform", "train.devices")  # see evaluate
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 
@@ -202,4 +203,10 @@ def _samples(setup: Setup) -> Samples:
     )
     low, high = seen.min(axis=(1, 2, 3), keepdims=True), seen.max(axis=(1, 2, 3), keepdims=True)
     shown = (255 * (seen - low) / np.maximum(high - low, 1e-6)).astype(np.uint8)
-    return Samples(images=images, augmented=shown, labels=setup.train.arrays["label"][rows])
+    labels = setup.train.arrays["label"]
+    gallery = []
+    for number in range(len(setup.train.classes)):
+        members = np.flatnonzero(labels == number)
+        chosen = np.linspace(0, len(members) - 1, min(GALLERY, len(members))).astype(int)
+        gallery.append(setup.train.arrays["image"][members[chosen]])
+    return Samples(images=images, augmented=shown, labels=labels[rows], gallery=gallery)

@@ -30,7 +30,7 @@ from fer_jax.training.sharding import any_process, is_main
 from fer_jax.training.state import TrainState, num_parameters
 from fer_jax.training.workdir import check_owner, claim, device_name, read_results
 
-LOWER_IS_BETTER = frozenset({"nll", "ece"})
+LOWER_IS_BETTER = frozenset({"nll"})
 
 
 class Interrupted(Exception):
@@ -80,7 +80,13 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         return finished
 
     setup = make_setup(config)
-    claim(workdir, config)
+    with claim(workdir, config):
+        return _train(setup, workdir, began)
+
+
+def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
+    """The loop itself, in a folder that is this run's own; `began` is when the command was started."""
+    config = setup.config
     checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints)
     state, best, memory = _restore_or_init(setup, checkpoints)
     step, total = int(state.step), setup.total_steps
@@ -283,7 +289,7 @@ class Signals:
 
     def _catch(self, signum: int, _: Any) -> None:
         self.caught.append(signum)
-        signal.signal(signum, self._before[signum])
+        signal.signal(signum, signal.SIG_DFL)
 
     def __exit__(self, *_: Any) -> None:
         for signum, handler in self._before.items():

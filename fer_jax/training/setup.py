@@ -164,6 +164,9 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
     on_main(lambda: prepared_builder(data))  # one process prepares, the others wait
     # A misspelt test split must not come to light when training is over.
     check_split(prepared_builder(data), data.dataset, data.test_split)
+    for name in ("test_split", "validation_split"):
+        if data[name] == data.train_split:
+            raise UserError(f"config.data.{name}='{data[name]}' is what the model is trained on: name another split")
     train = load(data, data.train_split, training=True)
     if config.selection.rule == "best_on_test":
         return train, load(data, data.test_split, training=False)

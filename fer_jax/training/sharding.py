@@ -106,6 +106,8 @@ def put_replicated(mesh: Mesh, tree: Any) -> Any:
 def put_indices(mesh: Mesh, indices: np.ndarray) -> jax.Array:
     """Places indices [..., B], the same on every process, sharded over their last dimension."""
     where = sharded(mesh, indices.ndim - 1)
+    if jax.process_count() == 1:
+        return jax.device_put(indices, where)
     return jax.make_array_from_callback(indices.shape, where, lambda index: indices[index])
 
 

@@ -145,8 +145,8 @@ def loss_and_metrics(
 
 
 def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
-    """The loss of a batch that is not augmented: traced to see whether model and loss accept their options."""
-    inputs = _model_input(task, prepare_targets(task, batch, state.step), None)
+    """The loss of a batch: traced to see whether augmentation, model and loss accept their options."""
+    inputs = _model_input(task, prepare_targets(task, batch, state.step), stream_key(task.seed, "augment"))
     keys = {name: stream_key(task.seed, name) for name in STREAMS}
     return loss_and_metrics(task, state.params, state.collections, inputs, keys)[0]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,19 +16,13 @@ import ml_collections
 from etils import epath
 
 from fer_jax.errors import UserError
+from fer_jax.locks import alone
 from fer_jax.training.config import Config, default_config, differences
 from fer_jax.training.sharding import on_main
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
-SCORES = (
-    "dataset",
-    "split",
-    "num_examples",
-    "accuracy",
-    "mean_recall",
-    "macro_f1",
-)  # what a finished run says of itself
+SCORES = ("dataset", "split", "num_examples", "accuracy", "mean_recall", "macro_f1")  # any finished run has them
 
 
 def default_workdir(config: Config) -> epath.Path:
@@ -38,6 +33,8 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
     """Refuses a folder that belongs to a run with another config, naming the fields that differ."""
     path = workdir / "config.json"
     if not path.exists():
+        if (workdir / "results.json").exists() or (workdir / "checkpoints").exists():
+            raise UserError(f"{workdir} holds a run without its config.json: put it back, or give another --workdir")
         return
     ours = json.loads(config.to_json())
     changed = differences(ours, _with_new_fields(_read(path, "config")["config"], ours))
@@ -50,12 +47,14 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
         )
 
 
-def claim(workdir: epath.Path, config: Config) -> None:
-    """Makes the folder this run's own: writes config.json where there is none.
+@contextlib.contextmanager
+def claim(workdir: epath.Path, config: Config) -> Iterator[None]:
+    """Makes the folder this run's own inside the `with` block: writes config.json where there is none.
 
     Raises:
-        UserError: if the folder cannot be written.
+        UserError: if the folder cannot be written, or another process is at work in it.
     """
+    lock = contextlib.ExitStack()
 
     def write() -> None:
         path = workdir / "config.json"
@@ -64,7 +63,9 @@ def claim(workdir: epath.Path, config: Config) -> None:
             if path.exists():
                 (workdir / ".writable").touch()  # a resumed run learns here, not in an hour, that it cannot save
                 (workdir / ".writable").unlink()
-            else:
+            busy = f"another process is at work in {workdir}: wait for it, or give another --workdir"
+            lock.enter_context(alone(workdir / ".lock", busy))
+            if not path.exists():
                 ours = json.loads(config.to_json())
                 write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()})
         except OSError as error:
@@ -72,7 +73,9 @@ def claim(workdir: epath.Path, config: Config) -> None:
                 f"cannot write the work directory {workdir}: {error.strerror or error}; give another with --workdir"
             ) from error
 
-    on_main(write)
+    with lock:
+        on_main(write)
+        yield
 
 
 def stored_config(workdir: epath.Path) -> Config:

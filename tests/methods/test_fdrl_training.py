@@ -76,8 +76,10 @@ def test_c5_importances_tell_the_class_and_the_loss_tightens_them(seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_c7_the_graph_is_not_constant(seed):
+    """Fewer than half of the edges are saturated at any time; they start free and fill up with training."""
     _, history, _, _ = trained(seed)
-    assert float(history[-1]["omega_saturated"]) < 0.5
+    saturated = [float(record["omega_saturated"]) for record in history]
+    assert 0.0 < max(saturated) < 0.5
 
 
 def test_c8_each_latent_feature_matters_to_some_classes_only():

@@ -1,5 +1,6 @@
 """One device, four devices and two processes give the same training."""
 
+import itertools
 import json
 import socket
 
@@ -99,10 +100,26 @@ def test_no_data_moves_inside_a_step_but_the_batch(path, tiny, tmp_path):
     feed = loop.Feed(setup, 0)
     state = setup.init()
     state, _, _ = feed.run(state, 1)
-    with jax.transfer_guard_device_to_host("disallow"):
+    with jax.transfer_guard_host_to_device("disallow"):  # what is put on purpose, the batch, is allowed
+        with pytest.raises(Exception, match="[Dd]isallowed"):
+            jax.jit(lambda x: x)(np.ones(3))  # the guard does guard
         for _ in range(3):
             state, metrics, _ = feed.run(state, 1)
+    assert isinstance(metrics["loss/total"], jax.Array)
     assert np.isfinite(float(metrics["loss/total"][0]))
+
+
+def test_both_paths_bring_the_same_batches_in_the_same_order(tiny):
+    config = tiny("baseline", max_steps=6)
+    batches = {}
+    for path in ("device", "stream"):
+        config.data.path = path
+        setup = make_setup(config)
+        batches[path] = list(itertools.islice(loop.Feed(setup, 2)._batches, 4))
+    for indices, rows in zip(batches["device"], batches["stream"], strict=True):
+        assert set(rows) == set(setup.train.arrays)
+        for name, values in setup.train.arrays.items():
+            np.testing.assert_array_equal(rows[name], values[indices])
 
 
 def test_many_steps_per_dispatch_are_the_same_steps(tiny):

@@ -141,7 +141,8 @@ def read_csv(path: epath.Path) -> Faces:
 
 def check_counts(faces: Faces) -> None:
     """Raises `UserError` unless every split and class has the published number of pictures."""
-    remedy = "get the original file, or accept this one with --allow_counts"
+    published = ", ".join(f"{name} has MD5 {md5}" for md5, name in KNOWN_MD5.items())
+    remedy = f"get the original file ({published}), or accept this one with --allow_counts"
     found = np.zeros_like(COUNTS)
     np.add.at(found, (faces.split, faces.code), 1)
     if (found.sum(axis=1) != COUNTS.sum(axis=1)).any():

@@ -36,6 +36,8 @@ class Plan:
             raise UserError(f"bank is '{self.bank}'; it must be 'train', 'test' or empty")
         if self.size < 24:
             raise UserError(f"size is {self.size}; a face needs at least 24 pixels")
+        if not 0 <= self.seed < 1 << 63:
+            raise UserError(f"seed is {self.seed}; it must be 0 or more")
         for name in ("train", "test", "per_subject", "frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; synthetic faces need at least 1")

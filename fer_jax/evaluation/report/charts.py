@@ -72,6 +72,25 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
+def gallery_chart(gallery: Sequence[np.ndarray], classes: Sequence[str]) -> Figure:
+    """Pictures uint8 [n, H, W, 1 or 3] of each class, a class to a row."""
+    columns = max(len(pictures) for pictures in gallery)
+    height, width = next(pictures.shape[1:3] for pictures in gallery if len(pictures))
+    sheet = np.full((len(gallery), height, columns, width, 3), 255, np.uint8)
+    for row, pictures in enumerate(gallery):
+        for column, picture in enumerate(pictures):
+            sheet[row, :, column] = picture  # one channel spreads over three
+    side = 84
+    figure = new_figure(side * columns + 96, side * len(gallery) * height / width + 8)
+    axes = figure.add_subplot()
+    axes.imshow(sheet.reshape(len(gallery) * height, columns * width, 3), interpolation="nearest")
+    axes.set_yticks((np.arange(len(gallery)) + 0.5) * height - 0.5, [wrapped(name) for name in classes])
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelsize=8.4, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def class_chart(
     classes: Sequence[str],
     recall: Sequence[float | None],

@@ -43,11 +43,15 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Samples:
-    """Training images: uint8 [n, H, W, C] as stored, labels [n], and uint8 as the network sees them."""
+    """Training images: uint8 [n, H, W, C] as stored, labels [n], and uint8 as the network sees them.
+
+    `gallery` holds some images of each class, uint8 [n, H, W, C].
+    """
 
     images: np.ndarray
     labels: np.ndarray
     augmented: np.ndarray | None = None
+    gallery: Sequence[np.ndarray] = ()
 
 
 @dataclass(frozen=True)
@@ -248,9 +252,16 @@ def _samples(book: Book, classes: Sequence[str], samples: Samples | None) -> Htm
             faces.append(book.image(f"sample_{row}_seen", samples.augmented[row], "the same, as the network sees it"))
         caption = element("figcaption", _class(classes, label))
         tiles.append(element("figure", element("div", *faces, class_="faces"), caption, class_="tile"))
+    sheet = Html()
+    if any(len(pictures) for pictures in samples.gallery):
+        drawn = charts.gallery_chart(samples.gallery, classes)
+        alt = "Training images of each class: " + ", ".join(classes)
+        image = book.chart("gallery", drawn, alt)
+        sheet = figure_card("Class by class", "Training images as stored, a class to a row.", image, wide=True)
     both = samples.augmented is not None
     text = "Left as stored, right as one training step sees it after augmentation." if both else "As stored."
-    return section("What it was trained on", text, element("div", *tiles, class_="tiles pairs" if both else "tiles"))
+    pairs = element("div", *tiles, class_="tiles pairs" if both else "tiles")
+    return section("What it was trained on", text, join([sheet, pairs]))
 
 
 def _class(classes: Sequence[str], index: int) -> Html:
