@@ -64,18 +64,22 @@ class BatchNorm(nn.Module):
     Attributes:
         momentum: weight of the old running value (PyTorch's momentum 0.1 is 0.9 here).
         epsilon: added to the variance.
+        use_affine: whether there are a scale and a bias (Caffe's layer has none).
         dtype: of the output.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    use_affine: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones_init(), shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), shape)
+        scale, bias = jnp.ones(shape), jnp.zeros(shape)
+        if self.use_affine:
+            scale = self.param("scale", nn.initializers.ones_init(), shape)
+            bias = self.param("bias", nn.initializers.zeros_init(), shape)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from fer_jax.data.augmentation import augment
 from fer_jax.data.source import Source, load
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
-from fer_jax.evaluation.report import Predictions, Profile, Samples, write_report
+from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.config import assign
 from fer_jax.training.logging import read_lines
@@ -25,6 +26,7 @@ from fer_jax.training.state import TrainState, num_parameters, tree_sha256
 from fer_jax.training.workdir import device_name, git_commit, stored_config, versions, write_json
 
 SAMPLES = 24
+SHOWN = 2  # test examples of each class on which a method shows its inside
 GALLERY = 9  # images of each class
 CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "train.platform", "train.devices")  # see evaluate
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
@@ -46,9 +48,11 @@ def write_results(
     results = _describe(setup, score(outputs, test, bootstrap=config.evaluation.bootstrap), state, memory)
     results["selection"]["last"]["test"] = {k: last[k] for k in HEADLINE}
 
+    shown = _shown(setup, {"params": best["params"], **best["collections"]}, test)
+
     def write() -> None:
         with writing(f"the results under {workdir}", "make room and start the same command again"):
-            _report(setup, workdir, results, outputs, test)
+            _report(setup, workdir, results, outputs, test, shown)
             write_json(workdir / "results.json", results)  # last: it marks the run as finished
         print(
             f"{headline(results)}\n{workdir / 'results.json'}\n{workdir / 'report' / 'index.html'}",
@@ -105,10 +109,11 @@ def evaluate(
     outputs = evaluator({"params": stored.best["params"], **stored.best["collections"]}, source)
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap)
     results = _describe(setup, scores, stored.state, stored.record)
+    shown = _shown(setup, {"params": stored.best["params"], **stored.best["collections"]}, source)
 
     def write() -> None:
         with writing(f"{target} or the report beside it"):
-            _report(setup, folder, results, outputs, source, history=workdir / "metrics.jsonl")
+            _report(setup, folder, results, outputs, source, shown, history=workdir / "metrics.jsonl")
             write_json(target, results)
         print(f"{headline(results)}\n{target}\n{folder / 'report' / 'index.html'}", flush=True)
 
@@ -173,6 +178,7 @@ def _report(
     results: dict[str, Any],
     outputs: Outputs,
     source: Source,
+    shown: Shown | None,
     history: epath.Path | None = None,
 ) -> None:
     titles = getattr(setup.task.method, "PROFILES", {})
@@ -185,6 +191,26 @@ def _report(
         profiles={
             name: Profile(title=title, values=outputs[name]) for name, title in titles.items() if name in outputs
         },
+        shown=shown,
+    )
+
+
+def _shown(setup: Setup, variables: Any, source: Source) -> Shown | None:
+    """Returns what the method lists in `SHOWN`, on the first examples of each class."""
+    names = getattr(setup.task.method, "SHOWN", ())
+    if not names:
+        return None
+    labels = source.arrays["label"]
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:SHOWN] for c in range(len(source.classes))]))
+    few = source.select(rows)
+    task = dataclasses.replace(setup.task, profiles=tuple(names), flip_evaluation=False)
+    outputs = Evaluator(task, setup.mesh, len(rows))(variables, few)
+    return Shown(
+        classes=source.classes,
+        labels=few.arrays["label"],
+        logits=outputs.pop("logits"),
+        values=outputs,
+        fields=few.arrays,
     )
 
 

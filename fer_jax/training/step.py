@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fer_jax.data.augmentation import Augmentation, augment
+from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.inputs import mirrored, network_inputs
 from fer_jax.training.rng import stream_key
 from fer_jax.training.state import TrainState
 
@@ -37,7 +38,8 @@ class Task:
         class_weights: weight of an example by class, or None.
         flip_evaluation: average each prediction with that of the mirrored image.
         seed: root of all random streams.
-        profiles: names of per-example intermediates that evaluation returns.
+        profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
+        point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
     """
 
     method: ModuleType
@@ -52,6 +54,7 @@ class Task:
     flip_evaluation: bool = False
     seed: int = 0
     profiles: tuple[str, ...] = ()
+    point_mirror: tuple[int, ...] = ()
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: bool) -> TrainState:
@@ -159,10 +162,11 @@ def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     inputs = _model_input(task, batch, None)
     logits, aux = task.model.apply(variables, inputs, train=False)
     if task.flip_evaluation:
-        mirrored, _ = task.model.apply(variables, inputs | {"image": inputs["image"][:, :, ::-1]}, train=False)
-        both = jnp.stack([jax.nn.log_softmax(logits), jax.nn.log_softmax(mirrored)])
+        flipped, _ = task.model.apply(variables, mirrored(inputs, task.point_mirror), train=False)
+        both = jnp.stack([jax.nn.log_softmax(logits), jax.nn.log_softmax(flipped)])
         logits = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
-    return {"logits": logits.astype(jnp.float32)} | {k: aux[k].astype(jnp.float32) for k in task.profiles if k in aux}
+    seen = inputs | aux
+    return {"logits": logits.astype(jnp.float32)} | {k: seen[k].astype(jnp.float32) for k in task.profiles if k in seen}
 
 
 def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:
@@ -187,14 +191,7 @@ def take_rows(data: Mapping[str, jax.Array], indices: jax.Array) -> Batch:
 
 
 def _model_input(task: Task, batch: Batch, key: jax.Array | None) -> Batch:
-    image = augment(
-        key if key is not None else jax.random.key(0),
-        batch["image"],
-        task.augmentation,
-        size=task.image_size,
-        train=key is not None,
-    )
-    return batch | {"image": image}
+    return network_inputs(key, batch, task.augmentation, size=task.image_size, mirror=task.point_mirror)
 
 
 def _micro_batches(batch: Batch, parts: int) -> list[Batch]:

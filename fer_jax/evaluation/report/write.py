@@ -11,6 +11,7 @@ import numpy as np
 
 from fer_jax.evaluation.metrics import classification_metrics, log_softmax
 from fer_jax.evaluation.report import charts, headline
+from fer_jax.evaluation.report.inside import Shown, inside
 from fer_jax.evaluation.report.learning import learning
 from fer_jax.evaluation.report.markup import (
     Html,
@@ -70,6 +71,7 @@ def write_report(
     predictions: Predictions,
     samples: Samples | None = None,
     profiles: Mapping[str, Profile] | None = None,
+    shown: Shown | None = None,
 ) -> pathlib.Path:
     """Writes `folder/index.html` and the PNGs it shows, and removes those of an earlier report.
 
@@ -81,6 +83,7 @@ def write_report(
       predictions: on the split that `results` is about, in order.
       samples: training examples to show.
       profiles: per name, values to compare between classes.
+      shown: what the method shows of its inside on a few examples.
 
     Returns:
       The path of index.html.
@@ -99,6 +102,7 @@ def write_report(
         _classes(book, results),
         _calibration(book, results, predictions, confidence),
         _mistakes(book, classes, predictions, confidence),
+        inside(book, shown),
         _profiles(book, classes, predictions.labels, profiles or {}),
         _samples(book, classes, samples),
         _details(results),

@@ -1,0 +1,72 @@
+"""What a network is given: images through the augmentation, and the points on them moved along."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from fer_jax.data import geometry
+from fer_jax.data.augmentation import Augmentation, augment, warp_matrices
+
+Batch = dict[str, jax.Array]
+Order = tuple[int, ...]
+
+
+def network_inputs(
+    key: Key[Array, ""] | None, batch: Batch, config: Augmentation, *, size: int, mirror: Order = ()
+) -> Batch:
+    """Replaces `image` uint8 [B, H, W, C] by the network's input and moves `points` [B, L, 2] with it.
+
+    Args:
+        key: of this step; None when nothing is random (evaluation).
+        batch: `points`, where there are any, are (x, y) in pixels of the stored image; afterwards in pixels of the
+            network's input, still of the same part of the face: they may lie outside.
+        config: the augmentation.
+        size: side of the network's input.
+        mirror: for each point, which one stands in its place on the mirrored face.
+
+    Returns:
+        The batch with `image` float32 [B, size, size, 3].
+    """
+    train = key is not None
+    key = jax.random.key(0) if key is None else key
+    moved = {"image": augment(key, batch["image"], config, size=size, train=train)}
+    if "points" in batch:
+        shape = batch["image"].shape
+        if train:
+            matrices = warp_matrices(key, shape, config, size=size)
+        else:
+            matrices = jnp.broadcast_to(central_matrix(shape, config, size), (shape[0], 2, 3))
+        moved["points"] = _move(matrices, batch["points"].astype(jnp.float32), mirror)
+    return batch | moved
+
+
+def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
+    """The same network inputs, mirrored: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2]."""
+    image = inputs["image"]
+    flipped = {"image": image[:, :, ::-1]}
+    if "points" in inputs:
+        points = inputs["points"] * jnp.array([-1.0, 1.0]) + jnp.array([image.shape[2] - 1.0, 0.0])
+        flipped["points"] = _exchange(points, mirror)
+    return inputs | flipped
+
+
+def central_matrix(shape: tuple[int, ...], config: Augmentation, size: int) -> Float[Array, "2 3"]:
+    """The affine map, from output to stored pixels, of the evaluation's middle window (`augmentation.central`)."""
+    height, width = shape[1:3]
+    top = left = 0
+    extent = jnp.array([width, height], jnp.float32)
+    if config.crop is not None:
+        top, left = (height - config.crop) // 2, (width - config.crop) // 2
+        extent = jnp.full(2, config.crop, jnp.float32)
+    centre = jnp.array([left, top], jnp.float32) + (extent - 1) / 2
+    return geometry.around(jnp.diag(extent / size), centre, size, size)
+
+
+def _move(matrices: Float[Array, "B 2 3"], points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
+    moved = jax.vmap(geometry.move_points)(matrices, points)
+    reversed_ = jnp.linalg.det(matrices[:, :, :2]) < 0
+    return jnp.where(reversed_[:, None, None], _exchange(moved, mirror), moved)
+
+
+def _exchange(points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
+    return points[:, jnp.array(mirror)] if mirror else points

@@ -1,0 +1,65 @@
+"""Points stay on the same part of the face, whatever happens to the picture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.inputs import mirrored, network_inputs
+
+MIRROR = (1, 0, 2)
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    "crop": Augmentation(crop=40),
+    "all": Augmentation(flip=True, crop=40, rotation=20.0, zoom=(0.8, 1.2), shear=5.0, translate=0.05, shift=2),
+}
+
+
+def spots(points: np.ndarray) -> np.ndarray:
+    """Grey pictures [B, 48, 48, 3], each point a soft spot in a colour of its own."""
+    grid = np.stack(np.meshgrid(np.arange(48), np.arange(48)), -1)
+    distance = ((grid[None, :, :, None] - points[:, None, None]) ** 2).sum(-1)  # [B, H, W, 3]
+    return (250 * np.exp(-distance / 8)).astype(np.uint8)
+
+
+def centres(images: np.ndarray) -> np.ndarray:
+    """Where each colour lies [B, 3, 2]."""
+    weight = np.maximum(np.asarray(images), 0.02) - 0.02
+    grid = np.stack(np.meshgrid(np.arange(images.shape[2]), np.arange(images.shape[1])), -1)
+    return np.einsum("bhwc,hwd->bcd", weight, grid) / weight.sum((1, 2))[..., None]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("train", [False, True])
+def test_points_follow_the_picture(name, train):
+    points = np.random.default_rng(0).uniform(17, 31, (16, 3, 2)).astype(np.float32)
+    batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points)}
+    config = Augmentation(**{**AUGMENTATIONS[name].__dict__, "mean": (0.0,) * 3, "std": (1.0,) * 3})
+    key = jax.random.key(3) if train else None
+    inputs = network_inputs(key, batch, config, size=64, mirror=())
+    # Without an order of the mirrored points each stays with its colour, mirrored or not.
+    np.testing.assert_allclose(inputs["points"], centres(inputs["image"]), atol=0.6)
+
+
+def test_a_mirrored_face_exchanges_its_points():
+    points = np.random.default_rng(0).uniform(12, 36, (32, 3, 2)).astype(np.float32)
+    batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points)}
+    plain = network_inputs(jax.random.key(1), batch, Augmentation(flip=True), size=48, mirror=())
+    ordered = network_inputs(jax.random.key(1), batch, Augmentation(flip=True), size=48, mirror=MIRROR)
+    turned = np.abs(np.asarray(plain["points"] - points)).max((1, 2)) > 0.01
+    assert 8 < turned.sum() < 24
+    np.testing.assert_array_equal(ordered["points"][~turned], plain["points"][~turned])
+    np.testing.assert_array_equal(ordered["points"][turned], plain["points"][turned][:, list(MIRROR)])
+
+
+def test_mirroring_twice_is_nothing():
+    points = np.random.default_rng(0).uniform(12, 36, (4, 3, 2)).astype(np.float32)
+    batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points), "label": jnp.zeros(4)}
+    inputs = network_inputs(None, batch, Augmentation(), size=48)
+    once = mirrored(inputs, MIRROR)
+    np.testing.assert_allclose(once["points"][:, 2, 0], 47 - points[:, 2, 0], atol=1e-4)
+    np.testing.assert_allclose(once["points"][:, 0, 0], 47 - points[:, 1, 0], atol=1e-4)
+    twice = mirrored(once, MIRROR)
+    np.testing.assert_allclose(twice["points"], inputs["points"], atol=1e-4)
+    np.testing.assert_array_equal(twice["image"], inputs["image"])
