@@ -2,7 +2,9 @@
 
 What stands between `<!-- results: FOLDER -->` and `<!-- end -->` is a table of the JSON files that
 `run.py --mode=evaluate --output=` wrote into that folder, grouped by experiment over seeds; what stands between
-`<!-- include: FILE -->` and `<!-- end -->` is that file, as another command wrote it.
+`<!-- include: FILE -->` and `<!-- end -->` is that file, as another command wrote it; what stands between
+`<!-- claims: FOLDER -->` and `<!-- end -->` is a table of the records that `python -m experiments.claims.NAME` wrote
+there.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"(<!-- (?P<kind>results|include): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (?P<kind>results|include|claims): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CLAIMS_HEADER = (
+    "| claim | measure (claimed) | ours | against | difference (95 % interval) | seeds | the claim |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
 HEADER = (
     "| experiment | seeds | parameters | accuracy, % | mean recall, % | NLL | ECE, % | minutes |\n"
     "|---|---|---|---|---|---|---|---|\n"
@@ -33,12 +39,38 @@ def table(folder: pathlib.Path) -> str:
     return HEADER + "".join(_row(name, seeds) for name, seeds in runs.items())
 
 
+def claims_table(folder: pathlib.Path) -> str:
+    """Returns the Markdown table of all claims on trial in a folder: a row per comparison, a claim to a block."""
+    text = CLAIMS_HEADER
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        for number, comparison in enumerate(record["comparisons"]):
+            name = f"[{record['claim']}](docs/claims/{path.stem}.png)" if number == 0 else ""
+            text += f"| {name} | {_comparison(comparison)} | {record['seeds']} | {comparison['verdict']} |\n"
+    return text
+
+
+def _comparison(comparison: dict[str, Any]) -> str:
+    def shown(value: float, sign: str = "") -> str:
+        return f"{comparison['scale'] * value:{sign}.3g}"
+
+    unit = comparison["unit"].strip()
+    low, high = (shown(bound, "+") for bound in comparison["interval"])
+    theirs = comparison["theirs"]
+    against = f"{theirs}: {shown(comparison['theirs_mean'])}" if isinstance(theirs, str) else f"{theirs:g}"
+    return (
+        f"{comparison['measure']}{f', {unit}' if unit else ''} ({comparison['better']}) "
+        f"| {comparison['ours']}: {shown(comparison['ours_mean'])} | {against} "
+        f"| {shown(comparison['difference'], '+')} ({low} to {high})"
+    )
+
+
 def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
     """Returns `text` with each block made anew."""
 
     def block(match: re.Match[str]) -> str:
-        path = root / match["path"]
-        return match[1] + (table(path) if match["kind"] == "results" else path.read_text()) + match[4]
+        make = {"results": table, "claims": claims_table, "include": pathlib.Path.read_text}[match["kind"]]
+        return match[1] + make(root / match["path"]) + match[4]
 
     return BLOCK.sub(block, text)
 

@@ -36,7 +36,7 @@ PROFILES = {"importance": "Importance of each latent feature"}
 # simplex       ||s_j||_1 divided by its sum over j: the balance loss then only balances.
 ALPHA_MODES = ("literal", "literal_bias", "mean", "simplex")
 EDGES = ("euclid", "cosine", "dot", "ones")
-MODULES = ("none", "fdn", "intra", "inter", "both")
+MODULES = ("none", "wide", "fdn", "intra", "inter", "both")
 SATURATED = 0.99  # an edge weight above this is as good as constant
 
 
@@ -117,7 +117,8 @@ class Model(nn.Module):
         alpha: one of ALPHA_MODES.
         edge: one of EDGES; 'euclid' is the paper's, 'ones' a constant graph (is the learned one worth it?).
         modules: one of MODULES, the ablation: 'none' is ResNet and EPN, 'fdn' adds the decomposition, 'intra'
-            or 'inter' one relation module to it, 'both' is FDRL.
+            or 'inter' one relation module to it, 'both' is FDRL. 'wide' is the control: one fully connected layer
+            as wide as the decomposition, classified as a whole.
         use_bias: of the layers of FDN, Intra-RM and Inter-RM.
         gamma: rate at which the centres follow the batches.
         depth, width, stem: of the ResNet (`fer_jax.nn.resnet`).
@@ -168,6 +169,8 @@ class Model(nn.Module):
         if "feature_mask" in batch:
             latent = latent * batch["feature_mask"].astype(jnp.float32)[:, None]
         aux["latent"] = latent
+        if self.modules == "wide":
+            return EPN(self.num_classes, name="epn")(latent.reshape(len(latent), -1)), aux
 
         f = latent
         if self.modules in ("intra", "both"):
@@ -279,7 +282,7 @@ def loss(
     L_B is one number per batch, given to every example. Class centres follow the largest entry of the target.
     """
     terms = {"cross_entropy": classification_loss(logits, batch["target"], classification)}
-    if "latent" in aux:
+    if "latent_centres" in aux:
         terms["compactness"] = compactness(aux["latent"], aux["latent_centres"])
     if "importance" in aux:
         alpha = aux["importance"]
@@ -297,7 +300,7 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
         alpha = masked_mean(aux["importance"], mask)
         values["alpha_mean"] = jnp.mean(alpha)
         values |= {f"alpha_{j}": alpha[j] for j in range(len(alpha))}
-    m = aux["latent"].shape[1] if "latent" in aux else 1
+    m = len(aux["latent_centres"]) if "latent_centres" in aux else 1
     if "omega" in aux and m > 1:
         edges = m * (m - 1)
         omega = masked_mean(aux["omega"], mask)

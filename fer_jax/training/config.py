@@ -111,6 +111,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     evaluation.batch_size = 256
     evaluation.flip = False  # average the prediction with that of the mirrored image
     evaluation.bootstrap = 1000
+    evaluation.report = True  # False: scores only, no page with pictures
     return config
 
 

@@ -16,14 +16,13 @@ from fer_jax.data.source import Source, load
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
-from fer_jax.training.checkpoint import Checkpoints
-from fer_jax.training.config import assign
 from fer_jax.training.logging import read_lines
 from fer_jax.training.rng import stream_key
-from fer_jax.training.setup import Setup, make_setup
+from fer_jax.training.setup import Setup
 from fer_jax.training.sharding import on_main
 from fer_jax.training.state import TrainState, num_parameters, tree_sha256
-from fer_jax.training.workdir import device_name, git_commit, stored_config, versions, write_json
+from fer_jax.training.stored import read_model
+from fer_jax.training.workdir import device_name, git_commit, versions, write_json
 
 SAMPLES = 24
 SHOWN = 2  # test examples of each class on which a method shows its inside
@@ -52,12 +51,9 @@ def write_results(
 
     def write() -> None:
         with writing(f"the results under {workdir}", "make room and start the same command again"):
-            _report(setup, workdir, results, outputs, test, shown)
+            page = _report(setup, workdir, results, outputs, test, shown)
             write_json(workdir / "results.json", results)  # last: it marks the run as finished
-        print(
-            f"{headline(results)}\n{workdir / 'results.json'}\n{workdir / 'report' / 'index.html'}",
-            flush=True,
-        )
+        _say(headline(results), workdir / "results.json", page)
 
     on_main(write)
     return results
@@ -86,39 +82,31 @@ def evaluate(
                 f"--config.{field}: a stored model is scored with the config it was trained with; "
                 f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in CHANGEABLE)} can be changed"
             )
-    config = stored_config(workdir)
-    # A stored model may be scored on other devices than those that trained it.
-    config.train.platform, config.train.devices = "auto", 0
-    for field, value in (changes or {}).items():
-        assign(config, field, value)
-    setup = make_setup(config, training=False)
-    like = setup.abstract_state()
-    best_like = {"params": like.params, "collections": like.collections}
-    checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints, read_only=True)
-    stored, problems = checkpoints.restore(like, best_like)
-    for problem in problems:
-        print(f"warning: {problem}; the one before is used", flush=True)
-    if stored is None:
-        raise UserError(f"{workdir} holds no checkpoint yet: train it first")
+    model = read_model(workdir, changes)
+    setup, config = model.setup, model.setup.config
     source = load(config.data, split or config.data.test_split, training=False)
     folder = workdir / f"evaluation-{source.split}"
     target = output or folder / "results.json"
     with writing(target):  # said before the work, not after it
         on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
     evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
-    outputs = evaluator({"params": stored.best["params"], **stored.best["collections"]}, source)
+    outputs = evaluator(model.variables, source)
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap)
-    results = _describe(setup, scores, stored.state, stored.record)
-    shown = _shown(setup, {"params": stored.best["params"], **stored.best["collections"]}, source)
+    results = _describe(setup, scores, model.state, model.record)
+    shown = _shown(setup, model.variables, source)
 
     def write() -> None:
         with writing(f"{target} or the report beside it"):
-            _report(setup, folder, results, outputs, source, shown, history=workdir / "metrics.jsonl")
+            page = _report(setup, folder, results, outputs, source, shown, history=workdir / "metrics.jsonl")
             write_json(target, results)
-        print(f"{headline(results)}\n{target}\n{folder / 'report' / 'index.html'}", flush=True)
+        _say(headline(results), target, page)
 
     on_main(write)
     return results
+
+
+def _say(*lines: Any) -> None:
+    print("\n".join(str(line) for line in lines if line is not None), flush=True)
 
 
 def headline(results: dict[str, Any]) -> str:
@@ -180,9 +168,12 @@ def _report(
     source: Source,
     shown: Shown | None,
     history: epath.Path | None = None,
-) -> None:
+) -> pathlib.Path | None:
+    """Writes the report and returns its page; None where the config wants none."""
+    if not setup.config.evaluation.report:
+        return None
     titles = getattr(setup.task.method, "PROFILES", {})
-    write_report(
+    return write_report(
         pathlib.Path(folder / "report"),
         results=results | {"config": setup.config.to_dict()},
         history=read_lines(history or folder / "metrics.jsonl"),
@@ -198,7 +189,7 @@ def _report(
 def _shown(setup: Setup, variables: Any, source: Source) -> Shown | None:
     """Returns what the method lists in `SHOWN`, on the first examples of each class."""
     names = getattr(setup.task.method, "SHOWN", ())
-    if not names:
+    if not names or not setup.config.evaluation.report:
         return None
     labels = source.arrays["label"]
     rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:SHOWN] for c in range(len(source.classes))]))

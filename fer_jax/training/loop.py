@@ -76,7 +76,9 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     check_owner(workdir, config)
     finished = read_results(workdir)
     if finished is not None:
-        _say(f"{workdir} is finished: {finish.headline(finished)}; its report is {workdir / 'report' / 'index.html'}")
+        page = workdir / "report" / "index.html"
+        shown = f"; its report is {page}" if page.exists() else ""
+        _say(f"{workdir} is finished: {finish.headline(finished)}{shown}")
         return finished
 
     setup = make_setup(config)

@@ -313,7 +313,7 @@ def test_every_ablation_gives_its_losses_in_float32(modules, dtype):
     (logits, aux), _ = train_step(model, variables, data)
     terms = fdrl.loss(logits, aux, data)
     expected = {"cross_entropy"}
-    expected |= {"compactness"} if modules != "none" else set()
+    expected |= {"compactness"} if modules not in ("none", "wide") else set()
     expected |= {"balance", "distribution"} if modules in ("intra", "both") else set()
     assert set(terms) == expected
     assert set(terms) <= set(fdrl.LOSS_WEIGHTS)

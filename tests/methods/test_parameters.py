@@ -65,6 +65,7 @@ def test_fdrl_parts(use_bias, fdn, relation):
     ("modules", "parts"),
     [
         ("none", {"trunk", "epn"}),
+        ("wide", {"trunk", "fdn", "epn"}),
         ("fdn", {"trunk", "fdn", "epn"}),
         ("intra", {"trunk", "fdn", "intra_rm", "epn"}),
         ("inter", {"trunk", "fdn", "inter_rm", "epn"}),

@@ -1,0 +1,207 @@
+"""Claims on trial: what a paper says, tested by a controlled experiment on faces whose truth is known.
+
+A trial trains each of its arms with the same seeds, on the same faces, by the same recipe, so that two arms differ in
+what the claim is about and in nothing else. Each run has its own work directory and goes through the one training loop:
+a trial that was stopped goes on where it stood. Differences are paired by seed; their interval is Student's, over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from matplotlib.figure import Figure
+from scipy import stats
+
+from experiments.claims.picture import paired_chart
+from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.report.style import to_png
+from fer_jax.training import loop, setup
+from fer_jax.training.config import Config
+from fer_jax.training.stored import StoredModel, read_model
+from fer_jax.training.workdir import check_owner, device_name, git_commit, versions, write_json
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+Measures = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One difference that the claim is about.
+
+    Attributes:
+        measure: its name; `better` says which way the claim wants it.
+        ours, theirs: names of the arms; `theirs` may be a number instead, such as 0.5 for chance.
+        better: 'higher' or 'lower'.
+        scale, unit: of the numbers as they are shown: 100 and '%', for example.
+    """
+
+    measure: str
+    ours: str
+    theirs: str | float
+    better: str = "higher"
+    scale: float = 1.0
+    unit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A claim and how it is tested.
+
+    Attributes:
+        name: of the file in experiments/claims/, the results and the picture.
+        claim: in one sentence, with the paper.
+        arms: by name, a function from the seed to the config of a run.
+        measure: from a trained model to the numbers that the comparisons name; it is given the arm's name too.
+        comparisons: what is compared.
+        draw: the picture, from the record; by default every comparison, seed by seed.
+        seeds: how many.
+    """
+
+    name: str
+    claim: str
+    arms: Mapping[str, Callable[[], Config]]
+    measure: Callable[[str, StoredModel], Measures]
+    comparisons: Sequence[Comparison]
+    draw: Callable[[Mapping[str, Any]], Figure] = paired_chart
+    seeds: int = 5
+
+
+def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
+    """The command of a claim: `python -m experiments.claims.NAME`."""
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.claims.{trial.name}", description=trial.claim)
+    parser.add_argument("--seeds", type=int, default=trial.seeds, help="runs per arm (default %(default)s)")
+    parser.add_argument("--workdir", default=f"runs/claims/{trial.name}", help="folder of the runs")
+    parser.add_argument("--out", default=str(ROOT), help="where results/claims/ and docs/claims/ are")
+    parser.add_argument("--max_steps", type=int, default=0, help="stop each run here: to see that everything works")
+    given = parser.parse_args(arguments)
+    try:
+        if given.seeds < 2:
+            raise UserError(f"--seeds={given.seeds}: an interval needs at least 2")
+        if given.max_steps and given.out == str(ROOT):
+            raise UserError("--max_steps cuts the runs short: give --out=FOLDER, so that no real result is lost")
+        run(trial, given.seeds, epath.Path(given.workdir), pathlib.Path(given.out), given.max_steps)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except (loop.Interrupted, KeyboardInterrupt):
+        print("stopped; the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(trial: Trial, seeds: int, workdir: epath.Path, out: pathlib.Path, max_steps: int = 0) -> dict[str, Any]:
+    """Trains and measures every arm with every seed, then writes the record, its table rows and its picture."""
+    setup.use_compilation_cache()
+    values: dict[str, list[Measures]] = {arm: [] for arm in trial.arms}
+    for seed in range(seeds):  # seed by seed: a trial that is cut short has whole pairs
+        for arm in trial.arms:
+            print(f"{trial.name}: {arm}, seed {seed}", flush=True)
+            values[arm].append(_measured(trial, arm, seed, run_folder(workdir, arm, seed), max_steps))
+    record = _record(trial, values, workdir)
+    _write(trial, record, out)
+    return record
+
+
+def run_folder(workdir: epath.Path, arm: str, seed: int) -> epath.Path:
+    """Returns the work directory of one run."""
+    return workdir / arm.replace(" ", "_") / f"seed{seed}"
+
+
+def _measured(trial: Trial, arm: str, seed: int, folder: epath.Path, max_steps: int) -> Measures:
+    """Trains one run, unless it is finished, and measures it, unless it has been measured."""
+    began = time.perf_counter()
+    path = folder / "measures.json"
+    config = trial.arms[arm]()
+    config.seed = seed
+    config.evaluation.report = False
+    config.train.max_steps = max_steps
+    check_owner(folder, config)
+    if path.exists():
+        return json.loads(path.read_text())["measures"]
+    results = loop.train(config, folder)
+    measures = trial.measure(arm, read_model(folder))
+    measures = {name: float(value) for name, value in ({"accuracy": results["accuracy"]} | measures).items()}
+    for comparison in trial.comparisons:
+        if arm in (comparison.ours, comparison.theirs) and comparison.measure not in measures:
+            raise UserError(f"{trial.name}: arm {arm} has no measure '{comparison.measure}'")
+    write_json(path, {"measures": measures, "seconds": time.perf_counter() - began})
+    return measures
+
+
+def _record(trial: Trial, values: Mapping[str, Sequence[Measures]], workdir: epath.Path) -> dict[str, Any]:
+    """Everything that was measured, and the comparisons, as plain JSON."""
+    folders = [run_folder(workdir, arm, seed) for arm, runs in values.items() for seed in range(len(runs))]
+    seconds = [json.loads((folder / "measures.json").read_text())["seconds"] for folder in folders]
+    return {
+        "name": trial.name,
+        "claim": trial.claim,
+        "command": f"python -m experiments.claims.{trial.name}",
+        "seeds": len(next(iter(values.values()))),
+        "arms": {arm: {name: [m[name] for m in runs] for name in runs[0]} for arm, runs in values.items()},
+        "comparisons": [compare(comparison, values) for comparison in trial.comparisons],
+        "minutes": sum(seconds) / 60,
+        "device": device_name(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def compare(comparison: Comparison, values: Mapping[str, Sequence[Measures]]) -> dict[str, Any]:
+    """The paired difference, its 95 % interval over the seeds, and what it says of the claim."""
+    ours = [run[comparison.measure] for run in values[comparison.ours]]
+    if isinstance(comparison.theirs, str):
+        theirs = [run[comparison.measure] for run in values[comparison.theirs]]
+    else:
+        theirs = [comparison.theirs] * len(ours)
+    differences = np.subtract(ours, theirs)
+    low, high = interval(differences)
+    sign = 1 if comparison.better == "higher" else -1
+    worst, best = sorted((sign * low, sign * high))
+    return dataclasses.asdict(comparison) | {
+        "ours_mean": statistics.mean(ours),
+        "theirs_mean": statistics.mean(theirs),
+        "difference": float(differences.mean()),
+        "interval": [low, high],
+        "verdict": "holds" if worst > 0 else "contradicted" if best < 0 else "undecided",
+    }
+
+
+def interval(differences: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Student's 95 % interval of the mean."""
+    values = np.asarray(differences, float)
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _write(trial: Trial, record: Mapping[str, Any], out: pathlib.Path) -> None:
+    """Writes results/claims/NAME.json and docs/claims/NAME.png under `out`."""
+    result, picture = out / "results" / "claims" / f"{trial.name}.json", out / "docs" / "claims" / f"{trial.name}.png"
+    with writing(out, "give another folder with --out"):
+        for path in (result, picture):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes(to_png(trial.draw(record)))
+        result.write_text(json.dumps(record, indent=1) + "\n")
+    for comparison in record["comparisons"]:
+        print(sentence(comparison))
+    print(f"{result}\n{picture}", flush=True)
+
+
+def sentence(comparison: Mapping[str, Any]) -> str:
+    """A comparison in one line of plain text."""
+    scale, unit = comparison["scale"], comparison["unit"]
+    low, high = (scale * bound for bound in comparison["interval"])
+    return (
+        f"{comparison['measure']}: {comparison['ours']} {scale * comparison['ours_mean']:.3g}{unit}, "
+        f"{comparison['theirs']} {scale * comparison['theirs_mean']:.3g}{unit}; "
+        f"difference {scale * comparison['difference']:+.3g} ({low:+.3g} to {high:+.3g}): {comparison['verdict']}"
+    )

@@ -1,0 +1,124 @@
+"""The frame of the claims on trial: pairing, intervals, verdicts, and a trial that was stopped."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from scipy import stats
+
+from experiments.claims import trial
+from experiments.claims.fdrl import readout
+from fer_jax.evaluation.tables import claims_table
+
+OURS, THEIRS = [0.9, 0.8, 0.85, 0.95, 0.7], [0.8, 0.72, 0.74, 0.86, 0.61]
+
+
+def values(ours=OURS, theirs=THEIRS):
+    return {"ours": [{"score": v} for v in ours], "theirs": [{"score": v} for v in theirs]}
+
+
+def test_the_interval_is_that_of_the_paired_differences():
+    record = trial.compare(trial.Comparison("score", "ours", "theirs"), values())
+    expected = stats.ttest_rel(OURS, THEIRS).confidence_interval(0.95)
+    np.testing.assert_allclose(record["interval"], [expected.low, expected.high], rtol=1e-9)
+    np.testing.assert_allclose(record["difference"], np.mean(OURS) - np.mean(THEIRS))
+    # The spread between seeds is ten times that of the differences: unpaired, nothing would be decided.
+    assert record["verdict"] == "holds"
+    assert stats.ttest_ind(OURS, THEIRS).pvalue > 0.05
+
+
+@pytest.mark.parametrize(
+    ("ours", "better", "verdict"),
+    [
+        (THEIRS[::-1], "higher", "undecided"),
+        ([v - 0.2 for v in THEIRS], "higher", "contradicted"),
+        ([v - 0.2 + 0.01 * i for i, v in enumerate(THEIRS)], "lower", "holds"),
+        (OURS, "lower", "contradicted"),
+    ],
+)
+def test_verdicts(ours, better, verdict):
+    record = trial.compare(trial.Comparison("score", "ours", "theirs", better), values(ours))
+    assert record["verdict"] == verdict
+
+
+def test_against_a_number():
+    record = trial.compare(trial.Comparison("score", "ours", 0.5), values())
+    np.testing.assert_allclose(record["difference"], np.mean(OURS) - 0.5)
+
+
+@pytest.fixture
+def small_trial(tiny):
+    def arm(width):
+        def make():
+            config = tiny(max_steps=2)
+            config.model.width = width
+            return config
+
+        return make
+
+    return trial.Trial(
+        name="small",
+        claim="A wider network is better.",
+        arms={"wide one": arm(16), "narrow": arm(8)},
+        measure=lambda arm, model: {"parameters": sum(x.size for x in jax.tree.leaves(model.variables["params"]))},
+        comparisons=(
+            trial.Comparison("parameters", "wide one", "narrow"),
+            trial.Comparison("accuracy", "wide one", 1 / 7, scale=100, unit=" %"),
+        ),
+    )
+
+
+def test_a_trial_that_was_stopped_goes_on(small_trial, tmp_path, monkeypatch):
+    workdir, out = epath.Path(tmp_path / "runs"), tmp_path / "out"
+    real, trained = trial.loop.train, []
+
+    def train(config, folder):
+        trained.append(folder.parent.name)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(config, folder)
+
+    monkeypatch.setattr(trial.loop, "train", train)
+    arguments = ["--seeds=2", f"--workdir={workdir}", f"--out={out}", "--max_steps=2"]
+    assert trial.main(small_trial, arguments) == 130
+    assert not out.exists()
+    assert trial.main(small_trial, arguments) == 0
+    assert trained == ["wide_one", "narrow", "narrow", "wide_one", "narrow"], "what is measured is not trained again"
+
+    record = json.loads((out / "results/claims/small.json").read_text())
+    wide, narrow = (record["arms"][arm]["parameters"] for arm in ("wide one", "narrow"))
+    assert min(wide) > 3 * max(narrow)
+    assert record["comparisons"][0]["verdict"] == "holds"
+    assert (out / "docs/claims/small.png").read_bytes().startswith(b"\x89PNG")
+    lines = claims_table(out / "results/claims").splitlines()
+    assert len(lines) == 4
+    assert "wide one" in lines[2]
+    assert "14.3" not in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--seeds=1"], "needs at least 2"), (["--max_steps=3"], "give --out=FOLDER")],
+)
+def test_bad_input(arguments, message, small_trial, capsys):
+    assert trial.main(small_trial, arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_reading_action_units_out_of_latent_features():
+    """A feature that holds the unit is found, and stands out from the others; noise reads nothing."""
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(60), 10)
+    units = (rng.random((600, 3)) < 0.4) * rng.uniform(0.3, 1, (600, 3))
+    latent = rng.normal(size=(600, 4, 6))
+    noise = readout(latent, units, subject)
+    assert abs(noise["auc"] - 0.5) < 0.08
+    assert abs(noise["specialisation"]) < 0.08
+    latent[:, 2, 1] += 6 * units[:, 0]
+    latent[:, 0, 3] += 6 * units[:, 1]
+    latent[:, 1, 0] += 6 * units[:, 2]
+    planted = readout(latent, units, subject)
+    assert planted["auc"] > 0.95
+    assert planted["specialisation"] > 0.35
