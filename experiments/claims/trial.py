@@ -2,7 +2,7 @@
 
 A trial trains each of its arms with the same seeds, on the same faces, by the same recipe, so that two arms differ in
 what the claim is about and in nothing else. Each run has its own work directory and goes through the one training loop:
-a trial that was stopped goes on where it stood. Differences are paired by seed; their interval is Student's, over seeds.
+a stopped trial goes on where it stood. Differences are paired by seed; their interval is Student's, over the seeds.
 """
 
 from __future__ import annotations

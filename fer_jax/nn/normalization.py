@@ -55,6 +55,57 @@ def _backward(epsilon: float, residuals: tuple[jax.Array, ...], cotangents: tupl
 batch_normalize.defvjp(_forward, _backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def masked_batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
+    """`batch_normalize` by the statistics of the examples that count: those where `mask` [B] is true.
+
+    The others are normalised by the same statistics but have no part in them, neither in value nor in gradient.
+    Where none counts the mean and the variance are 0.
+    """
+    y, mean, variance, _, _ = _normalize_masked(x, scale, bias, mask, epsilon)
+    return y, mean, variance
+
+
+def _normalize_masked(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
+    axes = tuple(range(x.ndim - 1))
+    wide = x.astype(jnp.float32)
+    counted = jnp.where(_per_example(mask, x), wide, 0.0)
+    places = x.size // (x.shape[0] * x.shape[-1])  # values of a channel in one example
+    count = jnp.maximum(jnp.sum(mask.astype(jnp.float32)) * places, 1.0)
+    mean = jnp.sum(counted, axes) / count
+    variance = jnp.maximum(jnp.sum(counted * counted, axes) / count - mean * mean, 0.0)
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    slope = scale * inverse
+    y = wide * slope + (bias - mean * slope)
+    return y.astype(x.dtype), mean, variance, inverse, count
+
+
+def _masked_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
+    y, mean, variance, inverse, count = _normalize_masked(x, scale, bias, mask, epsilon)
+    return (y, mean, variance), (x, scale, mask, mean, inverse, count)
+
+
+def _masked_backward(epsilon: float, residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]):
+    x, scale, mask, mean, inverse, count = residuals
+    axes = tuple(range(x.ndim - 1))
+    dy = cotangents[0].astype(jnp.float32)
+    wide = x.astype(jnp.float32)
+    dbias = jnp.sum(dy, axes)
+    dscale = (jnp.sum(dy * wide, axes) - mean * dbias) * inverse
+    slope = scale * inverse
+    tilt = slope * inverse * dscale / count
+    through_statistics = tilt * (wide - mean) + slope * dbias / count
+    dx = slope * dy - jnp.where(_per_example(mask, x), through_statistics, 0.0)
+    return dx.astype(x.dtype), dscale, dbias, None
+
+
+masked_batch_normalize.defvjp(_masked_forward, _masked_backward)
+
+
+def _per_example(mask: jax.Array, x: jax.Array) -> jax.Array:
+    return mask.reshape(-1, *[1] * (x.ndim - 1))
+
+
 class BatchNorm(nn.Module):
     """`nn.BatchNorm` with the same parameters ('scale', 'bias') and statistics ('mean', 'var'), all float32.
 
@@ -74,7 +125,8 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, mask: jax.Array | None = None) -> jax.Array:
+        """Normalises x [B, ..., C]; examples outside of `mask` bool [B] stay out of the statistics."""
         shape = (x.shape[-1],)
         scale, bias = jnp.ones(shape), jnp.zeros(shape)
         if self.use_affine:
@@ -86,9 +138,15 @@ class BatchNorm(nn.Module):
             slope = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
             y = x.astype(jnp.float32) * slope + (bias - running_mean.value * slope)
             return y.astype(self.dtype)
-        normalized: Any = batch_normalize(x, scale, bias, self.epsilon)
+        normalized: Any
+        if mask is None:
+            momentum, normalized = self.momentum, batch_normalize(x, scale, bias, self.epsilon)
+        else:
+            # Where no example counts there is nothing to learn about the data.
+            momentum = jnp.where(jnp.any(mask), self.momentum, 1.0)
+            normalized = masked_batch_normalize(x, scale, bias, mask, self.epsilon)
         y, mean, variance = normalized
         if not self.is_initializing():
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * variance
+            running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+            running_var.value = momentum * running_var.value + (1 - momentum) * variance
         return y.astype(self.dtype)

@@ -28,13 +28,13 @@ class BasicBlock(nn.Module):
     expansion = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, mask: jax.Array | None = None) -> jax.Array:
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         y = Conv(self.width, (3, 3), self.stride, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(norm(name="bn1")(y, train=train))
+        y = nn.relu(norm(name="bn1")(y, train=train, mask=mask))
         y = Conv(self.width, (3, 3), dtype=self.dtype, name="conv2")(y)
-        y = norm(name="bn2")(y, train=train)
-        return nn.relu(y + shortcut(x, self.width, self.stride, train, self.dtype))
+        y = norm(name="bn2")(y, train=train, mask=mask)
+        return nn.relu(y + shortcut(x, self.width, self.stride, train, self.dtype, mask))
 
 
 class Bottleneck(nn.Module):
@@ -46,24 +46,26 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, mask: jax.Array | None = None) -> jax.Array:
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         out = self.width * self.expansion
         y = Conv(self.width, (1, 1), dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(norm(name="bn1")(y, train=train))
+        y = nn.relu(norm(name="bn1")(y, train=train, mask=mask))
         y = Conv(self.width, (3, 3), self.stride, dtype=self.dtype, name="conv2")(y)
-        y = nn.relu(norm(name="bn2")(y, train=train))
+        y = nn.relu(norm(name="bn2")(y, train=train, mask=mask))
         y = Conv(out, (1, 1), dtype=self.dtype, name="conv3")(y)
-        y = norm(name="bn3")(y, train=train)
-        return nn.relu(y + shortcut(x, out, self.stride, train, self.dtype))
+        y = norm(name="bn3")(y, train=train, mask=mask)
+        return nn.relu(y + shortcut(x, out, self.stride, train, self.dtype, mask))
 
 
-def shortcut(x: jax.Array, features: int, stride: int, train: bool, dtype: Any) -> jax.Array:
+def shortcut(
+    x: jax.Array, features: int, stride: int, train: bool, dtype: Any, mask: jax.Array | None = None
+) -> jax.Array:
     """The identity, or a strided 1x1 convolution where the shape changes (option B of the paper)."""
     if stride == 1 and x.shape[-1] == features:
         return x
     y = Conv(features, (1, 1), stride, dtype=dtype, name="downsample_conv")(x)
-    return BatchNorm(dtype=dtype, name="downsample_bn")(y, train=train)
+    return BatchNorm(dtype=dtype, name="downsample_bn")(y, train=train, mask=mask)
 
 
 class ResNet(nn.Module):
@@ -77,6 +79,7 @@ class ResNet(nn.Module):
             about 48 pixels, which the other stem shrinks to a 2x2 map).
         dtype: of the computation; parameters and batch statistics are float32.
 
+    Called with images, `train` and perhaps `mask` bool [B]: images outside of it stay out of the batch statistics.
     Returns (features [B, width * 8 * expansion], maps), where maps holds the outputs 'layer1' ... 'layer4'.
     """
 
@@ -87,13 +90,15 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x: jax.Array, *, train: bool, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         if self.stem not in ("imagenet", "small"):
             raise ValueError(f"stem must be 'imagenet' or 'small', not {self.stem!r}")
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         kernel, stride = ((7, 7), 2) if self.stem == "imagenet" else ((3, 3), 1)
         x = Conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(norm(name="bn1")(x, train=train))
+        x = nn.relu(norm(name="bn1")(x, train=train, mask=mask))
         if self.stem == "imagenet":
             x = max_pool(x, window=3, stride=2, padding=1)
         maps = {}
@@ -101,7 +106,7 @@ class ResNet(nn.Module):
             for j in range(size):
                 stride = 2 if i > 1 and j == 0 else 1
                 width = self.width * 2 ** (i - 1)
-                x = self.block(width, stride, dtype=self.dtype, name=f"layer{i}_{j}")(x, train=train)
+                x = self.block(width, stride, dtype=self.dtype, name=f"layer{i}_{j}")(x, train=train, mask=mask)
             maps[f"layer{i}"] = x
         return global_average_pool(x), maps
 

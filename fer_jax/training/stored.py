@@ -32,7 +32,7 @@ class StoredModel:
     setup: Setup
     variables: dict[str, Any]
     state: TrainState
-    record: dict[str, Any]
+    record: Mapping[str, Any]
 
     def outputs(self, source: Source, names: Sequence[str] = (), variables: Any = None) -> Outputs:
         """Returns `logits` [N, C] and the named intermediates [N, ...] for all examples of `source`.

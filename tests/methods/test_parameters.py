@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import fer_jax.methods
-from fer_jax.methods import baseline, fdrl
+from fer_jax.methods import baseline, fan, fdrl
 
 NOT_METHODS = {"losses"}
 
@@ -20,13 +20,16 @@ def count(tree) -> int:
 
 def shapes(model, size: int = 64):
     """Variables of `model` as shapes: nothing is computed."""
-    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)}
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    clips = jax.ShapeDtypeStruct((2, 3, size, size, 3), jnp.float32)
+    batch = {"image": images, "frames": clips, "frame_mask": jax.ShapeDtypeStruct((2, 3), jnp.bool_)}
     return jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), batch)
 
 
 # method -> (its default model for 7 classes, parameters)
 TOTALS = {
     "baseline": (baseline.Model(num_classes=7), 11_180_103),
+    "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
 }
 
@@ -79,3 +82,19 @@ def test_fdrl_ablation_parts(modules, parts):
 
 def test_fdrl_without_modules_is_the_baseline():
     assert count(shapes(fdrl.Model(num_classes=7, modules="none"))["params"]) == 11_180_103
+
+
+@pytest.mark.parametrize(
+    ("attention", "parts"),
+    [
+        ("score_fusion", {"classifier": 3_591}),
+        ("mean", {"classifier": 3_591}),
+        ("self", {"self_attention": 513, "classifier": 3_591}),
+        ("relation", {"self_attention": 513, "relation_attention": 1_025, "classifier": 7_175}),
+    ],
+)
+def test_fan_parts(attention, parts):
+    params = shapes(fan.Model(num_classes=7, attention=attention))["params"]
+    assert {name: count(tree) for name, tree in params.items()} == {"trunk": TRUNK, **parts}
+    totals = {"score_fusion": 11_180_103, "mean": 11_180_103, "self": 11_180_616, "relation": 11_185_225}
+    assert count(params) == totals[attention]

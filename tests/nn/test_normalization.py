@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fer_jax.nn.normalization import BatchNorm, batch_normalize
+from fer_jax.nn.normalization import BatchNorm, batch_normalize, masked_batch_normalize
 
 
 def reference(x, scale, bias, epsilon=1e-5):
@@ -63,3 +63,53 @@ def test_statistics_stay_float32_under_bfloat16():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     gradient = jax.grad(lambda x: module.apply(variables, x, train=True, mutable=["batch_stats"])[0].sum())(x)
     assert gradient.dtype == jnp.bfloat16
+
+
+MASK = jnp.array([True, False, True, True])
+
+
+def test_masked_statistics_are_those_of_the_other_examples():
+    x, scale, bias, dy = operands()
+    x = x.at[1].set(99.0)
+    kept = np.flatnonzero(MASK)
+
+    def of_the_kept(x, scale, bias):
+        """The statistics of x[kept], applied to all of x."""
+        mean, var = x[kept].mean((0, 1, 2)), x[kept].var((0, 1, 2))
+        return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+    got, pullback = jax.vjp(lambda *a: masked_batch_normalize(*a, MASK, 1e-5)[0], x, scale, bias)
+    want, want_pullback = jax.vjp(of_the_kept, x, scale, bias)
+    np.testing.assert_allclose(got[kept], want[kept], atol=1e-5)
+    for a, b in zip(pullback(dy), want_pullback(dy), strict=True):  # a gradient at the masked example, too, is right
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+    silent = pullback(dy.at[1].set(0.0))
+    np.testing.assert_array_equal(silent[0][1], 0)
+    alone = jax.vjp(lambda *a: batch_normalize(*a, 1e-5)[0], x[kept], scale, bias)[1](dy[kept])
+    np.testing.assert_allclose(silent[0][kept], alone[0], atol=2e-5)
+    np.testing.assert_allclose(silent[1], alone[1], rtol=1e-4)
+
+
+def test_running_statistics_follow_the_mask_and_rest_without_any_example():
+    x, scale, bias, _ = operands()
+    module = BatchNorm()
+    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": bias, "var": scale**2}}
+    kept = np.flatnonzero(MASK)
+    _, masked = module.apply(variables, x, train=True, mask=MASK, mutable=["batch_stats"])
+    _, alone = module.apply(variables, x[kept], train=True, mutable=["batch_stats"])
+    for a, b in zip(jax.tree.leaves(masked), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    y, nothing = module.apply(variables, x, train=True, mask=jnp.zeros(4, bool), mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, nothing["batch_stats"], variables["batch_stats"])
+    assert np.isfinite(y).all()
+
+
+def test_without_a_mask_nothing_changed():
+    """Bit for bit what `batch_normalize` gives, values and running statistics."""
+    x, scale, bias, _ = operands()
+    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": bias, "var": scale**2}}
+    y, updated = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+    want, mean, variance = batch_normalize(x, scale, bias, 1e-5)
+    np.testing.assert_array_equal(y, want)
+    np.testing.assert_array_equal(updated["batch_stats"]["mean"], 0.9 * bias + (1 - 0.9) * mean)
+    np.testing.assert_array_equal(updated["batch_stats"]["var"], 0.9 * scale**2 + (1 - 0.9) * variance)

@@ -1,0 +1,210 @@
+"""FAN: Frame Attention Networks for videos (Meng, Peng, Wang and Qiao, ICIP 2019, arXiv 1907.00193).
+
+A clip is a set of faces f_1 .. f_T, embedded by one ResNet. Self-attention gives each a coarse weight a_i, and the
+weighted mean is the clip's anchor f'_v. Relation-attention looks at each face beside the anchor, u_i = [f_i : f'_v],
+and refines the weight by b_i. The clip vector f_v is the mean of the u_i weighted by a_i b_i; one linear layer
+classifies it. The weights are sigmoids divided by their sum, no softmax, and the order of the frames does not matter.
+
+Choices where the sources are silent or disagree:
+  * With w_i = a_i b_i / sum(a b) the clip vector is [sum_i w_i f_i : f'_v], and q1 . u_i is q1a . f_i + q1b . f'_v:
+    the concatenations u_i are never made.
+  * Frames without a face, and padding, have weight 0 in every sum and no part in the batch statistics.
+  * Of a clip without any face the clip vector is 0: it is given the class that the classifier's bias prefers.
+  * The authors' test path leaves b_i out of the sum above the fraction bar but not below it: `official_eval`.
+  * All frames of a step go through the network as one batch; the authors send the three slots through one by one.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from fer_jax.errors import UserError, nearest
+from fer_jax.methods.losses import classification_loss
+from fer_jax.nn.linear import Linear, uniform_fan_in
+from fer_jax.nn.trunk import TrunkFactory, resnet
+
+LOSS_WEIGHTS = {"cross_entropy": 1.0}
+TAKES = "frames"  # clips instead of images: what the data must bring
+SHOWN = ("frame_weights",)
+
+# score_fusion  the paper's baseline: every frame is classified by itself, a clip by the mean of their probabilities.
+# mean          the clip vector is the plain mean of the frames (a control of ours).
+# self          the anchor f'_v is classified.
+# relation      FAN in full.
+ATTENTION = ("score_fusion", "mean", "self", "relation")
+TINY = 1e-12  # keeps the weights of a clip without a face at 0 instead of 0 / 0
+
+
+class RelationScore(nn.Module):
+    """q1 . [f_i : f'_v] + b1 for every frame, the concatenation never made; `kernel` is the paper's q1 [2P, 1]."""
+
+    dropout: float
+
+    @nn.compact
+    def __call__(self, frames: Float[Array, "B T P"], anchor: Float[Array, "B P"], *, train: bool):
+        """Returns the scores [B, T]. Dropout falls on each u_i by itself."""
+        size = frames.shape[-1]
+        init = uniform_fan_in(2 * size)
+        q1 = self.param("kernel", init, (2 * size, 1))[:, 0]
+        b1 = self.param("bias", init, (1,))
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        if train and self.dropout:
+            beside = drop(jnp.broadcast_to(anchor[:, None], frames.shape)) @ q1[size:]  # [B, T]
+        else:
+            beside = (anchor @ q1[size:])[:, None]
+        return drop(frames) @ q1[:size] + beside + b1
+
+
+class Model(nn.Module):
+    """FAN on a ResNet.
+
+    Attributes:
+        num_classes: C.
+        attention: one of ATTENTION.
+        official_eval: reproduce the authors' test path: a_i alone weighs the frames, a_i b_i the divisor.
+        dropout_self, dropout_relation: rates before the two attention layers.
+        dropout_clip: rate on f_v before the classifier of 'relation'.
+        dropout_anchor: rate on f'_v before the classifier of 'self' and 'mean'.
+        depth, width, stem: of the ResNet (`fer_jax.nn.resnet`).
+        backbone: a factory called with dtype and name, used instead of the ResNet; its modules take a `mask` as well.
+        dtype: of the trunk; attention, sums and logits are float32.
+    """
+
+    num_classes: int
+    attention: str = "relation"
+    official_eval: bool = False
+    dropout_self: float = 0.5
+    dropout_relation: float = 0.5
+    dropout_clip: float = 0.6
+    dropout_anchor: float = 0.5
+    depth: int = 18
+    width: int = 64
+    stem: str = "imagenet"
+    backbone: TrunkFactory | None = None
+    dtype: Any = jnp.float32
+
+    @property
+    def single_frames(self) -> bool:
+        """Whether training takes frames one by one, each an example of its own."""
+        return self.attention == "score_fusion"
+
+    @nn.compact
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C], aux).
+
+        Args:
+            batch: `frames` [B, T, H, W, 3], or what the trunk made of them, `frame_features` [B, T, P];
+                `frame_mask` bool [B, T], false for padding and for frames without a face.
+            train: whether dropout and batch statistics are those of training.
+
+        Returns:
+            logits, and aux with frame_features f [B, T, P] and, as far as `attention` has them, frame_self a,
+            frame_relation b and frame_weights w, all [B, T], anchor f'_v [B, P], clip f_v [B, 2P] and
+            frame_logits [B, T, C].
+        """
+        if self.attention not in ATTENTION:
+            raise UserError(
+                f"model.attention = '{self.attention}' does not exist: {nearest(self.attention, ATTENTION)}"
+            )
+        mask = batch["frame_mask"]
+        f = batch["frame_features"] if "frame_features" in batch else self._embed(batch["frames"], mask, train)
+        f = jnp.where(mask[..., None], f.astype(jnp.float32), 0.0)  # what a masked frame shows is nothing
+        if self.attention == "score_fusion":
+            return self._score_fusion(f, mask)
+        aux: dict[str, Any] = {"frame_features": f}
+
+        def drop(rate: float) -> nn.Dropout:
+            return nn.Dropout(rate, deterministic=not train)
+
+        a = mask.astype(jnp.float32)
+        if self.attention != "mean":
+            score = Linear(1, name="self_attention")(drop(self.dropout_self)(f))[..., 0]
+            a = jnp.where(mask, nn.sigmoid(score), 0.0)  # a_i = sigmoid(q0 . f_i + b0)
+        w = normalised(a)
+        anchor = weighted_sum(w, f)  # f'_v = sum_i a_i f_i / sum_i a_i
+        aux |= {"frame_self": a, "anchor": anchor}
+        classifier = Linear(self.num_classes, name="classifier")
+        if self.attention != "relation":
+            return classifier(drop(self.dropout_anchor)(anchor)), aux | {"frame_weights": w}
+
+        score = RelationScore(self.dropout_relation, name="relation_attention")(f, anchor, train=train)
+        b = jnp.where(mask, nn.sigmoid(score), 0.0)  # b_i = sigmoid(q1 . u_i + b1)
+        w = normalised(a * b)
+        sides = (weighted_sum(w, f), anchor)  # f_v = sum_i a_i b_i u_i / sum_i a_i b_i
+        if self.official_eval and not train:
+            w = a / (jnp.sum(a * b, axis=-1, keepdims=True) + TINY)
+            sides = (weighted_sum(w, f), jnp.sum(w, axis=-1, keepdims=True) * anchor)
+        clip = jnp.concatenate(sides, axis=-1)
+        aux |= {"frame_relation": b, "frame_weights": w, "clip": clip}
+        return classifier(drop(self.dropout_clip)(clip)), aux
+
+    def _embed(self, frames: Array, mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T P"]:
+        """The trunk's features of all frames; masked ones have no part in the batch statistics."""
+        if self.backbone is None:
+            trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
+        else:
+            trunk = self.backbone(dtype=self.dtype, name="trunk")
+        flat = frames.reshape(-1, *frames.shape[2:]).astype(self.dtype)
+        features, _ = trunk(flat, train=train, mask=mask.reshape(-1))
+        return features.reshape(*mask.shape, -1)
+
+    def _score_fusion(
+        self, f: Float[Array, "B T P"], mask: Bool[Array, "B T"]
+    ) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """The logarithm of the mean of the frames' softmax vectors: their sum has the same largest class."""
+        classifier = Linear(self.num_classes, name="classifier")
+        frame_logits = classifier(f)
+        w = normalised(mask.astype(jnp.float32))
+        log_p = jax.nn.log_softmax(frame_logits)
+        any_face = jnp.any(mask, axis=-1, keepdims=True)
+        # Without a face the classifier is asked about a zero vector once, as in the other modes.
+        counted = jnp.where(any_face, mask, jnp.arange(mask.shape[1]) == 0)
+        fused = (
+            jax.nn.logsumexp(log_p, axis=1, where=counted[..., None])
+            - jnp.log(jnp.sum(counted.astype(jnp.float32), axis=1))[:, None]
+        )
+        return fused, {"frame_features": f, "frame_logits": frame_logits, "frame_weights": w}
+
+
+def normalised(a: Float[Array, "B T"]) -> Float[Array, "B T"]:
+    """a_i / sum_i a_i; a clip without any weight keeps none."""
+    return a / (jnp.sum(a, axis=-1, keepdims=True) + TINY)
+
+
+def weighted_sum(w: Float[Array, "B T"], f: Float[Array, "B T P"]) -> Float[Array, "B P"]:
+    """sum_i w_i f_i."""
+    return jnp.einsum("bt,btp->bp", w, f)
+
+
+def loss(
+    logits: Float[Array, "B C"],
+    aux: dict[str, Any],
+    batch: dict[str, Array],
+    *,
+    classification: str = "cross_entropy",
+) -> dict[str, Float[Array, "B"]]:
+    """Cross-entropy of the clip; the attention learns from nothing else."""
+    del aux
+    return {"cross_entropy": classification_loss(logits, batch["target"], classification)}
+
+
+def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
+    """What the attention does: mean weights before division, and how unequal the divided ones are.
+
+    `inequality` is the standard deviation of T w_i among a clip's T faces, averaged over clips: 0 weighs all alike.
+    """
+    del logits
+    mask = batch["frame_mask"].astype(jnp.float32)
+    faces = jnp.sum(mask, axis=-1)
+    relative = aux["frame_weights"] * faces[:, None]
+    spread = jnp.sqrt(jnp.sum(mask * (relative - 1) ** 2, axis=-1) / jnp.maximum(faces, 1))
+    seen = (faces > 0).astype(jnp.float32)
+    values = {"inequality": jnp.sum(spread * seen) / jnp.maximum(jnp.sum(seen), 1)}
+    values["masked_share"] = 1 - jnp.mean(mask)
+    for name in ("self", "relation"):
+        if f"frame_{name}" in aux:
+            values[f"{name}_mean"] = jnp.sum(aux[f"frame_{name}"]) / jnp.maximum(jnp.sum(mask), 1)
+    return values
