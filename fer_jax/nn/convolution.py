@@ -194,6 +194,20 @@ def same_padding(kernel_size: tuple[int, int]) -> Padding:
     return ((top, top), (left, left))
 
 
+def conv_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """The convolution as the patches of x, side by side, times the kernel as a matrix.
+
+    Under `vmap` over many kernels it is one batched product, where a convolution becomes a grouped one, which XLA's
+    CPU backend computes many times slower.
+    """
+    kh, kw, channels, features = kernel.shape
+    height, width = output_map(x.shape, kernel.shape, stride, padding)
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
+    cells = [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(kh) for j in range(kw)]
+    return jnp.concatenate(cells, axis=-1) @ kernel.reshape(kh * kw * channels, features)
+
+
 class Conv(nn.Module):
     """`nn.Conv` with the same parameters: 'kernel' [kh, kw, in, out] and, if asked, 'bias' [out].
 
@@ -203,6 +217,7 @@ class Conv(nn.Module):
         stride: the same in both directions.
         padding: zeros per side, or None for k // 2 on each side.
         use_bias: whether to add a bias.
+        as_product: take `conv_patches`, for layers that `vmap` gives many kernels.
         dtype: of the computation; parameters are float32.
     """
 
@@ -211,6 +226,7 @@ class Conv(nn.Module):
     stride: int = 1
     padding: Padding | None = None
     use_bias: bool = False
+    as_product: bool = False
     dtype: Any = jnp.float32
     kernel_init: nn.initializers.Initializer = he_fan_out
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
@@ -219,7 +235,8 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         padding = same_padding(self.kernel_size) if self.padding is None else self.padding
-        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, padding)
+        conv = conv_patches if self.as_product else conv2d
+        y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, padding)
         if self.use_bias:
             y = y + self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
         return y

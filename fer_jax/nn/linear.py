@@ -19,19 +19,25 @@ def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Linear(nn.Module):
-    """y = x W + b on the last axis. Parameters are float32; the product is taken and returned in `dtype`."""
+    """y = x W + b on the last axis. Parameters are float32; the product is taken and returned in `dtype`.
+
+    Attributes:
+        kernel_init, bias_init: initialisers instead of the uniform one.
+    """
 
     features: int
     use_bias: bool = True
+    kernel_init: nn.initializers.Initializer | None = None
+    bias_init: nn.initializers.Initializer | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B P"]) -> Float[Array, "*B D"]:
         init = uniform_fan_in(x.shape[-1])
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init or init, (x.shape[-1], self.features))
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         if self.use_bias:
-            y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
+            y = y + self.param("bias", self.bias_init or init, (self.features,)).astype(self.dtype)
         return y
 
 

@@ -30,7 +30,7 @@ NORMS = ("none", "batch", "plain_batch")
 class VGG(nn.Module):
     """The layers `first` to `last` of VGG-16, each convolution with its normalisation and ReLU.
 
-    [B, H, W, C] -> [B, H / 2^pools, W / 2^pools, channels of the last layer].
+    [B, H, W, C] -> [B, H / 2^pools, W / 2^pools, channels of the last layer], at least one row and column.
 
     Attributes:
         first, last: names out of LAYERS, both included.
@@ -53,7 +53,8 @@ class VGG(nn.Module):
             raise UserError(f"VGG has no normalisation '{self.norm}': give one of {', '.join(NORMS)}")
         for name in LAYERS[LAYERS.index(self.first) : LAYERS.index(self.last) + 1]:
             if name.startswith("pool"):
-                x = max_pool(x, window=2, stride=2, padding=0)
+                # A map of one row or column, of an image under 32 pixels, has nothing left to pool.
+                x = max_pool(x, window=2, stride=2, padding=0) if min(x.shape[1:3]) > 1 else x
                 continue
             x = Conv(
                 CHANNELS[name] * self.width // 64,

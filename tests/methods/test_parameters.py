@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import fer_jax.methods
-from fer_jax.methods import baseline, fan, fdrl
+from fer_jax.methods import acnn, baseline, fan, fdrl, psr
 
 NOT_METHODS = {"losses"}
 
@@ -22,24 +22,32 @@ def shapes(model, size: int = 64):
     """Variables of `model` as shapes: nothing is computed."""
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     clips = jax.ShapeDtypeStruct((2, 3, size, size, 3), jnp.float32)
-    batch = {"image": images, "frames": clips, "frame_mask": jax.ShapeDtypeStruct((2, 3), jnp.bool_)}
+    batch = {
+        "image": images,
+        "points": jax.ShapeDtypeStruct((2, 24, 2), jnp.float32),
+        "frames": clips,
+        "frame_mask": jax.ShapeDtypeStruct((2, 3), jnp.bool_),
+    }
     return jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), batch)
 
 
 # method -> (its default model for 7 classes, parameters)
 TOTALS = {
+    "acnn": (acnn.Model(num_classes=7), 209_274_495),
     "baseline": (baseline.Model(num_classes=7), 11_180_103),
     "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
+    "psr": (psr.Model(num_classes=7), 20_149_546),
 }
 
+SIZES = {"acnn": 224}  # a fully connected layer on the map depends on the input's side
 TRUNK, EPN = 11_176_512, 903
 
 
 @pytest.mark.parametrize("method", TOTALS)
 def test_total(method):
     model, expected = TOTALS[method]
-    assert count(shapes(model)["params"]) == expected
+    assert count(shapes(model, SIZES.get(method, 64))["params"]) == expected
 
 
 def test_every_method_is_in_the_table():
@@ -82,6 +90,53 @@ def test_fdrl_ablation_parts(modules, parts):
 
 def test_fdrl_without_modules_is_the_baseline():
     assert count(shapes(fdrl.Model(num_classes=7, modules="none"))["params"]) == 11_180_103
+
+
+@pytest.mark.parametrize(
+    ("side", "classes", "total"),
+    [(96, 8, 20_231_979), (100, 7, 20_244_586), (200, 8, 20_781_099), (224, 8, 20_969_259)],
+)
+def test_psr_totals_of_the_paper(side, classes, total):
+    assert count(shapes(psr.Model(num_classes=classes), side)["params"]) == total
+
+
+def test_psr_parts():
+    parts = {name: count(tree) for name, tree in shapes(psr.Model(num_classes=8), 96)["params"].items()}
+    low = {f"low_{branch}": 1_737_792 for branch in (1, 2, 3)}
+    assert parts == low | {"stn": 131_424, "sr_2": 1_369_859, "high": 12_985_344, "head": 531_976}
+
+
+def test_psr_of_one_scale_is_vgg():
+    assert count(shapes(psr.Model(num_classes=8, multiples=(1,), stn=False), 96)["params"]) == 15_255_112
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"global_unit": False}, 150_216_061),
+        ({"global_unit": True}, 209_274_495),
+        ({"global_unit": False, "affine": True}, 150_278_805),
+        ({"global_unit": True, "affine": True}, 209_340_696),
+        ({"global_unit": False, "gates": False}, 150_216_061 - 24 * 73_986),
+        ({"global_unit": True, "gates": False}, 209_274_495 - 25 * 73_986),
+    ],
+)
+def test_acnn_totals(fields, expected):
+    assert count(shapes(acnn.Model(num_classes=7, **fields), 224)["params"]) == expected
+
+
+def test_acnn_parts():
+    params = shapes(acnn.Model(num_classes=7), 224)["params"]
+    assert {name: count(tree) for name, tree in params.items()} == {
+        "input_bn": 6,
+        "vgg": 5_275_456,
+        "pg_units": 24 * 5_973_314,
+        "gg_unit": 58_534_146,
+        "fc1": 2048 * 1024 + 1024,
+        "fc2": 1024 * 7 + 7,
+    }
+    gates = params["pg_units"]["out"]["gate"], params["gg_unit"]["out"]["gate"]
+    assert [count(gate) for gate in gates] == [24 * 73_986, 73_986]
 
 
 @pytest.mark.parametrize(

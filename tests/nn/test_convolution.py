@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fer_jax.nn import convolution
-from fer_jax.nn.convolution import Conv, Lowering, choose_lowering, conv2d, conv_cpu, conv_taps, conv_xla
+from fer_jax.nn.convolution import Conv, Lowering, choose_lowering, conv2d, conv_cpu, conv_patches, conv_taps, conv_xla
 
 # (batch, height, width), (kh, kw, C, F), stride, padding
 CASES = [
@@ -56,6 +56,11 @@ def check(conv, case):
     want = value_and_gradients(lambda x, k: conv_xla(x, k, stride, padding), x, kernel)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[8], CASES[10], CASES[11]], ids=str)
+def test_patches_times_a_matrix_are_the_same_function(case):
+    check(conv_patches, case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

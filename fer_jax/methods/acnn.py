@@ -1,0 +1,289 @@
+"""ACNN: CNN with attention mechanism for faces with occlusions (Li, Zeng, Shan, Chen, IEEE T-IP 28(5), 2019).
+
+VGG-16 up to conv4_2 makes a map F. Around each of 24 facial points a 6x6 patch of it goes through a unit of its own
+(PG-Unit), which describes the patch (psi) and weighs the description with a gate (alpha) in (0, 1): a covered patch
+should be closed. gACNN adds one such unit for the whole face (GG-Unit). Nobody tells the gates what is covered: the
+only loss is the cross-entropy of the expression.
+
+Choices where the sources are silent or disagree:
+  * The gate's 1x1 convolution has no padding and is followed by a global average, as the released network
+    (which pads: constant cells that only dilute the average), not by the fully connected layer of the figure.
+  * The gradient of the crop is the true one; the released layer reads one row of each patch for all six.
+  * Input in any normalisation: a BatchNorm with scale and bias over the three channels follows.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from fer_jax.errors import UserError, nearest
+from fer_jax.methods.losses import classification_loss
+from fer_jax.nn.convolution import Conv
+from fer_jax.nn.linear import Linear
+from fer_jax.nn.normalization import BatchNorm
+from fer_jax.nn.pooling import global_average_pool, max_pool
+from fer_jax.nn.vgg import LAYERS, VGG
+
+LOSS_WEIGHTS = {"cross_entropy": 1.0}
+PROFILES = {"alpha": "Gate of each patch, the whole face last"}
+SHOWN = ("points", "alpha")
+
+POINTS = 24
+GateFactory = Callable[..., nn.Module]  # called with a name
+he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # Caffe's "msra"
+zeros = nn.initializers.zeros_init()
+
+
+class Gate(nn.Module):
+    """alpha = sigmoid(.) of phi: pool, 1x1 convolution, average over the map, two fully connected layers."""
+
+    channels: int = 128
+    hidden: int = 64
+    affine: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, phi: Float[Array, "B h w C"], train: bool) -> Float[Array, "B"]:
+        norm = functools.partial(BatchNorm, use_affine=self.affine, dtype=self.dtype)
+        linear = functools.partial(Linear, kernel_init=he_fan_in, bias_init=zeros, dtype=self.dtype)
+        x = max_pool(phi, window=2, stride=2, padding=0)
+        x = Conv(self.channels, (1, 1), use_bias=True, kernel_init=he_fan_in, dtype=self.dtype, name="conv")(x)
+        x = nn.relu(norm(name="bn")(x, train=train))
+        x = global_average_pool(x)
+        x = nn.relu(norm(name="bn1")(linear(self.hidden, name="fc1")(x), train=train))
+        # Normalised over the batch, so that gates start spread around a half and not saturated.
+        x = BatchNorm(use_affine=self.affine, name="bn2")(linear(1, name="fc2")(x).astype(jnp.float32), train=train)
+        if not self.affine:
+            x = x * self.param("scale", nn.initializers.ones_init(), (1,))
+        return nn.sigmoid(x[:, 0])
+
+
+class GatedDescription(nn.Module):
+    """What both kinds of units end in: psi from the whole of phi, and the gate alpha."""
+
+    features: int
+    gate: GateFactory | None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, phi: Float[Array, "B h w C"], train: bool) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
+        """Returns (psi [B, D], alpha [B]); without a gate alpha is 1."""
+        fc = Linear(self.features, kernel_init=he_fan_in, bias_init=zeros, dtype=self.dtype, name="fc")
+        psi = nn.relu(fc(phi.reshape(len(phi), -1))).astype(jnp.float32)
+        alpha = jnp.ones(len(phi), jnp.float32) if self.gate is None else self.gate(name="gate")(phi, train)
+        return psi, alpha
+
+
+class PGUnit(nn.Module):
+    """Patch-Gated Unit: a patch of F to its description psi_i and its gate alpha_i.
+
+    Attributes:
+        as_product: compute convolutions as matrix products, which is what `vmap` over units with a kernel each makes
+            fast on a CPU (benchmarks/patch_units.py).
+    """
+
+    channels: int
+    features: int
+    gate: GateFactory | None
+    affine: bool = False
+    dtype: Any = jnp.float32
+    as_product: bool = True
+
+    @nn.compact
+    def __call__(self, patch: Float[Array, "B K K C"], train: bool) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
+        """Returns (psi_i [B, D], alpha_i [B])."""
+        conv = functools.partial(
+            Conv,
+            self.channels,
+            use_bias=True,
+            as_product=self.as_product,
+            kernel_init=he_fan_in,
+            dtype=self.dtype,
+        )
+        norm = functools.partial(BatchNorm, use_affine=self.affine, dtype=self.dtype)
+        phi = nn.relu(norm(name="bn1")(conv(name="conv1")(patch), train=train))
+        phi = nn.relu(norm(name="bn2")(conv(name="conv2")(phi), train=train))
+        return GatedDescription(self.features, self.gate, self.dtype, name="out")(phi, train)
+
+
+# A unit for each patch, [B, 24, K, K, C] -> (psi [B, 24, D], alpha [B, 24]), in one computation: parameters and
+# statistics have a leading axis [24].
+PGUnits = nn.vmap(
+    PGUnit,
+    in_axes=(1, None),
+    out_axes=1,
+    axis_size=POINTS,
+    variable_axes={"params": 0, "batch_stats": 0},
+    split_rngs={"params": True},
+)
+
+
+class GGUnit(nn.Module):
+    """Global-Gated Unit: all of F through the next layers of VGG-16 to psi_G and alpha_G."""
+
+    cut: str
+    width: int
+    features: int
+    gate: GateFactory | None
+    affine: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, f: Float[Array, "B H W C"], train: bool) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
+        """Returns (psi_G [B, D], alpha_G [B])."""
+        first, last = layers_after(self.cut)
+        norm = "batch" if self.affine else "plain_batch"
+        phi = VGG(first, last, norm, self.width, dtype=self.dtype, name="vgg")(f, train=train)
+        return GatedDescription(self.features, self.gate, self.dtype, name="out")(phi, train)
+
+
+class Model(nn.Module):
+    """pACNN (patches) or gACNN (patches and the whole face), with gates or without.
+
+    Attributes:
+        num_classes: C.
+        global_unit: gACNN if true, pACNN if not.
+        gates: false sets every alpha to 1, the paper's ablation.
+        affine: give each BatchNorm a scale and a bias, which Caffe's has not.
+        width: channels of VGG-16's first stage (64 as published); the others and the units keep their ratio to it.
+        cut: the layer of VGG-16 that makes F. With conv4_2 F has an eighth of the image's side; small images need
+            an earlier cut, after which the GG-Unit takes the rest of the stage and two convolutions of the next.
+        patch: cells along a patch's side.
+        patch_features, global_features: D, the length of psi_i and of psi_G.
+        gate_channels, gate_hidden: of the gates.
+        hidden: of the classifier.
+        dropout: rate in front of the last layer (needs the RNG stream 'dropout').
+        dtype: of the convolutions and of the products; gates, logits and statistics are float32.
+    """
+
+    num_classes: int
+    global_unit: bool = True
+    gates: bool = True
+    affine: bool = False
+    width: int = 64
+    cut: str = "conv4_2"
+    patch: int = 6
+    patch_features: int = 64
+    global_features: int = 512
+    gate_channels: int = 128
+    gate_hidden: int = 64
+    hidden: int = 1024
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C], aux).
+
+        Needs batch['points'] [B, 24, 2], (x, y) in pixels of batch['image'].
+
+        aux has the map F ('maps'), points, psi [B, 24, D], alpha [B, 24] or, with psi_global [B, D], [B, 25], the
+        global gate last, and features, the concatenation of all alpha psi.
+
+        An optional batch['alpha'] [24 or 25] replaces the gates wherever it is not NaN: a zero shows what the
+        classifier does without that patch.
+        """
+        self._check(batch)
+        gate = None
+        if self.gates:
+            gate = functools.partial(Gate, self.gate_channels, self.gate_hidden, self.affine, self.dtype)
+
+        image = BatchNorm(dtype=self.dtype, name="input_bn")(batch["image"].astype(self.dtype), train=train)
+        norm = "batch" if self.affine else "plain_batch"
+        f = VGG("conv1_1", self.cut, norm, self.width, dtype=self.dtype, name="vgg")(image, train=train)
+        stride = image.shape[1] // f.shape[1]
+        patches = crops(f, batch["points"], stride, self.patch)  # [B, 24, K, K, C]
+        units = PGUnits(f.shape[-1], self.patch_features, gate, self.affine, self.dtype, name="pg_units")
+        psi, alpha = units(patches, train)  # [B, 24, D], [B, 24]
+        aux: dict[str, Any] = {"maps": {"f": f}, "points": batch["points"], "psi": psi}
+        if self.global_unit:
+            unit = GGUnit(self.cut, self.width, self.global_features, gate, self.affine, self.dtype, name="gg_unit")
+            aux["psi_global"], alpha_global = unit(f, train)
+            alpha = jnp.concatenate([alpha, alpha_global[:, None]], axis=1)
+        if "alpha" in batch:
+            alpha = jnp.where(jnp.isnan(batch["alpha"]), alpha, batch["alpha"])
+        aux["alpha"] = alpha
+
+        features = (alpha[:, :POINTS, None] * psi).reshape(len(psi), -1)
+        if self.global_unit:
+            features = jnp.concatenate([features, alpha[:, POINTS:] * aux["psi_global"]], axis=1)
+        aux["features"] = features
+        linear = functools.partial(Linear, kernel_init=he_fan_in, bias_init=zeros)
+        x = linear(self.hidden, dtype=self.dtype, name="fc1")(features)
+        x = nn.relu(nn.Dropout(self.dropout, deterministic=not train)(x))
+        return linear(self.num_classes, name="fc2")(x.astype(jnp.float32)), aux
+
+    def _check(self, batch: dict[str, Array]) -> None:
+        first, _ = layers_after(self.cut)
+        if "points" not in batch:
+            raise UserError("acnn looks at 24 points of a face: set config.data.points='acnn'")
+        if self.patch < 2:
+            raise UserError(f"model.patch={self.patch}: a patch is pooled 2x2, give at least 2")
+        side = min(batch["image"].shape[1:3]) // 2 ** sum(name.startswith("pool") for name in layers_before(first))
+        if side < 4:
+            raise UserError(
+                f"model.cut='{self.cut}' makes a map of {side}x{side} cells out of this image: cut earlier, or set "
+                "a larger config.data.image_size"
+            )
+
+
+def layers_before(layer: str) -> tuple[str, ...]:
+    """The layers of VGG-16 up to one, without it."""
+    return LAYERS[: LAYERS.index(layer)]
+
+
+def layers_after(cut: str) -> tuple[str, str]:
+    """The first and the last layer of VGG-16 in the GG-Unit: after conv4_2 these are conv4_3 and conv5_2."""
+    known = [name for name in LAYERS[:-1] if name.startswith("conv") and not name.startswith("conv5")]
+    if cut not in known:
+        raise UserError(f"model.cut='{cut}': {nearest(cut, known)}")
+    return LAYERS[LAYERS.index(cut) + 1], f"conv{int(cut[4]) + 1}_2"
+
+
+def corners(points: Float[Array, "B P 2"], stride: int, patch: int) -> Float[Array, "B P 2"]:
+    """(column, row) of the first cell of each patch: R(x / stride - patch / 2), halves rounded away from zero."""
+    place = points / stride - patch / 2
+    return jnp.sign(place) * jnp.floor(jnp.abs(place) + 0.5)
+
+
+def crops(
+    f: Float[Array, "B H W C"], points: Float[Array, "B P 2"], stride: int, patch: int
+) -> Float[Array, "B P K K C"]:
+    """The K x K cells of F around each point, zero outside of F. No gradient goes to the points.
+
+    Two products with matrices of zeros and ones, exact because each sum has at most one term: their gradient is two
+    products as well, where that of a gather is a scatter, slow on a CPU and not deterministic on a GPU.
+    """
+    first = corners(jax.lax.stop_gradient(points.astype(jnp.float32)), stride, patch)
+    cells = first[..., None] + jnp.arange(patch, dtype=jnp.float32)  # [B, P, 2, K]
+    columns, rows = (
+        (cells[:, :, axis, :, None] == jnp.arange(size, dtype=jnp.float32)).astype(f.dtype)  # [B, P, K, size]
+        for axis, size in ((0, f.shape[2]), (1, f.shape[1]))
+    )
+    exact = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    bands = exact("bpih,bhwc->bpiwc", rows, f)
+    return exact("bpjw,bpiwc->bpijc", columns, bands)
+
+
+def loss(
+    logits: Float[Array, "B C"],
+    aux: dict[str, Any],
+    batch: dict[str, Array],
+    *,
+    classification: str = "cross_entropy",
+) -> dict[str, Float[Array, "B"]]:
+    """The classification term, and nothing else: the gates learn from it alone."""
+    del aux
+    return {"cross_entropy": classification_loss(logits, batch["target"], classification)}
+
+
+def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
+    """Whether the gates live: their mean, and how much a gate differs from one face to the next."""
+    del logits, batch
+    alpha = aux["alpha"]
+    return {"alpha_mean": jnp.mean(alpha), "alpha_spread": jnp.mean(jnp.std(alpha, axis=0))}

@@ -1,0 +1,187 @@
+"""PSR: Pyramid with Super Resolution (Vo, Lee, Yang and Kim, IEEE Access 8, 2020, DOI 10.1109/ACCESS.2020.3010018).
+
+An aligned face is looked at in several sizes: halved, super-resolved back from the half, and as it is. Each has its
+own low-level part of a VGG-16-BN; the high-level part and the head are one copy, asked once for each size. The
+prediction is the mean of the branches' probabilities, the loss the mean of their losses.
+
+The paper's other half, smoothing a label with the distribution of votes that its class usually gets (PDLS), is a way
+to make targets: `data.smoothing_prior` (fer_jax/data/prior.py).
+
+Where the text is silent, the authors' release decides. One departure: EDSR works in the classifier's normalised space
+from its pre-training on (fer_jax/methods/psr_sr.py), so that nothing has to absorb a shift of its mean.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from fer_jax.errors import UserError, nearest
+from fer_jax.methods.losses import classification_loss
+from fer_jax.nn.edsr import EDSR, SCALES, area_half, bicubic
+from fer_jax.nn.normalization import BatchNorm
+from fer_jax.nn.stn import IDENTITY, STN
+from fer_jax.nn.vgg import VGG, cut
+
+LOSS_WEIGHTS = {"cross_entropy": 1.0}
+SHOWN = ("image", "aligned", "half", "super_resolved", "branch_logits")
+UPSAMPLERS = ("edsr", "bicubic")
+
+
+class Head(nn.Module):
+    """The classifier on a map of any size: maximum and mean, then two layers with normalisation and dropout.
+
+    Attributes:
+        num_classes: C.
+        hidden: width of the first layer.
+        dropout: before the last layer; half of it before the first.
+    """
+
+    num_classes: int
+    hidden: int = 512
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, maps: Float[Array, "B h w P"], *, train: bool) -> Float[Array, "B C"]:
+        maps = maps.astype(jnp.float32)
+        he = nn.initializers.he_normal()
+        x = jnp.concatenate([jnp.max(maps, axis=(1, 2)), jnp.mean(maps, axis=(1, 2))], axis=-1)  # [B, 2P]
+        x = BatchNorm(name="bn1")(x, train=train)
+        x = nn.Dropout(self.dropout / 2, deterministic=not train)(x)
+        x = nn.relu(nn.Dense(self.hidden, kernel_init=he, name="fc1")(x))
+        x = BatchNorm(name="bn2")(x, train=train)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=he, name="fc2")(x)
+
+
+class Model(nn.Module):
+    """PSR on VGG-16-BN.
+
+    Attributes:
+        num_classes: C.
+        multiples: what the branches see: 1 first is the reduced image, k > 1 that image super-resolved k times, 1 last
+            the whole one. With m branches the image is reduced m - 2 times by two. (1, 2, 1) is the paper's; (1,) is
+            the one network of usual practice, with the same head.
+        sep_pos: where VGG is cut into low and high, counted as torchvision counts its `features` (24: after pool3).
+        upsampler: 'edsr', or 'bicubic' (is super-resolution worth it?).
+        stn: whether a spatial transformer comes first.
+        width: channels of VGG's first stage; 64 is VGG-16.
+        sr_blocks, sr_width: of EDSR (`fer_jax.nn.edsr`).
+        hidden, dropout: of the head.
+        dtype: of the convolutions; alignment, head and logits are float32.
+    """
+
+    num_classes: int
+    multiples: tuple[int, ...] = (1, 2, 1)
+    sep_pos: int = 24
+    upsampler: str = "edsr"
+    stn: bool = True
+    width: int = 64
+    sr_blocks: int = 16
+    sr_width: int = 64
+    hidden: int = 512
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C]: the log of the mean of the branches' probabilities, aux).
+
+        aux has branch_logits [B, C, m], aligned [B, S, S, 3], with the STN its theta [B, 2, 3], and with more than one
+        branch half [B, s, s, 3] (the reduced image) and super_resolved [B, 2s, 2s, 3].
+        """
+        image = batch["image"]
+        self._check(image.shape)
+        last_low, first_high = cut(self.sep_pos)
+        aux: dict[str, Any] = {}
+        x = image.astype(jnp.float32)
+        if self.stn:
+            x, aux["theta"] = STN(name="stn")(x)
+        aux["aligned"] = x
+
+        scaled = [x]
+        if len(self.multiples) > 1:
+            # No gradient: the STN learns through the last branch only.
+            half = stop_gradient(area_half(x, times=len(self.multiples) - 2))
+            enlarged = [self._enlarge(half, k) for k in self.multiples[1:-1]]
+            scaled = [half, *enlarged, x]
+            aux.update(half=half, super_resolved=enlarged[0])
+
+        lows = [VGG(last=last_low, width=self.width, dtype=self.dtype, name=f"low_{b}") for b in self._numbers()]
+        high = VGG(first=first_high, width=self.width, dtype=self.dtype, name="high")
+        head = Head(self.num_classes, self.hidden, self.dropout, name="head")
+        # In this order: the shared statistics of normalisation follow the branches one after the other.
+        branches = [
+            head(high(low(s.astype(self.dtype), train=train), train=train), train=train)
+            for low, s in zip(lows, scaled, strict=True)
+        ]
+        if self.is_initializing():
+            self._start_alike()
+        logits = jnp.stack(branches, axis=-1)  # [B, C, m]
+        aux["branch_logits"] = logits
+        log_p = jax.nn.log_softmax(logits, axis=1)
+        return jax.nn.logsumexp(log_p, axis=-1) - jnp.log(jnp.float32(len(branches))), aux
+
+    def _enlarge(self, half: Float[Array, "B s s 3"], k: int) -> Float[Array, "B ks ks 3"]:
+        if self.upsampler == "bicubic":
+            return bicubic(half, k)
+        return EDSR(k, self.sr_blocks, self.sr_width, dtype=self.dtype, name=f"sr_{k}")(half)
+
+    def _start_alike(self) -> None:
+        """The low parts are not shared, but all of them start from the same values (section 4)."""
+        first = self.get_variable("params", "low_1")
+        for b in self._numbers()[1:]:
+            self.put_variable("params", f"low_{b}", jax.tree.map(jnp.copy, first))
+
+    def _numbers(self) -> range:
+        return range(1, len(self.multiples) + 1)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if self.upsampler not in UPSAMPLERS:
+            raise UserError(
+                f"model.upsampler = '{self.upsampler}' does not exist: {nearest(self.upsampler, UPSAMPLERS)}"
+            )
+        ends, between = {*self.multiples[:1], *self.multiples[-1:]}, self.multiples[1:-1]
+        if (
+            len(self.multiples) == 2
+            or ends != {1}
+            or not set(between) <= set(SCALES)
+            or len(set(between)) < len(between)
+        ):
+            raise UserError(f"model.multiples = {self.multiples}: give (1,), (1, 2, 1) or (1, 2, 4, 1)")
+        parts = 2 ** len(between)
+        if shape[1] % parts or shape[2] % parts:
+            raise UserError(f"model.multiples = {self.multiples} needs data.image_size a multiple of {parts}")
+
+
+def loss(
+    logits: Float[Array, "B C"],
+    aux: dict[str, Any],
+    batch: dict[str, Array],
+    *,
+    classification: str = "cross_entropy",
+) -> dict[str, Float[Array, "B"]]:
+    """The classification term: the mean over the branches of each one's own loss, not the loss of their mean."""
+    del logits
+    per_branch = [classification_loss(b, batch["target"], classification) for b in split(aux["branch_logits"])]
+    return {"cross_entropy": jnp.mean(jnp.stack(per_branch), axis=0)}
+
+
+def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
+    """The accuracy of each branch by itself, and how far theta has gone from the identity."""
+    del logits
+    label = jnp.argmax(batch["target"], axis=-1)
+    hits = [jnp.mean((jnp.argmax(b, axis=-1) == label).astype(jnp.float32)) for b in split(aux["branch_logits"])]
+    values = {f"branch_{number}_accuracy": hit for number, hit in enumerate(hits, start=1)}
+    if "theta" in aux:
+        identity = jnp.array(IDENTITY, jnp.float32).reshape(2, 3)
+        values["theta_distance"] = jnp.mean(jnp.abs(aux["theta"] - identity))
+    return values
+
+
+def split(branch_logits: Float[Array, "B C m"]) -> list[Float[Array, "B C"]]:
+    """The logits of each branch."""
+    return [branch_logits[..., b] for b in range(branch_logits.shape[-1])]

@@ -1,0 +1,90 @@
+"""Spatial transformer network (Jaderberg et al. 2015, arXiv 1506.02025) with a free affine map."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from fer_jax.errors import UserError
+from fer_jax.nn.convolution import Conv
+from fer_jax.nn.linear import Linear, uniform_fan_in
+from fer_jax.nn.pooling import max_pool
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+SMALLEST = 22  # pixels: a smaller image leaves the localisation net nothing to look at
+
+
+class STN(nn.Module):
+    """Localisation net and sampler, in float32 throughout: rounded positions would blur the image.
+
+    Attributes:
+        channels: of the two convolutions.
+        hidden: width of the fully connected layer.
+    """
+
+    channels: tuple[int, int] = (8, 10)
+    hidden: int = 32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "B H W C"]) -> tuple[Float[Array, "B H W C"], Float[Array, "B 2 3"]]:
+        """Returns (the image as theta reads it, theta). At the start theta is the identity.
+
+        Raises:
+            UserError: for images of less than 22 pixels.
+        """
+        if min(image.shape[1:3]) < SMALLEST:
+            raise UserError(
+                f"the STN needs images of at least {SMALLEST} pixels: set data.image_size or model.stn=False"
+            )
+        image = image.astype(jnp.float32)
+        x = image
+        for number, (features, side) in enumerate(zip(self.channels, (7, 5), strict=True), start=1):
+            init = uniform_fan_in(side * side * x.shape[-1])
+            none = ((0, 0), (0, 0))
+            conv = Conv(features, (side, side), padding=none, use_bias=True, kernel_init=init, bias_init=init)
+            x = nn.relu(max_pool(conv.copy(name=f"conv{number}")(x), window=2, stride=2, padding=0))
+        x = nn.relu(Linear(self.hidden, name="fc1")(x.reshape(len(x), -1)))
+        theta = nn.Dense(
+            6,
+            kernel_init=nn.initializers.zeros_init(),
+            bias_init=lambda *_: jnp.array(IDENTITY, jnp.float32),
+            name="fc2",
+        )(x).reshape(-1, 2, 3)
+        return sample_affine(image, theta), theta
+
+
+def sample_affine(image: Float[Array, "B H W C"], theta: Float[Array, "B 2 3"]) -> Float[Array, "B H W C"]:
+    """Reads each image at theta (x, y, 1), bilinearly; what lies outside is 0.
+
+    Coordinates run from -1 to 1 between the CENTRES of the outermost pixels, as PyTorch's `affine_grid` and
+    `grid_sample` with align_corners=True.
+    """
+    return jax.vmap(_sample_one)(image, theta)
+
+
+def _sample_one(image: Float[Array, "H W C"], theta: Float[Array, "2 3"]) -> Float[Array, "H W C"]:
+    height, width, channels = image.shape
+    half_width, half_height = (width - 1) / 2, (height - 1) / 2
+    # Pixels from the middle, not -1 .. 1: half-integers are exact, and with them the identity.
+    right = (jnp.arange(width, dtype=jnp.float32) - half_width)[None, :]
+    down = (jnp.arange(height, dtype=jnp.float32) - half_height)[:, None]
+    aspect = half_width / half_height
+    (a, b, tx), (c, d, ty) = theta
+    x = a * right + b * aspect * down + tx * half_width + half_width  # [H, W]
+    y = c / aspect * right + d * down + ty * half_height + half_height
+    left, top = jnp.floor(x), jnp.floor(y)
+    right_share, bottom_share = (x - left)[..., None], (y - top)[..., None]
+    column, row = left.astype(jnp.int32), top.astype(jnp.int32)
+    pixels = image.reshape(height * width, channels)
+
+    def read(below: int, beside: int) -> Float[Array, "H W C"]:
+        i, j = row + below, column + beside
+        seen = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+        at = jnp.clip(i, 0, height - 1) * width + jnp.clip(j, 0, width - 1)
+        return jnp.where(seen[..., None], jnp.take(pixels, at, axis=0, mode="clip"), 0.0)
+
+    upper = read(0, 0) * (1 - right_share) + read(0, 1) * right_share
+    lower = read(1, 0) * (1 - right_share) + read(1, 1) * right_share
+    return upper * (1 - bottom_share) + lower * bottom_share
