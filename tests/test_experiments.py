@@ -11,8 +11,10 @@ from etils import epath
 from experiments import presets
 from fer_jax.data.source import Source
 from fer_jax.errors import UserError
+from fer_jax.labels import EMOTIONS
 from fer_jax.training import finish, loop
-from fer_jax.training.config import check_config, load_method, method_names
+from fer_jax.training.config import check_config, method_names
+from fer_jax.training.setup import make_model, word_table
 from fer_jax.training.state import num_parameters
 
 EXPERIMENTS = sorted(
@@ -44,14 +46,14 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     config = get_config(experiment, variant)
     check_config(config)
     assert (config.experiment, config.variant) == (experiment, variant)
-    model = load_method(config.method).Model(num_classes=7, **config.model.to_dict())
+    model = make_model(config, EMOTIONS[:7], word_table(config, EMOTIONS[:7]))
     size = config.data.image_size
     batch = {
         "image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"),
         "target": jax.ShapeDtypeStruct((2, 7), "float32"),
     }
     variables = jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=True), batch)
-    full = {"baseline": 11_180_103, "fdrl": 12_065_607}
+    full = {"baseline": 11_180_103, "fdrl": 12_065_607, "word2vec": 11_373_505}
     if variant in ("fer2013", "ferplus") and experiment in full:  # a 3x3 stem in place of the 7x7 one
         assert num_parameters(variables["params"]) == full[experiment] - (49 - 9) * 3 * 64
     elif config.model.width == 64 and experiment in full:

@@ -49,8 +49,13 @@ class Evaluator:
         return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
 
 
-def score(outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, seed: int = 0) -> dict[str, Any]:
-    """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values."""
+def score(
+    outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, seed: int = 0, task: Task | None = None
+) -> dict[str, Any]:
+    """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values.
+
+    With `task` come the measures of its method's own `score(model, logits, labels)`, where it has one.
+    """
     logits, labels = outputs["logits"], source.arrays["label"]
     if broken := int((~np.isfinite(logits)).any(axis=-1).sum()):
         raise UserError(
@@ -62,4 +67,6 @@ def score(outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, 
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # nobody may have voted for any emotion
         on_voted = classification_metrics(logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0)
         metrics["kl_to_votes"] = on_voted["kl_to_votes"]
+    if task is not None and hasattr(task.method, "score"):
+        metrics |= task.method.score(task.model, logits, labels)
     return {"dataset": source.name, "split": source.split} | metrics

@@ -15,6 +15,7 @@ import ml_collections
 
 import fer_jax.methods
 from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.prior import PRIORS
 from fer_jax.errors import UserError, nearest
 
 NOT_METHODS = frozenset({"losses"})
@@ -58,8 +59,11 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.image_size = 48
     data.path = "auto"  # device | stream: resident in device memory, or streamed batch by batch
     data.balanced_sampling = False  # draw every class equally often
-    data.class_weights = False  # weigh each example by the inverse frequency of its class
-    data.label_smoothing = 0.0
+    data.class_weights = False  # weigh each example by the inverse frequency of its class, N / (C n_y),
+    data.class_weight_power = 1.0  # raised to this power
+    data.label_smoothing = 0.0  # epsilon: so much of a target is spread out
+    data.smoothing_prior = "uniform"  # over what: ferplus | votes, what a class is taken for (fer_jax/data/prior.py)
+    data.smoothing_literal = False  # leave rows of the prior unnormalised where classes are missing, as PSR's code does
 
     config.augmentation = ml_collections.ConfigDict(
         {field.name: _plain(field) for field in dataclasses.fields(Augmentation)}
@@ -119,6 +123,7 @@ RANGES = {
     "data.holdout_fraction": (0.0, 0.9),
     "data.label_smoothing": (0.0, 1.0),
     "data.image_size": (8, 2048),
+    "data.class_weight_power": (0.0, 4.0),
     "train.batch_size": (1, 1 << 20),
     "train.accumulate": (1, 1024),
     "train.ema_decay": (0.0, 0.999999),
@@ -167,6 +172,12 @@ def check_config(config: Config) -> None:
     _check_names(config.loss.weights, method.LOSS_WEIGHTS, "config.loss.weights", f"{config.method}.loss")
     _check_names(config.loss.options, _loss_options(method), "config.loss.options", f"{config.method}.loss")
     one_of(config.data.path, ("auto", "device", "stream"), "config.data.path")
+    one_of(config.data.smoothing_prior, PRIORS, "config.data.smoothing_prior")
+    if config.data.smoothing_prior != "uniform" and not config.data.label_smoothing:
+        raise UserError(
+            f"config.data.smoothing_prior='{config.data.smoothing_prior}' does nothing without "
+            "config.data.label_smoothing: give 0.2, for example"
+        )
     one_of(config.train.dtype, ("auto", "float32", "bfloat16"), "config.train.dtype")
     one_of(config.train.platform, ("auto", "cpu", "gpu", "tpu"), "config.train.platform")
     one_of(config.selection.rule, ("best_validation", "last", "best_on_test"), "config.selection.rule")

@@ -44,7 +44,9 @@ def write_results(
     test = load(config.data, config.data.test_split, training=False)
     outputs = evaluator({"params": best["params"], **best["collections"]}, test)
     last = score(evaluator(state.variables(), test), test, bootstrap=0)
-    results = _describe(setup, score(outputs, test, bootstrap=config.evaluation.bootstrap), state, memory)
+    results = _describe(
+        setup, score(outputs, test, bootstrap=config.evaluation.bootstrap, task=setup.task), state, memory
+    )
     results["selection"]["last"]["test"] = {k: last[k] for k in HEADLINE}
 
     shown = _shown(setup, {"params": best["params"], **best["collections"]}, test)
@@ -91,7 +93,7 @@ def evaluate(
         on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
     evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
     outputs = evaluator(model.variables, source)
-    scores = score(outputs, source, bootstrap=config.evaluation.bootstrap)
+    scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
     results = _describe(setup, scores, model.state, model.record)
     shown = _shown(setup, model.variables, source)
 
@@ -144,6 +146,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "seed": config.seed,
         "params": num_parameters(state.params),
         "params_sha256": tree_sha256(state.params, state.collections),
+        **({"class_vectors": setup.task.words.summary()} if setup.task.words else {}),
         "training_examples": len(setup.train),
         "validation_examples": len(setup.validation),
         "images_per_second": memory["images"] / max(memory["seconds"], 1e-9),

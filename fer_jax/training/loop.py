@@ -28,7 +28,7 @@ from fer_jax.training.logging import JsonLines, Progress, Stopwatch, first_broke
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.sharding import any_process, is_main
 from fer_jax.training.state import TrainState, num_parameters
-from fer_jax.training.workdir import check_owner, claim, device_name, read_results
+from fer_jax.training.workdir import check_owner, claim, device_name, read_results, with_stored_words
 
 LOWER_IS_BETTER = frozenset({"nll"})
 
@@ -81,8 +81,8 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         _say(f"{workdir} is finished: {finish.headline(finished)}{shown}")
         return finished
 
-    setup = make_setup(config)
-    with claim(workdir, config):
+    setup = make_setup(with_stored_words(config, workdir))
+    with claim(workdir, config, setup.task.words):
         return _train(setup, workdir, began)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 
 from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.prior import prior_matrix
 from fer_jax.data.source import Source, check_split, load, prepared_builder, split_off
 from fer_jax.errors import UserError
 from fer_jax.training.compiler import once_options
@@ -24,6 +25,7 @@ from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, dry_loss, init_state
+from fer_jax.words.classes import ClassVectors, class_vectors
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
 RESIDENT_ON_CPU = 4 << 30  # bytes: there the device's memory is the machine's
@@ -122,9 +124,10 @@ def make_setup(config: Config, training: bool = True) -> Setup:
 def make_task(config: Config, train: Source, accelerated: bool) -> Task:
     """Builds the method's model for the classes of `train`."""
     method = load_method(config.method)
+    words = word_table(config, train.classes)
     bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
     dtype = jnp.bfloat16 if bfloat16 else jnp.float32
-    model = method.Model(num_classes=len(train.classes), dtype=dtype, **config.model.to_dict())
+    model = make_model(config, train.classes, words, dtype)
     defaults = {f.name: f.default for f in dataclasses.fields(Augmentation)}
     # An empty value in a config stands for None: a config field cannot hold "nothing" and keep its type.
     augmentation: dict[str, Any] = {
@@ -133,7 +136,14 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
     class_weights = None
     if config.data.class_weights:
         counts = np.maximum(train.class_counts(), 1)
-        class_weights = tuple(float(w) for w in counts.sum() / (len(counts) * counts))
+        power = config.data.class_weight_power
+        class_weights = tuple(float(w) for w in (counts.sum() / (len(counts) * counts)) ** power)
+    prior = None
+    if config.data.smoothing_prior != "uniform":
+        literal = config.data.smoothing_literal
+        votes = train.arrays.get(config.data.votes)
+        rows = prior_matrix(config.data.smoothing_prior, train.classes, votes, literal=literal)
+        prior = tuple(map(tuple, rows.tolist()))
     return Task(
         method=method,
         model=model,
@@ -142,12 +152,27 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
         augmentation=Augmentation(**augmentation),
         image_size=config.data.image_size,
         label_smoothing=config.data.label_smoothing,
+        smoothing_prior=prior,
         draw_target=config.data.target == "probability",
         class_weights=class_weights,
         flip_evaluation=config.evaluation.flip,
         seed=config.seed,
         profiles=tuple(getattr(method, "PROFILES", {})),
+        words=words,
     )
+
+
+def make_model(config: Config, classes: Sequence[str], words: ClassVectors | None, dtype: Any = jnp.float32) -> Any:
+    """Builds the method's model; `words` are the class vectors of a method that has them (see `word_table`)."""
+    fields = config.model.to_dict() | ({"class_vectors": words.vectors} if words else {})
+    return load_method(config.method).Model(num_classes=len(classes), dtype=dtype, **fields)
+
+
+def word_table(config: Config, classes: Sequence[str]) -> ClassVectors | None:
+    """Reads the vectors of the class words, for a method whose Model has a field `class_vectors`."""
+    if not hasattr(load_method(config.method).Model, "class_vectors"):
+        return None
+    return class_vectors(config.model.vectors, config.model.words, classes)
 
 
 def use_compilation_cache() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,7 @@ from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.inputs import mirrored, network_inputs
 from fer_jax.training.rng import stream_key
 from fer_jax.training.state import TrainState
+from fer_jax.words.classes import ClassVectors
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -27,18 +28,20 @@ class Task:
     """What is trained, as plain values: everything the step reads besides the state and the batch.
 
     Attributes:
-        method: the module with `Model`, `loss` and perhaps `monitor`.
+        method: the module with `Model`, `loss` and perhaps `monitor` and `score`.
         model: the linen module.
         loss_weights: weight of each named term.
         loss_options: keyword arguments of `method.loss`.
         augmentation: what happens to a training image.
         image_size: side of the network's input in pixels.
-        label_smoothing: mass spread evenly over the classes.
+        label_smoothing: epsilon, the share of a target that is replaced by the prior of its class.
+        smoothing_prior: the priors [C, C], a row per class; None is the uniform one.
         draw_target: replace each target by one class drawn from it (FER+'s probability rule).
         class_weights: weight of an example by class, or None.
         flip_evaluation: average each prediction with that of the mirrored image.
         seed: root of all random streams.
         profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
+        words: the class vectors that `model` holds, with their words and source, where the method has them.
         point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
     """
 
@@ -49,12 +52,14 @@ class Task:
     augmentation: Augmentation
     image_size: int
     label_smoothing: float = 0.0
+    smoothing_prior: tuple[tuple[float, ...], ...] | None = None
     draw_target: bool = False
     class_weights: tuple[float, ...] | None = None
     flip_evaluation: bool = False
     seed: int = 0
     profiles: tuple[str, ...] = ()
     point_mirror: tuple[int, ...] = ()
+    words: ClassVectors | None = None
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: bool) -> TrainState:
@@ -178,11 +183,20 @@ def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:
         log_target = jnp.log(jnp.maximum(target, 1e-30))
         target = jax.nn.one_hot(jax.vmap(jax.random.categorical)(keys, log_target), classes)
     if task.label_smoothing:
-        target = (1.0 - task.label_smoothing) * target + task.label_smoothing / classes
+        target = smooth(target, task.label_smoothing, task.smoothing_prior)
     weight = batch["mask"].astype(jnp.float32)
     if task.class_weights is not None:
         weight = weight * jnp.asarray(task.class_weights, jnp.float32)[batch["label"]]
     return batch | {"target": target, "weight": weight}
+
+
+def smooth(target: jax.Array, epsilon: float, prior: Sequence[Sequence[float]] | None) -> jax.Array:
+    """Returns (1 - epsilon) t + epsilon sum_y t_y d_y for targets t [B, C] and priors d [C, C], uniform where None."""
+    classes = target.shape[-1]
+    if prior is None:
+        return (1.0 - epsilon) * target + epsilon / classes
+    d = jnp.asarray(prior, jnp.float32)
+    return (1.0 - epsilon) * target + epsilon * jnp.einsum("by,yk->bk", target, d, precision="highest")
 
 
 def take_rows(data: Mapping[str, jax.Array], indices: jax.Array) -> Batch:

@@ -19,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.locks import alone
 from fer_jax.training.config import Config, default_config, differences
 from fer_jax.training.sharding import on_main
+from fer_jax.words.classes import STORED, ClassVectors
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
@@ -48,8 +49,13 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def claim(workdir: epath.Path, config: Config) -> Iterator[None]:
+def claim(workdir: epath.Path, config: Config, words: ClassVectors | None = None) -> Iterator[None]:
     """Makes the folder this run's own inside the `with` block: writes config.json where there is none.
+
+    Args:
+        workdir: the folder.
+        config: the run's.
+        words: class vectors to keep with the run, so that it never needs their source again.
 
     Raises:
         UserError: if the folder cannot be written, or another process is at work in it.
@@ -68,6 +74,8 @@ def claim(workdir: epath.Path, config: Config) -> Iterator[None]:
             if not path.exists():
                 ours = json.loads(config.to_json())
                 write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()})
+            if words is not None and not (workdir / STORED).exists():
+                write_json(workdir / STORED, words.as_json(), indent=None)
         except OSError as error:
             raise UserError(
                 f"cannot write the work directory {workdir}: {error.strerror or error}; give another with --workdir"
@@ -87,6 +95,15 @@ def stored_config(workdir: epath.Path) -> Config:
     config = default_config("", "", stored["method"])
     with config.unlocked():
         _assign(config, stored)
+    return with_stored_words(config, workdir)
+
+
+def with_stored_words(config: Config, workdir: epath.Path) -> Config:
+    """Returns the config of a run with `model.vectors` naming the class vectors kept with it, where there are some."""
+    if not ((workdir / STORED).exists() and (workdir / "config.json").exists() and "vectors" in config.model):
+        return config
+    config = config.copy_and_resolve_references()
+    config.model.vectors = str(workdir / STORED)
     return config
 
 
@@ -95,10 +112,10 @@ def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     return _read(path, *SCORES) if path.exists() else None
 
 
-def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
+def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
     """Writes a JSON file whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.write_text(json.dumps(value, indent=indent) + "\n")
     temporary.replace(path)
 
 

@@ -6,10 +6,11 @@ import pkgutil
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fer_jax.methods
-from fer_jax.methods import acnn, baseline, fan, fdrl, psr
+from fer_jax.methods import acnn, baseline, fan, fdrl, psr, word2vec
 
 NOT_METHODS = {"losses"}
 
@@ -31,6 +32,8 @@ def shapes(model, size: int = 64):
     return jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), batch)
 
 
+GOOGLE_NEWS_SIZE = tuple(tuple(map(float, row)) for row in np.eye(7, 300))
+
 # method -> (its default model for 7 classes, parameters)
 TOTALS = {
     "acnn": (acnn.Model(num_classes=7), 209_274_495),
@@ -38,6 +41,7 @@ TOTALS = {
     "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
     "psr": (psr.Model(num_classes=7), 20_149_546),
+    "word2vec": (word2vec.Model(num_classes=7, class_vectors=GOOGLE_NEWS_SIZE), 11_330_412),
 }
 
 SIZES = {"acnn": 224}  # a fully connected layer on the map depends on the input's side
@@ -153,3 +157,22 @@ def test_fan_parts(attention, parts):
     assert {name: count(tree) for name, tree in params.items()} == {"trunk": TRUNK, **parts}
     totals = {"score_fusion": 11_180_103, "mean": 11_180_103, "self": 11_180_616, "relation": 11_185_225}
     assert count(params) == totals[attention]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {"trunk": TRUNK, "head": 153_900}),
+        ({"learn_scale": True}, {"trunk": TRUNK, "head": 153_900, "log_scale": 1}),
+        ({"learn_delta": True}, {"trunk": TRUNK, "head": 153_900, "delta": 2_100}),
+    ],
+)
+def test_word2vec_parts(fields, expected):
+    """The class vectors are constants: only A6 has a parameter beside the trunk, the head and the temperature."""
+    variables = shapes(word2vec.Model(num_classes=7, class_vectors=GOOGLE_NEWS_SIZE, **fields))
+    assert {name: count(tree) for name, tree in variables["params"].items()} == expected
+
+
+def test_word2vec_on_a_resnet_50():
+    model = word2vec.Model(num_classes=7, class_vectors=GOOGLE_NEWS_SIZE, depth=50)
+    assert count(shapes(model)["params"]) == 24_122_732

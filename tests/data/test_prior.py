@@ -1,0 +1,117 @@
+"""PDLS: the published prior comes out of the real votes, is looked up by name, and its targets obey their algebra."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.data.prior import FERPLUS, prior_matrix, vote_prior
+from fer_jax.errors import UserError
+from fer_jax.labels import EMOTIONS
+from fer_jax.methods.losses import cross_entropy
+from fer_jax.training.step import smooth
+
+RAFDB = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+RNG = np.random.default_rng(0)
+
+
+def one_hot(label, classes=8):
+    return jnp.asarray(np.eye(classes)[label], jnp.float32)
+
+
+# Check 7: the table
+
+
+def test_the_real_votes_give_the_published_table(real_data):
+    spec = importlib.util.spec_from_file_location("packed_fer2013", real_data / "fer2013.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with np.load(script.PACKED) as packed:
+        votes, usage = packed["ferplus_votes"], packed["usage"]
+    assert np.abs(vote_prior(votes[usage == 0]) - FERPLUS).max() < 2e-4  # it is printed with four digits
+
+
+def test_estimating_counts_the_decided_and_keeps_single_votes():
+    votes = np.zeros((4, 10), int)
+    votes[0, [0, 1]] = 9, 1  # neutral; the single vote for happiness counts
+    votes[1, [0, 3, 8]] = 5, 3, 2  # half of ten is enough; unknown is left out: .625, .375
+    votes[2, [0, 3, 8]] = 4, 4, 2  # nobody has half
+    votes[3, [8, 1]] = 6, 4  # unknown leads
+    prior = vote_prior(votes)
+    np.testing.assert_allclose(prior[0, [0, 1, 3]], [(0.9 + 0.625) / 2, 0.05, 0.375 / 2], atol=1e-6)
+    np.testing.assert_array_equal(prior[1:], np.eye(8)[1:])  # classes without examples
+
+
+@pytest.mark.parametrize("classes", [RAFDB, AFFECTNET, ("surprise", "Happy", "Anger")])
+def test_pairs_are_kept_by_name(classes):
+    names = {"happy": "happiness", "sad": "sadness"}
+    prior = prior_matrix("ferplus", classes, None, literal=True)
+    for row, given in enumerate(classes):
+        for column, seen in enumerate(classes):
+            there = [EMOTIONS.index(names.get(n.lower(), n.lower())) for n in (given, seen)]
+            assert prior[row, column] == FERPLUS[tuple(there)]
+
+
+def test_literal_rows_of_rafdb_are_the_authors_and_others_sum_to_one():
+    literal = prior_matrix("ferplus", RAFDB, None, literal=True)
+    np.testing.assert_allclose(literal.sum(1), [0.9910, 0.9663, 0.9963, 0.9964, 0.9792, 0.9899, 0.9976], atol=2e-4)
+    np.testing.assert_allclose(prior_matrix("ferplus", RAFDB, None).sum(1), 1, atol=1e-12)
+
+
+def test_mistakes():
+    with pytest.raises(UserError, match="has no votes; give 'ferplus'"):
+        prior_matrix("votes", EMOTIONS, None)
+    with pytest.raises(UserError, match="not 'happily surprised': give 'uniform'"):
+        prior_matrix("ferplus", ("happily surprised",), None)
+
+
+# Checks 5 and 6: the targets
+
+
+def test_special_priors_are_the_other_losses():
+    target = one_hot(np.arange(8))
+    np.testing.assert_allclose(smooth(target, 0.2, np.full((8, 8), 1 / 8)), smooth(target, 0.2, None), atol=1e-6)
+    np.testing.assert_allclose(smooth(target, 0.2, np.eye(8)), target, atol=1e-6)
+    np.testing.assert_allclose(smooth(target, 0.0, FERPLUS), target, atol=1e-6)
+
+
+def test_the_mass_of_a_label_and_its_order():
+    prior = prior_matrix("ferplus", RAFDB, None, literal=True)
+    target = np.asarray(smooth(one_hot(np.arange(7), 7), 0.2, prior))
+    np.testing.assert_allclose(np.diag(target)[[3, 2]], [0.9835, 0.9318], atol=1e-4)  # happiness, fear
+    fear, disgust = target[RAFDB.index("fear")], target[RAFDB.index("disgust")]
+    np.testing.assert_allclose(fear[[6, 1]], [0.0339, 0.0026], atol=1e-4)  # surprise, disgust
+    assert RAFDB[np.argsort(disgust)[-2]] == "anger"
+    assert target.sum(1).min() > 0.993
+
+
+def test_the_loss_is_smallest_where_the_prediction_is_the_target():
+    target = smooth(one_hot(np.arange(8)), 0.2, prior_matrix("ferplus", EMOTIONS, None))
+    entropy = -jnp.sum(target * jnp.log(target), axis=-1)
+    np.testing.assert_allclose(cross_entropy(jnp.log(target), target), entropy, rtol=1e-5)
+    for _ in range(20):
+        logits = jnp.log(target) + jnp.asarray(RNG.normal(size=(8, 8)), jnp.float32)
+        assert (cross_entropy(logits, target) > entropy).all()
+
+
+def test_the_gradient_follows_the_mass_of_the_target():
+    prior = prior_matrix("ferplus", RAFDB, None, literal=True)  # rows that do not sum to one
+    target = smooth(one_hot(np.arange(7), 7), 0.2, prior)
+    logits = jnp.asarray(RNG.normal(size=(7, 7)), jnp.float32)
+    gradient = jax.grad(lambda z: cross_entropy(z, target).sum())(logits)
+    expected = jax.nn.softmax(logits) * target.sum(-1, keepdims=True) - target
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+    z, t, step = np.asarray(logits, float), np.asarray(target, float), 1e-5  # and by finite differences
+
+    def value(z):
+        return -(t * (z - np.log(np.exp(z).sum(-1, keepdims=True)))).sum()
+
+    for place in ((0, 0), (2, 6), (5, 1)):
+        moved = np.zeros_like(z)
+        moved[place] = step
+        slope = (value(z + moved) - value(z - moved)) / (2 * step)
+        assert slope == pytest.approx(float(expected[place]), abs=1e-5)
