@@ -50,10 +50,13 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     size = config.data.image_size
     batch = {
         "image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"),
+        "frames": jax.ShapeDtypeStruct((2, 3, size, size, 3), "float32"),
+        "frame_mask": jax.ShapeDtypeStruct((2, 3), "bool"),
         "target": jax.ShapeDtypeStruct((2, 7), "float32"),
     }
-    variables = jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=True), batch)
-    full = {"baseline": 11_180_103, "fdrl": 12_065_607, "word2vec": 11_373_505}
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    variables = jax.eval_shape(lambda b: model.init(keys, b, train=True), batch)
+    full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "word2vec": 11_373_505}
     if variant in ("fer2013", "ferplus") and experiment in full:  # a 3x3 stem in place of the 7x7 one
         assert num_parameters(variables["params"]) == full[experiment] - (49 - 9) * 3 * 64
     elif config.model.width == 64 and experiment in full:
@@ -65,7 +68,7 @@ def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_pa
     config = tiny(experiment, max_steps=4)
     workdir = epath.Path(tmp_path / experiment)
     results = loop.train(config, workdir)
-    assert results["num_examples"] == 70
+    assert results["num_examples"] == config.data.builder.test
     assert results["steps"] == 4
     written = """experiment variant dataset split classes accuracy mean_recall macro_f1 nll ece confusion selection
         epochs seed params params_sha256 images_per_second wall_seconds device versions accuracy_interval
@@ -80,7 +83,7 @@ def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_pa
     same = ("accuracy", "nll", "confusion", "params_sha256", "mean_recall_interval")
     assert {k: evaluated[k] for k in same} == {k: results[k] for k in same}
     on_train = finish.evaluate(workdir, split="train", changes=ONE_DEVICE)
-    assert on_train["num_examples"] == 280
+    assert on_train["num_examples"] == config.data.builder.train
 
 
 def test_the_test_split_is_read_once(tiny, tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def _measured(trial: Trial, arm: str, seed: int, folder: epath.Path, max_steps: 
     config = trial.arms[arm]()
     config.seed = seed
     config.evaluation.report = False
-    config.train.max_steps = max_steps
+    config.train.max_steps = max_steps or config.train.max_steps
     check_owner(folder, config)
     if path.exists():
         return json.loads(path.read_text())["measures"]

@@ -48,6 +48,7 @@ class Augmentation:
         erase_fill: 'zero' after normalisation, or 'random' (standard normal).
         standardise: per-image zero mean and unit variance, instead of `mean` and `std`.
         mean, std: per channel, of images in 0 .. 1.
+        per_frame: draw for every frame of a clip by itself, instead of once for the whole clip.
     """
 
     flip: bool = False
@@ -70,6 +71,7 @@ class Augmentation:
     standardise: bool = False
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    per_frame: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -104,6 +106,7 @@ def augment(
     *,
     size: int,
     train: bool,
+    alike: int = 1,
 ) -> Float[Array, "B size size 3"]:
     """The network's input: augmented when `train`, else the middle window, resized; normalised, three
     channels.
@@ -112,11 +115,12 @@ def augment(
         key: of this step; it is not used unless `train`.
         images: C = 1 (grey, repeated at the end) or 3.
         size: side of the result.
+        alike: so many successive images, such as the frames of a clip, are augmented in the same way.
     """
     if not train:
         return jax.vmap(functools.partial(normalise, config=config))(central(images, config, size) / 255)
-    keys = jax.random.split(key, len(images))
-    matrices = warp_matrices(key, images.shape, config, size=size)
+    keys = example_keys(key, len(images), alike)
+    matrices = warp_matrices(key, images.shape, config, size=size, alike=alike)
     source, width_ratio, height_ratio = smoothed(images.astype(jnp.float32), config, size)
 
     def one(key: Key[Array, ""], image: Float[Array, "h w C"], matrix: Float[Array, "2 3"]) -> jax.Array:
@@ -133,14 +137,14 @@ def augment(
 
 
 def warp_matrices(
-    key: Key[Array, ""], shape: tuple[int, ...], config: Augmentation, *, size: int
+    key: Key[Array, ""], shape: tuple[int, ...], config: Augmentation, *, size: int, alike: int = 1
 ) -> Float[Array, "B 2 3"]:
     """The affine maps that `augment` applies with this key while training, from output to stored pixels.
 
     `geometry.move_points` takes landmarks through them.
     """
     draw = functools.partial(warp_matrix, height=shape[1], width=shape[2], config=config, size=size)
-    return jax.vmap(draw)(jax.random.split(key, shape[0]))
+    return jax.vmap(draw)(example_keys(key, shape[0], alike))
 
 
 # Geometry: one map per image
@@ -311,6 +315,12 @@ STREAMS = (
     "window", "shift", "affine", "flip", "brightness", "contrast", "erase",
     "rotation", "shear", "zoom", "translate", "fill", "box", "chosen", "place",
 )  # fmt: skip
+
+
+def example_keys(key: Key[Array, ""], count: int, alike: int = 1) -> Key[Array, "B"]:
+    """The keys of `count` images, one for each `alike` successive ones."""
+    keys = jax.random.split(key, count // alike)
+    return keys if alike == 1 else keys[jnp.arange(count) // alike]
 
 
 def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:

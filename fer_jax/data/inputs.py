@@ -16,6 +16,8 @@ def network_inputs(
 ) -> Batch:
     """Replaces `image` uint8 [B, H, W, C] by the network's input and moves `points` [B, L, 2] with it.
 
+    Clips have `frames` uint8 [B, T, H, W, C] instead of `image`.
+
     Args:
         key: of this step; None when nothing is random (evaluation).
         batch: `points`, where there are any, are (x, y) in pixels of the stored image; afterwards in pixels of the
@@ -25,10 +27,16 @@ def network_inputs(
         mirror: for each point, which one stands in its place on the mirrored face.
 
     Returns:
-        The batch with `image` float32 [B, size, size, 3].
+        The batch with `image` float32 [B, size, size, 3], or `frames` float32 [B, T, size, size, 3].
     """
     train = key is not None
     key = jax.random.key(0) if key is None else key
+    if "frames" in batch:
+        clips, length, *rest = batch["frames"].shape
+        flat = batch["frames"].reshape(clips * length, *rest)
+        alike = 1 if config.per_frame else length
+        flat = augment(key, flat, config, size=size, train=train, alike=alike)
+        return batch | {"frames": flat.reshape(clips, length, *flat.shape[1:])}
     moved = {"image": augment(key, batch["image"], config, size=size, train=train)}
     if "points" in batch:
         shape = batch["image"].shape
@@ -41,7 +49,12 @@ def network_inputs(
 
 
 def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
-    """The same network inputs, mirrored: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2]."""
+    """The same network inputs, mirrored: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2].
+
+    Of clips it is the `frames` [B, T, S, S, C].
+    """
+    if "frames" in inputs:
+        return inputs | {"frames": inputs["frames"][:, :, :, ::-1]}
     image = inputs["image"]
     flipped = {"image": image[:, :, ::-1]}
     if "points" in inputs:

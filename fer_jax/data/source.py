@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from fer_jax.data import clips
 from fer_jax.data.labelled import attach_targets
+from fer_jax.data.points import attach_points
 from fer_jax.errors import UserError, nearest
 from tfds_builders import registry
 from tfds_builders.manual import ManualBuilder, is_prepared, require_prepared
@@ -33,8 +35,11 @@ class Source:
         classes: emotion names; `label` and the columns of `target` are in this order.
         arrays: by field, the first dimension is the example: `image` uint8 [N, H, W, C], `label` int32 [N],
             `target` float32 [N, classes], `index` int32 [N] (the position in this source), and what else the data
-            set has (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...).
+            set has (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...) or the config asks for
+            (`points` float32 [N, P, 2]). Clips have `start` and `length` int32 [N] in place of `image`.
         rows: int [N], the place of each example in the split as it is stored.
+        frames: of clips, by field, one after the other: `frames` uint8 [F, H, W, C], `frame_mask` bool [F] (false
+            without a face), ... Clip i is rows start[i] .. start[i] + length[i] - 1. Shared by all selections.
     """
 
     name: str
@@ -42,13 +47,54 @@ class Source:
     classes: tuple[str, ...]
     arrays: Mapping[str, np.ndarray]
     rows: np.ndarray
+    frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.arrays["label"])
 
     @property
     def nbytes(self) -> int:
-        return sum(a.nbytes for a in self.arrays.values())
+        return sum(a.nbytes for a in (*self.arrays.values(), *self.frames.values()))
+
+    @property
+    def unit(self) -> str:
+        """What an example is, in words."""
+        return "clips" if self.frames else "images"
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of an image or frame."""
+        return (self.frames["frames"] if self.frames else self.arrays["image"]).shape[1:]
+
+    def pictures(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Returns one image per example (of those at `rows`), uint8 [n, H, W, C]: of a clip its middle face."""
+        rows = np.arange(len(self)) if rows is None else rows
+        if not self.frames:
+            return self.arrays["image"][rows]
+        place = clips.middle_faces(self.arrays, self.frames["frame_mask"])[rows]
+        shown = np.zeros((len(rows), *self.picture_shape), np.uint8)
+        shown[place >= 0] = self.frames["frames"][place[place >= 0]]
+        return shown
+
+    def fields(self) -> dict[str, np.ndarray]:
+        """Returns all fields; those per frame hold the frames of these examples, one after the other."""
+        places = clips.frame_rows(self.arrays["start"], self.arrays["length"]) if self.frames else None
+        return dict(self.arrays) | {name: values[places] for name, values in self.frames.items()}
+
+    def frame_counts(self) -> dict[str, int]:
+        """Returns how many frames there are, how many show no face, and how many clips have no face at all."""
+        mask, length = self.frames["frame_mask"], self.arrays["length"]
+        _, faces = clips.face_counts(self.arrays["start"], length, mask)
+        without = int(length.sum() - faces.sum())
+        return {"frames": int(length.sum()), "without_face": without, "clips_without_face": int((faces == 0).sum())}
+
+    def last_faces(self, most: int) -> Source:
+        """Returns the last `most` faces of each clip as images; a clip without a face gives none."""
+        owner, place = clips.last_faces(self.arrays, self.frames["frame_mask"], most)
+        arrays = {k: v[owner] for k, v in self.arrays.items() if k not in ("start", "length")}
+        arrays |= {k: v[place] for k, v in self.frames.items() if k not in ("frames", "frame_mask")}
+        arrays |= {"image": self.frames["frames"][place], "index": np.arange(len(owner), dtype=np.int32)}
+        return Source(self.name, self.split, self.classes, arrays, self.rows[owner])
 
     def select(self, rows: np.ndarray) -> Source:
         """Returns the examples at `rows`, renumbered."""
@@ -74,10 +120,16 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     """
     builder = prepared_builder(config)
     check_split(builder, config.dataset, split)
-    if "image" not in builder.info.features:
-        raise UserError(f"{config.dataset} has no single images, which this harness trains on: name another data set")
-    arrays = dict(_decoded(builder, split))
-    arrays["row"] = np.arange(len(arrays["image"]))
+    if not {"image", "frames"} & set(builder.info.features):
+        raise UserError(f"{config.dataset} has neither images nor clips: name another data set")
+    arrays, frames = dict(_decoded(builder, split)), {}
+    if "frames" in arrays:
+        arrays, frames = clips.separate(arrays)
+        if not arrays["length"].any():
+            raise UserError(f"the {len(arrays['length'])} clips of {config.dataset}, split {split}, have no frames")
+    elif config.last_frames:
+        raise UserError(f"config.data.last_frames={config.last_frames}: {config.dataset} has no clips; give 0")
+    arrays["row"] = np.arange(len(arrays["length" if frames else "image"]))
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
     if training:
@@ -89,9 +141,13 @@ def load(config: Any, split: str, *, training: bool) -> Source:
         for flag in config.exclude:
             keep &= ~arrays[flag]
         arrays = {k: v[keep] for k, v in arrays.items()}
+    arrays = attach_points(
+        arrays, kind=config.points, cheek=config.points_cheek, name=f"{config.dataset}, split {split}"
+    )
     rows = arrays.pop("row")
     arrays["index"] = np.arange(len(rows), dtype=np.int32)
-    return Source(config.dataset, split, classes, arrays, rows)
+    source = Source(config.dataset, split, classes, arrays, rows, frames)
+    return source.last_faces(config.last_frames) if config.last_frames else source
 
 
 def check_split(builder: Any, dataset: str, split: str) -> None:
@@ -157,7 +213,9 @@ def _decode(builder: Any, split: str) -> dict[str, np.ndarray]:
 
     skipped = FIELDS_LEFT_ON_DISK & set(builder.info.features)
     try:
-        source = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in skipped} or None)
+        # TFDS cannot skip the decoding of a sequence: that of clips is done and thrown away.
+        plain = [k for k in skipped if not isinstance(builder.info.features[k], tfds.features.Sequence)]
+        source = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in plain} or None)
         examples: Sequence[Mapping[str, Any]] = source.__getitems__(range(len(source)))
     except Exception as error:
         raise UserError(
@@ -166,8 +224,16 @@ def _decode(builder: Any, split: str) -> dict[str, np.ndarray]:
             "it is damaged or another version wrote it; delete that folder and prepare it again"
         ) from error
     arrays = {}
+    moving = "frames" in builder.info.features
+    if moving:
+        arrays["length"] = np.array([len(example["frames"]) for example in examples], np.int32)
     for key in set(examples[0]) - skipped:
-        values = np.stack([np.asarray(example[key]) for example in examples])
+        columns = [np.asarray(example[key]) for example in examples]
+        if moving and clips.is_per_frame(key):
+            # An empty clip's array has lost its shape.
+            values = np.concatenate([column for column in columns if len(column)] or columns)
+        else:
+            values = np.stack(columns)
         if values.dtype == object or values.dtype.kind in "SU":
             continue  # names of files and such serve messages, not networks
         arrays[key] = values.astype(np.int32) if values.dtype == np.int64 else values

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from fer_jax.data.pipeline import eval_batches
 from fer_jax.data.source import Source
 from fer_jax.errors import UserError
+from fer_jax.evaluation.clips import ClipEvaluator
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.training.compiler import step_options
 from fer_jax.training.sharding import put_rows, replicated, sharded
@@ -25,7 +26,8 @@ class Evaluator:
     """The compiled evaluation of a task; called with variables and a source, it returns the outputs of all examples."""
 
     def __init__(self, task: Task, mesh: Mesh, batch_size: int):
-        self._mesh = mesh
+        self._task, self._mesh = task, mesh
+        self._clips: ClipEvaluator | None = None
         # The result does not depend on the batch size: any that the devices can share will do.
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
@@ -37,7 +39,10 @@ class Evaluator:
         )
 
     def __call__(self, variables: Any, source: Source) -> Outputs:
-        """Returns `logits` float32 [N, C] and the task's profiles [N, M]."""
+        """Returns `logits` float32 [N, C] and the task's profiles [N, M]; of clips see `ClipEvaluator`."""
+        if source.frames:
+            self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size)
+            return self._clips(variables, source)
         parts = []
         for rows, mask in eval_batches(len(source), self._batch_size):
             batch = put_rows(self._mesh, source.arrays, rows)
@@ -69,4 +74,5 @@ def score(
         metrics["kl_to_votes"] = on_voted["kl_to_votes"]
     if task is not None and hasattr(task.method, "score"):
         metrics |= task.method.score(task.model, logits, labels)
-    return {"dataset": source.name, "split": source.split} | metrics
+    found = {"dataset": source.name, "split": source.split, "unit": source.unit}
+    return found | ({"frames": source.frame_counts()} if source.frames else {}) | metrics

@@ -115,7 +115,7 @@ class PGUnit(nn.Module):
 # statistics have a leading axis [24].
 PGUnits = nn.vmap(
     PGUnit,
-    in_axes=(1, None),
+    in_axes=(1, None),  # pyright: ignore[reportArgumentType]  (annotated as int alone)
     out_axes=1,
     axis_size=POINTS,
     variable_axes={"params": 0, "batch_stats": 0},

@@ -15,6 +15,8 @@ import ml_collections
 
 import fer_jax.methods
 from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.clips import SAMPLINGS
+from fer_jax.data.points import KINDS as POINT_KINDS
 from fer_jax.data.prior import PRIORS
 from fer_jax.errors import UserError, nearest
 
@@ -64,6 +66,12 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.label_smoothing = 0.0  # epsilon: so much of a target is spread out
     data.smoothing_prior = "uniform"  # over what: ferplus | votes, what a class is taken for (fer_jax/data/prior.py)
     data.smoothing_literal = False  # leave rows of the prior unnormalised where classes are missing, as PSR's code does
+    data.clip_frames = 3  # frames that stand for a clip in training
+    data.clip_sampling = "segments"  # or the authors' triples: 'official', 'official_ckplus' (fer_jax/data/clips.py)
+    data.last_frames = 0  # above 0: clips become images, the last so many faces of each
+    data.points = ""  # points of the face that a method looks at: 'acnn' (fer_jax/data/points.py)
+    data.points_cheek = 16.0  # ACNN's points 23 and 24 above the mouth's corners: 16 in its script, 10 in its lists
+    data.occluded_copies = False  # train on each image twice, as it is and behind an object (fer_jax/data/occlusion)
 
     config.augmentation = ml_collections.ConfigDict(
         {field.name: _plain(field) for field in dataclasses.fields(Augmentation)}
@@ -98,7 +106,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     optimizer.groups = ()  # ((regex, {'lr_multiplier': .1, 'weight_decay': 0., 'frozen': False}), ...)
 
     config.schedule = schedule = ml_collections.ConfigDict()
-    schedule.name = "constant"  # constant | step | exponential | cosine | one_cycle | triangular
+    schedule.name = "constant"  # constant | linear | step | exponential | cosine | one_cycle | triangular
     schedule.warmup_epochs = 0.0
     schedule.boundaries_epochs = ()
     schedule.factor = 0.1
@@ -114,6 +122,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     config.evaluation = evaluation = ml_collections.ConfigDict()
     evaluation.batch_size = 256
     evaluation.flip = False  # average the prediction with that of the mirrored image
+    evaluation.occluded = False  # score the test split behind objects as well
     evaluation.bootstrap = 1000
     evaluation.report = True  # False: scores only, no page with pictures
     return config
@@ -123,7 +132,10 @@ RANGES = {
     "data.holdout_fraction": (0.0, 0.9),
     "data.label_smoothing": (0.0, 1.0),
     "data.image_size": (8, 2048),
+    "data.points_cheek": (0.0, 64.0),
     "data.class_weight_power": (0.0, 4.0),
+    "data.clip_frames": (1, 1024),
+    "data.last_frames": (0, 1024),
     "train.batch_size": (1, 1 << 20),
     "train.accumulate": (1, 1024),
     "train.ema_decay": (0.0, 0.999999),
@@ -171,6 +183,8 @@ def check_config(config: Config) -> None:
     _check_names(config.model, _model_fields(method), "config.model", f"{config.method}.Model")
     _check_names(config.loss.weights, method.LOSS_WEIGHTS, "config.loss.weights", f"{config.method}.loss")
     _check_names(config.loss.options, _loss_options(method), "config.loss.options", f"{config.method}.loss")
+    one_of(config.data.clip_sampling, SAMPLINGS, "config.data.clip_sampling")
+    one_of(config.data.points, ("", *POINT_KINDS), "config.data.points")
     one_of(config.data.path, ("auto", "device", "stream"), "config.data.path")
     one_of(config.data.smoothing_prior, PRIORS, "config.data.smoothing_prior")
     if config.data.smoothing_prior != "uniform" and not config.data.label_smoothing:

@@ -10,13 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from fer_jax.data.clips import Drawn
 from fer_jax.data.pipeline import index_batches, stream
+from fer_jax.data.source import Source
 from fer_jax.training.compiler import step_options
 from fer_jax.training.setup import Setup
 from fer_jax.training.sharding import on_cpu, put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import Metrics, take_rows, train_step
+from fer_jax.training.step import Metrics, mark_valid, take_rows, train_step
 
 
 class Feed:
@@ -31,9 +34,14 @@ class Feed:
         self.waited = 0.0
         self.dispatches = 0
         self._setup = setup
-        config, source = setup.config, setup.train
+        config, source, instances = setup.config, setup.train, setup.instances
         labels = source.arrays["label"] if config.data.balanced_sampling else None
-        batches = index_batches(len(source), config.train.batch_size, config.seed, labels=labels)
+        if instances is None:
+            batches = index_batches(len(source), config.train.batch_size, config.seed, labels=labels)
+        else:
+            labels = None if labels is None else labels[instances.row]
+            batches = index_batches(len(instances), config.train.batch_size, config.seed, labels=labels)
+            batches = batches.map_with_index(lambda step, rows: instances.draw(rows, config.seed, step))
         whole, rows = replicated(setup.mesh), sharded(setup.mesh)
         step = functools.partial(
             train_step,
@@ -45,7 +53,8 @@ class Feed:
         )
         if setup.resident:
             # Rows come from device memory inside the program; the host sends indices only.
-            self._data = put_replicated(setup.mesh, dict(source.arrays))
+            images = {"frames": source.frames["frames"]} if source.frames else {}
+            self._data = put_replicated(setup.mesh, dict(source.arrays) | images)
             self._batches: Iterator[Any] = stream(batches, start_step, lambda indices: indices)
             self._run: Any = jax.jit(
                 functools.partial(_resident_steps, step, rows, not on_cpu(setup.mesh)),
@@ -55,7 +64,7 @@ class Feed:
                 compiler_options=step_options(setup.mesh),
             )
         else:
-            self._batches = stream(batches, start_step, functools.partial(put_rows, setup.mesh, source.arrays))
+            self._batches = stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
             self._run = jax.jit(
                 functools.partial(_streamed_step, step),
                 in_shardings=(whole, rows),
@@ -78,7 +87,7 @@ class Feed:
         self.waited += time.perf_counter() - began
         self.dispatches += 1
         if self._setup.resident:
-            indices = put_indices(self._setup.mesh, np.stack(taken))
+            indices = put_indices(self._setup.mesh, jax.tree.map(lambda *steps: np.stack(steps), *taken))
             state, metrics = self._run(state, self._data, indices)
         else:
             state, metrics = self._run(state, taken[0])
@@ -90,28 +99,37 @@ class Feed:
 
 
 def _resident_steps(
-    step: Any, rows: jax.sharding.NamedSharding, scan: bool, state: TrainState, data: Any, indices: jax.Array
+    step: Any, rows: jax.sharding.NamedSharding, scan: bool, state: TrainState, data: Any, indices: Any
 ) -> tuple[TrainState, Metrics]:
-    """Makes one step per row of `indices` [steps, B] on data that live on the device."""
+    """Makes one step per row of `indices` (a tree of [steps, B, ...]) on data that live on the device."""
 
-    def one(state: TrainState, batch_rows: jax.Array) -> tuple[TrainState, Metrics]:
+    def one(state: TrainState, batch_rows: Any) -> tuple[TrainState, Metrics]:
         batch = jax.lax.with_sharding_constraint(take_rows(data, batch_rows), rows)
-        return step(state, _all_valid(batch))
+        return step(state, mark_valid(batch))
 
-    if scan and len(indices) > 1:
+    steps = len(jax.tree.leaves(indices)[0])
+    if scan and steps > 1:
         return jax.lax.scan(one, state, indices)
     # On a CPU never a scan: XLA's convolutions collapse inside loops there.
     records = []
-    for number in range(len(indices)):
-        state, metrics = one(state, indices[number])
+    for number in range(steps):
+        state, metrics = one(state, jax.tree.map(lambda x, n=number: x[n], indices))
         records.append(metrics)
     return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
 
 
 def _streamed_step(step: Any, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-    state, metrics = step(state, _all_valid(batch))
+    state, metrics = step(state, mark_valid(batch))
     return state, jax.tree.map(lambda value: value[None], metrics)
 
 
-def _all_valid(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return batch | {"mask": jnp.ones(batch["label"].shape, bool)}
+def _put_batch(mesh: Mesh, source: Source, indices: np.ndarray | Drawn) -> dict[str, jax.Array]:
+    """Gathers on the host what `take_rows` gathers on the device."""
+    if not isinstance(indices, Drawn):
+        return put_rows(mesh, source.arrays, indices)
+    every = np.arange(len(indices.row))
+    return (
+        put_rows(mesh, source.arrays, indices.row)
+        | put_rows(mesh, {"frames": source.frames["frames"]}, np.maximum(indices.frame, 0))
+        | put_rows(mesh, {"frame_mask": indices.frame >= 0}, every)
+    )

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from fer_jax.data.augmentation import augment
+from fer_jax.data.occlusion import behind_test_objects
 from fer_jax.data.source import Source, load
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
@@ -42,14 +43,15 @@ def write_results(
     """Scores the selected and the last model on the test split, and writes results.json and the report."""
     config = setup.config
     test = load(config.data, config.data.test_split, training=False)
-    outputs = evaluator({"params": best["params"], **best["collections"]}, test)
+    variables = {"params": best["params"], **best["collections"]}
+    outputs = evaluator(variables, test)
     last = score(evaluator(state.variables(), test), test, bootstrap=0)
-    results = _describe(
-        setup, score(outputs, test, bootstrap=config.evaluation.bootstrap, task=setup.task), state, memory
-    )
+    scores = score(outputs, test, bootstrap=config.evaluation.bootstrap, task=setup.task)
+    covered = behind_test_objects(test) if config.evaluation.occluded else None
+    results = _describe(setup, scores | _occluded(setup, evaluator, variables, covered, scores), state, memory)
     results["selection"]["last"]["test"] = {k: last[k] for k in HEADLINE}
 
-    shown = _shown(setup, {"params": best["params"], **best["collections"]}, test)
+    shown = _shown(setup, variables, test, covered)
 
     def write() -> None:
         with writing(f"the results under {workdir}", "make room and start the same command again"):
@@ -94,8 +96,10 @@ def evaluate(
     evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
     outputs = evaluator(model.variables, source)
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
+    covered = behind_test_objects(source) if config.evaluation.occluded else None
+    scores |= _occluded(setup, evaluator, model.variables, covered, scores)
     results = _describe(setup, scores, model.state, model.record)
-    shown = _shown(setup, model.variables, source)
+    shown = _shown(setup, model.variables, source, covered)
 
     def write() -> None:
         with writing(f"{target} or the report beside it"):
@@ -111,14 +115,27 @@ def _say(*lines: Any) -> None:
     print("\n".join(str(line) for line in lines if line is not None), flush=True)
 
 
+def _occluded(
+    setup: Setup, evaluator: Evaluator, variables: Any, covered: Source | None, clean: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns `occluded`, the scores behind objects and the accuracy that they cost; nothing without such images."""
+    if covered is None:
+        return {}
+    outputs = evaluator(variables, covered)
+    scores = score(outputs, covered, bootstrap=setup.config.evaluation.bootstrap, task=setup.task)
+    kept = {k: v for k, v in scores.items() if k in (*HEADLINE, "confusion") or k.endswith("_interval")}
+    return {"occluded": kept | {"accuracy_lost": clean["accuracy"] - scores["accuracy"]}}
+
+
 def headline(results: dict[str, Any]) -> str:
     """Returns the score of a run in one line."""
     interval = results.get("accuracy_interval")
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     return (
-        f"{results['dataset']} {results['split']}, {results['num_examples']} images: "
+        f"{results['dataset']} {results['split']}, {results['num_examples']} {results.get('unit', 'images')}: "
         f"accuracy {results['accuracy']:.4f}{between}, "
         f"mean recall {results['mean_recall']:.4f}, macro F1 {results['macro_f1']:.4f}"
+        + (f"; behind objects: accuracy {results['occluded']['accuracy']:.4f}" if "occluded" in results else "")
     )
 
 
@@ -180,7 +197,7 @@ def _report(
         pathlib.Path(folder / "report"),
         results=results | {"config": setup.config.to_dict()},
         history=read_lines(history or folder / "metrics.jsonl"),
-        predictions=Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.arrays["image"]),
+        predictions=Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.pictures()),
         samples=_samples(setup),
         profiles={
             name: Profile(title=title, values=outputs[name]) for name, title in titles.items() if name in outputs
@@ -189,29 +206,35 @@ def _report(
     )
 
 
-def _shown(setup: Setup, variables: Any, source: Source) -> Shown | None:
-    """Returns what the method lists in `SHOWN`, on the first examples of each class."""
+def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None) -> Shown | None:
+    """Returns what the method lists in `SHOWN`, on the first examples of each class, and on the same behind objects."""
     names = getattr(setup.task.method, "SHOWN", ())
     if not names or not setup.config.evaluation.report:
         return None
     labels = source.arrays["label"]
     rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:SHOWN] for c in range(len(source.classes))]))
-    few = source.select(rows)
     task = dataclasses.replace(setup.task, profiles=tuple(names), flip_evaluation=False)
-    outputs = Evaluator(task, setup.mesh, len(rows))(variables, few)
-    return Shown(
-        classes=source.classes,
-        labels=few.arrays["label"],
-        logits=outputs.pop("logits"),
-        values=outputs,
-        fields=few.arrays,
-    )
+    evaluator = Evaluator(task, setup.mesh, len(rows))
+
+    def look(source: Source) -> Shown:
+        few = source.select(rows)
+        outputs = evaluator(variables, few)
+        return Shown(
+            classes=source.classes,
+            labels=few.arrays["label"],
+            logits=outputs.pop("logits"),
+            values=outputs,
+            fields=few.fields(),
+        )
+
+    shown = look(source)
+    return shown if covered is None else dataclasses.replace(shown, occluded=look(covered))
 
 
 def _samples(setup: Setup) -> Samples:
     """Training images as stored, and as the network sees them at step 0."""
     rows = np.linspace(0, len(setup.train) - 1, SAMPLES).astype(int)
-    images = setup.train.arrays["image"][rows]
+    images = setup.train.pictures(rows)
     seen = np.asarray(
         augment(
             stream_key(setup.config.seed, "augment"),
@@ -228,5 +251,5 @@ def _samples(setup: Setup) -> Samples:
     for number in range(len(setup.train.classes)):
         members = np.flatnonzero(labels == number)
         chosen = np.linspace(0, len(members) - 1, min(GALLERY, len(members))).astype(int)
-        gallery.append(setup.train.arrays["image"][members[chosen]])
+        gallery.append(setup.train.pictures(members[chosen]))
     return Samples(images=images, augmented=shown, labels=labels[rows], gallery=gallery)

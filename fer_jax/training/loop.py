@@ -139,7 +139,7 @@ def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
                 programs = feed.programs()
                 watch.restart(feed.waited)
             else:
-                watch.images += made * config.train.batch_size
+                watch.images += made * setup.images_per_step
             if len(pending) > 1:  # one dispatch computes, one waits: enough to hide the host, little to wait for
                 jax.block_until_ready(pending[-2][1])
 
@@ -151,7 +151,7 @@ def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
                     means = line
                 timing = watch.lap()
                 timing_log.append({"step": step} | timing)
-                progress.show(step, means, timing, (total - step) * config.train.batch_size)
+                progress.show(step, means, timing, (total - step) * setup.images_per_step)
 
             if evaluation_is_due(step, setup.eval_steps, total):
                 settle()
@@ -309,16 +309,24 @@ def _closing(progress: Progress, checkpoints: Checkpoints) -> Iterator[None]:
 
 def _announce(setup: Setup, state: TrainState, workdir: epath.Path, step: int) -> None:
     config, train = setup.config, setup.train
-    height, width, channels = train.arrays["image"].shape[1:]
+    height, width, channels = train.picture_shape
     where = "in device memory" if setup.resident else "streamed"
+    batch, counts = f"{config.train.batch_size} images", ""
+    if setup.instances:
+        batch = f"{config.train.batch_size} x {setup.instances.frames} frames"
+        of = train.frame_counts()
+        counts = (
+            f"\n         training has {of['frames']:,} frames, {of['without_face']:,} of them without a face, and "
+            f"{of['clips_without_face']:,} clips without any face"
+        )
     _say(
         f"{config.experiment}:{config.variant} (method {config.method}, seed {config.seed}) in {workdir} on "
         f"{device_name()}, {setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}\n"
-        f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation images "
+        f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation {train.unit} "
         f"{height}x{width}x{channels}, seen at {config.data.image_size} pixels, {where}; "
-        f"{len(train.classes)} classes\n"
+        f"{len(train.classes)} classes{counts}\n"
         f"  model  {num_parameters(state.params):,} parameters; {setup.total_steps} steps of "
-        f"{config.train.batch_size} images = {setup.total_steps / setup.steps_per_epoch:.4g} epochs"
+        f"{batch} = {setup.total_steps / setup.steps_per_epoch:.4g} epochs"
     )
     if step:
         _say(f"  resumed at step {step} of {setup.total_steps}")

@@ -74,6 +74,7 @@ def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Sche
 
     Schedules, with peak `optimizer.learning_rate`:
         constant: the peak.
+        linear: from the peak to `final_fraction` of it after the last step (Caffe's "poly" with power 1).
         step: times `factor` at each of `boundaries_epochs`.
         exponential: times `factor` per epoch, continuously.
         cosine: from the peak to `final_fraction` of it at the end.
@@ -92,6 +93,7 @@ def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Sche
     low = peak / options.div_factor
     schedules: Mapping[str, Schedule] = {
         "constant": lambda step: jnp.full_like(step, peak),
+        "linear": lambda step: _linear(step / total_steps, peak, peak * options.final_fraction),
         "step": lambda step: peak * options.factor ** jnp.sum(step >= drops).astype(jnp.float32),
         "exponential": lambda step: peak * options.factor ** (step / steps_per_epoch),
         "cosine": lambda step: _cosine(step / last, peak, peak * options.final_fraction),

@@ -16,6 +16,9 @@ import optax
 from jax.sharding import Mesh
 
 from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.clips import Instances, instances
+from fer_jax.data.occlusion import with_occluded_copies
+from fer_jax.data.points import MIRROR
 from fer_jax.data.prior import prior_matrix
 from fer_jax.data.source import Source, check_split, load, prepared_builder, split_off
 from fer_jax.errors import UserError
@@ -46,6 +49,7 @@ class Setup:
         total_steps, eval_steps: when training ends, and how often it is evaluated.
         steps_per_dispatch: how many steps one call of the compiled program makes.
         resident: whether the training data live on the device.
+        instances: of clips, what an epoch draws frames from; None where examples are images.
     """
 
     config: Config
@@ -60,6 +64,12 @@ class Setup:
     eval_steps: int
     steps_per_dispatch: int
     resident: bool
+    instances: Instances | None
+
+    @property
+    def images_per_step(self) -> int:
+        """Images, or frames of clips, that the network sees in a step."""
+        return self.config.train.batch_size * (self.instances.frames if self.instances else 1)
 
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
@@ -73,7 +83,7 @@ class Setup:
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
 
     def _init(self) -> TrainState:
-        batch = {k: jnp.asarray(v[:2]) for k, v in self.train.arrays.items()} | {"mask": jnp.ones(2, bool)}
+        batch = _template(self.train, self.instances)
         return init_state(self.task, self.tx, batch, ema=self.config.train.ema_decay > 0)
 
 
@@ -92,14 +102,17 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     if training:
         check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     train, validation = _training_and_validation(config)
+    if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
+        train = with_occluded_copies(train, config.seed)
     accelerated = not on_cpu(mesh)
     task = make_task(config, train, accelerated)
 
-    steps_per_epoch = len(train) / config.train.batch_size
+    drawn = _instances(config, train, task.model)
+    steps_per_epoch = len(drawn or train) / config.train.batch_size
     total = max(1, round(config.train.epochs * steps_per_epoch))
     if config.train.max_steps:
         total = min(total, config.train.max_steps)
-    template = {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()} | {"mask": jnp.ones(2, bool)}
+    template = _template(train, drawn)
     shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
     # What the model or the loss refuses is refused here, before anything is written.
     jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
@@ -118,7 +131,31 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         eval_steps=eval_steps,
         steps_per_dispatch=config.train.steps_per_dispatch or (_evenly(eval_steps) if accelerated else 1),
         resident=_resident(config.data.path, train, mesh),
+        instances=drawn,
     )
+
+
+def _instances(config: Config, train: Source, model: Any) -> Instances | None:
+    """What is drawn of clips; None for images."""
+    if not train.frames:
+        return None
+    return instances(
+        train.arrays,
+        train.frames["frame_mask"],
+        sampling=config.data.clip_sampling,
+        frames=config.data.clip_frames,
+        single=getattr(model, "single_frames", False),
+        seed=config.seed,
+    )
+
+
+def _template(train: Source, drawn: Instances | None) -> dict[str, jax.Array]:
+    """Two examples in the shape of a batch."""
+    batch = {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()} | {"mask": jnp.ones(2, bool)}
+    if drawn is None:
+        return batch
+    frames = jnp.zeros((len(batch["mask"]), drawn.frames, *train.picture_shape), jnp.uint8)
+    return batch | {"frames": frames, "frame_mask": jnp.ones(frames.shape[:2], bool)}
 
 
 def make_task(config: Config, train: Source, accelerated: bool) -> Task:
@@ -158,6 +195,7 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
         flip_evaluation=config.evaluation.flip,
         seed=config.seed,
         profiles=tuple(getattr(method, "PROFILES", {})),
+        point_mirror=MIRROR.get(config.data.points, ()),
         words=words,
     )
 
@@ -193,6 +231,7 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
         if data[name] == data.train_split:
             raise UserError(f"config.data.{name}='{data[name]}' is what the model is trained on: name another split")
     train = load(data, data.train_split, training=True)
+    _check_kind(config, train)
     if config.selection.rule == "best_on_test":
         return train, load(data, data.test_split, training=False)
     if data.validation_split:
@@ -209,6 +248,19 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
     # Scored as the test split is, whatever rule trains.
     judged = load(data, data.train_split, training=False)
     return train, judged.select(np.flatnonzero(np.isin(judged.rows, held.rows)))
+
+
+def _check_kind(config: Config, train: Source) -> None:
+    """Refuses clips for a method that takes images, and images for one that takes clips."""
+    wanted = "clips" if getattr(load_method(config.method), "TAKES", "image") == "frames" else "images"
+    if wanted == train.unit:
+        return
+    here = f"method '{config.method}' takes {wanted}, and {train.name} gives {train.unit}"
+    if wanted == "images":
+        raise UserError(f"{here}: set config.data.last_frames=3 to take the last faces of each clip as images")
+    if config.data.last_frames:
+        raise UserError(f"{here}: set config.data.last_frames=0 to take whole clips")
+    raise UserError(f"{here}: set config.data.dataset to one of clips, such as synthetic_faces/clips")
 
 
 def _evenly(eval_steps: int) -> int:

@@ -103,21 +103,24 @@ def put_replicated(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-def put_indices(mesh: Mesh, indices: np.ndarray) -> jax.Array:
-    """Places indices [..., B], the same on every process, sharded over their last dimension."""
-    where = sharded(mesh, indices.ndim - 1)
+def put_indices(mesh: Mesh, indices: Any) -> Any:
+    """Places a tree of indices [steps, B, ...], the same on every process, sharded over their second dimension."""
+    where = sharded(mesh, 1)
     if jax.process_count() == 1:
         return jax.device_put(indices, where)
-    return jax.make_array_from_callback(indices.shape, where, lambda index: indices[index])
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]), indices)
 
 
 def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, jax.Array]:
-    """Gathers rows of host arrays into a batch sharded over `data`; a process reads only its own rows."""
+    """Gathers rows of host arrays into a batch sharded over `data`; a process reads only its own rows.
+
+    Indices [B, ...] give arrays [B, ..., *shape of a row].
+    """
     where = sharded(mesh)
 
     def put(name: str) -> jax.Array:
         source = arrays[name]
-        shape = (len(indices), *source.shape[1:])
+        shape = (*indices.shape, *source.shape[1:])
 
         def rows(index: Any) -> np.ndarray:
             return source[indices[index[0]]]

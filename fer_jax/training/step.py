@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.clips import Drawn
 from fer_jax.data.inputs import mirrored, network_inputs
 from fer_jax.training.rng import stream_key
 from fer_jax.training.state import TrainState
@@ -140,12 +141,13 @@ def loss_and_metrics(
     )
     terms = task.method.loss(logits, aux, inputs, **task.loss_options)
     weight = inputs["weight"]
-    means = {name: jnp.sum(term * weight) / jnp.sum(weight) for name, term in terms.items()}
+    counted = _or_one(jnp.sum(weight))
+    means = {name: jnp.sum(term * weight) / counted for name, term in terms.items()}
     total = sum((means[name] * task.loss_weights[name] for name in means), start=jnp.zeros(()))
     valid = inputs["mask"].astype(jnp.float32)
     hits = (jnp.argmax(logits, -1) == jnp.argmax(inputs["target"], -1)).astype(jnp.float32)
     metrics = {f"loss/{name}": mean for name, mean in means.items()}
-    metrics |= {"loss/total": total, "accuracy": jnp.sum(hits * valid) / jnp.sum(valid)}
+    metrics |= {"loss/total": total, "accuracy": jnp.sum(hits * valid) / _or_one(jnp.sum(valid))}
     if hasattr(task.method, "monitor"):
         metrics |= {f"monitor/{k}": v for k, v in task.method.monitor(logits, aux, inputs).items()}
     metrics = jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(jnp.float32)), metrics)
@@ -168,10 +170,16 @@ def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     logits, aux = task.model.apply(variables, inputs, train=False)
     if task.flip_evaluation:
         flipped, _ = task.model.apply(variables, mirrored(inputs, task.point_mirror), train=False)
-        both = jnp.stack([jax.nn.log_softmax(logits), jax.nn.log_softmax(flipped)])
-        logits = jax.nn.logsumexp(both, axis=0) - jnp.log(2.0)
+        logits = mean_of_views([logits, flipped])
     seen = inputs | aux
     return {"logits": logits.astype(jnp.float32)} | {k: seen[k].astype(jnp.float32) for k in task.profiles if k in seen}
+
+
+def mean_of_views(views: list[jax.Array]) -> jax.Array:
+    """Logits of the mean of the views' probabilities; those of a single view are left as they are."""
+    if len(views) == 1:
+        return views[0]
+    return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in views]), axis=0) - jnp.log(float(len(views)))
 
 
 def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:
@@ -199,9 +207,24 @@ def smooth(target: jax.Array, epsilon: float, prior: Sequence[Sequence[float]] |
     return (1.0 - epsilon) * target + epsilon * jnp.einsum("by,yk->bk", target, d, precision="highest")
 
 
-def take_rows(data: Mapping[str, jax.Array], indices: jax.Array) -> Batch:
-    """Gathers a batch out of arrays that live on the device."""
-    return {name: jnp.take(values, indices, axis=0) for name, values in data.items()}
+def take_rows(data: Mapping[str, jax.Array], indices: jax.Array | Drawn) -> Batch:
+    """Gathers a batch out of arrays that live on the device; of clips `frames` are taken by their own places."""
+    if not isinstance(indices, Drawn):
+        return {name: jnp.take(values, indices, axis=0) for name, values in data.items()}
+    batch = {name: jnp.take(values, indices.row, axis=0) for name, values in data.items() if name != "frames"}
+    frames = jnp.take(data["frames"], jnp.maximum(indices.frame, 0), axis=0)  # [B, K, H, W, C]
+    return batch | {"frames": frames, "frame_mask": jnp.asarray(indices.frame) >= 0}
+
+
+def mark_valid(batch: Batch) -> Batch:
+    """Adds the `mask` of a training batch: every example counts but a clip without any face."""
+    mask = jnp.ones(batch["label"].shape, bool)
+    return batch | {"mask": jnp.any(batch["frame_mask"], axis=1) if "frame_mask" in batch else mask}
+
+
+def _or_one(total: jax.Array) -> jax.Array:
+    """The divisor of a mean; of nothing the mean is then 0."""
+    return jnp.where(total > 0, total, 1.0)
 
 
 def _model_input(task: Task, batch: Batch, key: jax.Array | None) -> Batch:

@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     VOTES = 7
     OCCLUDER = 8
     CLIP = 9
+    COPY = 10  # occluded copies of any data set
 
 
 def raw_words(seed: int, purpose: Purpose, index: int, frame: int, count: int) -> np.ndarray:

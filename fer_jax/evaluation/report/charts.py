@@ -155,7 +155,7 @@ def reliability_chart(bins: Mapping[str, Any], accuracy: float, mean_confidence:
     above.set_xlim(0, 1)
     above.set_ylabel("accuracy", fontsize=8.6, color=SOFT)
     below.bar(middle[filled], count[filled], width[filled], color="#b3bac5", linewidth=0)
-    below.set_ylabel("images", fontsize=8.6, color=SOFT)
+    below.set_ylabel("count", fontsize=8.6, color=SOFT)
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     below.axvline(accuracy, color=BLUE, linewidth=1.6)

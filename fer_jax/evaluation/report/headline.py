@@ -39,11 +39,16 @@ def header(results: Mapping[str, Any]) -> Html:
     return join(parts)
 
 
+def unit(results: Mapping[str, Any]) -> str:
+    """What was scored: images or clips."""
+    return results.get("unit", "images")
+
+
 def _in_words(results: Mapping[str, Any]) -> list[object]:
     """The result as sentences a newcomer understands."""
     confusion, classes = np.asarray(results["confusion"]), results["classes"]
     total, right = int(confusion.sum()), int(np.trace(confusion))
-    said: list[object] = [element("b", f"{right:,} of {total:,}"), " images are named correctly. "]
+    said: list[object] = [element("b", f"{right:,} of {total:,}"), f" {unit(results)} are named correctly. "]
     found = {c: recall for c, recall in enumerate(results["recall"]) if recall is not None}
     if len(found) < 2 or right == total:
         return said
@@ -67,7 +72,7 @@ def _in_words(results: Mapping[str, Any]) -> list[object]:
 
 def _facts(results: Mapping[str, Any]) -> list[str]:
     """What else one wants to know at a glance; each only if it is known."""
-    facts = [scored_on(results), f"{results['num_examples']:,} images", f"{len(results['classes'])} classes"]
+    facts = [scored_on(results), f"{results['num_examples']:,} {unit(results)}", f"{len(results['classes'])} classes"]
     written = {
         "steps": lambda steps: f"{steps:,} steps",
         "epochs": lambda epochs: f"{epochs:.4g} epochs",
@@ -107,7 +112,7 @@ def cards(results: Mapping[str, Any], mean_confidence: float) -> Html:
             "Negative log-likelihood",
             f"{results['nll']:.3f}",
             "nats",
-            f"Per image; knowing nothing scores {math.log(len(classes)):.3f}.",
+            f"Per {unit(results)[:-1]}; knowing nothing scores {math.log(len(classes)):.3f}.",
         ),
     ]
     if "kl_to_votes" in results:
@@ -115,8 +120,12 @@ def cards(results: Mapping[str, Any], mean_confidence: float) -> Html:
         drawn.append(score_card("KL to votes", f"{results['kl_to_votes']:.3f}", "nats", note))
     else:
         wrong = results["num_examples"] - int(np.trace(results["confusion"]))
-        note = f"Of {results['num_examples']:,} images; the boldest are shown below."
+        note = f"Of {results['num_examples']:,} {unit(results)}; the boldest are shown below."
         drawn.append(score_card("Mistakes", f"{wrong:,}", "", note if wrong else "Not one."))
+    if "occluded" in results:
+        lost = 100 * results["occluded"]["accuracy_lost"]
+        note = f"{abs(lost):.1f} points {'lost' if lost >= 0 else 'won'} on the same images behind objects."
+        drawn.insert(1, _rate("Behind objects", results["occluded"], "accuracy", note))
     return element("div", *drawn, class_="headline")
 
 

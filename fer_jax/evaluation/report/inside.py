@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fer_jax.evaluation.report.clips import frame_weights
 from fer_jax.evaluation.report.markup import Html, join
 from fer_jax.evaluation.report.pictures import Book
 
@@ -24,7 +25,9 @@ class Shown:
         labels: int [n], the true ones.
         logits: float32 [n, C].
         values: by name, what the method's SHOWN lists, float32 [n, ...].
-        fields: by name, the stored fields of these examples (`image`, `landmarks`, ...).
+        fields: by name, the stored fields of these examples (`image`, `landmarks`, ...). Of clips those per frame, here
+            and among `values`, are one list over all clips, `length` frames of each.
+        occluded: the same examples behind objects, where they are evaluated too.
     """
 
     classes: Sequence[str]
@@ -32,11 +35,12 @@ class Shown:
     logits: np.ndarray
     values: Mapping[str, np.ndarray]
     fields: Mapping[str, np.ndarray]
+    occluded: Shown | None = None
 
 
 Drawer = Callable[[Book, Shown], Html]
 
-DRAWERS: tuple[tuple[frozenset[str], Drawer], ...] = ()
+DRAWERS: tuple[tuple[frozenset[str], Drawer], ...] = ((frozenset({"frame_weights"}), frame_weights),)
 
 
 def inside(book: Book, shown: Shown | None) -> Html:

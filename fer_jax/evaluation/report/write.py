@@ -101,7 +101,7 @@ def write_report(
         learning(book, results, history),
         _classes(book, results),
         _calibration(book, results, predictions, confidence),
-        _mistakes(book, classes, predictions, confidence),
+        _mistakes(book, results, predictions, confidence),
         inside(book, shown),
         _profiles(book, classes, predictions.labels, profiles or {}),
         _samples(book, classes, samples),
@@ -175,22 +175,25 @@ def _calibration(book: Book, results: Mapping[str, Any], predictions: Prediction
         element(
             "p",
             "A bar that ends below the dashed line claims more than it keeps; the hatching is the gap. "
-            "Pale bars stand on fewer than ten images.",
+            f"Pale bars stand on fewer than ten {headline.unit(results)}.",
         ),
         element("h3", "If it may decline to answer"),
         table(choices, "facts-table"),
     )
-    explanation = f"Of the images on which it claims to be {percent(0.8, 0)} sure, are {percent(0.8, 0)} right?"
+    explanation = (
+        f"Of the {headline.unit(results)} on which it claims to be {percent(0.8, 0)} sure, are {percent(0.8, 0)} right?"
+    )
     return section("Confidence", explanation, element("div", image, beside, class_="card beside"))
 
 
-def _mistakes(book: Book, classes: Sequence[str], predictions: Predictions, confidence: np.ndarray) -> Html:
+def _mistakes(book: Book, results: Mapping[str, Any], predictions: Predictions, confidence: np.ndarray) -> Html:
     """The most confident mistakes as pictures."""
+    classes = results["classes"]
     predicted = predictions.logits.argmax(axis=-1)
     wrong = np.flatnonzero(predicted != predictions.labels)
     title = "Boldest mistakes"
     if not len(wrong):
-        return section(title, f"None: all {len(predicted):,} images are named correctly.")
+        return section(title, f"None: all {len(predicted):,} are named correctly.")
     if predictions.images is None:
         return section(title, f"There are {len(wrong):,}; their images were not kept.")
     tiles = []
@@ -211,6 +214,7 @@ def _mistakes(book: Book, classes: Sequence[str], predictions: Predictions, conf
     explanation = (
         f"{shown} wrong answers, surest first. Where you side with the model, suspect the label; the number "
         "is the place in the split."
+        + (" A clip is shown by its middle face." if headline.unit(results) == "clips" else "")
     )
     return section(title, explanation, element("div", *tiles, class_="tiles"))
 

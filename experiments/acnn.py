@@ -1,0 +1,117 @@
+"""ACNN (Li et al., IEEE T-IP 2019): gates on 24 patches of the face and on the whole of it, against occlusion.
+
+    python run.py --config=experiments/acnn.py                # synthetic faces, minutes on two CPU cores
+    python run.py --config=experiments/acnn.py:rafdb          # the paper's data and recipe
+
+The paper's four networks: gACNN (as it is), pACNN (--config.model.global_unit=False), and both without gates
+(--config.model.gates=False). Training sees every image twice, clean and behind an object, and the test split is scored
+both ways, on objects of kinds that training never saw.
+"""
+
+from experiments import presets
+from fer_jax.training.config import choose_variant, default_config
+
+
+def get_config(variant="synthetic"):
+    config = default_config("acnn", variant, method="acnn")
+    config.data.points = "acnn"
+    config.data.occluded_copies = True
+    config.evaluation.occluded = True
+    choose_variant(variant, VARIANTS, "experiments/acnn.py")(config)
+    return config
+
+
+def synthetic(config):
+    """Synthetic faces at 56 pixels: F is 14x14 and a patch 3x3, the share of the face that 6x6 is of 28x28."""
+    presets.synthetic(config)
+    _small(config)
+
+
+def smoke(config):
+    presets.smoke(config)
+    _small(config)
+    config.model.width = 4
+
+
+def rafdb(config):
+    """RAF-DB with the paper's recipe."""
+    config.data.dataset = "rafdb"
+    config.data.image_size = 224
+    config.train.batch_size = 128
+    config.train.epochs = 50.0
+    _paper(config)
+
+
+def affectnet(config):
+    """AffectNet, seven classes, with the paper's recipe."""
+    rafdb(config)
+    config.data.dataset = "affectnet"
+    config.data.validation_split = ""
+    config.train.epochs = 10.0
+
+
+def fer2013(config):
+    """FER-2013 at 112 pixels, from scratch: for an accelerator. F is 28x28, as the paper's, after conv3_3."""
+    presets.fer2013(config)
+    _from_scratch(config)
+
+
+def fer2013_short(config):
+    presets.fer2013_short(config)
+    _small(config)
+
+
+def ferplus(config):
+    presets.ferplus(config)
+    _from_scratch(config)
+
+
+def ferplus_short(config):
+    presets.ferplus_short(config)
+    _small(config)
+
+
+def _paper(config):
+    """SGD with weight decay on kernels only, biases at twice the rate, and a learning rate that falls to 0 linearly."""
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.decoupled = False
+    config.optimizer.groups = (
+        ("bias$", {"lr_multiplier": 2.0, "weight_decay": 0.0}),
+        ("scale$", {"weight_decay": 0.0}),
+    )
+    config.schedule.name = "linear"
+
+
+def _small(config):
+    """What a CPU trains in minutes."""
+    config.data.image_size = 56
+    config.model.width = 8
+    config.model.cut = "conv3_1"
+    config.model.patch = 3
+    config.model.patch_features = 16
+    config.model.global_features = 64
+    config.model.gate_channels = 16
+    config.model.gate_hidden = 16
+    config.model.hidden = 128
+
+
+def _from_scratch(config):
+    config.data.image_size = 112
+    config.model.width = 64
+    config.model.cut = "conv3_3"
+    config.model.affine = True
+
+
+VARIANTS = {
+    "synthetic": synthetic,
+    "smoke": smoke,
+    "rafdb": rafdb,
+    "affectnet": affectnet,
+    "fer2013": fer2013,
+    "fer2013_short": fer2013_short,
+    "ferplus": ferplus,
+    "ferplus_short": ferplus_short,
+}

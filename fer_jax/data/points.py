@@ -1,0 +1,136 @@
+"""The points of a face that a method looks at, out of 68 landmarks in iBUG order or out of a template.
+
+ACNN's 24 (Li et al., IEEE T-IP 2019, and its release): 16 landmarks around brows, eyes, nose and mouth, four midpoints
+of eyes and brows, four places on the cheeks. Its offsets are pixels of a face crop of 256; here they grow and shrink
+with the stored image. The release rounds to whole pixels of its input of 224; here points stay fractions, because they
+still have to move with the augmentation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+
+from fer_jax.errors import UserError
+
+KINDS = ("acnn",)
+CROP = 256.0  # side of the face crop that the offsets are for
+BROWS = (-2.0, -10.0, -10.0, -2.0)  # points 1 to 4 above the brows: the release's script as it runs, not as it reads
+TEMPLATE_CROP = 224.0
+
+# iBUG numbers, from 1: two for a point halfway between.
+_ACNN = (
+    (19, 19), (22, 22), (23, 23), (26, 26), (39, 39), (37, 37), (44, 44), (46, 46), (28, 28), (30, 30), (49, 49),
+    (51, 51), (53, 53), (55, 55), (59, 59), (57, 57), (20, 38), (25, 45), (41, 42), (47, 48), (18, 59), (27, 57),
+)  # fmt: skip
+_CORNERS = (10, 13)  # of the mouth: points 11 and 14, beside which points 23 and 24 lie
+
+# Mean of the first 22 over 8,573 aligned RAF-DB faces in pixels of 224, before the brows are raised.
+_TEMPLATE = np.array([
+    (26, 48), (88, 54), (128, 54), (191, 48), (63, 72), (34, 77), (155, 72), (183, 78), (109, 74), (109, 106),
+    (62, 166), (97, 155), (122, 155), (157, 166), (96, 186), (123, 186), (47, 47), (170, 47), (55, 78), (162, 78),
+    (53, 123), (165, 122),
+], np.float32)  # fmt: skip
+
+# For each point the one that stands in its place on a mirrored face.
+MIRROR = {"acnn": tuple(i - 1 for i in (
+    4, 3, 2, 1, 7, 8, 5, 6, 9, 10, 14, 13, 12, 11, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23,
+))}  # fmt: skip
+
+MISSING_BELOW = 1e-6  # landmarks that all lie on one spot say that no face was found
+SMALLEST = 0.05  # share of the image's side that the landmarks of a face must reach across
+
+
+def acnn_points(landmarks: np.ndarray, height: int, width: int, cheek: float) -> np.ndarray:
+    """Returns the 24 points [N, 24, 2], (x, y) in pixels, of landmarks [N, 68, 2] of faces that fill the image.
+
+    Args:
+        landmarks: in iBUG order.
+        height, width: of the image.
+        cheek: by how much points 23 and 24 lie above the corners of the mouth, in pixels of a crop of 256. The
+            release's script says 16, its lists say 10.
+    """
+    first, second = (np.array([pair[k] - 1 for pair in _ACNN]) for k in (0, 1))
+    return _with_offsets((landmarks[:, first] + landmarks[:, second]) / 2, height, width, cheek)
+
+
+def acnn_template(height: int, width: int, cheek: float) -> np.ndarray:
+    """Returns the 24 points [24, 2] of an average aligned face, for faces without landmarks."""
+    places = _TEMPLATE * np.array([width, height], np.float32) / TEMPLATE_CROP
+    return _with_offsets(places[None], height, width, cheek)[0]
+
+
+def _with_offsets(places: np.ndarray, height: int, width: int, cheek: float) -> np.ndarray:
+    """Raises the brows of points [N, 22, 2] and adds the two beside the mouth."""
+    scale = np.array([width, height], np.float32) / CROP
+    corners = places[:, list(_CORNERS)]
+    beside = corners + np.array([[-16.0, -cheek], [16.0, -cheek]], np.float32) * scale
+    places = places.copy()
+    places[:, :4, 1] += np.array(BROWS, np.float32) * scale[1]
+    return np.concatenate([places, beside], axis=1).astype(np.float32)
+
+
+def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, cheek: float, name: str) -> dict[str, np.ndarray]:
+    """Adds `points` float32 [N, 24, 2], (x, y) in pixels of the stored image.
+
+    Faces without landmarks (none in the data set, not finite, or all on one spot, where a detector found nothing) have
+    the template's.
+
+    Args:
+        arrays: fields of the data set.
+        kind: one of `KINDS`; '' adds nothing.
+        cheek: see `acnn_points`.
+        name: of the data set and its split, for messages.
+
+    Raises:
+        UserError: for landmarks that are not 68, or not pixels of the stored image.
+    """
+    if not kind:
+        return dict(arrays)
+    height, width = arrays["image"].shape[1:3]
+    template = acnn_template(height, width, cheek)
+    landmarks = arrays.get("landmarks")
+    if landmarks is None:
+        _say_once(f"{name} has no landmarks: every face gets the same {len(template)} points, those of an average face")
+        return {**arrays, "points": np.repeat(template[None], len(arrays["image"]), axis=0)}
+    if landmarks.shape[1:] != (68, 2):
+        found = f"{landmarks.shape[1]} of them" if landmarks.ndim == 3 else f"an array {list(landmarks.shape[1:])}"
+        raise UserError(
+            f"config.data.points='{kind}' needs the 68 landmarks of iBUG, (x, y) each, but {name} has {found}; "
+            "give config.data.points=''"
+        )
+    finite = np.isfinite(landmarks).all(axis=(1, 2))
+    landmarks = np.where(finite[:, None, None], landmarks, 0).astype(np.float32)
+    reach = np.ptp(landmarks, axis=1).max(axis=-1)
+    there = finite & (reach > MISSING_BELOW)
+    _check_pixels(landmarks, reach, there, height, width, name)
+    if missing := int((~there).sum()):
+        _say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and get the points of an average face")
+    points = acnn_points(landmarks, height, width, cheek)
+    return {**arrays, "points": np.where(there[:, None, None], points, template)}
+
+
+def _check_pixels(
+    landmarks: np.ndarray, reach: np.ndarray, there: np.ndarray, height: int, width: int, name: str
+) -> None:
+    """Refuses landmarks of another picture, such as the uncropped photo, and fractions instead of pixels."""
+    x, y = landmarks.mean(axis=1).T
+    outside = (x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)
+    for broken, what in (
+        (there & outside, "lie outside of the image"),
+        (there & (reach < SMALLEST * max(height, width)), "all lie within {reach:.2g} pixels"),
+    ):
+        if broken.any():
+            row = int(np.flatnonzero(broken)[0])
+            raise UserError(
+                f"{name}: the landmarks of {int(broken.sum())} faces {what.format(reach=reach[row])}, the first those "
+                f"of example {row}, around ({x[row]:.4g}, {y[row]:.4g}) in an image {width}x{height}; they must be "
+                "pixels of the stored image: build the data set anew, or give config.data.points=''"
+            )
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, flush=True)

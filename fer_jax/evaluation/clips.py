@@ -1,0 +1,124 @@
+"""Evaluates clips on all their frames, of any length: faces are embedded in one list, then joined clip by clip.
+
+The trunk sees the faces of all clips one after the other in batches of one size: nothing is padded, memory is bounded
+and one program serves every length. Their features are then laid out in clips of similar length, masked to the next
+power of two, so that the few programs of the attention are small and soon compiled.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from fer_jax.data.clips import frame_rows, is_per_frame
+from fer_jax.data.inputs import mirrored, network_inputs
+from fer_jax.data.pipeline import eval_batches
+from fer_jax.data.source import Source
+from fer_jax.training.compiler import step_options
+from fer_jax.training.sharding import put_rows, replicated, sharded
+from fer_jax.training.step import Batch, Task, mean_of_views
+
+SHORTEST = 8  # frames to which the shortest clips are padded
+FRAMES_AT_ONCE = 1 << 15  # of the attention, padding included
+
+
+class ClipEvaluator:
+    """The compiled evaluation of a task on clips.
+
+    The method's model must give `aux['frame_features']` [B, T, P] of `frames`, and take them in place of `frames`.
+    """
+
+    def __init__(self, task: Task, mesh: Mesh, batch_size: int):
+        """`batch_size`: faces that the trunk, and the most clips that the attention, is given at once."""
+        self._mesh, self._batch_size = mesh, batch_size
+        whole, rows = replicated(mesh), sharded(mesh)
+        compiled: Any = functools.partial(
+            jax.jit, in_shardings=(whole, rows), out_shardings=whole, compiler_options=step_options(mesh)
+        )
+        self._embed = compiled(functools.partial(embed, task))
+        self._join = compiled(functools.partial(join, task))
+
+    def __call__(self, variables: Any, source: Source) -> dict[str, np.ndarray]:
+        """Returns `logits` float32 [N, C] and the task's profiles: of clips [N, ...], of frames (by their name,
+        `is_per_frame`) [sum of lengths, ...], one clip after the other. Masked frames have what the model gives them.
+        """
+        start, length = source.arrays["start"], source.arrays["length"]
+        features = self._features(variables, source, frame_rows(start, length))
+        first = np.cumsum(length) - length
+        results: dict[str, np.ndarray] = {}
+        for rows, padded in _groups(length, self._batch_size, self._mesh.size):
+            real = rows >= 0
+            clip = np.where(real, rows, 0)
+            place = first[clip, None] + np.arange(padded)
+            there = real[:, None] & (np.arange(padded) < length[clip, None])
+            place = np.where(there, place, 0)
+            mask = there & source.frames["frame_mask"][np.where(there, start[clip, None] + np.arange(padded), 0)]
+            host = {f"features_{view}": values[place] for view, values in enumerate(features)}
+            every = np.arange(len(rows))
+            outputs = self._join(variables, put_rows(self._mesh, host | {"frame_mask": mask, "mask": real}, every))
+            for name, values in outputs.items():
+                values = np.asarray(values)
+                moving = is_per_frame(name)
+                shape = (int(length.sum()), *values.shape[2:]) if moving else (len(length), *values.shape[1:])
+                into = results.setdefault(name, np.zeros(shape, np.float32))
+                into[place[there] if moving else clip[real]] = values[there] if moving else values[real]
+        return results
+
+    def _features(self, variables: Any, source: Source, places: np.ndarray) -> list[np.ndarray]:
+        """The features [sum of lengths, P] of all faces, once per view; of frames without a face they are 0."""
+        faces = np.flatnonzero(source.frames["frame_mask"][places])
+        frames = {"frames": source.frames["frames"]}
+        like = jax.ShapeDtypeStruct((self._batch_size, *source.picture_shape), jnp.uint8)
+        shapes = jax.eval_shape(self._embed, variables, {"frames": like})
+        features = [np.zeros((max(len(places), 1), *shape.shape[1:]), np.float32) for shape in shapes]
+        waiting: list[tuple[Any, np.ndarray]] = []
+
+        def settle(most: int) -> None:
+            while len(waiting) > most:  # bounds what is in flight
+                views, chosen = waiting.pop(0)
+                for values, view in zip(features, views, strict=True):
+                    values[chosen] = np.asarray(view)[: len(chosen)]
+
+        for rows, mask in eval_batches(len(faces), self._batch_size):
+            chosen = faces[rows[mask]]
+            padded = np.resize(places[chosen], len(rows))
+            waiting.append((self._embed(variables, put_rows(self._mesh, frames, padded)), chosen))
+            settle(1)
+        settle(0)
+        return features
+
+
+def embed(task: Task, variables: Any, batch: Batch) -> list[jax.Array]:
+    """The trunk's features [N, P] of stored frames [N, H, W, C], and of the mirrored ones where the task wants them."""
+    alone = batch | {"frames": batch["frames"][:, None]}
+    inputs = network_inputs(None, alone, task.augmentation, size=task.image_size)
+    inputs |= {"frame_mask": jnp.ones(inputs["frames"].shape[:2], bool)}
+    views = [inputs, mirrored(inputs)] if task.flip_evaluation else [inputs]
+    return [task.model.apply(variables, view, train=False)[1]["frame_features"][:, 0] for view in views]
+
+
+def join(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    """`logits` [B, C] of clips from their frames' features [B, T, P], and the profiles of the first view."""
+    views = [batch[name] for name in sorted(batch) if name.startswith("features_")]
+    rest: Mapping[str, jax.Array] = {"frame_mask": batch["frame_mask"], "mask": batch["mask"]}
+    answers = [task.model.apply(variables, {**rest, "frame_features": f}, train=False) for f in views]
+    aux = answers[0][1]
+    logits = mean_of_views([logits for logits, _ in answers])
+    return {"logits": logits.astype(jnp.float32)} | {k: aux[k].astype(jnp.float32) for k in task.profiles if k in aux}
+
+
+def _groups(length: np.ndarray, most: int, devices: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields (clips, frames to pad to) for clips of similar length; -1 pads a group to the size of its program."""
+    padded = np.maximum(SHORTEST, 1 << np.ceil(np.log2(np.maximum(length, 1))).astype(int))
+    for frames in np.unique(padded).tolist():
+        size = -(-max(1, min(most, FRAMES_AT_ONCE // frames)) // devices) * devices
+        members = np.flatnonzero(padded == frames)
+        for begin in range(0, len(members), size):
+            rows = members[begin : begin + size]
+            yield np.append(rows, np.full(size - len(rows), -1, rows.dtype)), frames
