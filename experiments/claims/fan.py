@@ -81,7 +81,7 @@ def attended(weights: np.ndarray, clips: Source) -> Measures:
             found["free"].append(relative[~covered].mean())
         if np.ptp(intensity) > 0:
             if np.ptp(w[mask]) > 0:
-                found["spearman"].append(float(spearmanr(w[mask], intensity).statistic))
+                found["spearman"].append(float(spearmanr(w[mask], intensity)[0]))
             strong = intensity > 0.9 * intensity.max()
             found["apex"].append(relative[strong].mean())
             found["onset"].append(relative[~strong].mean())

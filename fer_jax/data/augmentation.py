@@ -1,6 +1,6 @@
 """Random augmentation inside the compiled training step: JAX, vmapped, one key per example.
 
-Everything geometric (window, rotation, zoom, shear, shift, flip, resize) is one affine map per image and one
+Everything geometric (window, rotation, zoom, shear, shift, flip, warp, resize) is one map per image and one
 bilinear sampling, so an image is interpolated once. Then follow brightness, contrast, normalisation and
 erasing. The key of an example depends on its place in the global batch alone, never on the number of devices.
 """
@@ -38,9 +38,12 @@ class Augmentation:
         shear: degrees, -shear .. shear.
         translate: share of the side, -translate .. translate in x and y, any fraction of a pixel.
         affine_probability: of applying rotation, zoom, shear and translate to an image.
+        warp: perspective: each side is stretched or shrunk by a share of itself, -warp .. warp.
+        warp_probability: of applying it to an image.
         pad: what fills the outside: 'zero', 'edge' or 'reflect'.
         brightness: factor from 1 - brightness .. 1 + brightness.
         contrast: factor of the distance from the image's mean grey, from 1 - contrast .. 1 + contrast.
+        light_probability: of applying brightness and contrast to an image.
         erase: probability of Random Erasing (Zhong et al., arXiv 1708.04896).
         erase_area: range of the erased share of the area.
         erase_aspect: range of height / width, log-uniform as in torchvision (the paper's uniform favours
@@ -61,9 +64,12 @@ class Augmentation:
     shear: float = 0.0
     translate: float = 0.0
     affine_probability: float = 1.0
+    warp: float = 0.0
+    warp_probability: float = 1.0
     pad: str = "zero"
     brightness: float = 0.0
     contrast: float = 0.0
+    light_probability: float = 1.0
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.25)
     erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
@@ -85,12 +91,14 @@ class Augmentation:
             bounds = getattr(self, name)
             if bounds is not None and not (len(bounds) == 2 and 0 < bounds[0] <= bounds[1]):
                 raise UserError(f"augmentation.{name} = {bounds}: give (low, high) with 0 < low <= high")
-        for name in ("affine_probability", "erase"):
+        for name in ("affine_probability", "warp_probability", "light_probability", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augmentation.{name} = {getattr(self, name)}: give a probability, 0 .. 1")
-        for name in ("shift", "rotation", "shear", "translate", "brightness", "contrast"):
+        for name in ("shift", "rotation", "shear", "translate", "warp", "brightness", "contrast"):
             if getattr(self, name) < 0:
                 raise UserError(f"augmentation.{name} = {getattr(self, name)}: give a size, 0 or more")
+        if self.warp >= 1:
+            raise UserError(f"augmentation.warp = {self.warp}: give a share of the side, below 1")
         if len(self.mean) != 3 or len(self.std) != 3:
             raise UserError("augmentation.mean and .std: give three numbers each, for red, green and blue")
         if min(self.std) <= 0:
@@ -126,11 +134,7 @@ def augment(
     def one(key: Key[Array, ""], image: Float[Array, "h w C"], matrix: Float[Array, "2 3"]) -> jax.Array:
         matrix = geometry.rescale_source(matrix, width_ratio, height_ratio)
         x = geometry.sample(image, matrix, size, config.pad) / 255
-        if config.brightness:
-            x = brightness(x, around_one(stream(key, "brightness"), config.brightness))
-        if config.contrast:
-            x = contrast(x, around_one(stream(key, "contrast"), config.contrast))
-        x = normalise(x, config)
+        x = normalise(light(key, x, config), config)
         return erase(stream(key, "erase"), x, config) if config.erase else x
 
     return jax.vmap(one)(keys, source, matrices)
@@ -138,8 +142,8 @@ def augment(
 
 def warp_matrices(
     key: Key[Array, ""], shape: tuple[int, ...], config: Augmentation, *, size: int, alike: int = 1
-) -> Float[Array, "B 2 3"]:
-    """The affine maps that `augment` applies with this key while training, from output to stored pixels.
+) -> Float[Array, "B R 3"]:
+    """The maps that `augment` applies with this key while training, from output to stored pixels.
 
     `geometry.move_points` takes landmarks through them.
     """
@@ -152,8 +156,8 @@ def warp_matrices(
 
 def warp_matrix(
     key: Key[Array, ""], *, height: int, width: int, config: Augmentation, size: int
-) -> Float[Array, "2 3"]:
-    """Draws one image's map: output -> flip -> affine -> window of the stored image."""
+) -> Float[Array, "R 3"]:
+    """Draws one image's map: output -> perspective -> flip -> affine -> window of the stored image."""
     centre, extent = window(stream(key, "window"), height, width, config)
     if config.shift:
         check_shift(config.shift, height, width)
@@ -163,7 +167,10 @@ def warp_matrix(
     if config.flip:
         mirrored = jax.random.bernoulli(stream(key, "flip"))
         linear = linear * jnp.array([jnp.where(mirrored, -1.0, 1.0), 1.0])  # the columns: x_out changes sign
-    return geometry.around((extent / size)[:, None] * linear, centre + extent * offset, size, size)
+    matrix = geometry.around((extent / size)[:, None] * linear, centre + extent * offset, size, size)
+    if not config.warp:
+        return matrix
+    return geometry.product(geometry.projective(matrix), warp(stream(key, "warp"), config, size))
 
 
 def window(
@@ -224,6 +231,16 @@ def affine(key: Key[Array, ""], config: Augmentation) -> tuple[Float[Array, "2 2
     return linear, offset
 
 
+def warp(key: Key[Array, ""], config: Augmentation, size: int) -> Float[Array, "3 3"]:
+    """A change of perspective: the four sides of the picture, each stretched or shrunk about its middle."""
+    left, right, top, bottom = symmetric(stream(key, "sides"), config.warp / 2, (4,))
+    corners = jnp.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    outwards = jnp.array([[-top, -left], [top, -right], [bottom, right], [-bottom, left]])
+    if config.warp_probability < 1:
+        outwards = outwards * jax.random.bernoulli(stream(key, "chosen"), config.warp_probability).astype(jnp.float32)
+    return geometry.perspective(corners + outwards, size)
+
+
 def smoothed(
     images: Float[Array, "B H W C"], config: Augmentation, size: int
 ) -> tuple[Float[Array, "B h w C"], float, float]:
@@ -258,6 +275,18 @@ def check_shift(shift: int, height: int, width: int) -> None:
 
 
 # Light: images in 0 .. 1
+
+
+def light(key: Key[Array, ""], image: Float[Array, "S S C"], config: Augmentation) -> Float[Array, "S S C"]:
+    """Brightness, then contrast, as far as they are switched on."""
+    x = image
+    if config.brightness:
+        x = brightness(x, around_one(stream(key, "brightness"), config.brightness))
+    if config.contrast:
+        x = contrast(x, around_one(stream(key, "contrast"), config.contrast))
+    if config.light_probability < 1:
+        x = jnp.where(jax.random.bernoulli(stream(key, "light"), config.light_probability), x, image)
+    return x
 
 
 def brightness(image: Float[Array, "S S C"], factor: Float[Array, ""]) -> Float[Array, "S S C"]:
@@ -313,7 +342,7 @@ def erased_box(
 
 STREAMS = (
     "window", "shift", "affine", "flip", "brightness", "contrast", "erase",
-    "rotation", "shear", "zoom", "translate", "fill", "box", "chosen", "place",
+    "rotation", "shear", "zoom", "translate", "fill", "box", "chosen", "place", "warp", "sides", "light",
 )  # fmt: skip
 
 

@@ -2,13 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from fer_jax.data import geometry
 from fer_jax.data.augmentation import Augmentation, augment, warp_matrices
+from fer_jax.errors import UserError
 
 Batch = dict[str, jax.Array]
 Order = tuple[int, ...]
+CORNER_VIEWS = 8  # four corners, mirrored or not
+CORNER_ZOOM = 1.1
 
 
 def network_inputs(
@@ -63,6 +66,32 @@ def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
     return inputs | flipped
 
 
+def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Batch:
+    """One of the CORNER_VIEWS views of the same network inputs: a corner of the picture, magnified.
+
+    Args:
+        inputs: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2], which move along.
+        number: 0 .. 3 are the corners, row by row; 4 .. 7 the same of the mirrored picture.
+        mirror: for each point, which one stands in its place on the mirrored face.
+
+    Raises:
+        UserError: for clips.
+    """
+    if "image" not in inputs:
+        raise UserError("config.evaluation.views='corners' needs still images: give ''")
+    flipped = mirrored(inputs, mirror)
+    seen = {k: jnp.where(number >= 4, flipped[k], inputs[k]) for k in ("image", "points") if k in inputs}
+    size = seen["image"].shape[1]
+    at = jnp.stack([number % 2, number // 2 % 2]).astype(jnp.float32)  # (x, y): 0 is left or top, 1 right or bottom
+    # From output to input: pixel edges, not centres, lie at the picture's corner.
+    offset = (1 / CORNER_ZOOM - 1) / 2 + at * (size - size / CORNER_ZOOM)
+    matrix = jnp.concatenate([jnp.eye(2) / CORNER_ZOOM, offset[:, None]], axis=1)
+    view = {"image": jax.vmap(lambda image: geometry.sample(image, matrix, size, "edge"))(seen["image"])}
+    if "points" in seen:
+        view["points"] = jax.vmap(lambda points: geometry.move_points(matrix, points))(seen["points"])
+    return inputs | view
+
+
 def central_matrix(shape: tuple[int, ...], config: Augmentation, size: int) -> Float[Array, "2 3"]:
     """The affine map, from output to stored pixels, of the evaluation's middle window (`augmentation.central`)."""
     height, width = shape[1:3]
@@ -75,9 +104,9 @@ def central_matrix(shape: tuple[int, ...], config: Augmentation, size: int) -> F
     return geometry.around(jnp.diag(extent / size), centre, size, size)
 
 
-def _move(matrices: Float[Array, "B 2 3"], points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
+def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
     moved = jax.vmap(geometry.move_points)(matrices, points)
-    reversed_ = jnp.linalg.det(matrices[:, :, :2]) < 0
+    reversed_ = jax.vmap(geometry.mirrors)(matrices)
     return jnp.where(reversed_[:, None, None], _exchange(moved, mirror), moved)
 
 

@@ -101,7 +101,7 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, cheek: float, 
             f"config.data.points='{kind}' needs the 68 landmarks of iBUG, (x, y) each, but {name} has {found}; "
             "give config.data.points=''"
         )
-    finite = np.isfinite(landmarks).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(landmarks).all(axis=(1, 2)))
     landmarks = np.where(finite[:, None, None], landmarks, 0).astype(np.float32)
     reach = np.ptp(landmarks, axis=1).max(axis=-1)
     there = finite & (reach > MISSING_BELOW)

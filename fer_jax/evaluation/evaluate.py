@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from fer_jax.data.inputs import CORNER_VIEWS
 from fer_jax.data.pipeline import eval_batches
 from fer_jax.data.source import Source
 from fer_jax.errors import UserError
@@ -17,9 +19,10 @@ from fer_jax.evaluation.clips import ClipEvaluator
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.training.compiler import step_options
 from fer_jax.training.sharding import put_rows, replicated, sharded
-from fer_jax.training.step import Task, eval_step
+from fer_jax.training.step import Task, corner_step, eval_step
 
 Outputs = dict[str, np.ndarray]
+PLAIN = np.float32(0.4)  # weight of the plain prediction beside the mean of its views (fastai)
 
 
 class Evaluator:
@@ -37,6 +40,15 @@ class Evaluator:
             out_shardings=whole,
             compiler_options=step_options(mesh),
         )
+        self._corner: Any = None
+        if task.corner_evaluation:
+            # A program for any one view, called for each: as one program it would hold all views in memory.
+            self._corner = jax.jit(
+                functools.partial(corner_step, task),
+                in_shardings=(whole, sharded(mesh), whole),
+                out_shardings=whole,
+                compiler_options=step_options(mesh),
+            )
 
     def __call__(self, variables: Any, source: Source) -> Outputs:
         """Returns `logits` float32 [N, C] and the task's profiles [N, M]; of clips see `ClipEvaluator`."""
@@ -47,11 +59,25 @@ class Evaluator:
         for rows, mask in eval_batches(len(source), self._batch_size):
             batch = put_rows(self._mesh, source.arrays, rows)
             batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
-            parts.append((self._step(variables, batch), mask))
+            parts.append((self._outputs(variables, batch), mask))
             if len(parts) > 1:  # bounds what is in flight
                 jax.block_until_ready(parts[-2][0])
         outputs = [jax.tree.map(lambda x, m=mask: np.asarray(x)[m], out) for out, mask in parts]
         return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
+
+    def _outputs(self, variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        outputs = self._step(variables, batch)
+        if self._corner is None:
+            return outputs
+        views = [self._corner(variables, batch, np.int32(number)) for number in range(CORNER_VIEWS)]
+        return outputs | {"logits": with_corners(outputs["logits"], jnp.stack(views))}
+
+
+def with_corners(plain: jax.Array, views: jax.Array) -> jax.Array:
+    """Returns the log of 0.4 p + 0.6 mean_v p_v, for logits [B, C] and the views' log-probabilities [V, B, C]."""
+    of_views = jax.nn.logsumexp(views, axis=0) - jnp.log(jnp.float32(len(views)))
+    both = jnp.stack([jax.nn.log_softmax(plain) + jnp.log(PLAIN), of_views + jnp.log1p(-PLAIN)])
+    return jax.nn.logsumexp(both, axis=0)
 
 
 def score(

@@ -32,7 +32,8 @@ from fer_jax.nn.linear import Linear
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
 LOSS_WEIGHTS = {"cosine": 1.0, "softmax": 1.0, "distribution": 1.0, "delta": 1e-2}
-PROFILES = {"similarity": "Cosine with the vector of each class"}
+SHOWN = ("similarity", "word_similarity")
+SHOWN_EXAMPLES = 100  # of each class: their means are what is shown
 
 # cosine        A0  1 - S_y, the seed's
 # softmax       A1  cross-entropy of softmax(s S); s is learned with model.learn_scale
@@ -96,7 +97,8 @@ class Model(nn.Module):
         """Returns (logits [B, C], aux).
 
         aux has features [B, P], the trunk's maps, output u [B, dimension], similarity S [B, C], scale s,
-        class_vectors v [C, dimension] and, where they are learned, log_scale t and delta [C, dimension].
+        class_vectors v [C, dimension], word_similarity G [B, C, C] (of the words, whatever the control, the same for
+        every example) and, where they are learned, log_scale t and delta [C, dimension].
         """
         one_of(self.decode, DECODINGS, "decode")
         v = jnp.asarray(self.unit_vectors())
@@ -121,6 +123,8 @@ class Model(nn.Module):
             check_invertible(self.unit_vectors(), "decode='pinv'")
             logits = s * jnp.matmul(normalise(u), pseudo_inverse(v), precision="highest")
         aux |= {"similarity": similarity, "class_vectors": v, "scale": s}
+        words = jnp.asarray(gram_matrix(self.raw_vectors()), jnp.float32)
+        aux["word_similarity"] = jnp.broadcast_to(words, (len(u), *words.shape))
         return logits, aux
 
     @nn.nowrap
@@ -133,7 +137,7 @@ class Model(nn.Module):
         elif self.control == "whiten":
             r = whitened(unit(r))
         elif self.control == "random":
-            r = random_orthonormal(*r.shape, self.control_seed)
+            r = random_orthonormal(len(r), r.shape[1], self.control_seed)
         return unit(r).astype(np.float32)
 
     @nn.nowrap

@@ -19,6 +19,7 @@ from fer_jax.data.clips import SAMPLINGS
 from fer_jax.data.points import KINDS as POINT_KINDS
 from fer_jax.data.prior import PRIORS
 from fer_jax.errors import UserError, nearest
+from fer_jax.training.phases import phases
 
 NOT_METHODS = frozenset({"losses"})
 FREE_FORM = ("model", "loss.weights", "loss.options", "data.builder")
@@ -81,6 +82,8 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     train.batch_size = 128
     train.epochs = 10.0
     train.max_steps = 0  # stops earlier when above 0
+    train.phases = ()  # ((share of the run, {'optimizer.name': 'sgd'}), ...): optimiser and schedule start anew in each
+    train.phase_restores_best = False  # a phase ends with the parameters of the best validation so far
     train.eval_every_epochs = 1.0
     train.log_every_steps = 20
     train.accumulate = 1  # micro-batches per step
@@ -114,6 +117,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     schedule.peak_fraction = 0.3
     schedule.div_factor = 25.0
     schedule.final_div_factor = 1e4
+    schedule.momentum = ()  # one_cycle: (high, low), momentum against the learning rate; () is the optimizer's own
 
     config.selection = selection = ml_collections.ConfigDict()
     selection.rule = "best_validation"  # last | best_on_test (what much of the literature reports)
@@ -123,6 +127,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     evaluation.batch_size = 256
     evaluation.flip = False  # average the prediction with that of the mirrored image
     evaluation.occluded = False  # score the test split behind objects as well
+    evaluation.views = ""  # corners: 0.4 of the plain prediction, 0.6 of the mean over four corners, mirrored or not
     evaluation.bootstrap = 1000
     evaluation.report = True  # False: scores only, no page with pictures
     return config
@@ -161,6 +166,7 @@ NOT_NEGATIVE = (
     "schedule.warmup_epochs",
     "schedule.factor",
 )
+MANY_STEPS = 1 << 20  # a run long enough for any phases: how many steps it has is not known before its data
 POSITIVE = ("train.epochs", "train.eval_every_epochs", "schedule.div_factor", "schedule.final_div_factor")
 
 
@@ -192,19 +198,18 @@ def check_config(config: Config) -> None:
             f"config.data.smoothing_prior='{config.data.smoothing_prior}' does nothing without "
             "config.data.label_smoothing: give 0.2, for example"
         )
+    one_of(config.evaluation.views, ("", "corners"), "config.evaluation.views")
+    if config.evaluation.views and config.evaluation.flip:
+        raise UserError(
+            "config.evaluation.views='corners' has mirrored views already: set config.evaluation.flip=False"
+        )
     one_of(config.train.dtype, ("auto", "float32", "bfloat16"), "config.train.dtype")
     one_of(config.train.platform, ("auto", "cpu", "gpu", "tpu"), "config.train.platform")
     one_of(config.selection.rule, ("best_validation", "last", "best_on_test"), "config.selection.rule")
     metrics = ("accuracy", "mean_recall", "macro_f1", "nll")
     one_of(config.selection.metric, metrics, "config.selection.metric")
-    for path, (low, high) in RANGES.items():
-        value = _lookup(config, path)
-        if not low <= value <= high:
-            raise UserError(f"config.{path}={value} is out of range: give {low:g} to {high:g}")
-    for path in NOT_NEGATIVE + POSITIVE:
-        value = _lookup(config, path)
-        if not (math.isfinite(value) and (value > 0 or (value == 0 and path in NOT_NEGATIVE))):
-            raise UserError(f"config.{path}={value}: give a number {'above' if path in POSITIVE else 'of at least'} 0")
+    for phase in phases(config, MANY_STEPS):
+        _check_numbers(phase.config)
     for name, default in _model_fields(method).items():
         value = config.model.get(name, default)
         counts = isinstance(default, int) and not isinstance(default, bool) and default > 0
@@ -219,6 +224,17 @@ def check_config(config: Config) -> None:
             f"config.train.batch_size={config.train.batch_size} does not divide into "
             f"config.train.accumulate={config.train.accumulate} micro-batches"
         )
+
+
+def _check_numbers(config: Config) -> None:
+    for path, (low, high) in RANGES.items():
+        value = _lookup(config, path)
+        if not low <= value <= high:
+            raise UserError(f"config.{path}={value} is out of range: give {low:g} to {high:g}")
+    for path in NOT_NEGATIVE + POSITIVE:
+        value = _lookup(config, path)
+        if not (math.isfinite(value) and (value > 0 or (value == 0 and path in NOT_NEGATIVE))):
+            raise UserError(f"config.{path}={value}: give a number {'above' if path in POSITIVE else 'of at least'} 0")
 
 
 def _check_target(config: Config, options: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from fer_jax.training.stored import read_model
 from fer_jax.training.workdir import device_name, git_commit, versions, write_json
 
 SAMPLES = 24
-SHOWN = 2  # test examples of each class on which a method shows its inside
+SHOWN = 2  # test examples of each class on which a method shows its inside, unless its SHOWN_EXAMPLES says how many
 GALLERY = 9  # images of each class
 CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "train.platform", "train.devices")  # see evaluate
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
@@ -212,9 +212,10 @@ def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None)
     if not names or not setup.config.evaluation.report:
         return None
     labels = source.arrays["label"]
-    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:SHOWN] for c in range(len(source.classes))]))
-    task = dataclasses.replace(setup.task, profiles=tuple(names), flip_evaluation=False)
-    evaluator = Evaluator(task, setup.mesh, len(rows))
+    count = getattr(setup.task.method, "SHOWN_EXAMPLES", SHOWN)
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(len(source.classes))]))
+    task = dataclasses.replace(setup.task, profiles=tuple(names), flip_evaluation=False, corner_evaluation=False)
+    evaluator = Evaluator(task, setup.mesh, min(len(rows), setup.config.evaluation.batch_size))
 
     def look(source: Source) -> Shown:
         few = source.select(rows)

@@ -127,7 +127,7 @@ def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
     programs, means = 0, {}
     with Signals() as signals, _closing(progress, checkpoints):
         while step < total:
-            state, metrics, made = feed.run(state, min(_next_multiple(step, setup.eval_steps), total) - step)
+            state, metrics, made = feed.run(state, _next_stop(setup, step) - step)
             pending.append((step, metrics))
             step += made
             progress.advance(step)
@@ -153,7 +153,7 @@ def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
                 timing_log.append({"step": step} | timing)
                 progress.show(step, means, timing, (total - step) * setup.images_per_step)
 
-            if evaluation_is_due(step, setup.eval_steps, total):
+            if evaluation_is_due(step, setup.eval_steps, total) or step in setup.phase_ends:
                 settle()
                 scores = score(evaluator(state.variables(), setup.validation), setup.validation, bootstrap=0)
                 best = _judge(config, memory, scores, step, state, best, progress)
@@ -161,6 +161,8 @@ def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
                     {"kind": "validation", "step": step, "epoch": step / setup.steps_per_epoch}
                     | {k: scores[k] for k in finish.HEADLINE}
                 )
+                if step in setup.phase_ends and config.train.phase_restores_best:
+                    state = _with_variables(state, best)
                 save()
                 watch.restart(feed.waited)
 
@@ -216,6 +218,12 @@ def _evaluated(state: TrainState) -> dict[str, Any]:
     return {"params": variables.pop("params"), "collections": variables}
 
 
+def _with_variables(state: TrainState, best: dict[str, Any]) -> TrainState:
+    """The state with other parameters and collections; a copy, because the next step reuses the state's memory."""
+    average = None if state.average is None else _copy(best)
+    return state.replace(**_copy(best), average=average)
+
+
 def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
@@ -236,6 +244,12 @@ def _divergence(name: str, step: int, record: dict[str, float]) -> str:
 def evaluation_is_due(step: int, every: int, total: int) -> bool:
     """Whether to evaluate after `step`: every so often and at the end, but not just before the end."""
     return step == total or (step % every == 0 and total - step > every // 2)
+
+
+def _next_stop(setup: Setup, step: int) -> int:
+    """The next step after which something may have to be done besides training."""
+    ends = [end for end in (*setup.phase_ends, setup.total_steps) if end > step]
+    return min(_next_multiple(step, setup.eval_steps), ends[0])
 
 
 def _next_multiple(step: int, every: int) -> int:

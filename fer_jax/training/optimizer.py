@@ -1,4 +1,4 @@
-"""The optimiser: a schedule, a rule, and parameter groups chosen by regular expressions."""
+"""The optimiser: a schedule, a rule, parameter groups chosen by regular expressions; anew in each phase of the run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.training.phases import in_phases, phases, schedule_in_phases
 
 Schedule = Callable[[Any], Any]
 PyTree = Any
@@ -33,17 +34,31 @@ def make_optimizer(
     Returns:
         The transformation and its learning rate by step (that of parameters outside every group).
     """
+    parts = phases(config, total_steps)
+    made = [_one_phase(part.config, params, part.steps, steps_per_epoch) for part in parts]
+    if len(parts) == 1:
+        return made[0]
+    starts, ends = [part.start for part in parts], [part.end for part in parts]
+    return in_phases([tx for tx, _ in made], ends), schedule_in_phases([s for _, s in made], starts, ends)
+
+
+def _one_phase(
+    config: Any, params: PyTree, total_steps: int, steps_per_epoch: float
+) -> tuple[optax.GradientTransformation, Schedule]:
     options = config.optimizer
     schedule = make_schedule(config, total_steps, steps_per_epoch)
+    momentum = make_momentum(config, total_steps)
     groups = _groups(options.groups)
     labels = _labels(groups, params)
-    rules: dict[Any, optax.GradientTransformation] = {"default": _rule(options, schedule, options.weight_decay)}
+    rules: dict[Any, optax.GradientTransformation] = {
+        "default": _rule(options, schedule, momentum, options.weight_decay)
+    }
     for name, (_, group) in enumerate(groups):
         if group["frozen"]:
             rules[str(name)] = optax.set_to_zero()  # and no moments are kept for it
         else:
             decay = options.weight_decay if group["weight_decay"] is None else group["weight_decay"]
-            rules[str(name)] = _rule(options, _scaled(schedule, group["lr_multiplier"]), decay)
+            rules[str(name)] = _rule(options, _scaled(schedule, group["lr_multiplier"]), momentum, decay)
     tx = optax.partition(rules, labels) if groups else rules["default"]
     if options.clip_norm:
         # One norm over all groups, before any of them sees its gradients; frozen ones must not count in it.
@@ -53,12 +68,16 @@ def make_optimizer(
     return tx, schedule
 
 
-def _rule(options: Any, schedule: Schedule, weight_decay: float) -> optax.GradientTransformation:
+def _rule(
+    options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float
+) -> optax.GradientTransformation:
     """Gradients to updates for one group: L2 (coupled), moments, decoupled decay, learning rate."""
     if options.name == "adam" or options.name == "adamw":
-        moments = optax.scale_by_adam(b1=options.b1, b2=options.b2, eps=options.eps)
+        fixed = {"b2": options.b2, "eps": options.eps}
+        moments = _moments(optax.scale_by_adam, fixed, "b1", options.b1 if momentum is None else momentum)
     elif options.name == "sgd":
-        moments = optax.trace(decay=options.momentum, nesterov=options.nesterov)
+        fixed = {"nesterov": options.nesterov}
+        moments = _moments(optax.trace, fixed, "decay", options.momentum if momentum is None else momentum)
     else:
         raise UserError(f"config.optimizer.name='{options.name}': {nearest(options.name, ('adam', 'adamw', 'sgd'))}")
     decoupled = options.decoupled or options.name == "adamw"
@@ -67,6 +86,43 @@ def _rule(options: Any, schedule: Schedule, weight_decay: float) -> optax.Gradie
     if not weight_decay:
         parts = [moments]
     return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+
+
+def _moments(rule: Any, fixed: Mapping[str, Any], name: str, value: float | Schedule) -> optax.GradientTransformation:
+    """The rule with a constant momentum, or with one that changes from step to step."""
+    if callable(value):
+        return optax.inject_hyperparams(rule, static_args=tuple(fixed))(**fixed, **{name: value})
+    return rule(**fixed, **{name: value})
+
+
+def make_momentum(config: Any, total_steps: int) -> Schedule | None:
+    """Returns the momentum (Adam's b1) by step: `schedule.momentum` = (high, low), against the learning rate.
+
+    It goes from high to low while the rate rises, and back (Smith 2018). None where it is the optimiser's constant.
+    """
+    options = config.schedule
+    if not options.momentum:
+        return None
+    try:
+        high, low = map(float, options.momentum)
+        if not (0 <= low <= high < 1):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"config.schedule.momentum={options.momentum}: give (high, low), such as (0.95, 0.85)"
+        ) from error
+    if options.name != "one_cycle":
+        raise UserError(f"config.schedule.momentum needs config.schedule.name='one_cycle', not '{options.name}'")
+    rise, last = _turn(options, total_steps)
+    return lambda step: jnp.where(
+        step < rise, _cosine(step / rise, high, low), _cosine((step - rise) / (last - rise), low, high)
+    )
+
+
+def _turn(options: Any, total_steps: int) -> tuple[float, int]:
+    """The step of the peak, where PyTorch has it (inside the run however short that is), and the last step."""
+    last = max(total_steps - 1, 1)
+    return min(max(options.peak_fraction * total_steps - 1, 1e-6), last - 1e-6), last
 
 
 def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Schedule:
@@ -84,9 +140,7 @@ def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Sche
             `final_fraction` of it.
     """
     options, peak = config.schedule, config.optimizer.learning_rate
-    last = max(total_steps - 1, 1)
-    # The step of the peak, where PyTorch has it; inside the run however short that is.
-    rise = min(max(options.peak_fraction * total_steps - 1, 1e-6), last - 1e-6)
+    rise, last = _turn(options, total_steps)
     if not all(isinstance(epoch, (int, float)) and epoch >= 0 for epoch in options.boundaries_epochs):
         raise UserError(f"config.schedule.boundaries_epochs={options.boundaries_epochs}: give epochs, such as (30, 60)")
     drops = jnp.array([epoch * steps_per_epoch for epoch in options.boundaries_epochs], jnp.float32)

@@ -25,6 +25,7 @@ from fer_jax.errors import UserError
 from fer_jax.training.compiler import once_options
 from fer_jax.training.config import Config, check_config, load_method
 from fer_jax.training.optimizer import make_optimizer
+from fer_jax.training.phases import phases
 from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, dry_loss, init_state
@@ -47,6 +48,7 @@ class Setup:
         tx, schedule: the optimiser and its learning rate by step.
         steps_per_epoch: batches in an epoch, not a whole number in general.
         total_steps, eval_steps: when training ends, and how often it is evaluated.
+        phase_ends: the last steps of the phases before the last one; each is evaluated.
         steps_per_dispatch: how many steps one call of the compiled program makes.
         resident: whether the training data live on the device.
         instances: of clips, what an epoch draws frames from; None where examples are images.
@@ -62,6 +64,7 @@ class Setup:
     steps_per_epoch: float
     total_steps: int
     eval_steps: int
+    phase_ends: tuple[int, ...]
     steps_per_dispatch: int
     resident: bool
     instances: Instances | None
@@ -129,6 +132,7 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
         eval_steps=eval_steps,
+        phase_ends=tuple(phase.end for phase in phases(config, total)[:-1]),
         steps_per_dispatch=config.train.steps_per_dispatch or (_evenly(eval_steps) if accelerated else 1),
         resident=_resident(config.data.path, train, mesh),
         instances=drawn,
@@ -193,6 +197,7 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
         draw_target=config.data.target == "probability",
         class_weights=class_weights,
         flip_evaluation=config.evaluation.flip,
+        corner_evaluation=config.evaluation.views == "corners",
         seed=config.seed,
         profiles=tuple(getattr(method, "PROFILES", {})),
         point_mirror=MIRROR.get(config.data.points, ()),

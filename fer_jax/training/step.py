@@ -14,7 +14,7 @@ import optax
 
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.clips import Drawn
-from fer_jax.data.inputs import mirrored, network_inputs
+from fer_jax.data.inputs import corner_view, mirrored, network_inputs
 from fer_jax.training.rng import stream_key
 from fer_jax.training.state import TrainState
 from fer_jax.words.classes import ClassVectors
@@ -40,6 +40,7 @@ class Task:
         draw_target: replace each target by one class drawn from it (FER+'s probability rule).
         class_weights: weight of an example by class, or None.
         flip_evaluation: average each prediction with that of the mirrored image.
+        corner_evaluation: average each prediction with those of magnified corners, mirrored and not.
         seed: root of all random streams.
         profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
         words: the class vectors that `model` holds, with their words and source, where the method has them.
@@ -57,6 +58,7 @@ class Task:
     draw_target: bool = False
     class_weights: tuple[float, ...] | None = None
     flip_evaluation: bool = False
+    corner_evaluation: bool = False
     seed: int = 0
     profiles: tuple[str, ...] = ()
     point_mirror: tuple[int, ...] = ()
@@ -180,6 +182,13 @@ def mean_of_views(views: list[jax.Array]) -> jax.Array:
     if len(views) == 1:
         return views[0]
     return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in views]), axis=0) - jnp.log(float(len(views)))
+
+
+def corner_step(task: Task, variables: Any, batch: Batch, number: jax.Array) -> jax.Array:
+    """Returns the log-probabilities [B, C] of the view `number` of a batch (see `data.inputs.corner_view`)."""
+    inputs = corner_view(_model_input(task, batch, None), number, task.point_mirror)
+    logits, _ = task.model.apply(variables, inputs, train=False)
+    return jax.nn.log_softmax(logits.astype(jnp.float32))
 
 
 def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:

@@ -280,3 +280,52 @@ def test_a_window_larger_than_the_image_is_refused(images):
 def test_lists_from_a_config_become_tuples():
     config = Augmentation(zoom=[0.9, 1.1])  # pyright: ignore[reportArgumentType]
     assert hash(config) == hash(Augmentation(zoom=(0.9, 1.1)))
+
+
+def test_warp_stretches_the_four_sides_by_its_share():
+    config = Augmentation(warp=0.4, **RAW)
+    matrices = jax.jit(functools.partial(warp_matrices, shape=(500, 40, 40, 3), config=config, size=40))(KEY)
+    corners = np.array([[-0.5, -0.5], [39.5, -0.5], [39.5, 39.5], [-0.5, 39.5]])
+    at = np.concatenate([corners, np.ones((4, 1))], axis=1)
+    read = np.einsum("brc,kc->bkr", matrices, at)
+    read = read[..., :2] / read[..., 2:]  # [B, corner, 2]
+    sides = np.stack([read[:, 3, 1] - read[:, 0, 1], read[:, 2, 1] - read[:, 1, 1],
+                      read[:, 1, 0] - read[:, 0, 0], read[:, 2, 0] - read[:, 3, 0]], axis=1) / 40  # fmt: skip
+    assert sides.min() < 0.63
+    assert sides.max() > 1.37
+    assert (np.abs(sides - 1) < 0.4 + 1e-4).all()
+    np.testing.assert_allclose(np.corrcoef(sides.T), np.eye(4), atol=0.15)  # each by itself
+    # A side is stretched about its own middle.
+    np.testing.assert_allclose(read[:, 0, 1] + read[:, 3, 1], 39, atol=1e-3)
+    np.testing.assert_allclose(read[:, 2, 0] + read[:, 3, 0], 39, atol=1e-3)
+
+
+def test_a_straight_line_stays_straight_under_a_warp():
+    matrix = geometry.perspective(jnp.array([[0.1, 0.0], [0.9, 0.05], [1.1, 1.0], [-0.1, 0.9]]), 32)
+    line = jnp.stack([jnp.linspace(0, 31, 7), jnp.linspace(5, 25, 7)], axis=1)
+    moved = np.asarray(geometry.move_points(matrix, line))
+    across = np.linalg.svd(moved - moved.mean(0), compute_uv=False)
+    assert across[1] < 1e-4 * across[0]
+    back = geometry.move_points(geometry.inverse(matrix), jnp.asarray(moved))
+    np.testing.assert_allclose(back, line, atol=1e-3)
+
+
+def test_a_warp_that_is_never_chosen_changes_nothing(images):
+    never = Augmentation(warp=0.3, warp_probability=0.0, **RAW)
+    np.testing.assert_allclose(run(KEY, images, never), images / np.float32(255), atol=2e-4)
+
+
+def test_a_warp_by_itself_keeps_the_middle_of_a_symmetric_change():
+    corners = jnp.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]])
+    matrix = geometry.perspective(corners, 20)
+    affine = geometry.around(0.8 * jnp.eye(2), jnp.full(2, 9.5), 20, 20)
+    np.testing.assert_allclose(matrix, geometry.projective(affine), atol=1e-5)
+    shrunk = geometry.rescale_source(geometry.projective(affine), 0.5, 0.5)
+    np.testing.assert_allclose(shrunk[:2], geometry.rescale_source(affine, 0.5, 0.5), atol=1e-6)
+
+
+def test_light_is_applied_as_often_as_asked(images):
+    many = np.tile(images[:1], (400, 1, 1, 1))
+    out = run(KEY, many, Augmentation(brightness=0.5, contrast=0.5, light_probability=0.75, **RAW))
+    changed = np.abs(out - many / np.float32(255)).max((1, 2, 3)) > 1e-4
+    assert 0.68 < changed.mean() < 0.82

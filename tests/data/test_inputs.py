@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.inputs import mirrored, network_inputs
+from fer_jax.data.inputs import CORNER_VIEWS, CORNER_ZOOM, corner_view, mirrored, network_inputs
+from fer_jax.errors import UserError
 
 MIRROR = (1, 0, 2)
 AUGMENTATIONS = {
     "none": Augmentation(),
     "crop": Augmentation(crop=40),
     "all": Augmentation(flip=True, crop=40, rotation=20.0, zoom=(0.8, 1.2), shear=5.0, translate=0.05, shift=2),
+    "warp": Augmentation(flip=True, crop=40, rotation=10.0, warp=0.3),
 }
 
 
@@ -63,3 +65,24 @@ def test_mirroring_twice_is_nothing():
     twice = mirrored(once, MIRROR)
     np.testing.assert_allclose(twice["points"], inputs["points"], atol=1e-4)
     np.testing.assert_array_equal(twice["image"], inputs["image"])
+
+
+def test_corner_views_are_the_magnified_corners_and_points_follow():
+    points = np.random.default_rng(0).uniform(17, 31, (4, 3, 2)).astype(np.float32)
+    raw = Augmentation(mean=(0.0,) * 3, std=(1.0,) * 3)
+    batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points), "label": jnp.arange(4)}
+    inputs = network_inputs(None, batch, raw, size=44)
+    view = jax.jit(corner_view)
+    seen = [view(inputs, jnp.int32(number)) for number in range(CORNER_VIEWS)]
+    for number, one in enumerate(seen):
+        np.testing.assert_allclose(one["points"], centres(one["image"]), atol=0.4)
+        np.testing.assert_array_equal(one["label"], batch["label"])
+        # What lies at the corner stays there; the far edges leave the picture.
+        corner = np.array([number % 2, number // 2 % 2]) * 43
+        start = mirrored(inputs)["points"] if number >= 4 else inputs["points"]
+        edge = np.where(corner > 0, 43.5, -0.5)
+        np.testing.assert_allclose(one["points"] - edge, CORNER_ZOOM * (start - edge), atol=1e-3)
+    swapped = corner_view(inputs, jnp.int32(5), MIRROR)["points"]
+    np.testing.assert_allclose(swapped, seen[5]["points"][:, list(MIRROR)], atol=1e-4)
+    with pytest.raises(UserError, match="needs still images"):
+        corner_view({"frames": jnp.zeros((1, 2, 4, 4, 3))}, jnp.int32(0))

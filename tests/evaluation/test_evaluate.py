@@ -2,13 +2,16 @@
 
 import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
 from fer_jax.data.augmentation import Augmentation
+from fer_jax.data.inputs import corner_view, network_inputs
 from fer_jax.data.source import Source
-from fer_jax.evaluation.evaluate import Evaluator, score
+from fer_jax.evaluation.evaluate import Evaluator, score, with_corners
 from fer_jax.training.sharding import make_mesh
 from fer_jax.training.step import Task
 
@@ -46,3 +49,15 @@ def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source
     assert scores["num_examples"] == 37
     assert scores["accuracy"] == np.mean(expected.argmax(-1) == source.arrays["label"])
     assert np.isfinite(scores["kl_to_votes"])
+
+
+def test_corner_evaluation_is_the_weighted_mean_of_the_views(source):
+    task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, corner_evaluation=True)  # type: ignore[arg-type]
+    logits = Evaluator(task, make_mesh(devices=4), 20)({"params": {}}, source)["logits"]
+    inputs = network_inputs(None, dict(source.arrays), Augmentation(), size=4)
+    views = [corner_view(inputs, jnp.int32(number))["image"][:, 0, :3, 0] * 4.0 for number in range(8)]
+    plain = inputs["image"][:, 0, :3, 0] * 4.0
+    p = 0.4 * jax.nn.softmax(plain) + 0.6 * jnp.mean(jnp.stack([jax.nn.softmax(v) for v in views]), axis=0)
+    np.testing.assert_allclose(np.exp(logits), p, rtol=1e-4, atol=1e-6)
+    alike = jnp.stack([jax.nn.log_softmax(plain)] * 8)
+    np.testing.assert_allclose(with_corners(plain, alike), jax.nn.log_softmax(plain), atol=1e-5)

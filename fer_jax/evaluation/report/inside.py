@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_jax.evaluation.report.clips import frame_weights
+from fer_jax.evaluation.report import clips, words
 from fer_jax.evaluation.report.markup import Html, join
 from fer_jax.evaluation.report.pictures import Book
 
@@ -40,7 +40,10 @@ class Shown:
 
 Drawer = Callable[[Book, Shown], Html]
 
-DRAWERS: tuple[tuple[frozenset[str], Drawer], ...] = ((frozenset({"frame_weights"}), frame_weights),)
+DRAWERS: tuple[tuple[frozenset[str], Drawer], ...] = (
+    (frozenset({"frame_weights"}), clips.frame_weights),
+    (frozenset({"similarity", "word_similarity"}), words.draw),
+)
 
 
 def inside(book: Book, shown: Shown | None) -> Html:
