@@ -25,6 +25,7 @@ def synthetic(config):
     """Synthetic faces at 56 pixels: F is 14x14 and a patch 3x3, the share of the face that 6x6 is of 28x28."""
     presets.synthetic(config)
     _small(config)
+    config.train.epochs = 5.0  # of twice as many images
 
 
 def smoke(config):
@@ -58,7 +59,7 @@ def fer2013(config):
 
 def fer2013_short(config):
     presets.fer2013_short(config)
-    _small(config)
+    _short(config)
 
 
 def ferplus(config):
@@ -68,7 +69,7 @@ def ferplus(config):
 
 def ferplus_short(config):
     presets.ferplus_short(config)
-    _small(config)
+    _short(config)
 
 
 def _paper(config):
@@ -98,7 +99,13 @@ def _small(config):
     config.model.hidden = 128
 
 
+def _short(config):
+    del config.model.stem  # a ResNet's
+    _small(config)
+
+
 def _from_scratch(config):
+    del config.model.stem  # a ResNet's
     config.data.image_size = 112
     config.model.width = 64
     config.model.cut = "conv3_3"

@@ -47,13 +47,18 @@ def smoke(config):
     config.train.log_every_steps = 5
 
 
-def fer2013(config):
-    """FER-2013 at its native 48 pixels, from scratch: for an accelerator."""
+def fer2013_data(config):
+    """FER-2013's splits, without the pictures that do not belong in training, at the native 48 pixels."""
     config.data.dataset = "fer2013"
     config.data.validation_split = "public_test"
     config.data.test_split = "private_test"
     config.data.exclude = ("black", "leaked")
     config.data.image_size = 48
+
+
+def fer2013(config):
+    """FER-2013 at its native 48 pixels, from scratch: for an accelerator."""
+    fer2013_data(config)
     config.data.label_smoothing = 0.1
     _augment(config)
     config.model.stem = "small"
@@ -93,13 +98,13 @@ def fer2013_short(config):
 def ferplus(config):
     """FER+ (8 classes, majority of label.csv at test, 3,137 images), trained on the votes."""
     fer2013(config)
-    _votes(config)
+    ferplus_votes(config)
 
 
 def ferplus_short(config):
     """FER+ within 12 minutes on two CPU cores."""
     fer2013_short(config)
-    _votes(config)
+    ferplus_votes(config)
 
 
 def _augment(config):
@@ -109,7 +114,8 @@ def _augment(config):
     config.augmentation.erase = 0.5
 
 
-def _votes(config):
+def ferplus_votes(config):
+    """The same pictures with FER+'s votes, each learnt as the distribution that the votes give."""
     config.data.dataset = "ferplus"
     config.data.votes = "votes_label"
     config.data.target = "cross_entropy"

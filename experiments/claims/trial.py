@@ -63,6 +63,7 @@ class Trial:
         arms: by name, a function from the seed to the config of a run.
         measure: from a trained model to the numbers that the comparisons name; it is given the arm's name too.
         comparisons: what is compared.
+        start: the config of a run whose selected model all arms begin with, trained once: what the paper pre-trains.
         draw: the picture, from the record; by default every comparison, seed by seed.
         seeds: how many.
     """
@@ -72,6 +73,7 @@ class Trial:
     arms: Mapping[str, Callable[[], Config]]
     measure: Callable[[str, StoredModel], Measures]
     comparisons: Sequence[Comparison]
+    start: Callable[[], Config] | None = None
     draw: Callable[[Mapping[str, Any]], Figure] = paired_chart
     seeds: int = 5
 
@@ -103,10 +105,13 @@ def run(trial: Trial, seeds: int, workdir: epath.Path, out: pathlib.Path, max_st
     """Trains and measures every arm with every seed, then writes the record, its table rows and its picture."""
     setup.use_compilation_cache()
     values: dict[str, list[Measures]] = {arm: [] for arm in trial.arms}
+    if trial.start is not None:
+        print(f"{trial.name}: what all arms begin with", flush=True)
+        loop.train(_cut(trial.start(), max_steps), start_folder(workdir))
     for seed in range(seeds):  # seed by seed: a trial that is cut short has whole pairs
         for arm in trial.arms:
             print(f"{trial.name}: {arm}, seed {seed}", flush=True)
-            values[arm].append(_measured(trial, arm, seed, run_folder(workdir, arm, seed), max_steps))
+            values[arm].append(_measured(trial, arm, seed, workdir, max_steps))
     record = _record(trial, values, workdir)
     _write(trial, record, out)
     return record
@@ -117,14 +122,26 @@ def run_folder(workdir: epath.Path, arm: str, seed: int) -> epath.Path:
     return workdir / arm.replace(" ", "_") / f"seed{seed}"
 
 
-def _measured(trial: Trial, arm: str, seed: int, folder: epath.Path, max_steps: int) -> Measures:
-    """Trains one run, unless it is finished, and measures it, unless it has been measured."""
-    began = time.perf_counter()
-    path = folder / "measures.json"
-    config = trial.arms[arm]()
-    config.seed = seed
+def start_folder(workdir: epath.Path) -> epath.Path:
+    """Returns the work directory of the run that all arms begin with."""
+    return workdir / "start"
+
+
+def _cut(config: Config, max_steps: int) -> Config:
     config.evaluation.report = False
     config.train.max_steps = max_steps or config.train.max_steps
+    return config
+
+
+def _measured(trial: Trial, arm: str, seed: int, workdir: epath.Path, max_steps: int) -> Measures:
+    """Trains one run, unless it is finished, and measures it, unless it has been measured."""
+    began = time.perf_counter()
+    folder = run_folder(workdir, arm, seed)
+    path = folder / "measures.json"
+    config = _cut(trial.arms[arm](), max_steps)
+    config.seed = seed
+    if trial.start is not None:
+        config.init_from = str(start_folder(workdir))
     check_owner(folder, config)
     if path.exists():
         return json.loads(path.read_text())["measures"]
@@ -142,6 +159,8 @@ def _record(trial: Trial, values: Mapping[str, Sequence[Measures]], workdir: epa
     """Everything that was measured, and the comparisons, as plain JSON."""
     folders = [run_folder(workdir, arm, seed) for arm, runs in values.items() for seed in range(len(runs))]
     seconds = [json.loads((folder / "measures.json").read_text())["seconds"] for folder in folders]
+    if trial.start is not None:
+        seconds.append(json.loads((start_folder(workdir) / "results.json").read_text())["wall_seconds"])
     return {
         "name": trial.name,
         "claim": trial.claim,

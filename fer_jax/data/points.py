@@ -80,15 +80,13 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, cheek: float, 
 
     Args:
         arrays: fields of the data set.
-        kind: one of `KINDS`; '' adds nothing.
+        kind: one of `KINDS`.
         cheek: see `acnn_points`.
         name: of the data set and its split, for messages.
 
     Raises:
         UserError: for landmarks that are not 68, or not pixels of the stored image.
     """
-    if not kind:
-        return dict(arrays)
     height, width = arrays["image"].shape[1:3]
     template = acnn_template(height, width, cheek)
     landmarks = arrays.get("landmarks")

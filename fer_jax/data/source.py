@@ -141,13 +141,16 @@ def load(config: Any, split: str, *, training: bool) -> Source:
         for flag in config.exclude:
             keep &= ~arrays[flag]
         arrays = {k: v[keep] for k, v in arrays.items()}
-    arrays = attach_points(
-        arrays, kind=config.points, cheek=config.points_cheek, name=f"{config.dataset}, split {split}"
-    )
     rows = arrays.pop("row")
     arrays["index"] = np.arange(len(rows), dtype=np.int32)
     source = Source(config.dataset, split, classes, arrays, rows, frames)
-    return source.last_faces(config.last_frames) if config.last_frames else source
+    source = source.last_faces(config.last_frames) if config.last_frames else source
+    return source if source.frames or not config.points else _with_points(source, config.points, config.points_cheek)
+
+
+def _with_points(source: Source, kind: str, cheek: float) -> Source:
+    name = f"{source.name}, split {source.split}"
+    return dataclasses.replace(source, arrays=attach_points(source.arrays, kind=kind, cheek=cheek, name=name))
 
 
 def check_split(builder: Any, dataset: str, split: str) -> None:

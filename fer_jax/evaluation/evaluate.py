@@ -85,14 +85,13 @@ def score(
 ) -> dict[str, Any]:
     """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values.
 
-    With `task` come the measures of its method's own `score(model, logits, labels)`, where it has one.
+    With `task` come the measures of its method's own `score(model, logits, labels)`, where it has one. The outputs of
+    a method that predicts no classes are averaged.
     """
+    if task is not None and hasattr(task.method, "MEASURES"):
+        return _measured(outputs, source, task.method.MEASURES)
     logits, labels = outputs["logits"], source.arrays["label"]
-    if broken := int((~np.isfinite(logits)).any(axis=-1).sum()):
-        raise UserError(
-            f"outputs for {broken} of {len(source)} examples of {source.name} {source.split} are not finite; "
-            "lower config.optimizer.learning_rate, or set config.optimizer.clip_norm=1.0"
-        )
+    _check_finite(logits, source)
     metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap, seed=seed)
     votes = source.arrays.get("vote_target")
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # nobody may have voted for any emotion
@@ -102,3 +101,20 @@ def score(
         metrics |= task.method.score(task.model, logits, labels)
     found = {"dataset": source.name, "split": source.split, "unit": source.unit}
     return found | ({"frames": source.frame_counts()} if source.frames else {}) | metrics
+
+
+def _measured(outputs: Mapping[str, np.ndarray], source: Source, titles: Mapping[str, str]) -> dict[str, Any]:
+    """The mean of each measure over all examples; `measures` says what they are called."""
+    for name in titles:
+        _check_finite(outputs[name][:, None], source)
+    means = {name: float(np.mean(outputs[name], dtype=np.float64)) for name in titles}
+    facts = {"num_examples": len(source), "classes": list(source.classes), "measures": dict(titles)}
+    return {"dataset": source.name, "split": source.split, "unit": source.unit} | facts | means
+
+
+def _check_finite(outputs: np.ndarray, source: Source) -> None:
+    if broken := int((~np.isfinite(outputs)).any(axis=-1).sum()):
+        raise UserError(
+            f"outputs for {broken} of {len(source)} examples of {source.name} {source.split} are not finite; "
+            "lower config.optimizer.learning_rate, or set config.optimizer.clip_norm=1.0"
+        )

@@ -30,6 +30,7 @@ from fer_jax.nn.pooling import global_average_pool, max_pool
 from fer_jax.nn.vgg import LAYERS, VGG
 
 LOSS_WEIGHTS = {"cross_entropy": 1.0}
+PUBLISHED = {"vgg": "vgg", "gg_unit/vgg": "vgg"}  # section 5: all convolutions of VGG-16 that it has, from ImageNet
 PROFILES = {"alpha": "Gate of each patch, the whole face last"}
 SHOWN = ("points", "alpha")
 
@@ -196,8 +197,7 @@ class Model(nn.Module):
         image = BatchNorm(dtype=self.dtype, name="input_bn")(batch["image"].astype(self.dtype), train=train)
         norm = "batch" if self.affine else "plain_batch"
         f = VGG("conv1_1", self.cut, norm, self.width, dtype=self.dtype, name="vgg")(image, train=train)
-        stride = image.shape[1] // f.shape[1]
-        patches = crops(f, batch["points"], stride, self.patch)  # [B, 24, K, K, C]
+        patches = crops(f, batch["points"], stride_of(self.cut), self.patch)  # [B, 24, K, K, C]
         units = PGUnits(f.shape[-1], self.patch_features, gate, self.affine, self.dtype, name="pg_units")
         psi, alpha = units(patches, train)  # [B, 24, D], [B, 24]
         aux: dict[str, Any] = {"maps": {"f": f}, "points": batch["points"], "psi": psi}
@@ -219,22 +219,16 @@ class Model(nn.Module):
         return linear(self.num_classes, name="fc2")(x.astype(jnp.float32)), aux
 
     def _check(self, batch: dict[str, Array]) -> None:
-        first, _ = layers_after(self.cut)
+        side = min(batch["image"].shape[1:3]) // stride_of(self.cut)
         if "points" not in batch:
             raise UserError("acnn looks at 24 points of a face: set config.data.points='acnn'")
         if self.patch < 2:
             raise UserError(f"model.patch={self.patch}: a patch is pooled 2x2, give at least 2")
-        side = min(batch["image"].shape[1:3]) // 2 ** sum(name.startswith("pool") for name in layers_before(first))
         if side < 4:
             raise UserError(
                 f"model.cut='{self.cut}' makes a map of {side}x{side} cells out of this image: cut earlier, or set "
                 "a larger config.data.image_size"
             )
-
-
-def layers_before(layer: str) -> tuple[str, ...]:
-    """The layers of VGG-16 up to one, without it."""
-    return LAYERS[: LAYERS.index(layer)]
 
 
 def layers_after(cut: str) -> tuple[str, str]:
@@ -243,6 +237,12 @@ def layers_after(cut: str) -> tuple[str, str]:
     if cut not in known:
         raise UserError(f"model.cut='{cut}': {nearest(cut, known)}")
     return LAYERS[LAYERS.index(cut) + 1], f"conv{int(cut[4]) + 1}_2"
+
+
+def stride_of(cut: str) -> int:
+    """Pixels of the image along a side of a cell of F."""
+    first, _ = layers_after(cut)
+    return 2 ** sum(name.startswith("pool") for name in LAYERS[: LAYERS.index(first)])
 
 
 def corners(points: Float[Array, "B P 2"], stride: int, patch: int) -> Float[Array, "B P 2"]:

@@ -27,7 +27,9 @@ from fer_jax.nn.stn import IDENTITY, STN
 from fer_jax.nn.vgg import VGG, cut
 
 LOSS_WEIGHTS = {"cross_entropy": 1.0}
-SHOWN = ("image", "aligned", "half", "super_resolved", "branch_logits")
+# Section 4: ImageNet's VGG-16-BN in every low part and in the shared high one; section 3: published EDSRs.
+PUBLISHED = dict.fromkeys(("low_1", "low_2", "low_3", "low_4", "high"), "vgg") | {"sr_2": "edsr_x2", "sr_4": "edsr_x4"}
+SHOWN = ("image", "aligned", "half", "bicubic", "super_resolved")
 UPSAMPLERS = ("edsr", "bicubic")
 
 
@@ -91,7 +93,7 @@ class Model(nn.Module):
         """Returns (logits [B, C]: the log of the mean of the branches' probabilities, aux).
 
         aux has branch_logits [B, C, m], aligned [B, S, S, 3], with the STN its theta [B, 2, 3], and with more than one
-        branch half [B, s, s, 3] (the reduced image) and super_resolved [B, 2s, 2s, 3].
+        branch half [B, s, s, 3] (the reduced image), super_resolved and bicubic [B, 2s, 2s, 3].
         """
         image = batch["image"]
         self._check(image.shape)
@@ -108,7 +110,7 @@ class Model(nn.Module):
             half = stop_gradient(area_half(x, times=len(self.multiples) - 2))
             enlarged = [self._enlarge(half, k) for k in self.multiples[1:-1]]
             scaled = [half, *enlarged, x]
-            aux.update(half=half, super_resolved=enlarged[0])
+            aux.update(half=half, super_resolved=enlarged[0], bicubic=bicubic(half, self.multiples[1]))
 
         lows = [VGG(last=last_low, width=self.width, dtype=self.dtype, name=f"low_{b}") for b in self._numbers()]
         high = VGG(first=first_high, width=self.width, dtype=self.dtype, name="high")

@@ -103,25 +103,38 @@ class Checkpoints:
         Raises:
             UserError: if every checkpoint is damaged, or the newest whole one does not fit this program.
         """
-        problems: list[str] = []
-        damaged: list[int] = []
-        for step in reversed(self._steps()):
-            fault = _fault(self.folder / str(step))
-            if fault:
-                problems.append(f"checkpoint {step} under {self.folder} is damaged: {fault}")
-                damaged.append(step)
-                continue
-            restored = self._read(step, {"state": like, "best": best_like})
-            if not self.read_only:
-                for step_in_the_way in damaged:  # of the step that will be saved anew
-                    self._manager.delete(step_in_the_way)
-            return restored, problems
-        if problems:
+        step, damaged = self._newest_whole()
+        if step is None:
+            return None, []
+        restored = self._read(step, {"state": like, "best": best_like})
+        if not self.read_only:
+            for step_in_the_way in damaged:  # of the step that will be saved anew
+                self._manager.delete(step_in_the_way)
+        return restored, list(damaged.values())
+
+    def best(self, where: jax.sharding.Sharding) -> tuple[PyTree, Mapping[str, Any]]:
+        """Returns the best variables of whatever model was saved here, placed as `where` says, and the record.
+
+        Raises:
+            UserError: if nothing was saved, or nothing is whole.
+        """
+        step, _ = self._newest_whole()
+        if step is None:
+            raise UserError(f"{self.folder.parent} holds no checkpoint yet: train it first")
+        try:
+            reader, folder = ocp.PyTreeCheckpointer(), self.folder / str(step) / "tree"
+            saved: Any = reader.metadata(folder)
+            of_best = getattr(saved, "item_metadata", saved).tree["best"]
+            like = {"best": jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=where), of_best)}
+            how = ocp.checkpoint_utils.construct_restore_args(like)
+            tree = reader.restore(folder, args=ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True))
+            record: Any = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
+        except Exception as error:
             raise UserError(
-                f"no checkpoint under {self.folder} is whole ({len(problems)} damaged; {problems[0]}); "
-                "delete the work directory to start again"
-            )
-        return None, problems
+                f"checkpoint {step} under {self.folder} is whole but cannot be read ({first_line(error)}): "
+                "another version wrote it"
+            ) from error
+        return tree["best"], dict(record.record)
 
     def close(self) -> None:
         self._manager.close()
@@ -129,6 +142,21 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         """The steps whose save was completed, in order."""
         return sorted(s for s in self._manager.all_steps() if (self.folder / str(s) / MANIFEST).exists())
+
+    def _newest_whole(self) -> tuple[int | None, dict[int, str]]:
+        """Returns the newest whole step (None where nothing was saved), and what is wrong with the newer ones."""
+        damaged: dict[int, str] = {}
+        for step in reversed(self._steps()):
+            fault = _fault(self.folder / str(step))
+            if not fault:
+                return step, damaged
+            damaged[step] = f"checkpoint {step} under {self.folder} is damaged: {fault}"
+        if damaged:
+            raise UserError(
+                f"no checkpoint under {self.folder} is whole ({len(damaged)} damaged; {next(iter(damaged.values()))}); "
+                "delete the work directory to start again"
+            )
+        return None, damaged
 
     def _read(self, step: int, like: PyTree) -> Checkpoint:
         args = ocp.args.Composite(
@@ -142,6 +170,11 @@ class Checkpoints:
                 f"({first_line(error)}): another version wrote it; give another --workdir"
             ) from error
         return Checkpoint(restored.tree["state"], restored.tree["best"], dict(restored.record))
+
+
+def holds_a_save(folder: epath.Path) -> bool:
+    """Whether a save was completed under `folder`."""
+    return folder.exists() and any((step / MANIFEST).exists() for step in folder.iterdir() if step.is_dir())
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:

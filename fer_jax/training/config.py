@@ -7,6 +7,7 @@ import importlib
 import inspect
 import math
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,8 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     config.variant = variant
     config.method = method
     config.seed = 0
+    config.init_from = ""  # weights to start from: a work directory, .safetensors, .pth; several with commas between
+    config.init_ignore = ()  # expressions: parameters that stay at init, and weights that are left out, whatever fits
 
     module = load_method(method)
     config.model = ml_collections.ConfigDict(_model_fields(module))
@@ -121,7 +124,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
 
     config.selection = selection = ml_collections.ConfigDict()
     selection.rule = "best_validation"  # last | best_on_test (what much of the literature reports)
-    selection.metric = "accuracy"
+    selection.metric = next(iter(score_names(module)))
 
     config.evaluation = evaluation = ml_collections.ConfigDict()
     evaluation.batch_size = 256
@@ -182,6 +185,11 @@ def load_method(name: str) -> ModuleType:
     return importlib.import_module(f"fer_jax.methods.{name}")
 
 
+def score_names(method: ModuleType) -> tuple[str, ...]:
+    """Returns what a model of this method may be selected by, the usual one first: classification scores or its own."""
+    return tuple(getattr(method, "MEASURES", ("accuracy", "mean_recall", "macro_f1", "nll")))
+
+
 def check_config(config: Config) -> None:
     """Refuses a field that nobody reads, a misspelt one and a value out of its range."""
     method = load_method(config.get("method", ""))
@@ -206,8 +214,10 @@ def check_config(config: Config) -> None:
     one_of(config.train.dtype, ("auto", "float32", "bfloat16"), "config.train.dtype")
     one_of(config.train.platform, ("auto", "cpu", "gpu", "tpu"), "config.train.platform")
     one_of(config.selection.rule, ("best_validation", "last", "best_on_test"), "config.selection.rule")
-    metrics = ("accuracy", "mean_recall", "macro_f1", "nll")
-    one_of(config.selection.metric, metrics, "config.selection.metric")
+    one_of(config.selection.metric, score_names(method), "config.selection.metric")
+    for field in ("flip", "views", "occluded"):
+        if config.evaluation[field] and hasattr(method, "MEASURES"):
+            raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
     for phase in phases(config, MANY_STEPS):
         _check_numbers(phase.config)
     for name, default in _model_fields(method).items():
@@ -219,6 +229,8 @@ def check_config(config: Config) -> None:
         if not math.isfinite(weight):
             raise UserError(f"config.loss.weights.{name}={weight}: give a finite number")
     _check_target(config, _loss_options(method))
+    for expression in config.init_ignore:
+        check_expression(expression, "config.init_ignore")
     if config.train.batch_size % config.train.accumulate:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} does not divide into "
@@ -267,6 +279,14 @@ def one_of(value: str, known: Iterable[str], field: str) -> str:
     if value not in known:
         raise UserError(f"{field}='{value}': {nearest(value, known)}")
     return value
+
+
+def check_expression(expression: Any, field: str) -> None:
+    """Refuses what is no regular expression."""
+    try:
+        re.compile(expression)
+    except (re.error, TypeError) as error:
+        raise UserError(f"{field}: {expression!r} is no regular expression ({error})") from error
 
 
 def choose_variant(variant: str, variants: Mapping[str, Callable[..., None]], experiment: str) -> Callable[..., None]:

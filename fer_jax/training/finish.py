@@ -45,11 +45,11 @@ def write_results(
     test = load(config.data, config.data.test_split, training=False)
     variables = {"params": best["params"], **best["collections"]}
     outputs = evaluator(variables, test)
-    last = score(evaluator(state.variables(), test), test, bootstrap=0)
+    last = score(evaluator(state.variables(), test), test, bootstrap=0, task=setup.task)
     scores = score(outputs, test, bootstrap=config.evaluation.bootstrap, task=setup.task)
     covered = behind_test_objects(test) if config.evaluation.occluded else None
     results = _describe(setup, scores | _occluded(setup, evaluator, variables, covered, scores), state, memory)
-    results["selection"]["last"]["test"] = {k: last[k] for k in HEADLINE}
+    results["selection"]["last"]["test"] = main_scores(last)
 
     shown = _shown(setup, variables, test, covered)
 
@@ -115,6 +115,11 @@ def _say(*lines: Any) -> None:
     print("\n".join(str(line) for line in lines if line is not None), flush=True)
 
 
+def main_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Those scores of an evaluation that are logged and remembered; None for one that there is not."""
+    return {name: scores.get(name) for name in scores.get("measures", HEADLINE)}
+
+
 def _occluded(
     setup: Setup, evaluator: Evaluator, variables: Any, covered: Source | None, clean: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -129,6 +134,9 @@ def _occluded(
 
 def headline(results: dict[str, Any]) -> str:
     """Returns the score of a run in one line."""
+    if "measures" in results:
+        means = ", ".join(f"{title} {results[name]:.3f}" for name, title in results["measures"].items())
+        return f"{results['dataset']} {results['split']}, {results['num_examples']} images: {means}"
     interval = results.get("accuracy_interval")
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     return (
@@ -142,6 +150,7 @@ def headline(results: dict[str, Any]) -> str:
 def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores of the selected model with all that says how they came about."""
     config = setup.config
+    measures = {"measures": scores["measures"]} if "measures" in scores else {}
     return {
         "experiment": config.experiment,
         "variant": config.variant,
@@ -152,15 +161,16 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
             "metric": config.selection.metric,
             "on": config.data.test_split if config.selection.rule == "best_on_test" else _validation_name(setup),
             "best_step": memory["best"].get("step"),
-            "best_validation": {k: memory["best"].get(k) for k in HEADLINE},
+            "best_validation": main_scores(memory["best"] | measures),
             "last": {
                 "step": memory["last"].get("step"),
-                "validation": {k: memory["last"].get(k) for k in HEADLINE},
+                "validation": main_scores(memory["last"] | measures),
             },
         },
         "steps": int(state.step),
         "epochs": int(state.step) / setup.steps_per_epoch,
         "seed": config.seed,
+        "started_from": memory.get("started_from") or "scratch",
         "params": num_parameters(state.params),
         "params_sha256": tree_sha256(state.params, state.collections),
         **({"class_vectors": setup.task.words.summary()} if setup.task.words else {}),
@@ -197,13 +207,17 @@ def _report(
         pathlib.Path(folder / "report"),
         results=results | {"config": setup.config.to_dict()},
         history=read_lines(history or folder / "metrics.jsonl"),
-        predictions=Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.pictures()),
+        predictions=None if "measures" in results else _predictions(outputs, source),
         samples=_samples(setup),
         profiles={
             name: Profile(title=title, values=outputs[name]) for name, title in titles.items() if name in outputs
         },
         shown=shown,
     )
+
+
+def _predictions(outputs: Outputs, source: Source) -> Predictions:
+    return Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.pictures())
 
 
 def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None) -> Shown | None:
@@ -223,8 +237,8 @@ def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None)
         return Shown(
             classes=source.classes,
             labels=few.arrays["label"],
-            logits=outputs.pop("logits"),
-            values=outputs,
+            logits=outputs.get("logits", np.zeros((len(rows), 0), np.float32)),
+            values={name: outputs[name] for name in names if name in outputs},
             fields=few.fields(),
         )
 

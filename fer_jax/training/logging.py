@@ -80,7 +80,8 @@ class Progress:
         text = (
             f"epoch {step / self._per_epoch:5.2f}/{self._total / self._per_epoch:.4g}  loss {total:.3f}"
             + (f" ({parts})" if len(terms) > 1 else "")
-            + f"  train acc {means['accuracy']:.3f}  {speed:.0f} img/s"
+            + (f"  train acc {means['accuracy']:.3f}" if "accuracy" in means else "")
+            + f"  {speed:.0f} img/s"
             + (f"  waiting for data {wait:.0%}" if wait > 0.02 else "")
         )
         if self._bar is not None:

@@ -21,10 +21,11 @@ from etils import epath
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.training import finish
-from fer_jax.training.checkpoint import Checkpoint, Checkpoints
+from fer_jax.training.checkpoint import Checkpoint, Checkpoints, holds_a_save
 from fer_jax.training.config import Config, check_config
 from fer_jax.training.feed import Feed
 from fer_jax.training.logging import JsonLines, Progress, Stopwatch, first_broken, window_means
+from fer_jax.training.pretrained import Start, read_start
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.sharding import any_process, is_main
 from fer_jax.training.state import TrainState, num_parameters
@@ -50,6 +51,7 @@ class Memory:
         last: scores of the newest evaluation.
         window: metrics of the steps since the last log line, so that a line after a resume is the same line.
         images, seconds: trained so far, over all the times the run was started.
+        started_from: the account of the weights it began with; empty from scratch.
     """
 
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -59,6 +61,7 @@ class Memory:
     seconds: float = 0.0
     wall_seconds: float = 0.0
     waited: float = 0.0
+    started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
@@ -82,21 +85,25 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         return finished
 
     setup = make_setup(with_stored_words(config, workdir))
-    with claim(workdir, config, setup.task.words):
-        return _train(setup, workdir, began)
+    # Read before anything is written; a run that has saved never needs its weights again.
+    start = None if holds_a_save(workdir / "checkpoints") else read_start(setup)
+    with claim(workdir, config, setup.task.words, start.account if start else None):
+        return _train(setup, workdir, began, start)
 
 
-def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
+def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None) -> dict[str, Any]:
     """The loop itself, in a folder that is this run's own; `began` is when the command was started."""
     config = setup.config
     checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints)
-    state, best, memory = _restore_or_init(setup, checkpoints)
+    state, best, memory = _restore_or_init(setup, checkpoints, start)
     step, total = int(state.step), setup.total_steps
     metrics_log = JsonLines(workdir / "metrics.jsonl", write=is_main())
     timing_log = JsonLines(workdir / "timing.jsonl", write=is_main())
     metrics_log.rewind(step)
     timing_log.rewind(step)
     _announce(setup, state, workdir, step)
+    if start:
+        _say(start.describe())
 
     feed = Feed(setup, step)
     evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
@@ -155,11 +162,12 @@ def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
 
             if evaluation_is_due(step, setup.eval_steps, total) or step in setup.phase_ends:
                 settle()
-                scores = score(evaluator(state.variables(), setup.validation), setup.validation, bootstrap=0)
+                outputs = evaluator(state.variables(), setup.validation)
+                scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
                 best = _judge(config, memory, scores, step, state, best, progress)
                 metrics_log.append(
                     {"kind": "validation", "step": step, "epoch": step / setup.steps_per_epoch}
-                    | {k: scores[k] for k in finish.HEADLINE}
+                    | finish.main_scores(scores)
                 )
                 if step in setup.phase_ends and config.train.phase_restores_best:
                     state = _with_variables(state, best)
@@ -175,8 +183,13 @@ def _train(setup: Setup, workdir: epath.Path, began: float) -> dict[str, Any]:
     return finish.write_results(setup, evaluator, workdir, state, best, dataclasses.asdict(memory))
 
 
-def _restore_or_init(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, Any, Memory]:
-    """Restores in this order: the run's newest whole checkpoint, an older one, else step 0."""
+def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None) -> tuple[TrainState, Any, Memory]:
+    """Finds the state to go on from.
+
+    1. The run's own newest checkpoint that is whole.
+    2. Else step 0 with the weights of `config.init_from`; what they do not hold is drawn as in 3.
+    3. Else step 0 from scratch.
+    """
     like = setup.abstract_state()
     stored, problems = checkpoints.restore(like, _evaluated(like))
     for problem in problems:
@@ -184,8 +197,10 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState
     if stored is not None:
         known = {field.name for field in dataclasses.fields(Memory)}
         return stored.state, stored.best, Memory(**{k: v for k, v in stored.record.items() if k in known})
-    state = setup.init()
-    return state, _copy(_evaluated(state)), Memory()
+    state, memory = setup.init(), Memory()
+    if start:
+        state, memory.started_from = start.into(state, setup.mesh), start.account
+    return state, _copy(_evaluated(state)), memory
 
 
 def _judge(
@@ -200,16 +215,15 @@ def _judge(
     """Compares an evaluation with the best one so far; returns the variables of the better model."""
     metric = config.selection.metric
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    memory.last = {"step": step} | {k: scores[k] for k in finish.HEADLINE}
+    memory.last = {"step": step} | finish.main_scores(scores)
     better = not memory.best or sign * scores[metric] > sign * memory.best[metric]
     if better or config.selection.rule == "last":
         memory.best = dict(memory.last)
         best = _copy(_evaluated(state))  # a copy: the next step reuses the state's own memory
     where = "TEST (selection on it: config.selection.rule)" if config.selection.rule == "best_on_test" else "validation"
-    progress.say(
-        f"step {step:>5}  {where}: accuracy {scores['accuracy']:.4f}  mean recall {scores['mean_recall']:.4f}  "
-        f"nll {scores['nll']:.3f}" + ("  (best so far)" if better else "")
-    )
+    shown = ("accuracy", "mean_recall", "nll") if "accuracy" in scores else scores["measures"]
+    words = "  ".join(f"{name.replace('_', ' ')} {scores[name]:{'.3f' if name == 'nll' else '.4f'}}" for name in shown)
+    progress.say(f"step {step:>5}  {where}: {words}" + ("  (best so far)" if better else ""))
     return best
 
 

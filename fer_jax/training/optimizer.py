@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.training.config import check_expression
 from fer_jax.training.phases import in_phases, phases, schedule_in_phases
 
 Schedule = Callable[[Any], Any]
@@ -204,12 +205,7 @@ def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:
         for name in fields:
             if name not in GROUP_FIELDS:
                 raise UserError(f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}")
-        try:
-            re.compile(expression)
-        except re.error as error:
-            raise UserError(
-                f"config.optimizer.groups[{number}]: '{expression}' is no regular expression ({error})"
-            ) from error
+        check_expression(expression, f"config.optimizer.groups[{number}]")
         groups.append((expression, GROUP_FIELDS | fields))
     return groups
 

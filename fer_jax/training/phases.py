@@ -90,14 +90,14 @@ def in_phases(transformations: Sequence[Any], ends: Sequence[int]) -> optax.Grad
     def init(params: Any) -> PhasesState:
         return PhasesState(jnp.zeros((), jnp.int32), tuple(t.init(params) for t in transformations))
 
-    def update(grads: Any, state: PhasesState, params: Any = None) -> tuple[Any, PhasesState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def in_phase(number: int, inner: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-            updates, new = transformations[number].update(grads, inner[number], params)
-            return updates, (*inner[:number], new, *inner[number + 1 :])
+            mine, new = transformations[number].update(updates, inner[number], params)
+            return mine, (*inner[:number], new, *inner[number + 1 :])
 
         branches = [lambda inner, n=n: in_phase(n, inner) for n in range(len(transformations))]
-        updates, inner = jax.lax.switch(_phase(state.count, ends), branches, state.inner)
-        return updates, PhasesState(state.count + 1, inner)
+        mine, inner = jax.lax.switch(_phase(state.count, ends), branches, state.inner)
+        return mine, PhasesState(state.count + 1, inner)
 
     return optax.GradientTransformation(init, update)
 

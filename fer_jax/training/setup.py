@@ -28,7 +28,7 @@ from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.phases import phases
 from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import Task, dry_loss, init_state
+from fer_jax.training.step import Task, corner_step, dry_loss, init_state
 from fer_jax.words.classes import ClassVectors, class_vectors
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
@@ -74,6 +74,10 @@ class Setup:
         """Images, or frames of clips, that the network sees in a step."""
         return self.config.train.batch_size * (self.instances.frames if self.instances else 1)
 
+    def template(self) -> dict[str, jax.Array]:
+        """Returns two examples in the shape of a batch."""
+        return _template(self.train, self.instances)
+
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
         where = replicated(self.mesh)
@@ -86,7 +90,7 @@ class Setup:
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
 
     def _init(self) -> TrainState:
-        batch = _template(self.train, self.instances)
+        batch = self.template()
         return init_state(self.task, self.tx, batch, ema=self.config.train.ema_decay > 0)
 
 
@@ -119,6 +123,8 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
     # What the model or the loss refuses is refused here, before anything is written.
     jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
+    if task.corner_evaluation:
+        jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))
     eval_steps = min(total, max(1, round(config.train.eval_every_epochs * steps_per_epoch)))
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(
@@ -259,6 +265,7 @@ def _check_kind(config: Config, train: Source) -> None:
     """Refuses clips for a method that takes images, and images for one that takes clips."""
     wanted = "clips" if getattr(load_method(config.method), "TAKES", "image") == "frames" else "images"
     if wanted == train.unit:
+        _check_no_clips(config, train)
         return
     here = f"method '{config.method}' takes {wanted}, and {train.name} gives {train.unit}"
     if wanted == "images":
@@ -266,6 +273,18 @@ def _check_kind(config: Config, train: Source) -> None:
     if config.data.last_frames:
         raise UserError(f"{here}: set config.data.last_frames=0 to take whole clips")
     raise UserError(f"{here}: set config.data.dataset to one of clips, such as synthetic_faces/clips")
+
+
+def _check_no_clips(config: Config, train: Source) -> None:
+    """Refuses for clips what is there for images only."""
+    asked = {
+        "data.points": config.data.points,
+        "data.occluded_copies": config.data.occluded_copies,
+        "evaluation.occluded": config.evaluation.occluded,
+    }
+    for field, value in asked.items():
+        if value and train.frames:
+            raise UserError(f"config.{field}={value!r} is for images, and {train.name} gives clips: leave it out")
 
 
 def _evenly(eval_steps: int) -> int:

@@ -29,7 +29,8 @@ class Task:
     """What is trained, as plain values: everything the step reads besides the state and the batch.
 
     Attributes:
-        method: the module with `Model`, `loss` and perhaps `monitor` and `score`.
+        method: the module with `Model`, `loss` and perhaps `monitor` and `score`. One that predicts no classes has
+            `MEASURES` and `measures`: numbers per example that its output is scored by instead.
         model: the linen module.
         loss_weights: weight of each named term.
         loss_options: keyword arguments of `method.loss`.
@@ -146,10 +147,11 @@ def loss_and_metrics(
     counted = _or_one(jnp.sum(weight))
     means = {name: jnp.sum(term * weight) / counted for name, term in terms.items()}
     total = sum((means[name] * task.loss_weights[name] for name in means), start=jnp.zeros(()))
-    valid = inputs["mask"].astype(jnp.float32)
-    hits = (jnp.argmax(logits, -1) == jnp.argmax(inputs["target"], -1)).astype(jnp.float32)
-    metrics = {f"loss/{name}": mean for name, mean in means.items()}
-    metrics |= {"loss/total": total, "accuracy": jnp.sum(hits * valid) / _or_one(jnp.sum(valid))}
+    metrics = {f"loss/{name}": mean for name, mean in means.items()} | {"loss/total": total}
+    if not hasattr(task.method, "MEASURES"):
+        valid = inputs["mask"].astype(jnp.float32)
+        hits = (jnp.argmax(logits, -1) == jnp.argmax(inputs["target"], -1)).astype(jnp.float32)
+        metrics["accuracy"] = jnp.sum(hits * valid) / _or_one(jnp.sum(valid))
     if hasattr(task.method, "monitor"):
         metrics |= {f"monitor/{k}": v for k, v in task.method.monitor(logits, aux, inputs).items()}
     metrics = jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(jnp.float32)), metrics)
@@ -166,7 +168,8 @@ def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
 def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     """Returns `logits` [B, C] and the named profiles [B, M] of one batch, without any randomness.
 
-    With `flip_evaluation` the logits are the logarithm of the mean of both views' probabilities.
+    A method that predicts no classes has its measures [B] instead of logits. With `flip_evaluation` the logits are the
+    logarithm of the mean of both views' probabilities.
     """
     inputs = _model_input(task, batch, None)
     logits, aux = task.model.apply(variables, inputs, train=False)
@@ -174,7 +177,10 @@ def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
         flipped, _ = task.model.apply(variables, mirrored(inputs, task.point_mirror), train=False)
         logits = mean_of_views([logits, flipped])
     seen = inputs | aux
-    return {"logits": logits.astype(jnp.float32)} | {k: seen[k].astype(jnp.float32) for k in task.profiles if k in seen}
+    profiles = {k: seen[k].astype(jnp.float32) for k in task.profiles if k in seen}
+    if hasattr(task.method, "MEASURES"):
+        return task.method.measures(logits, aux, inputs) | profiles
+    return {"logits": logits.astype(jnp.float32)} | profiles
 
 
 def mean_of_views(views: list[jax.Array]) -> jax.Array:

@@ -23,7 +23,8 @@ from fer_jax.words.classes import STORED, ClassVectors
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
-SCORES = ("dataset", "split", "num_examples", "accuracy", "mean_recall", "macro_f1")  # any finished run has them
+FACTS = ("dataset", "split", "num_examples")  # any finished run has them
+SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless it has measures of its own
 
 
 def default_workdir(config: Config) -> epath.Path:
@@ -49,13 +50,19 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def claim(workdir: epath.Path, config: Config, words: ClassVectors | None = None) -> Iterator[None]:
+def claim(
+    workdir: epath.Path,
+    config: Config,
+    words: ClassVectors | None = None,
+    started_from: Mapping[str, Any] | None = None,
+) -> Iterator[None]:
     """Makes the folder this run's own inside the `with` block: writes config.json where there is none.
 
     Args:
         workdir: the folder.
         config: the run's.
         words: class vectors to keep with the run, so that it never needs their source again.
+        started_from: the account of the weights that a run starts from at step 0, kept in config.json as well.
 
     Raises:
         UserError: if the folder cannot be written, or another process is at work in it.
@@ -71,9 +78,10 @@ def claim(workdir: epath.Path, config: Config, words: ClassVectors | None = None
                 (workdir / ".writable").unlink()
             busy = f"another process is at work in {workdir}: wait for it, or give another --workdir"
             lock.enter_context(alone(workdir / ".lock", busy))
-            if not path.exists():
+            if not path.exists() or started_from:  # a run that never saved may find other weights the next time
                 ours = json.loads(config.to_json())
-                write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()})
+                origin = {"started_from": started_from} if started_from else {}
+                write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()} | origin)
             if words is not None and not (workdir / STORED).exists():
                 write_json(workdir / STORED, words.as_json(), indent=None)
         except OSError as error:
@@ -109,7 +117,9 @@ def with_stored_words(config: Config, workdir: epath.Path) -> Config:
 
 def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     path = workdir / "results.json"
-    return _read(path, *SCORES) if path.exists() else None
+    if not path.exists():
+        return None
+    return _read(path, *FACTS, *_read(path, *FACTS).get("measures", SCORES))
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:

@@ -11,6 +11,7 @@ from flax import linen as nn
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.inputs import corner_view, network_inputs
 from fer_jax.data.source import Source
+from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, score, with_corners
 from fer_jax.training.sharding import make_mesh
 from fer_jax.training.step import Task
@@ -61,3 +62,22 @@ def test_corner_evaluation_is_the_weighted_mean_of_the_views(source):
     np.testing.assert_allclose(np.exp(logits), p, rtol=1e-4, atol=1e-6)
     alike = jnp.stack([jax.nn.log_softmax(plain)] * 8)
     np.testing.assert_allclose(with_corners(plain, alike), jax.nn.log_softmax(plain), atol=1e-5)
+
+
+def test_a_method_without_classes_is_scored_by_the_means_of_its_measures(source):
+    def measures(logits, aux, batch):
+        return {"first": logits[:, 0], "place": aux["place"][:, 0]}
+
+    method = types.SimpleNamespace(MEASURES={"first": "First, dB", "place": "Place"}, measures=measures)
+    task = Task(method, Reader(), {}, {}, Augmentation(), image_size=4)  # type: ignore[arg-type]
+    outputs = Evaluator(task, make_mesh(devices=4), 20)({"params": {}}, source)
+    scores = score(outputs, source, bootstrap=10, task=task)
+    assert scores["place"] == 18.0  # padding does not count
+    expected = ((source.arrays["image"][:, 0, 0, 0] / 255 - 0.5) / 0.5 * 4.0).mean()
+    np.testing.assert_allclose(scores["first"], expected, rtol=1e-5)
+    assert scores["num_examples"] == 37
+    assert scores["measures"] == method.MEASURES
+    outputs["first"] = outputs["first"].copy()
+    outputs["first"][3] = np.nan
+    with pytest.raises(UserError, match="outputs for 1 of 37 examples of known test are not finite"):
+        score(outputs, source, bootstrap=0, task=task)

@@ -13,20 +13,19 @@ from scipy.stats import spearmanr
 
 from fer_jax.methods import fan
 
-CLASSES, FRAMES, SIZE, NOISE, LURE = 7, 12, 10, 1.0, 0.8
+CLASSES, FRAMES, SIZE, NOISE, LURE = 7, 12, 10, 2.0, 0.6
 ONSET, RISE = (0.4, 0.7), 0.25  # of the clip
 PATTERNS = np.random.default_rng(7).choice([-1.0, 1.0], (CLASSES + 1, SIZE, SIZE)) * 0.6
 
 
 class Trunk(nn.Module):
-    """Two layers on the pixels: [N, H, W, 3] -> ([N, 24], {})."""
+    """One linear layer on the pixels: [N, H, W, 3] -> ([N, 24], {}). It cannot tell neutral frames off by itself."""
 
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, train, mask):
-        x = nn.relu(nn.Dense(48)(x[..., 0].reshape(len(x), -1)))
-        return nn.relu(nn.Dense(24)(x)), {}
+        return nn.Dense(24)(x[..., 0].reshape(len(x), -1)), {}
 
 
 def planted_clips(count, rng):
@@ -99,10 +98,10 @@ def test_attention_learns_where_the_expression_is(attention):
     plain, equal, _ = trained("mean")
     spearman = np.mean([spearmanr(w, b).statistic for w, b in zip(weights, blend, strict=True)])
     assert ratio(equal) == pytest.approx(1)
-    assert plain < 0.97, "the plain mean solves it: the test could not fail"
+    assert plain < 0.8, "the plain mean solves it: the test could not fail"
     assert spearman > 0.5
     assert ratio(weights) > 1.5
-    assert accuracy >= plain
+    assert accuracy > plain + 0.1
 
 
 @pytest.mark.slow

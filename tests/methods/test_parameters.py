@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fer_jax.methods
-from fer_jax.methods import acnn, baseline, fan, fdrl, psr, word2vec
+from fer_jax.methods import acnn, baseline, fan, fdrl, psr, psr_sr, word2vec
 
 NOT_METHODS = {"losses"}
 
@@ -41,6 +41,7 @@ TOTALS = {
     "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
     "psr": (psr.Model(num_classes=7), 20_149_546),
+    "psr_sr": (psr_sr.Model(num_classes=7), 1_369_859),
     "word2vec": (word2vec.Model(num_classes=7, class_vectors=GOOGLE_NEWS_SIZE), 11_330_412),
 }
 

@@ -64,6 +64,8 @@ def rates(steps, total=100, per_epoch=10, **schedule):
     ("schedule", "expected"),
     [
         ({"name": "constant"}, {0: 1, 99: 1}),
+        ({"name": "linear"}, {0: 1, 25: 0.75, 50: 0.5, 99: 0.01}),  # Caffe's: (1 - step / total)
+        ({"name": "linear", "final_fraction": 0.2}, {0: 1, 50: 0.6, 99: 0.208}),
         (
             {"name": "step", "boundaries_epochs": (3.0, 5.5), "factor": 0.1},
             {0: 1, 29: 1, 30: 0.1, 54: 0.1, 55: 0.01},
@@ -101,7 +103,7 @@ def test_one_cycle_equals_pytorch():
     np.testing.assert_allclose(rates(range(57), total=57, name="one_cycle"), expected, rtol=1e-4, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine", "one_cycle", "triangular"])
+@pytest.mark.parametrize("name", ["constant", "linear", "step", "exponential", "cosine", "one_cycle", "triangular"])
 @pytest.mark.parametrize("total", [1, 2, 3])
 def test_the_shortest_runs_have_a_finite_rate(name, total):
     values = rates(range(total), total=total, per_epoch=1, name=name)

@@ -82,6 +82,7 @@ def strip(
     cell = min(CELL, (WIDTH - LEFT - RIGHT) / count)
     height = TOP + cell + GAP + BARS + BOTTOM
     figure = new_figure(WIDTH, height)
+    figure.set_layout_engine("none")  # everything has its place
 
     def place(bottom: float, tall: float) -> Axes:
         axes = figure.add_axes((LEFT / WIDTH, bottom / height, cell * count / WIDTH, tall / height))
@@ -99,10 +100,11 @@ def strip(
         alpha = 1.0 if mask[i] else 0.4
         above.imshow(picture, extent=(i - edge, i + edge, 0.5 - edge, 0.5 + edge), aspect="auto", alpha=alpha)
         if not mask[i]:
-            for axes in (above, below):
+            for axes, lowest, highest in ((above, 0.5 - edge, 0.5 + edge), (below, 0, 1)):
                 axes.axvspan(
-                    i - edge, i + edge, facecolor="none", edgecolor=HATCHED, hatch=HATCH, linewidth=0, zorder=0.9
-                )
+                    i - edge, i + edge, lowest, highest,
+                    facecolor="none", edgecolor=HATCHED, hatch=HATCH, linewidth=0, zorder=0.9,
+                )  # fmt: skip
     above.set_xlim(-0.5, count - 0.5)  # imshow moves them
     above.set_ylim(0, 1)
 
@@ -122,7 +124,7 @@ def strip(
         truth.set_yticks([0, 1], ["0", "full"])
         truth.tick_params(length=0, labelsize=7.4, labelcolor=ORANGE, pad=2, labelfontfamily=font()[0])
         line = np.where(mask, intensity, np.nan)
-        truth.plot(range(count), line, color=ORANGE, linewidth=1.6, marker="o", markersize=3.2, zorder=3)
+        truth.plot(range(count), line, color=ORANGE, linewidth=1.6, marker="o", markersize=3.2, zorder=3, clip_on=False)
     return figure
 
 

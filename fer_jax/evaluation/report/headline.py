@@ -46,6 +46,9 @@ def unit(results: Mapping[str, Any]) -> str:
 
 def _in_words(results: Mapping[str, Any]) -> list[object]:
     """The result as sentences a newcomer understands."""
+    if "measures" in results:
+        name, title = next(iter(results["measures"].items()))
+        return [f"{title}: ", element("b", f"{results[name]:.2f}"), ", the mean over all images."]
     confusion, classes = np.asarray(results["confusion"]), results["classes"]
     total, right = int(confusion.sum()), int(np.trace(confusion))
     said: list[object] = [element("b", f"{right:,} of {total:,}"), f" {unit(results)} are named correctly. "]
@@ -126,6 +129,17 @@ def cards(results: Mapping[str, Any], mean_confidence: float) -> Html:
         lost = 100 * results["occluded"]["accuracy_lost"]
         note = f"{abs(lost):.1f} points {'lost' if lost >= 0 else 'won'} on the same images behind objects."
         drawn.insert(1, _rate("Behind objects", results["occluded"], "accuracy", note))
+    return element("div", *drawn, class_="headline")
+
+
+def measure_cards(results: Mapping[str, Any]) -> Html:
+    """The measures of a method that predicts no classes."""
+    last = results.get("selection", {}).get("last", {}).get("test") or {}
+    drawn = []
+    for name, title in results["measures"].items():
+        what, _, unit = title.partition(", ")
+        note = f"The last step's weights: {last[name]:.2f}." if last.get(name) is not None else "Mean over all images."
+        drawn.append(score_card(what, f"{results[name]:.2f}", unit, note))
     return element("div", *drawn, class_="headline")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_jax.evaluation.report import clips, words
+from fer_jax.evaluation.report import clips, gates, pyramid, words
 from fer_jax.evaluation.report.markup import Html, join
 from fer_jax.evaluation.report.pictures import Book
 
@@ -23,7 +23,7 @@ class Shown:
     Attributes:
         classes: names of the classes.
         labels: int [n], the true ones.
-        logits: float32 [n, C].
+        logits: float32 [n, C]; C = 0 where the method predicts no classes.
         values: by name, what the method's SHOWN lists, float32 [n, ...].
         fields: by name, the stored fields of these examples (`image`, `landmarks`, ...). Of clips those per frame, here
             and among `values`, are one list over all clips, `length` frames of each.
@@ -42,7 +42,9 @@ Drawer = Callable[[Book, Shown], Html]
 
 DRAWERS: tuple[tuple[frozenset[str], Drawer], ...] = (
     (frozenset({"frame_weights"}), clips.frame_weights),
+    (frozenset({"points", "alpha"}), gates.draw_gates),
     (frozenset({"similarity", "word_similarity"}), words.draw),
+    (frozenset({"half", "bicubic", "super_resolved"}), pyramid.draw),
 )
 
 

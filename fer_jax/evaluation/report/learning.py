@@ -22,6 +22,8 @@ def learning(book: Book, results: Mapping[str, Any], history: Lines) -> Html:
         return section("Learning", "No training log was given: this report scores stored weights.")
     axis = "epoch" if all("epoch" in line for line in (*train, *evaluated)) else "step"
     losses, signals = _training_curves(train, axis)
+    measured = [name for name in results.get("measures", ()) if name in _names(evaluated)]
+    signals |= {f"validation/{name}": _curve(evaluated, axis, name) for name in measured}
     cards = []
     chosen, mark = _selected(results, evaluated, axis)
     if losses:

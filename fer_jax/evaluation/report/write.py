@@ -68,7 +68,7 @@ def write_report(
     *,
     results: dict[str, Any],
     history: list[dict[str, Any]],
-    predictions: Predictions,
+    predictions: Predictions | None,
     samples: Samples | None = None,
     profiles: Mapping[str, Profile] | None = None,
     shown: Shown | None = None,
@@ -80,7 +80,8 @@ def write_report(
       results: the content of results.json. Scores it does not hold are computed from `predictions`; a
         `config` in it is listed under the details.
       history: the lines of metrics.jsonl, empty when there was no training.
-      predictions: on the split that `results` is about, in order.
+      predictions: on the split that `results` is about, in order; None where the method predicts no classes and
+        `results` has `measures` of its own instead.
       samples: training examples to show.
       profiles: per name, values to compare between classes.
       shown: what the method shows of its inside on a few examples.
@@ -89,24 +90,28 @@ def write_report(
       The path of index.html.
     """
     classes = results["classes"]
-    measured = classification_metrics(predictions.logits, predictions.labels, classes)
-    results = measured | {key: value for key, value in results.items() if value is not None}
-    confidence = np.exp(log_softmax(predictions.logits).max(axis=-1))
     folder.mkdir(parents=True, exist_ok=True)
     book = Book(folder)
     book.clear()
-    body = [
-        headline.header(results),
-        headline.cards(results, float(confidence.mean())),
-        learning(book, results, history),
-        _classes(book, results),
-        _calibration(book, results, predictions, confidence),
-        _mistakes(book, results, predictions, confidence),
-        inside(book, shown),
-        _profiles(book, classes, predictions.labels, profiles or {}),
-        _samples(book, classes, samples),
-        _details(results),
-    ]
+    if predictions is None:
+        top = [headline.header(results), headline.measure_cards(results), learning(book, results, history)]
+        body = [*top, inside(book, shown), _samples(book, classes, samples), _details(results)]
+    else:
+        measured = classification_metrics(predictions.logits, predictions.labels, classes)
+        results = measured | {key: value for key, value in results.items() if value is not None}
+        confidence = np.exp(log_softmax(predictions.logits).max(axis=-1))
+        body = [
+            headline.header(results),
+            headline.cards(results, float(confidence.mean())),
+            learning(book, results, history),
+            _classes(book, results),
+            _calibration(book, results, predictions, confidence),
+            _mistakes(book, results, predictions, confidence),
+            inside(book, shown),
+            _profiles(book, classes, predictions.labels, profiles or {}),
+            _samples(book, classes, samples),
+            _details(results),
+        ]
     index = folder / "index.html"
     title = f"{headline.title(results)} · {headline.scored_on(results)}"
     index.write_text(page(title, body), encoding="utf-8")
@@ -193,7 +198,7 @@ def _mistakes(book: Book, results: Mapping[str, Any], predictions: Predictions, 
     wrong = np.flatnonzero(predicted != predictions.labels)
     title = "Boldest mistakes"
     if not len(wrong):
-        return section(title, f"None: all {len(predicted):,} are named correctly.")
+        return section(title, f"None: all {len(predicted):,} {headline.unit(results)} are named correctly.")
     if predictions.images is None:
         return section(title, f"There are {len(wrong):,}; their images were not kept.")
     tiles = []

@@ -1,0 +1,95 @@
+"""EDSR on faces: the pre-training of PSR's super-resolution (Vo et al., IEEE Access 2020).
+
+    python run.py --config=experiments/psr_sr.py
+    python run.py --config=experiments/psr.py --config.init_from=runs/psr_sr/synthetic
+
+The variants have the faces and the input sizes of experiments/psr.py: the network learns on what it will serve.
+"""
+
+from experiments import presets
+from fer_jax.training.config import choose_variant, default_config
+
+
+def get_config(variant="synthetic"):
+    config = default_config("psr_sr", variant, "psr_sr")
+    choose_variant(variant, VARIANTS, "experiments/psr_sr.py")(config)
+    return config
+
+
+def synthetic(config):
+    """The narrow EDSR of the synthetic PSR: minutes on two CPU cores."""
+    presets.synthetic(config)
+    _recipe(config, epochs=8.0)
+    _narrow(config)
+
+
+def smoke(config):
+    """Seconds."""
+    presets.smoke(config)
+    _recipe(config, epochs=2.0)
+    _narrow(config)
+    config.model.blocks = 1
+    config.model.width = 4
+    config.train.log_every_steps = 5
+
+
+def ferplus(config):
+    """FER+ faces enlarged to 96 pixels: 60,000 steps of the whole network, for an accelerator."""
+    presets.fer2013_data(config)
+    presets.ferplus_votes(config)
+    _recipe(config, epochs=34.0)
+    config.data.image_size = 96
+
+
+def ferplus_short(config):
+    """The narrow network on FER+ faces at 48 pixels."""
+    ferplus(config)
+    _recipe(config, epochs=2.0)
+    _narrow(config)
+    config.data.image_size = 48
+
+
+def rafdb(config):
+    """RAF-DB's aligned faces at their 100 pixels."""
+    _recipe(config, epochs=80.0)
+    config.data.dataset = "rafdb"
+    config.data.image_size = 100
+
+
+def affectnet(config):
+    """AffectNet at 200 pixels."""
+    _recipe(config, epochs=4.0)
+    config.data.dataset = "affectnet"
+    config.data.holdout_fraction = 0.02
+    config.data.image_size = 200
+
+
+def _recipe(config, epochs):
+    """L1, Adam 1e-4, halved at 60 %, batches of 16 whole faces (EDSR's own recipe: patches of 48, 300,000 steps)."""
+    config.augmentation.flip = True
+    config.augmentation.crop = 0
+    config.train.batch_size = 16
+    config.train.epochs = epochs
+    config.train.log_every_steps = 100
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 0.0
+    config.schedule.name = "step"
+    config.schedule.factor = 0.5
+    config.schedule.boundaries_epochs = (0.6 * epochs,)
+
+
+def _narrow(config):
+    """A small network, and few steps for it: a larger rate."""
+    config.model.blocks = 4
+    config.model.width = 16
+    config.optimizer.learning_rate = 1e-3
+
+
+VARIANTS = {
+    "synthetic": synthetic,
+    "smoke": smoke,
+    "ferplus": ferplus,
+    "ferplus_short": ferplus_short,
+    "rafdb": rafdb,
+    "affectnet": affectnet,
+}

@@ -1,0 +1,73 @@
+"""Super-resolution of faces: what it is scored by, and that what it learns beats bicubic interpolation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from experiments.psr_sr import get_config
+from fer_jax.errors import UserError
+from fer_jax.methods import psr_sr
+from fer_jax.nn.edsr import area_half, bicubic
+from fer_jax.training import loop
+from fer_jax.training.config import check_config
+
+RNG = np.random.default_rng(0)
+IMAGE = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
+SMALL = psr_sr.Model(num_classes=7, blocks=1, width=4, std=(0.5, 0.25, 0.25))
+
+
+def test_scores_are_peak_signal_to_noise_ratios_in_pixels():
+    std = jnp.array([0.5, 0.25, 0.25])
+    restored = IMAGE.at[0, :, :, 0].add(0.2)  # an error of 0.1 of a pixel's range in one channel of three
+    mse = 0.1**2 / 3
+    np.testing.assert_allclose(psr_sr.psnr(restored, IMAGE, std), [-10 * np.log10(mse), 100], rtol=1e-4)
+
+
+def test_the_network_sees_the_halved_face_only_and_is_held_against_bicubic():
+    variables = jax.jit(lambda: SMALL.init(jax.random.key(0), {"image": IMAGE}, train=True))()
+    assert set(variables["params"]) == {"sr_2"}  # PSR's name for it
+    restored, aux = jax.jit(lambda image: SMALL.apply(variables, {"image": image}, train=False))(IMAGE)
+    half = area_half(IMAGE)
+    blurred = jnp.repeat(jnp.repeat(half, 2, axis=1), 2, axis=2)  # another face of the same half
+    np.testing.assert_allclose(SMALL.apply(variables, {"image": blurred}, train=False)[0], restored, atol=1e-5)
+    measured = psr_sr.measures(restored, aux, {})
+    assert set(measured) == set(psr_sr.MEASURES)
+    expected = psr_sr.psnr(bicubic(half, 2), IMAGE, jnp.array(SMALL.std))
+    np.testing.assert_allclose(measured["psnr_bicubic"], expected, rtol=1e-5)
+    np.testing.assert_allclose(measured["psnr_gain"], measured["psnr"] - expected, atol=1e-4)
+    np.testing.assert_allclose(
+        psr_sr.loss(restored, aux, {})["l1"], jnp.abs(restored - IMAGE).mean((1, 2, 3)), rtol=1e-5
+    )
+
+
+def test_odd_sides_are_refused():
+    with pytest.raises(UserError, match="data.image_size a multiple"):
+        jax.eval_shape(lambda: SMALL.init(jax.random.key(0), {"image": jnp.zeros((1, 17, 17, 3))}, train=True))
+
+
+@pytest.mark.parametrize(("field", "value"), [("flip", True), ("views", "corners"), ("occluded", True)])
+def test_there_are_no_classes_to_average_or_to_lose(field, value):
+    config = get_config("smoke")
+    config.evaluation[field] = value
+    with pytest.raises(UserError, match=f"config.evaluation.{field}: psr_sr predicts no classes"):
+        check_config(config)
+
+
+def test_it_is_selected_by_its_own_scores():
+    config = get_config("smoke")
+    assert config.selection.metric == "psnr_gain"
+    config.selection.metric = "accuracy"
+    with pytest.raises(UserError, match="config.selection.metric='accuracy'"):
+        check_config(config)
+
+
+@pytest.mark.slow
+def test_it_beats_bicubic_on_other_faces(data_dir, tmp_path):
+    """Check 4: at least 0.3 dB on the test split, before any expression is learnt."""
+    config = get_config("synthetic")
+    config.data.data_dir = data_dir
+    config.train.devices = 1
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert results["psnr_gain"] >= 0.3

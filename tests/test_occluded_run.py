@@ -1,0 +1,95 @@
+"""ACNN through the whole harness: doubled training set, scores behind objects, gates in the report, resume."""
+
+import json
+
+import numpy as np
+import pytest
+from etils import epath
+
+from fer_jax.data.source import load
+from fer_jax.evaluation.report.inside import inside
+from fer_jax.evaluation.report.pictures import Book
+from fer_jax.training import feed, finish, loop
+from fer_jax.training.stored import read_model
+
+
+def small(tiny):
+    config = tiny("acnn", max_steps=6)
+    config.model.width = 4
+    return config
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(finish, "write_report", lambda *_, **given: pages.append(given))
+    workdir = epath.Path(tmp_path / "whole")
+    results = loop.train(small(tiny), workdir)
+
+    occluded = results["occluded"]
+    assert occluded["accuracy"] == pytest.approx(results["accuracy"] - occluded["accuracy_lost"])
+    assert np.sum(occluded["confusion"]) == results["num_examples"] == 70
+    assert occluded["nll"] != results["nll"]
+    assert results["training_examples"] == 2 * (280 - results["validation_examples"])
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert 0.3 < lines[0]["monitor/alpha_mean"] < 0.7
+    assert lines[0]["monitor/alpha_spread"] > 0.02
+
+    shown = pages[0]["shown"]
+    assert shown.values["alpha"].shape == shown.occluded.values["alpha"].shape == (14, 25)
+    assert not np.allclose(shown.values["alpha"], shown.occluded.values["alpha"])
+    np.testing.assert_array_equal(shown.values["points"], shown.occluded.values["points"])
+    folder = tmp_path / "report"
+    folder.mkdir()
+    text = inside(Book(folder), shown)
+    assert "right behind an object" in text
+    assert (folder / "chart_gates.png").stat().st_size > 50_000
+
+    test = load(read_model(workdir).setup.config.data, "test", training=False)
+    outputs = read_model(workdir).outputs(test, ["alpha", "psi"])
+    assert outputs["alpha"].shape == (70, 25)
+    assert outputs["psi"].shape == (70, 24, 16)
+    evaluated = finish.evaluate(workdir, changes={"train.devices": 1})
+    assert evaluated["occluded"] == occluded
+    without = finish.evaluate(workdir, changes={"train.devices": 1, "evaluation.occluded": False})
+    assert "occluded" not in without
+
+    original = feed.Feed.run
+    made = []
+
+    def dies_at_five(self, state, most):
+        made.append(1)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return original(self, state, most)
+
+    monkeypatch.setattr(feed.Feed, "run", dies_at_five)
+    killed = epath.Path(tmp_path / "killed")
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(small(tiny), killed)
+    monkeypatch.setattr(feed.Feed, "run", original)
+    again = loop.train(small(tiny), killed)
+    assert again["params_sha256"] == results["params_sha256"]
+    assert again["occluded"] == occluded
+    assert (killed / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
+
+
+def test_the_report_of_a_run_that_is_scored_clean_only(tmp_path):
+    from fer_jax.evaluation.report.inside import Shown
+
+    rng = np.random.default_rng(0)
+    shown = Shown(
+        classes=("happy", "sad"),
+        labels=np.array([0, 1, 1]),
+        logits=rng.standard_normal((3, 2)),
+        values={"alpha": rng.uniform(0.4, 0.6, (3, 24)), "points": rng.uniform(0, 40, (3, 24, 2))},
+        fields={
+            "image": rng.integers(0, 255, (3, 48, 48, 1)).astype(np.uint8),
+            "points": rng.uniform(0, 48, (3, 24, 2)),
+        },
+    )
+    text = inside(Book(tmp_path), shown)
+    assert "Where it looks" in text
+    assert "behind an object" not in text
+    assert "whole face" not in text
+    assert (tmp_path / "chart_gates.png").exists()
