@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
@@ -41,7 +42,6 @@ def arm(gates: bool) -> Config:
     config.experiment = "claims/acnn"
     config.model.gates = gates
     config.model.width = 4
-    config.data.image_size = 48
     config.train.epochs = 2.0
     config.evaluation.occluded = False  # `measure` does it
     return config
@@ -81,7 +81,7 @@ def covered_fractions(model: StoredModel, covered: Source, points: np.ndarray) -
     """
     task = model.setup.task
     masks = 255 * covered.arrays["occlusion"][..., None].astype(np.uint8)
-    seen = np.asarray(central(masks, task.augmentation, task.image_size)) / 255
+    seen = np.asarray(central(jnp.asarray(masks), task.augmentation, task.image_size)) / 255
     return patch_coverage(seen[..., 0], points, stride_of(task.model.cut), task.model.patch)
 
 
@@ -90,7 +90,10 @@ def patch_coverage(masks: np.ndarray, points: np.ndarray, stride: int, patch: in
     count, side, _ = masks.shape
     cells = side // stride
     f = masks.reshape(count, cells, stride, cells, stride).mean(axis=(2, 4))[..., None].astype(np.float32)
-    hidden, whole = (np.asarray(crops(x, points, stride, patch)).sum(axis=(2, 3, 4)) for x in (f, np.ones_like(f)))
+    where = jnp.asarray(points, jnp.float32)
+    hidden, whole = (
+        np.asarray(crops(jnp.asarray(x), where, stride, patch)).sum(axis=(2, 3, 4)) for x in (f, np.ones_like(f))
+    )
     return hidden / np.maximum(whole, 1)
 
 
@@ -105,7 +108,7 @@ def gates_against_coverage(clean: np.ndarray, alpha: np.ndarray, coverage: np.nd
     drop, gone, free = clean - alpha, coverage >= MOST, coverage == 0
     correlations, areas = [], []
     for shut, hidden in zip(1 - alpha.T, coverage.T, strict=True):
-        correlations.append(spearmanr(shut, hidden).statistic)
+        correlations.append(spearmanr(shut, hidden)[0])
         told = (hidden >= HALF) | (hidden == 0)
         areas.append(roc_auc_score(hidden[told] >= HALF, shut[told]))
     return {

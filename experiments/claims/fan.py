@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -25,7 +26,7 @@ from fer_jax.training.config import Config
 from fer_jax.training.stored import StoredModel
 
 FRAMES_IN_A_STEP = 72
-STEPS = 500
+STEPS = 420
 OCCLUDED = 0.02  # of the picture: something stands before the face
 ARMS = {"relation": "relation", "self": "self", "mean pooling": "mean", "score fusion": "score_fusion"}
 
@@ -93,7 +94,8 @@ def attended(weights: np.ndarray, clips: Source) -> Measures:
             found["free"].append(relative[~covered].mean())
         if np.ptp(intensity) > 0:
             if np.ptp(w[mask]) > 0:
-                found["spearman"].append(float(np.asarray(spearmanr(w[mask], intensity))[0]))
+                correlation: Any = spearmanr(w[mask], intensity)
+                found["spearman"].append(float(correlation.statistic))
             strong = intensity > 0.9 * intensity.max()
             found["apex"].append(relative[strong].mean())
             found["onset"].append(relative[~strong].mean())

@@ -17,6 +17,7 @@ from fer_jax.errors import UserError
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
 
 LOSS_WEIGHTS = {"l1": 1.0}
+PUBLISHED = {"sr_2": "edsr_x2", "sr_4": "edsr_x4"}
 # Not a classification: these are measured on each example instead, larger is better; the first one selects the model.
 MEASURES = {"psnr_gain": "PSNR above bicubic, dB", "psnr": "PSNR, dB", "psnr_bicubic": "PSNR of bicubic, dB"}
 SHOWN = ("image", "half", "bicubic", "super_resolved")

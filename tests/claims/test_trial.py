@@ -98,6 +98,31 @@ def test_a_trial_that_was_stopped_goes_on(small_trial, tmp_path, monkeypatch):
     assert "14.3" not in lines[2]
 
 
+@pytest.mark.slow
+def test_all_arms_begin_with_one_trained_model(tiny, tmp_path):
+    """It is trained once; arms that learn nothing end with its parameters, whatever their seed."""
+
+    def still(rate):
+        def make():
+            config = tiny(max_steps=2)
+            config.optimizer.learning_rate = rate
+            return config
+
+        return make
+
+    nothing = trial.Comparison("accuracy", "still", 0.0)
+    arms = {"still": still(0.0)}
+    trial_ = trial.Trial("begun", "Nothing.", arms, lambda arm, model: {}, (nothing,), start=still(1e-2))
+    record = trial.run(trial_, 2, epath.Path(tmp_path / "runs"), tmp_path / "out", 2)
+    begun = trial.read_model(epath.Path(tmp_path / "runs" / "start")).variables["params"]
+    untrained = trial.loop.make_setup(still(0.0)()).init().params
+    assert not np.array_equal(*(np.asarray(jax.tree.leaves(p)[-1]) for p in (begun, untrained)))
+    for seed in (0, 1):
+        model = trial.read_model(epath.Path(tmp_path / "runs" / "still" / f"seed{seed}"))
+        jax.tree.map(np.testing.assert_array_equal, model.variables["params"], begun)
+    assert record["minutes"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--seeds=1"], "needs at least 2"), (["--max_steps=3"], "give --out=FOLDER")],

@@ -135,6 +135,22 @@ def test_2_crops_are_exact(x, first):
     np.testing.assert_array_equal(found[1, 0], np.repeat(down[..., None], 5, axis=-1))
 
 
+def test_2_both_forms_of_a_crop_are_the_same_function():
+    rng = np.random.default_rng(0)
+    f = jnp.asarray(rng.standard_normal((3, 9, 7, 4)), jnp.float32)
+    first = jnp.asarray(rng.integers(-9, 14, (3, 24, 2)), jnp.float32)
+    dy = jnp.asarray(rng.standard_normal((3, 24, 4, 4, 4)), jnp.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def passes(form, f, dy):
+        y, pullback = jax.vjp(lambda f: form(f, first, 4), f)
+        return y, pullback(dy)[0]
+
+    (y, df), (other_y, other_df) = (passes(form, f, dy) for form in (acnn.crop_slices, acnn.crop_products))
+    np.testing.assert_array_equal(y, other_y)
+    np.testing.assert_allclose(df, other_df, rtol=1e-5, atol=1e-5)
+
+
 def test_2_gradient_of_a_crop_goes_to_its_cells_and_not_to_the_points():
     f = jnp.asarray(np.random.default_rng(0).standard_normal((1, 8, 8, 2)), jnp.float32)
     points = jnp.array([[[20.0, 36.0], [28.0, 36.0]]])

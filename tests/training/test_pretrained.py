@@ -274,6 +274,7 @@ FILLED = {
         {"vgg": published_arrays.vgg(width=4), "edsr": published_arrays.edsr(1, 4)},
         {"low_1", "low_2", "low_3", "high", "sr_2"},
     ),
+    "psr_sr": ({"edsr": published_arrays.edsr(1, 4)}, {"sr_2"}),
     "word2vec": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
 }
 
@@ -283,7 +284,7 @@ def small_variables(method):
     module = load_method(method)
     known = {field.name for field in dataclasses.fields(module.Model)}
     width = 4 if {"vgg", "edsr_x2"} & set(parts_of(method).values()) else 8
-    fields = {"width": width, "sr_blocks": 1, "sr_width": 4}
+    fields = {"width": width, "sr_blocks": 1, "sr_width": 4, "blocks": 1}
     model = module.Model(num_classes=5, **{k: v for k, v in fields.items() if k in known})
     if "class_vectors" in known:
         model = model.clone(class_vectors=tuple(map(tuple, np.eye(5, 9).tolist())))

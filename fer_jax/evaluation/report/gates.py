@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,9 +50,9 @@ def gates_chart(seen: Sequence[Shown]) -> Figure:
     figure = new_figure(per_row * (views * FACE + 18), rows * (FACE + 40) + 44)
     legend, body = np.ravel(figure.subfigures(2, 1, height_ratios=(44, rows * (FACE + 40))))
     _legend(legend, scale, reach)
-    cells = body.subfigures(rows, per_row, squeeze=False).ravel()
+    cells: Any = body.subfigures(rows, per_row, squeeze=False)
     by_class = np.argsort(seen[0].labels, kind="stable")
-    for number, cell in zip(by_class.tolist(), cells[:count], strict=True):
+    for number, cell in zip(by_class.tolist(), cells.ravel()[:count], strict=True):
         axes = cell.subplots(1, views, squeeze=False)[0]
         for view, (one, panel) in enumerate(zip(seen, axes, strict=True)):
             _face(panel, one, number, scale, labelled=view == 0)
