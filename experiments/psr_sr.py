@@ -1,7 +1,7 @@
 """EDSR on faces: the pre-training of PSR's super-resolution (Vo et al., IEEE Access 2020).
 
     python run.py --config=experiments/psr_sr.py
-    python run.py --config=experiments/psr.py --config.init_from=runs/psr_sr/synthetic
+    python run.py --config=experiments/psr.py:synthetic_after_sr
 
 The variants have the faces and the input sizes of experiments/psr.py: the network learns on what it will serve.
 """
@@ -19,7 +19,7 @@ def get_config(variant="synthetic"):
 def synthetic(config):
     """The narrow EDSR of the synthetic PSR: minutes on two CPU cores."""
     presets.synthetic(config)
-    _recipe(config, epochs=8.0)
+    _recipe(config, epochs=6.0)
     _narrow(config)
 
 
@@ -80,8 +80,8 @@ def _recipe(config, epochs):
 
 def _narrow(config):
     """A small network, and few steps for it: a larger rate."""
-    config.model.blocks = 4
-    config.model.width = 16
+    config.model.blocks = 2
+    config.model.width = 8
     config.optimizer.learning_rate = 1e-3
 
 

@@ -42,7 +42,9 @@ def arm(gates: bool) -> Config:
     config.experiment = "claims/acnn"
     config.model.gates = gates
     config.model.width = 4
+    config.train.batch_size = 32  # more steps, of which gates need many
     config.train.epochs = 2.0
+    config.optimizer.learning_rate = 2e-3
     config.evaluation.occluded = False  # `measure` does it
     return config
 

@@ -10,13 +10,19 @@ from matplotlib.figure import Figure
 
 from fer_jax.evaluation.report.style import BLUE, FAINT, INK, ORANGE, SOFT, new_figure, quiet, wrapped
 
+ACROSS = 4  # comparisons in a row
+
 
 def paired_chart(record: Mapping[str, Any]) -> Figure:
     """For each comparison the two arms with a line for each seed, and the difference with its interval below."""
     comparisons = record["comparisons"]
-    figure = new_figure(max(360, 235 * len(comparisons)), 330)
-    axes = np.atleast_1d(figure.subplots(1, len(comparisons)))
-    for place, comparison in zip(axes, comparisons, strict=True):
+    columns = min(len(comparisons), ACROSS)
+    rows = -(-len(comparisons) // columns)
+    figure = new_figure(max(360, 235 * columns), 330 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[len(comparisons) :]:
+        unused.set_axis_off()
+    for place, comparison in zip(axes[: len(comparisons)], comparisons, strict=True):
         scale, unit, name = comparison["scale"], comparison["unit"], comparison["measure"]
         ours = scale * np.array(record["arms"][comparison["ours"]][name])
         theirs = scale * np.array(

@@ -63,7 +63,8 @@ class Trial:
         arms: by name, a function from the seed to the config of a run.
         measure: from a trained model to the numbers that the comparisons name; it is given the arm's name too.
         comparisons: what is compared.
-        start: the config of a run whose selected model all arms begin with, trained once: what the paper pre-trains.
+        start: the config of a run whose selected model arms begin with, trained once: what the paper pre-trains.
+        starting: names of those arms; () is all of them.
         draw: the picture, from the record; by default every comparison, seed by seed.
         seeds: how many.
     """
@@ -74,6 +75,7 @@ class Trial:
     measure: Callable[[str, StoredModel], Measures]
     comparisons: Sequence[Comparison]
     start: Callable[[], Config] | None = None
+    starting: Sequence[str] = ()
     draw: Callable[[Mapping[str, Any]], Figure] = paired_chart
     seeds: int = 5
 
@@ -106,7 +108,7 @@ def run(trial: Trial, seeds: int, workdir: epath.Path, out: pathlib.Path, max_st
     setup.use_compilation_cache()
     values: dict[str, list[Measures]] = {arm: [] for arm in trial.arms}
     if trial.start is not None:
-        print(f"{trial.name}: what all arms begin with", flush=True)
+        print(f"{trial.name}: what {' and '.join(trial.starting) or 'every arm'} begins with", flush=True)
         loop.train(_cut(trial.start(), max_steps), start_folder(workdir))
     for seed in range(seeds):  # seed by seed: a trial that is cut short has whole pairs
         for arm in trial.arms:
@@ -140,7 +142,7 @@ def _measured(trial: Trial, arm: str, seed: int, workdir: epath.Path, max_steps:
     path = folder / "measures.json"
     config = _cut(trial.arms[arm](), max_steps)
     config.seed = seed
-    if trial.start is not None:
+    if trial.start is not None and arm in (trial.starting or trial.arms):
         config.init_from = str(start_folder(workdir))
     check_owner(folder, config)
     if path.exists():

@@ -72,7 +72,9 @@ def _with_offsets(places: np.ndarray, height: int, width: int, cheek: float) -> 
     return np.concatenate([places, beside], axis=1).astype(np.float32)
 
 
-def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, cheek: float, name: str) -> dict[str, np.ndarray]:
+def attach_points(
+    arrays: Mapping[str, np.ndarray], *, kind: str, cheek: float, dataset: str, split: str
+) -> dict[str, np.ndarray]:
     """Adds `points` float32 [N, 24, 2], (x, y) in pixels of the stored image.
 
     Faces without landmarks (none in the data set, not finite, or all on one spot, where a detector found nothing) have
@@ -82,16 +84,19 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, cheek: float, 
         arrays: fields of the data set.
         kind: one of `KINDS`.
         cheek: see `acnn_points`.
-        name: of the data set and its split, for messages.
+        dataset, split: for messages.
 
     Raises:
         UserError: for landmarks that are not 68, or not pixels of the stored image.
     """
+    name = f"{dataset}, split {split}"
     height, width = arrays["image"].shape[1:3]
     template = acnn_template(height, width, cheek)
     landmarks = arrays.get("landmarks")
     if landmarks is None:
-        _say_once(f"{name} has no landmarks: every face gets the same {len(template)} points, those of an average face")
+        _say_once(
+            f"{dataset} has no landmarks: every face gets the same {len(template)} points, those of an average face"
+        )
         return {**arrays, "points": np.repeat(template[None], len(arrays["image"]), axis=0)}
     if landmarks.shape[1:] != (68, 2):
         found = f"{landmarks.shape[1]} of them" if landmarks.ndim == 3 else f"an array {list(landmarks.shape[1:])}"

@@ -149,8 +149,8 @@ def load(config: Any, split: str, *, training: bool) -> Source:
 
 
 def _with_points(source: Source, kind: str, cheek: float) -> Source:
-    name = f"{source.name}, split {source.split}"
-    return dataclasses.replace(source, arrays=attach_points(source.arrays, kind=kind, cheek=cheek, name=name))
+    arrays = attach_points(source.arrays, kind=kind, cheek=cheek, dataset=source.name, split=source.split)
+    return dataclasses.replace(source, arrays=arrays)
 
 
 def check_split(builder: Any, dataset: str, split: str) -> None:

@@ -24,7 +24,7 @@ from fer_jax.methods.losses import classification_loss
 from fer_jax.nn.edsr import EDSR, SCALES, area_half, bicubic
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.stn import IDENTITY, STN
-from fer_jax.nn.vgg import VGG, cut
+from fer_jax.nn.vgg import LAYERS, VGG, cut
 
 LOSS_WEIGHTS = {"cross_entropy": 1.0}
 # Section 4: ImageNet's VGG-16-BN in every low part and in the shared high one; section 3: published EDSRs.
@@ -68,6 +68,7 @@ class Model(nn.Module):
             the whole one. With m branches the image is reduced m - 2 times by two. (1, 2, 1) is the paper's; (1,) is
             the one network of usual practice, with the same head.
         sep_pos: where VGG is cut into low and high, counted as torchvision counts its `features` (24: after pool3).
+        last: VGG's last layer; 'pool4' gives 48 pixels the maps that 96 have after 'pool5'.
         upsampler: 'edsr', or 'bicubic' (is super-resolution worth it?).
         stn: whether a spatial transformer comes first.
         width: channels of VGG's first stage; 64 is VGG-16.
@@ -79,6 +80,7 @@ class Model(nn.Module):
     num_classes: int
     multiples: tuple[int, ...] = (1, 2, 1)
     sep_pos: int = 24
+    last: str = "pool5"
     upsampler: str = "edsr"
     stn: bool = True
     width: int = 64
@@ -113,7 +115,7 @@ class Model(nn.Module):
             aux.update(half=half, super_resolved=enlarged[0], bicubic=bicubic(half, self.multiples[1]))
 
         lows = [VGG(last=last_low, width=self.width, dtype=self.dtype, name=f"low_{b}") for b in self._numbers()]
-        high = VGG(first=first_high, width=self.width, dtype=self.dtype, name="high")
+        high = VGG(first=first_high, last=self.last, width=self.width, dtype=self.dtype, name="high")
         head = Head(self.num_classes, self.hidden, self.dropout, name="head")
         # In this order: the shared statistics of normalisation follow the branches one after the other.
         branches = [
@@ -145,6 +147,10 @@ class Model(nn.Module):
         if self.upsampler not in UPSAMPLERS:
             raise UserError(
                 f"model.upsampler = '{self.upsampler}' does not exist: {nearest(self.upsampler, UPSAMPLERS)}"
+            )
+        if self.last not in LAYERS or LAYERS.index(self.last) <= LAYERS.index(cut(self.sep_pos)[0]):
+            raise UserError(
+                f"model.last = '{self.last}' is no layer of VGG-16 after the cut at {self.sep_pos}: give 'pool5'"
             )
         ends, between = {*self.multiples[:1], *self.multiples[-1:]}, self.multiples[1:-1]
         if (

@@ -99,7 +99,7 @@ def test_faces_without_landmarks_get_the_template(capsys):
     marks[2, 5, 1] = np.nan
     arrays = {"image": np.zeros((4, 64, 64, 3), np.uint8), "landmarks": marks}
     for _ in range(2):
-        found = attach_points(arrays, kind="acnn", cheek=16.0, name="faces, split train")["points"]
+        found = attach_points(arrays, kind="acnn", cheek=16.0, dataset="faces", split="train")["points"]
     template = acnn_template(64, 64, cheek=16.0)
     np.testing.assert_array_equal(found[1], template)
     np.testing.assert_array_equal(found[2], template)
@@ -110,11 +110,11 @@ def test_faces_without_landmarks_get_the_template(capsys):
 
 def test_a_data_set_without_landmarks_says_so_once(capsys):
     arrays = {"image": np.zeros((3, 48, 48, 1), np.uint8)}
-    for _ in range(2):
-        found = attach_points(arrays, kind="acnn", cheek=16.0, name="fer2013, split train")["points"]
+    for split in ("train", "test"):
+        found = attach_points(arrays, kind="acnn", cheek=16.0, dataset="fer2013", split=split)["points"]
     assert found.shape == (3, 24, 2)
     assert found.dtype == np.float32
-    assert capsys.readouterr().out.count("has no landmarks: every face gets the same 24 points") == 1
+    assert capsys.readouterr().out.count("fer2013 has no landmarks: every face gets the same 24 points") == 1
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_a_data_set_without_landmarks_says_so_once(capsys):
 def test_bad_landmarks_get_one_line(marks, says):
     arrays = {"image": np.zeros((2, 64, 64, 3), np.uint8), "landmarks": marks.astype(np.float32)}
     with pytest.raises(UserError, match=says) as caught:
-        attach_points(arrays, kind="acnn", cheek=16.0, name="x, split y")
+        attach_points(arrays, kind="acnn", cheek=16.0, dataset="x", split="y")
     assert "\n" not in str(caught.value)
 
 
 def test_a_tight_crop_may_cut_the_jaw_off():
     marks = np.random.default_rng(0).uniform(-6, 70, (2, 68, 2)).astype(np.float32)
     arrays = {"image": np.zeros((2, 64, 64, 3), np.uint8), "landmarks": marks}
-    assert np.isfinite(attach_points(arrays, kind="acnn", cheek=16.0, name="x")["points"]).all()
+    assert np.isfinite(attach_points(arrays, kind="acnn", cheek=16.0, dataset="x", split="y")["points"]).all()

@@ -19,7 +19,7 @@ def shown(count=14, **more):
 def test_all_sizes_are_drawn_where_the_method_has_them(tmp_path):
     html = inside(Book(tmp_path), shown(aligned=RNG.normal(size=(14, 16, 16, 3))))
     assert "aligned" in html
-    assert "back by super-resolution" in html
+    assert "super-resolved" in html
     assert (tmp_path / "chart_pyramid.png").stat().st_size > 10_000
     assert "aligned" not in inside(Book(tmp_path), shown())
     assert inside(Book(tmp_path), Shown(("a",), np.zeros(1, int), None, {"half": np.zeros((1, 4, 4, 3))}, {})) == ""

@@ -85,6 +85,18 @@ def test_longer_pyramids_and_the_single_scale():
     assert set(variables["params"]) == {"low_1", "high", "head"}
 
 
+def test_forty_eight_pixels_have_the_maps_of_ninety_six_one_stage_earlier():
+    # Section 4: 1x1 after the high part for the reduced image, 3x3 for the others.
+    for size, last in ((96, "pool5"), (48, "pool4")):
+        for side, expected in ((size // 2, 1), (size, 3)):
+            network = VGG(last=last, width=2)
+            x = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+            maps, _ = jax.eval_shape(lambda x, n=network: n.init_with_output(jax.random.key(0), x, train=False), x)
+            assert maps.shape[1:3] == (expected, expected)
+    _, variables = shapes(48, width=4, last="pool4", sr_blocks=1, sr_width=4)
+    assert {name[:5] for name in variables["params"]["high"]} == {"conv4", "bn4_1", "bn4_2", "bn4_3"}
+
+
 @pytest.mark.parametrize("sep_pos", [3, 6, 10, 14, 17, 20, 27, 30, 34, 37])
 def test_every_cut_has_the_same_trunk(sep_pos):
     _, variables = shapes(32, multiples=(1,), stn=False, sep_pos=sep_pos)
@@ -100,6 +112,8 @@ def test_every_cut_has_the_same_trunk(sep_pos):
         ({"multiples": (2, 1)}, "model.multiples"),
         ({"multiples": ()}, "model.multiples"),
         ({"sep_pos": 25}, "cannot be cut at 25"),
+        ({"last": "pool6"}, "'pool6' is no layer"),
+        ({"last": "pool3"}, "no layer of VGG-16 after the cut at 24"),
         ({"multiples": (1, 2, 4, 1), "stn": False}, "a multiple of 4"),
     ],
 )

@@ -48,7 +48,8 @@ def gates_chart(seen: Sequence[Shown]) -> Figure:
     per_row = PER_ROW * 2 // views
     rows = -(-count // per_row)
     figure = new_figure(per_row * (views * FACE + 18), rows * (FACE + 40) + 44)
-    legend, body = np.ravel(figure.subfigures(2, 1, height_ratios=(44, rows * (FACE + 40))))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(44, rows * (FACE + 40)))
+    legend, body = parts
     _legend(legend, scale, reach)
     cells: Any = body.subfigures(rows, per_row, squeeze=False)
     by_class = np.argsort(seen[0].labels, kind="stable")

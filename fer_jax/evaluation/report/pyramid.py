@@ -20,8 +20,8 @@ COLUMNS = {
     "image": "input",
     "aligned": "aligned",
     "half": "reduced",
-    "bicubic": "back by bicubic",
-    "super_resolved": "back by super-resolution",
+    "bicubic": "bicubic",
+    "super_resolved": "super-resolved",
 }
 
 
