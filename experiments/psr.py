@@ -38,7 +38,7 @@ def synthetic(config):
     _narrow(config)
     _pdls(config)
     config.train.batch_size = 32
-    config.train.epochs = 6.0
+    config.train.epochs = 5.0
     config.optimizer.learning_rate = 5e-3
     config.optimizer.groups = (("^stn", {"lr_multiplier": 0.01}),)
 

@@ -16,14 +16,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments import psr, psr_sr
 from experiments.claims.trial import Comparison, Measures, Trial, main
 from fer_jax.data.source import Source, load
 from fer_jax.evaluation.evaluate import score
+from fer_jax.evaluation.report.style import BLUE, INK, ORANGE, SOFT, new_figure, paler, quiet
 from fer_jax.training.config import Config
 from fer_jax.training.stored import StoredModel
 
@@ -96,6 +100,31 @@ def from_afar(source: Source, size: int) -> Source:
     return dataclasses.replace(source, arrays={**source.arrays, "image": images})
 
 
+def draw(record: Mapping[str, Any]) -> Figure:
+    """Left accuracy over the size of the faces, by arm; right the divergence from the votes, seed by seed."""
+    figure = new_figure(940, 420)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 1.4))
+    places = [*(f"{size} px" for size in SIZES), "full size"]
+    for (name, values), color in zip(record["arms"].items(), (BLUE, ORANGE, SOFT), strict=False):
+        accuracy = 100 * np.array([values[f"accuracy at {place}"] for place in places])  # [sizes, seeds]
+        left.plot(accuracy, color=paler(color, 0.65), linewidth=0.8, zorder=1)
+        left.plot(accuracy.mean(axis=1), "o-", color=color, linewidth=2, markersize=5, zorder=2, label=name)
+    left.set_xticks(range(len(places)), places)
+    quiet(left, "test faces reduced to, and enlarged again")
+    left.set_title("Accuracy, %: mean in bold, a thin line for each seed", loc="left", fontsize=9, color=INK)
+    left.legend(loc="lower right", frameon=False, fontsize=8.4, labelcolor=INK)
+
+    votes = [record["arms"][name]["KL to votes"] for name in ("label smoothing", "single scale")]
+    right.plot(np.array(votes), color=paler(SOFT, 0.4), linewidth=0.8, zorder=1)
+    for x, (values, color) in enumerate(zip(votes, (ORANGE, BLUE), strict=True)):
+        right.plot([x] * len(values), values, "o", color=color, markersize=5, zorder=2)
+    right.set_xlim(-0.4, 1.4)
+    quiet(right, "")
+    right.set_xticks((0, 1), ("label\nsmoothing", "PDLS"))
+    right.set_title("KL to the votes, nats", loc="left", fontsize=9, color=INK)
+    return figure
+
+
 PYRAMID = (1, 2, 1)
 PERCENT = {"scale": 100, "unit": " %"}
 
@@ -111,6 +140,7 @@ TRIAL = Trial(
     start=super_resolution,
     starting=("PSR",),
     measure=measure,
+    draw=draw,
     comparisons=(
         Comparison("accuracy at full size", "PSR", "single scale", **PERCENT),
         *(Comparison(f"accuracy at {size} px", "PSR", "single scale", **PERCENT) for size in SIZES),
