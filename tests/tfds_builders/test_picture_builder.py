@@ -1,0 +1,149 @@
+"""What all builders of picture files share: several processes, a build that was killed, options, the command line."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import fake_pictures
+import fake_rafdb
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from tfds_builders import __main__ as command
+from tfds_builders import pictures, shards
+from tfds_builders.problems import BadPicture
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import fake_rafdb
+from tfds_builders import __main__ as command, shards
+from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
+shards.SHARD_EXAMPLES = 4
+if {slow}:
+    import time
+    encode = rafdb.Builder.encode
+    rafdb.Builder.encode = lambda self, item: (time.sleep(0.3), encode(self, item))[1]
+rafdb.COUNTS["basic"] = fake_rafdb.COUNTS
+sys.exit(command.main(["build", "rafdb", "--jobs=1", "--manual_dir", {files!r}, "--data_dir", {data!r}]))
+"""
+
+
+def start(files, data, slow):
+    code = BUILD.format(
+        root=str(ROOT), tests=str(ROOT / "tests" / "tfds_builders"), files=str(files), data=str(data), slow=slow
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], **pipes)
+
+
+def test_a_build_that_was_killed_goes_on(tmp_path):
+    files, data = tmp_path / "files", tmp_path / "data"
+    fake_rafdb.make(files)
+    killed = start(files, data, slow=True)
+    partial = data / "rafdb" / "basic" / ".1.0.0.partial"
+    deadline = time.monotonic() + 60
+    while len(list(partial.glob("train-????????.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("train-????????")}
+    assert len(kept) >= 2
+    assert not (data / "rafdb" / "basic" / "1.0.0").exists()
+    # One of the pictures behind the second shard changes: that shard is written anew, the first is kept.
+    fake_pictures.turned(files / "basic" / "Image" / "aligned" / "train_00006_aligned.jpg")
+    again = start(files, data, slow=False)
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    folder = data / "rafdb" / "basic" / "1.0.0"
+    times = [path.stat().st_mtime_ns for path in sorted(folder.glob("rafdb-train*"))]
+    assert times[0] == kept["train-00000000"]
+    assert times[1] != kept["train-00000004"]
+    assert not partial.exists()
+    source = tfds.data_source("rafdb/basic", split="train", data_dir=str(data))
+    assert [e["name"].decode() for e in source] == [n for n, _ in fake_rafdb.names() if n.startswith("train")]
+
+
+def test_processes_write_what_one_writes(tmp_path, monkeypatch):
+    files = tmp_path / "files"
+    fake_rafdb.make(files)
+    monkeypatch.setattr(shards, "SHARD_EXAMPLES", 5)
+    monkeypatch.setattr(shards, "FEW", 0)
+    from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
+
+    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    written = []
+    for jobs in (1, 2):
+        data = tmp_path / f"data{jobs}"
+        assert (
+            command.main(["build", "rafdb", f"--jobs={jobs}", "--manual_dir", str(files), "--data_dir", str(data)]) == 0
+        )
+        assert len(list(data.rglob("*.array_record*"))) == 5  # 12 and 7 examples in shards of 5
+        sources = (tfds.data_source("rafdb/basic", split=split, data_dir=str(data)) for split in ("train", "test"))
+        written.append([e for source in sources for e in source])
+    for one, two in zip(*written, strict=True):
+        assert one.keys() == two.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], two[key])
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    data = ["--data_dir", str(tmp_path / "data")]
+    for arguments, says in (
+        (["rafdb", "--option=size"], "write --option=KEY=VALUE"),
+        (["rafdb", "--option=sise=3"], "did you mean 'size'"),
+        (["rafdb", "--option=size=big"], "must be of type int"),
+        (["fer2013", "--option=size=3"], "fer2013 has no options"),
+        (["fer2013", "--allow_missing=3"], "--allow_missing does not apply to fer2013"),
+        (["rafdb", "--manual_dir", str(tmp_path / "none")], "there is no such folder"),
+    ):
+        assert command.main(["build", *arguments, *data]) == 2
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1
+        assert says in printed
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_what_is_copied_and_what_is_converted(tmp_path):
+    plain = fake_pictures.write(tmp_path / "a.jpg", 30, 20)
+    stored = pictures.copied(plain, 3)
+    assert (stored.data, stored.size, stored.notes) == (plain.read_bytes(), (20, 30), ())
+    gray = pictures.copied(plain, 1)
+    assert gray.data != plain.read_bytes()
+    assert gray.notes == ()  # a builder that wants gray says so itself
+    bitmap = fake_pictures.write(tmp_path / "a.bmp", 30, 20)
+    assert fake_pictures.Image.open(pictures.copied(bitmap, 3).file()).format == "PNG"
+    foreign = fake_pictures.write(tmp_path / "лицо 顔.jpg", 30, 20)
+    assert pictures.copied(foreign, 3).data == foreign.read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "1", "I;16", "CMYK"])
+def test_unusual_modes(tmp_path, mode):
+    image = fake_pictures.Image.fromarray(fake_pictures.pixels("x", 20, 20))
+    gray = np.asarray(image.convert("L"))
+    if mode == "I;16":
+        image = fake_pictures.Image.fromarray(gray.astype(np.uint16) * 257)
+    else:
+        image = image.convert(mode, palette=fake_pictures.Image.Palette.ADAPTIVE)
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    image.save(path)
+    read, notes = pictures.pixels(path, 1)
+    assert len(notes) == 1
+    if mode != "1":
+        assert np.abs(read[..., 0].astype(int) - gray).mean() < 8
+    assert read.dtype == np.uint8
+
+
+def test_half_transparent_pixels_lie_on_white(tmp_path):
+    fake_pictures.Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "x.png")
+    assert (pictures.pixels(tmp_path / "x.png", 3)[0] == 255).all()
+
+
+def test_a_folder_in_place_of_a_picture(tmp_path):
+    (tmp_path / "x.jpg").mkdir()
+    with pytest.raises(BadPicture, match="cannot be read"):
+        pictures.copied(tmp_path / "x.jpg", 3)

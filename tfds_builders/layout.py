@@ -1,0 +1,95 @@
+"""Finds the original folders inside the one that the user names, whatever they wrapped them in."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from fer_jax.errors import UserError
+
+DEPTH = 2  # folders that unpacking may have put around what is looked for
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
+
+
+def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str) -> pathlib.Path:
+    """Returns the folder that holds one of `wanted` (relative paths), `manual_dir` itself or one a little below.
+
+    Raises:
+        UserError: where there is none, or more than one.
+    """
+    start = pathlib.Path(manual_dir)
+    found = [folder for folder in _below(start, DEPTH) if any((folder / one).exists() for one in wanted)]
+    if len(found) > 1:
+        raise UserError(
+            f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
+        )
+    if not found:
+        raise UserError(f"{start} has no {' or '.join(wanted)} of {name}{packed(start)}")
+    return found[0]
+
+
+def folder_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
+    """Returns the folder below `root` that is there under one of several names, the inner one where it is doubled.
+
+    Raises:
+        UserError: where none is there, saying which archive to unpack where one lies in its place.
+    """
+    for one in names:
+        if (root / one).is_dir():
+            return undoubled(root / one)
+    first = root / names[0]
+    raise UserError(f"{first} of {name} is not there{packed(first.parent, first.name)}")
+
+
+def file_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
+    """Returns the file below `root` that is there under one of several names.
+
+    Raises:
+        UserError: where none is there.
+    """
+    for one in names:
+        if (root / one).is_file():
+            return root / one
+    first = root / names[0]
+    raise UserError(f"{first} of {name} is not there{packed(first.parent)}")
+
+
+def undoubled(folder: pathlib.Path) -> pathlib.Path:
+    """Returns `aligned/aligned` for an `aligned` that holds nothing else: some archives unpack so."""
+    inner = [entry for entry in _visible(folder)]
+    if len(inner) == 1 and inner[0].name == folder.name and inner[0].is_dir():
+        return inner[0]
+    return folder
+
+
+def packed(folder: pathlib.Path, stem: str = "") -> str:
+    """Returns a hint on the archives in a folder, '' where there are none: ': unpack aligned.zip there first'."""
+    archives = [entry.name for entry in _visible(folder) if entry.suffix.lower() in ARCHIVES and entry.is_file()]
+    named = [archive for archive in archives if archive.lower().startswith(stem.lower())]
+    if not named:
+        return ""
+    many = f" and {len(named) - 1} more" if len(named) > 1 else ""
+    return f": unpack {named[0]}{many} there first"
+
+
+def _below(folder: pathlib.Path, depth: int) -> Iterable[pathlib.Path]:
+    yield folder
+    if depth == 0:
+        return
+    try:
+        with os.scandir(folder) as entries:  # says without a further look whether an entry is a folder
+            inner = sorted(e.path for e in entries if not e.name.startswith((".", "__MACOSX")) and e.is_dir())
+    except (NotADirectoryError, PermissionError):
+        return
+    for path in inner:
+        yield from _below(pathlib.Path(path), depth - 1)
+
+
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        return sorted(
+            entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX"
+        )
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []

@@ -1,0 +1,106 @@
+"""What a folder of pictures holds, before any of them is read: one item per example."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fer_jax.errors import UserError
+from tfds_builders.problems import Problems
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One example of a data set.
+
+    Attributes:
+        files: the picture, or those of a clip in order, or its video.
+        label: index in the classes of the data set.
+        fields: what else is stored of the example, by feature.
+        crop: how the picture is cut, for the builder's own `encode`; None where it is stored whole.
+    """
+
+    files: tuple[str, ...]
+    label: int
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    crop: Any = None
+
+    @property
+    def name(self) -> str:
+        """What messages call the example."""
+        return self.files[0] if self.files else "?"
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The examples of every split in their final order, and what was found out about them.
+
+    Attributes:
+        items: split -> examples.
+        found: lines that say which files were used.
+        warnings: lines that say what is unusual, though not wrong.
+        metadata: stored with the prepared data set (JSON types).
+        expected: split -> class -> the published number of examples; {} where none is known.
+    """
+
+    items: Mapping[str, Sequence[Item]]
+    found: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    expected: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+
+    def counts(self, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Returns split -> class -> number of examples."""
+        return {split: class_counts((item.label for item in items), classes) for split, items in self.items.items()}
+
+
+def class_counts(labels: Iterable[int], classes: Sequence[str]) -> dict[str, int]:
+    """Returns class -> number of examples."""
+    found = Counter(labels)
+    return {name: found[i] for i, name in enumerate(classes)}
+
+
+def unusual_counts(counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Returns what differs from the published numbers, a line per split, such as 'test: 3 instead of 680 neutral'."""
+    lines = []
+    for split, classes in expected.items():
+        there = counts.get(split, {})
+        wrong = [f"{there.get(c, 0):,} instead of {n:,} {c}" for c, n in classes.items() if there.get(c, 0) != n]
+        if wrong:
+            lines.append(f"{split}: {', '.join(wrong)}")
+    return lines
+
+
+def check_counts(
+    name: str, counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]], allow: bool
+) -> tuple[str, ...]:
+    """Compares with the published numbers; returns warnings where others are allowed.
+
+    Raises:
+        UserError: where they differ and `allow` is false.
+    """
+    lines = unusual_counts(counts, expected)
+    if lines and not allow:
+        raise UserError(
+            f"{name}: not the published numbers of examples ({'; '.join(lines)}): this copy is incomplete or altered; "
+            "get another, or accept it with --allow_counts"
+        )
+    return tuple(f"not the published numbers of examples: {line}" for line in lines)
+
+
+def files_below(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Returns name -> path of the files directly in a folder, by one reading of it; {} where it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.path for entry in entries if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def check_unlisted(files: Mapping[str, str], listed: Iterable[str], list_name: str, problems: Problems) -> None:
+    """Notes every file of a folder that its label list does not name."""
+    for name in sorted(set(files) - set(listed)):
+        problems.gap(files[name], f"is not in {list_name}: take it out of the folder, or complete the list")

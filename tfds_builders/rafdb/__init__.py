@@ -1,0 +1,1 @@
+"""RAF-DB (Li, Deng and Du, CVPR 2017)."""

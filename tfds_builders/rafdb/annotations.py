@@ -1,0 +1,81 @@
+"""The text files of RAF-DB: the label list, manual attributes, boxes."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from tfds_builders.problems import Problems
+
+NAME = re.compile(r"^(train|test)_\d+\.jpg$")
+UNKNOWN = -1
+ATTRIBUTES = {"gender": 3, "race": 3, "age": 5}  # how many codes each has
+
+
+def read_list(path: pathlib.Path, codes: range, problems: Problems) -> list[tuple[str, int]]:
+    """Returns (name, code) of each row of `<image> <label>`; the list has no header."""
+    rows, seen = [], set()
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        parts = line.split()
+        if not parts:
+            continue
+        where = f"{path}:{number}"
+        if len(parts) != 2 or not NAME.match(parts[0]):
+            problems.mistake(
+                where, f"is '{line.strip()[:60]}' where 'train_00001.jpg 5' is expected: get the list again"
+            )
+        elif not parts[1].isascii() or not parts[1].isdigit() or int(parts[1]) not in codes:
+            problems.mistake(
+                where, f"has the label {parts[1][:20]}, and codes are {codes[0]} to {codes[-1]}: correct it"
+            )
+        elif parts[0] in seen:
+            problems.mistake(where, f"names {parts[0]} a second time: take one of the rows out")
+        else:
+            seen.add(parts[0])
+            rows.append((parts[0], int(parts[1])))
+    return rows
+
+
+def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns five points float32 [5, 2] (eyes, nose tip, corners of the mouth, pixels of the original) and attributes.
+
+    NaN and -1 where the folder or the file is not there: nothing needs them.
+    """
+    points, attributes = np.full((5, 2), np.nan, np.float32), dict.fromkeys(ATTRIBUTES, UNKNOWN)
+    path = folder / f"{stem}_manu_attri.txt"
+    try:
+        words = path.read_text().split()
+    except FileNotFoundError:
+        return points, attributes
+    try:
+        numbers = [float(word) for word in words]
+        points = np.array(numbers[:10], np.float32).reshape(5, 2)
+        codes = [int(number) for number in numbers[10:13]]
+    except ValueError:
+        problems.mistake(path, "does not hold five points and three codes: unpack manual.zip again")
+        return points, attributes
+    for (name, most), code in zip(ATTRIBUTES.items(), codes, strict=False):
+        if not 0 <= code < most:
+            problems.mistake(path, f"has the {name} {code}, and codes are 0 to {most - 1}: correct it")
+        attributes[name] = code
+    return points, attributes
+
+
+def read_box(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[float, float, float, float] | None:
+    """Returns (x_min, y_min, x_max, y_max) in pixels of the original; None, and a gap, where there is none."""
+    path = folder / f"{stem}_boundingbox.txt"
+    try:
+        numbers = [float(word) for word in path.read_text().split()]
+    except FileNotFoundError:
+        problems.gap(path, "is not there: unpack boundingbox.zip again")
+        return None
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        problems.mistake(path, "does not hold four numbers: unpack boundingbox.zip again")
+        return None
+    return numbers[0], numbers[1], numbers[2], numbers[3]

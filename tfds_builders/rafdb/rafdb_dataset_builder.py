@@ -1,0 +1,166 @@
+"""TFDS builder of RAF-DB: faces from the internet, seven basic or eleven compound expressions."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from fer_jax import labels
+from fer_jax.inference.faces import crop_box, transform_points
+from tfds_builders.layout import file_of, folder_of, root_of
+from tfds_builders.listing import Item, Listing, check_unlisted, files_below
+from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.pictures import encoded, pixels
+from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.rafdb import annotations
+
+ALIGNED_SIZE = (100, 100)
+LIST_NAMES = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")  # the first is the real one
+SPLITS = ("train", "test")
+COUNTS = {  # by code
+    "basic": {
+        "train": (1290, 281, 717, 4772, 1982, 705, 2524),
+        "test": (329, 74, 160, 1185, 478, 162, 680),
+    },
+    "compound": {},  # only the totals of both splits together are known: 3,162 and 792
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RafOptions(Options):
+    """
+    Attributes:
+        part: 'basic' or 'compound'.
+        source: 'aligned', the 100x100 faces of the archive, stored as they are; or 'original', cropped by their box.
+        margin: of a crop, as a share of the box on each side.
+    """
+
+    part: str = "basic"
+    source: str = "aligned"
+    margin: float = 0.0
+
+
+VARIANTS = {
+    "basic": RafOptions(),
+    "compound": RafOptions(part="compound"),
+    "basic_original": RafOptions(source="original", size=224),
+    "compound_original": RafOptions(part="compound", source="original", size=224),
+}
+
+
+class Builder(PictureBuilder):
+    """RAF-DB in the order of its label list. See README.md for the files and features."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds basic/ or compound/, each with Image/ and EmoLabel/"
+    VARIANTS = VARIANTS
+    BUILDER_CONFIGS = [named_config("rafdb", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        options, f = self.options, tfds.features
+        size = ALIGNED_SIZE if options.source == "aligned" else (options.size, options.size)
+        return self.dataset_info_from_configs(
+            features=f.FeaturesDict(
+                {
+                    "image": picture_feature(size, 3),
+                    "label": f.ClassLabel(names=list(_classes(options.part))),
+                    "code": np.int64,
+                    "name": f.Text(),
+                    "points": f.Tensor(shape=(5, 2), dtype=np.float32),
+                    "gender": np.int64,
+                    "race": np.int64,
+                    "age": np.int64,
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="http://www.whdeng.cn/RAF/model1.html",
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
+        options = self.options
+        root = root_of(manual_dir, [f"{options.part}/{name}" for name in LIST_NAMES], f"RAF-DB ({options.part})")
+        root = root / options.part
+        list_path = file_of(root, LIST_NAMES, "RAF-DB")
+        images = files_below(folder_of(root, [f"Image/{options.source}"], "RAF-DB"))
+        rows = annotations.read_list(list_path, _codes(options.part), problems)
+        items: dict[str, list[Item]] = {split: [] for split in SPLITS}
+        names = {}
+        for name, code in rows:
+            names[name] = file = _file_name(name, options.source)
+            if file not in images:
+                problems.gap(list_path.parent.parent / "Image" / options.source / file, "is listed and is not there")
+                continue
+            items[name.partition("_")[0]].append(self._item(root, images[file], name, code, problems))
+        check_unlisted(images, names.values(), list_path.name, problems)
+        return Listing(
+            items={split: some for split, some in items.items() if some},
+            found=(f"{list_path}: {len(rows):,} names", f"{root / 'Image' / options.source}: {len(images):,} files"),
+            metadata={"protocol": "fixed split; the paper's score is the mean of the confusion's diagonal"},
+            expected=_expected(options.part),
+        )
+
+    def _item(self, root: pathlib.Path, path: str, name: str, code: int, problems: Problems) -> Item:
+        stem = name.rsplit(".", 1)[0]
+        points, attributes = annotations.read_manual(root / "Annotation" / "manual", stem, problems)
+        crop = None
+        if self.options.source == "original":
+            crop = annotations.read_box(root / "Annotation" / "boundingbox", stem, problems)
+        fields = {"code": code, "name": name, "points": points, **attributes}
+        return Item((path,), label=_label(self.options.part, code), fields=fields, crop=crop)
+
+    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        if self.options.source == "aligned":
+            example, notes = super().encode(item)
+            return {**example, "points": np.full((5, 2), np.nan, np.float32)}, notes  # theirs are the photo's
+        photo, notes = pixels(item.files[0], self.CHANNELS)
+        height, width = photo.shape[:2]
+        left, top, right, bottom = item.crop
+        if right <= 0 or bottom <= 0 or left >= width or top >= height or right <= left or bottom <= top:
+            raise BadPicture(f"has {width}x{height} pixels, and its box {item.crop} is outside: correct the box")
+        box = (left, top, right - left, bottom - top)
+        face, matrix = crop_box(photo, box, size=self.options.size, margin=self.options.margin)
+        points = transform_points(item.fields["points"], matrix).astype(np.float32)
+        fields = {**item.fields, "points": points}
+        return {"image": io.BytesIO(encoded(face, "JPEG")), "label": item.label, **fields}, notes
+
+
+def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
+    """Returns the builder of a variant with some of its options replaced (source, size, margin ...)."""
+    return Builder.make("rafdb", variant, data_dir, options)
+
+
+def _classes(part: str) -> tuple[str, ...]:
+    return labels.classes(7) if part == "basic" else tuple(labels.RAFDB_COMPOUND.values())
+
+
+def _codes(part: str) -> range:
+    return range(1, len(_classes(part)) + 1)
+
+
+def _label(part: str, code: int) -> int:
+    return labels.index("rafdb", code, 7) if part == "basic" else code - 1
+
+
+def _file_name(name: str, source: str) -> str:
+    """'train_00001.jpg' -> 'train_00001_aligned.jpg': the list names originals."""
+    return name.replace(".jpg", "_aligned.jpg") if source == "aligned" else name
+
+
+def _expected(part: str) -> Mapping[str, Mapping[str, int]]:
+    """The published number of each class."""
+    names = _classes(part)
+    counts = {}
+    for split, numbers in COUNTS[part].items():
+        by_label = {names[_label(part, code)]: n for code, n in zip(_codes(part), numbers, strict=True)}
+        counts[split] = {name: by_label[name] for name in names}
+    return counts
