@@ -19,7 +19,11 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
         UserError: where there is none, or more than one.
     """
     start = pathlib.Path(manual_dir)
-    found = [folder for folder in _below(start, DEPTH) if any((folder / one).exists() for one in wanted)]
+    found: list[pathlib.Path] = []
+    for folder in _below(start, DEPTH):
+        inside = any(folder.is_relative_to(one) for one in found)
+        if not inside and any((folder / one).exists() for one in wanted):
+            found.append(folder)
     if len(found) > 1:
         raise UserError(
             f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"

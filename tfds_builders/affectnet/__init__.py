@@ -1,0 +1,1 @@
+"""AffectNet (Mollahosseini, Hasani and Mahoor, 2017)."""

@@ -1,0 +1,219 @@
+"""TFDS builder of AffectNet: about 290,000 faces from the internet with expression, valence and arousal."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+from fer_jax.inference.alignment import crop_box, transform_points
+from tfds_builders.affectnet import rows as reading
+from tfds_builders.affectnet.rows import Row
+from tfds_builders.layout import file_of, folder_of, root_of
+from tfds_builders.listing import Item, Listing
+from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.pictures import encoded, is_picture, pixels
+from tfds_builders.problems import BadPicture, Problems
+
+CROPPED = 224  # side of the pictures of the newer release
+RELEASES = {  # what each is found by
+    "csv": ("Manually_Annotated_file_lists/training.csv", "training.csv"),
+    "npy": ("train_set/annotations",),
+}
+PHOTOS = (
+    *("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images"),
+    *("Manually_Annotated_compressed/Manually_Annotated_Images", "Manually_Annotated_compressed", "Manually_Annotated"),
+)
+COUNTS = {  # by code, 0 to 7
+    "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
+    "validation": (500,) * 8,
+}
+OUTSIDE = 1 / 3  # a face with more of its landmarks outside of the picture has none
+
+
+@dataclasses.dataclass(frozen=True)
+class AffectNetOptions(Options):
+    """
+    Attributes:
+        classes: 8, or 7 without contempt.
+        margin: of a crop from a photo, as a share of the box on each side.
+    """
+
+    size: int = CROPPED
+    classes: int = 8
+    margin: float = 0.0
+
+
+VARIANTS = {"classes8": AffectNetOptions(), "classes7": AffectNetOptions(classes=7)}
+
+
+class Builder(PictureBuilder):
+    """AffectNet in the order of its lists. See README.md for the files and features."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Manually_Annotated_file_lists/ or train_set/"
+    VARIANTS = VARIANTS
+    BUILDER_CONFIGS = [named_config("affectnet", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        f, size = tfds.features, self.options.size
+        return self.dataset_info_from_configs(
+            features=f.FeaturesDict(
+                {
+                    "image": picture_feature((size, size), 3),
+                    "label": f.ClassLabel(names=list(labels.classes(self.options.classes))),
+                    "code": np.int64,
+                    "name": f.Text(),
+                    "landmarks": f.Tensor(shape=(reading.MARKS, 2), dtype=np.float32),
+                    "valence": np.float32,
+                    "arousal": np.float32,
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="http://mohammadmahoor.com/affectnet/",
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
+        root = root_of(manual_dir, [place for places in RELEASES.values() for place in places], "AffectNet")
+        there = [name for name, places in RELEASES.items() if any((root / place).exists() for place in places)]
+        if len(there) > 1:
+            raise UserError(
+                f"{root} holds both releases of AffectNet, lists and train_set/: move one of them to another folder"
+            )
+        if there == ["npy"]:
+            return self._list_npy(root, problems)
+        return self._list_csv(root, problems)
+
+    def _list_npy(self, root: pathlib.Path, problems: Problems) -> Listing:
+        items, found = {}, []
+        for split, name in (("train", "train_set"), ("validation", "val_set")):
+            folder = folder_of(root, [name], "AffectNet")
+            rows, images = reading.read_npy(folder, problems)
+            found.append(f"{folder}: {len(images):,} pictures")
+            items[split] = self._items((row, images[row.name]) for row in rows)
+        validation = one_less([item.fields["code"] for item in items["validation"]], self.options.classes)
+        return self._listing(items, found, COUNTS | {"validation": validation}, "npy")
+
+    def _list_csv(self, root: pathlib.Path, problems: Problems) -> Listing:
+        lists = root / "Manually_Annotated_file_lists" if (root / RELEASES["csv"][0]).exists() else root
+        photos = folder_of(root, PHOTOS, "AffectNet")
+        there = {f"{folder}/{n}": p for folder, files in reading.folders_below(photos) for n, p in files.items()}
+        items, found, named = {}, [], set()
+        for split, name in (("train", "training.csv"), ("validation", "validation.csv")):
+            path = file_of(lists, [name], "AffectNet")
+            rows = reading.read_csv(path, problems)
+            named |= {row.name for row in rows}
+            wanted = [row for row in rows if row.code < self.options.classes]
+            left = f", {len(rows) - len(wanted):,} of them of no class" if len(rows) > len(wanted) else ""
+            found.append(f"{path}: {len(rows):,} rows{left}")
+            for row in wanted:
+                if row.name not in there:
+                    problems.gap(photos / row.name, f"is in {name} and is not there: unpack its archive again")
+            items[split] = self._items((row, there[row.name]) for row in wanted if row.name in there)
+        for name in sorted(set(there) - named):
+            if is_picture(name.rpartition("/")[2]):
+                problems.gap(there[name], "is in no list: take it out of the folder, or complete the lists")
+        return self._listing(items, found, COUNTS, "csv")
+
+    def _items(self, rows: Any) -> list[Item]:
+        items = []
+        for row, path in rows:
+            if row.code >= self.options.classes:
+                continue
+            label = labels.index("affectnet", row.code, self.options.classes)
+            fields = {"code": row.code, "name": row.name}
+            items.append(Item((path,), label=label, fields=fields, crop=_cut(row)))
+        return items
+
+    def _listing(
+        self,
+        items: Mapping[str, list[Item]],
+        found: list[str],
+        counts: Mapping[str, tuple[int, ...]],
+        release: str,
+    ) -> Listing:
+        names = labels.classes(self.options.classes)
+        expected = {}
+        for split, numbers in counts.items():
+            by_name = {labels.canonical("affectnet", code): n for code, n in enumerate(numbers)}
+            expected[split] = {name: by_name[name] for name in names}
+        return Listing(
+            items=items,
+            found=tuple(found),
+            metadata={
+                "release": release,
+                "protocol": "the test labels are not public: the published validation split serves as the test split",
+            },
+            expected=expected,
+        )
+
+    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        if item.crop is None:
+            return self._encode_crop(item)
+        box, landmarks, valence, arousal = item.crop
+        photo, notes = pixels(item.files[0], self.CHANNELS)
+        height, width = photo.shape[:2]
+        x, y, w, h = box
+        if w <= 0 or h <= 0 or x + w <= 0 or y + h <= 0 or x >= width or y >= height:
+            raise BadPicture(f"has {width}x{height} pixels, and its box {box} lies outside: correct the list")
+        face, matrix = crop_box(photo, box, self.options.size, self.options.margin)
+        example = {
+            "image": io.BytesIO(encoded(face, "JPEG")),
+            "landmarks": _inside(transform_points(landmarks, matrix), self.options.size),
+            "valence": valence,
+            "arousal": arousal,
+        }
+        return {**example, "label": item.label, **item.fields}, notes
+
+    def _encode_crop(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        example, notes = super().encode(item)
+        picture = pathlib.Path(item.files[0])
+        folder, name = picture.parent.parent / "annotations", item.fields["name"]
+        values = {}
+        for field, kind, count in (("valence", "val", 1), ("arousal", "aro", 1), ("landmarks", "lnd", 136)):
+            try:
+                values[field] = reading.numbers(folder / f"{name}_{kind}.npy", count)
+            except BadPicture as error:
+                raise BadPicture(f"cannot be used: {name}_{kind}.npy {error}") from error
+        example["valence"], example["arousal"] = float(values["valence"][0]), float(values["arousal"][0])
+        example["landmarks"] = _inside(values["landmarks"].reshape(reading.MARKS, 2), CROPPED)
+        return example, notes
+
+
+def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
+    """Returns the builder of a variant with some of its options replaced (size, margin)."""
+    return Builder.make("affectnet", variant, data_dir, options)
+
+
+def one_less(codes: Sequence[int], classes: int) -> tuple[int, ...]:
+    """Returns the number of validation pictures of each code that the newer release has: 500, and of one class 499.
+
+    Nothing says of which class, so whichever of `codes` it is counts as right.
+    """
+    full = COUNTS["validation"]
+    found = tuple(int(n) for n in np.bincount(np.asarray(codes, np.int64), minlength=len(full)))
+    short = [code for code in range(classes) if found[code] != full[code]]
+    if len(short) == 1 and found[short[0]] == full[short[0]] - 1:
+        return found
+    return full
+
+
+def _cut(row: Row) -> tuple[Any, ...] | None:
+    return None if row.box is None else (row.box, row.landmarks, row.valence, row.arousal)
+
+
+def _inside(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Returns landmarks [68, 2] as they are stored: NaN where too many lie outside of the picture to be its own."""
+    outside = ((landmarks < 0) | (landmarks > size - 1)).any(axis=1).mean()
+    return np.full_like(landmarks, np.nan, np.float32) if outside > OUTSIDE else landmarks.astype(np.float32)

@@ -1,0 +1,149 @@
+"""The label files of both releases of AffectNet, read into rows that are alike."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from fer_jax.errors import UserError
+from tfds_builders.listing import files_below
+from tfds_builders.pictures import is_picture
+from tfds_builders.problems import BadPicture, Problems
+
+COLUMNS = (
+    *("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height"),
+    *("facial_landmarks", "expression", "valence", "arousal"),
+)
+CODES = range(11)
+MARKS = 68
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One annotated picture.
+
+    Attributes:
+        name: 'folder/file' of the CSV release, the number of the other.
+        code: 0 .. 10.
+        box: (x, y, width, height) in pixels of the photo; None where the picture is a crop already.
+        landmarks: float32 [68, 2] in pixels of the picture; None where they are in a file beside the picture.
+        valence, arousal: -1 .. 1; None where they are in files beside the picture.
+    """
+
+    name: str
+    code: int
+    box: tuple[float, float, float, float] | None = None
+    landmarks: np.ndarray | None = None
+    valence: float | None = None
+    arousal: float | None = None
+
+
+def read_csv(path: pathlib.Path, problems: Problems) -> list[Row]:
+    """Reads training.csv or validation.csv; some copies of the second have no header."""
+    rows, seen = [], set()
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        lines = csv.reader(file)
+        for line in lines:
+            if not line or (lines.line_num == 1 and line[0].strip() == COLUMNS[0]):
+                if line and tuple(word.strip() for word in line) != COLUMNS:
+                    expected = ",".join(COLUMNS)
+                    raise UserError(f"{path}: the header is {','.join(line)[:80]} where {expected} is expected")
+                continue
+            if (row := _parsed(line, f"{path}:{lines.line_num}", problems)) is None:
+                continue
+            if row.name in seen:
+                problems.mistake(f"{path}:{lines.line_num}", f"names {row.name} a second time: take one of them out")
+                continue
+            seen.add(row.name)
+            rows.append(row)
+    return rows
+
+
+def _parsed(line: list[str], where: str, problems: Problems) -> Row | None:
+    if len(line) != len(COLUMNS):
+        problems.mistake(where, f"has {len(line)} fields where there are {len(COLUMNS)}: get the list again")
+        return None
+    name, *box, marks, code, valence, arousal = (word.strip() for word in line)
+    try:
+        landmarks = np.array(marks.split(";"), np.float32).reshape(-1, 2)
+        numbers = [float(word) for word in (*box, valence, arousal)]
+    except ValueError:
+        problems.mistake(where, "holds words where numbers are expected: get the list again")
+        return None
+    if not code.isascii() or not code.isdigit() or int(code) not in CODES:
+        problems.mistake(where, f"has the expression {code[:20]}, and codes are 0 to 10: correct it")
+        return None
+    if len(landmarks) != MARKS or not np.isfinite(landmarks).all() or not all(map(math.isfinite, numbers)):
+        problems.mistake(where, f"has {len(landmarks)} landmarks or numbers that are not finite: get the list again")
+        return None
+    x, y, width, height, valence_, arousal_ = numbers
+    return Row(name, int(code), (x, y, width, height), landmarks, valence_, arousal_)
+
+
+def read_npy(folder: pathlib.Path, problems: Problems) -> tuple[list[Row], dict[str, str]]:
+    """Reads train_set or val_set; returns rows, by rising number, and number -> picture.
+
+    Only the expression is read here; the other three files of each picture are read when it is stored.
+    """
+    images = {name.rsplit(".", 1)[0]: p for name, p in files_below(folder / "images").items() if is_picture(name)}
+    notes = {name for name in files_below(folder / "annotations") if name.endswith(".npy")}
+    rows = []
+    for name in sorted(images, key=_by_number):
+        missing = [kind for kind in ("exp", "val", "aro", "lnd") if f"{name}_{kind}.npy" not in notes]
+        if missing:
+            problems.gap(images[name], f"has no annotations/{name}_{missing[0]}.npy: unpack the archive again")
+            continue
+        path = folder / "annotations" / f"{name}_exp.npy"
+        try:
+            code = number(path)
+        except BadPicture as error:
+            problems.mistake(path, str(error))
+            continue
+        if code not in CODES:
+            problems.mistake(path, f"holds {code:g}, and codes are 0 to 10: unpack the archive again")
+            continue
+        rows.append(Row(name, int(code)))
+    for name in sorted({note.rsplit("_", 1)[0] for note in notes} - set(images), key=_by_number):
+        problems.gap(folder / "annotations" / f"{name}_exp.npy", f"is there without images/{name}.jpg: unpack again")
+    return rows, images
+
+
+def number(path: str | os.PathLike[str]) -> float:
+    """Reads one number; many of these files hold it as text, '1' or '0.78'."""
+    values = numbers(path, 1)
+    return float(values[0])
+
+
+def numbers(path: str | os.PathLike[str], count: int) -> np.ndarray:
+    """Reads so many finite numbers, float32.
+
+    Raises:
+        BadPicture: for a file that holds something else.
+    """
+    try:
+        values = np.load(path, allow_pickle=False).reshape(-1).astype(np.float32)
+    except FileNotFoundError:
+        raise BadPicture("is not there: unpack the archive again") from None
+    except (OSError, ValueError, EOFError):
+        raise BadPicture("does not hold numbers: unpack the archive again") from None
+    if len(values) != count or not np.isfinite(values).all():
+        raise BadPicture(f"holds {len(values)} numbers where {count} finite ones belong: unpack the archive again")
+    return values
+
+
+def folders_below(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields (name, files) of every folder directly below, by rising number."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir()]
+    for name in sorted(names, key=_by_number):
+        yield name, files_below(folder / name)
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isdigit() else (1 << 60, name)
