@@ -61,7 +61,7 @@ def test_the_command_line(arguments, run_py, tmp_path):
         ("data.target", "majorty", "did you mean 'majority'"),
         ("data.points", "acn", "config.data.points='acn': did you mean 'acnn'"),
         ("data.points_cheek", -1.0, "config.data.points_cheek=-1.0 is out of range"),
-        ("data.path", "disk", "config.data.path='disk'"),
+        ("data.path", "tape", "config.data.path='tape'"),
         ("data.holdout_fraction", 0.0, "leaves nothing to validate"),
         ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),
         ("train.accumulate", 3, "does not divide"),

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import os
-import pathlib
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fer_jax.data import clips
+from fer_jax.data.decoding import decoded
 from fer_jax.data.labelled import attach_targets
+from fer_jax.data.on_disk import PicturesOnDisk, select
 from fer_jax.data.points import attach_points
 from fer_jax.errors import UserError, nearest
 from tfds_builders import registry
 from tfds_builders.manual import ManualBuilder, is_prepared, require_prepared
 from tfds_builders.preparation import prepare
-
-FIELDS_LEFT_ON_DISK = frozenset({"occlusion_mask"})  # ground truth for analyses, never fed to a network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +50,11 @@ class Source:
     @property
     def nbytes(self) -> int:
         return sum(a.nbytes for a in (*self.arrays.values(), *self.frames.values()))
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the pictures stay on disk and are decoded when they are asked for."""
+        return isinstance(self.frames["frames"] if self.frames else self.arrays["image"], PicturesOnDisk)
 
     @property
     def unit(self) -> str:
@@ -93,12 +93,12 @@ class Source:
         owner, place = clips.last_faces(self.arrays, self.frames["frame_mask"], most)
         arrays = {k: v[owner] for k, v in self.arrays.items() if k not in ("start", "length")}
         arrays |= {k: v[place] for k, v in self.frames.items() if k not in ("frames", "frame_mask")}
-        arrays |= {"image": self.frames["frames"][place], "index": np.arange(len(owner), dtype=np.int32)}
+        arrays |= {"image": select(self.frames["frames"], place), "index": np.arange(len(owner), dtype=np.int32)}
         return Source(self.name, self.split, self.classes, arrays, self.rows[owner])
 
     def select(self, rows: np.ndarray) -> Source:
         """Returns the examples at `rows`, renumbered."""
-        arrays = {k: v[rows] for k, v in self.arrays.items()}
+        arrays = {k: select(v, rows) for k, v in self.arrays.items()}
         arrays["index"] = np.arange(len(rows), dtype=np.int32)
         return dataclasses.replace(self, arrays=arrays, rows=self.rows[rows])
 
@@ -122,14 +122,15 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     check_split(builder, config.dataset, split)
     if not {"image", "frames"} & set(builder.info.features):
         raise UserError(f"{config.dataset} has neither images nor clips: name another data set")
-    arrays, frames = dict(_decoded(builder, split)), {}
+    arrays, frames = decoded(builder, split, on_disk=config.path == "disk"), {}
     if "frames" in arrays:
         arrays, frames = clips.separate(arrays)
         if not arrays["length"].any():
             raise UserError(f"the {len(arrays['length'])} clips of {config.dataset}, split {split}, have no frames")
     elif config.last_frames:
         raise UserError(f"config.data.last_frames={config.last_frames}: {config.dataset} has no clips; give 0")
-    arrays["row"] = np.arange(len(arrays["length" if frames else "image"]))
+    pictures = arrays.pop("image", None)  # which may lie on disk, and are selected in the end
+    arrays["row"] = np.arange(len(arrays["length"] if pictures is None else pictures))
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
     if training:
@@ -142,6 +143,8 @@ def load(config: Any, split: str, *, training: bool) -> Source:
             keep &= ~arrays[flag]
         arrays = {k: v[keep] for k, v in arrays.items()}
     rows = arrays.pop("row")
+    if pictures is not None:
+        arrays["image"] = pictures if len(rows) == len(pictures) else select(pictures, rows)
     arrays["index"] = np.arange(len(rows), dtype=np.int32)
     source = Source(config.dataset, split, classes, arrays, rows, frames)
     source = source.last_faces(config.last_frames) if config.last_frames else source
@@ -191,68 +194,3 @@ def prepared_builder(config: Any) -> Any:
         prepare(builder, manual_dir=manual_dir)
         builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
     return builder
-
-
-def _decoded(builder: Any, split: str) -> Mapping[str, np.ndarray]:
-    """Returns all examples of a split as arrays, kept decoded beside the data set from the second time on."""
-    folder = pathlib.Path(builder.data_path) / "decoded" / split
-    records = _sizes(builder.data_path, "*record*")
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError):  # missing, or not whole: it is made anew
-        stamp = json.loads((folder / "stamp.json").read_text())
-        if stamp["records"] == records and stamp["arrays"] == _sizes(folder, "*.npy"):
-            return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}
-    arrays = _decode(builder, split)
-    with contextlib.suppress(OSError):  # a read-only or full disk costs the next run its decoding, nothing else
-        _store(folder, arrays, records)
-    return arrays
-
-
-def _sizes(folder: str | os.PathLike[str], pattern: str) -> dict[str, int]:
-    return {f.name: f.stat().st_size for f in sorted(pathlib.Path(folder).glob(pattern))}
-
-
-def _decode(builder: Any, split: str) -> dict[str, np.ndarray]:
-    import tensorflow_datasets as tfds
-
-    skipped = FIELDS_LEFT_ON_DISK & set(builder.info.features)
-    try:
-        # TFDS cannot skip the decoding of a sequence: that of clips is done and thrown away.
-        plain = [k for k in skipped if not isinstance(builder.info.features[k], tfds.features.Sequence)]
-        source = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in plain} or None)
-        examples: Sequence[Mapping[str, Any]] = source.__getitems__(range(len(source)))
-    except Exception as error:
-        raise UserError(
-            f"{builder.info.name}, split {split}, under {builder.data_path} cannot be read "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}): "
-            "it is damaged or another version wrote it; delete that folder and prepare it again"
-        ) from error
-    arrays = {}
-    moving = "frames" in builder.info.features
-    if moving:
-        arrays["length"] = np.array([len(example["frames"]) for example in examples], np.int32)
-    for key in set(examples[0]) - skipped:
-        columns = [np.asarray(example[key]) for example in examples]
-        if moving and clips.is_per_frame(key):
-            # An empty clip's array has lost its shape.
-            values = np.concatenate([column for column in columns if len(column)] or columns)
-        else:
-            values = np.stack(columns)
-        if values.dtype == object or values.dtype.kind in "SU":
-            continue  # names of files and such serve messages, not networks
-        arrays[key] = values.astype(np.int32) if values.dtype == np.int64 else values
-    return arrays
-
-
-def _store(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], records: Mapping[str, int]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
-        for key, values in arrays.items():
-            np.save(temporary / f"{key}.npy", values)
-        stamp = {"records": records, "arrays": _sizes(temporary, "*.npy")}
-        (temporary / "stamp.json").write_text(json.dumps(stamp))
-        os.rename(temporary, folder)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -63,7 +63,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.target = "label"  # or a rule over votes: see fer_jax/data/targets.py
     data.votes = "votes"  # which votes, where a data set has several
     data.image_size = 48
-    data.path = "auto"  # device | stream: resident in device memory, or streamed batch by batch
+    data.path = "auto"  # device | stream | disk: in device memory, in the host's, or decoded as they are needed
     data.balanced_sampling = False  # draw every class equally often
     data.class_weights = False  # weigh each example by the inverse frequency of its class, N / (C n_y),
     data.class_weight_power = 1.0  # raised to this power
@@ -199,7 +199,7 @@ def check_config(config: Config) -> None:
     _check_names(config.loss.options, _loss_options(method), "config.loss.options", f"{config.method}.loss")
     one_of(config.data.clip_sampling, SAMPLINGS, "config.data.clip_sampling")
     one_of(config.data.points, ("", *POINT_KINDS), "config.data.points")
-    one_of(config.data.path, ("auto", "device", "stream"), "config.data.path")
+    one_of(config.data.path, ("auto", "device", "stream", "disk"), "config.data.path")
     one_of(config.data.smoothing_prior, PRIORS, "config.data.smoothing_prior")
     if config.data.smoothing_prior != "uniform" and not config.data.label_smoothing:
         raise UserError(
