@@ -75,6 +75,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
     VARIANTS: ClassVar[Mapping[str, Options]] = {"default": Options()}
     CHANNELS: ClassVar[int] = 3
+    PICTURES_PER_EXAMPLE: ClassVar[int] = 1  # roughly; of clips more, so that few of them are work for several processes
     jobs = 0
 
     def __init__(self, *, allow_missing: int = 0, **kwargs: Any):
@@ -112,6 +113,10 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         """Returns the fields of an example and notes on what was converted; here: one picture, stored whole."""
         picture = copied(item.files[0], self.CHANNELS, self.picture_size())
         return {"image": picture.file(), "label": item.label, **item.fields}, picture.notes
+
+    def example_name(self, gap: str) -> str:
+        """Returns what the metadata call the example that a line about a gap is on; here: its file."""
+        return gap.split(" ", 1)[0].rsplit("/", 1)[-1]
 
     def picture_size(self) -> tuple[int, int] | None:
         """(height, width) of stored pictures, None where they differ."""
@@ -188,7 +193,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         metadata.update(
             complete=complete,
             counts={split: dict(classes) for split, classes in counts.items()},
-            missing=[line.split(" ", 1)[0].rsplit("/", 1)[-1] for line in gaps],
+            missing=[self.example_name(line) for line in gaps],
             warnings=list(listing.warnings),
             options=dataclasses.asdict(self.options),
             classes=list(self.classes),

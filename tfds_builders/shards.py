@@ -16,7 +16,7 @@ import os
 import pathlib
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from array_record.python import array_record_module
@@ -26,12 +26,18 @@ from tfds_builders.listing import Item
 from tfds_builders.problems import BadPicture
 
 SHARD_BYTES = 128 << 20
-SHARD_EXAMPLES = 4096
-FEW = 256  # examples that one process writes sooner than a second one starts
+SHARD_EXAMPLES = 4096  # of one picture each
+FEW = 256  # pictures that one process writes sooner than a second one starts
 
 
 class Encoder(Protocol):
-    """What the writer needs of a builder; it must pickle."""
+    """What the writer needs of a builder; it must pickle.
+
+    Attributes:
+        PICTURES_PER_EXAMPLE: how many pictures an example stands for, roughly.
+    """
+
+    PICTURES_PER_EXAMPLE: ClassVar[int]
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         """Returns the example's fields and notes on what was converted; raises `BadPicture`."""
@@ -72,7 +78,8 @@ def write_split(
         settings: whatever else decides what is written; shards of other settings are written anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = _parts(items)
+    weight = encoder.PICTURES_PER_EXAMPLE
+    parts = _parts(items, max(SHARD_EXAMPLES // weight, 1))
     tasks = [(folder / f"{split}-{start:08d}", items[start:stop]) for start, stop in parts]
     with tqdm(total=len(items), desc=f"writing {split}", unit=" examples", disable=None) as bar:
         done: dict[pathlib.Path, Written] = {}
@@ -84,7 +91,7 @@ def write_split(
             else:
                 waiting.append((path, part))
         cores = jobs or _cores()
-        if cores == 1 or len(waiting) == 1 or sum(len(part) for _, part in waiting) < FEW:
+        if cores == 1 or len(waiting) == 1 or weight * sum(len(part) for _, part in waiting) < FEW:
             for path, part in waiting:
                 done[path] = write_shard(encoder, path, part, settings)
                 bar.update(len(part))
@@ -151,12 +158,12 @@ def _write_in_worker(path: pathlib.Path, items: Sequence[Item], settings: str) -
     return write_shard(_ENCODER, path, items, settings)
 
 
-def _parts(items: Sequence[Item]) -> list[tuple[int, int]]:
-    """Divides the examples in runs of at most `SHARD_EXAMPLES` and about `SHARD_BYTES` of original files."""
+def _parts(items: Sequence[Item], most: int) -> list[tuple[int, int]]:
+    """Divides the examples in runs of at most `most` and about `SHARD_BYTES` of original files."""
     parts, start, size = [], 0, 0
     for i, item in enumerate(items):
         size += sum(_size_and_time(file)[0] for file in item.files)
-        if i + 1 - start == SHARD_EXAMPLES or size >= SHARD_BYTES:
+        if i + 1 - start == most or size >= SHARD_BYTES:
             parts.append((start, i + 1))
             start, size = i + 1, 0
     if start < len(items):

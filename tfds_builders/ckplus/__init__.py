@@ -1,0 +1,1 @@
+"""CK+ (Lucey et al., CVPR Workshops 2010)."""

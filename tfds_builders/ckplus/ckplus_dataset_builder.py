@@ -1,0 +1,249 @@
+"""TFDS builder of CK+: 327 sequences from neutral to the peak of an expression, with landmarks of every frame."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+from fer_jax.inference.faces import align_points, crop_box, transform_points
+from tfds_builders.ckplus import trees
+from tfds_builders.listing import Item, Listing
+from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.pictures import encoded
+from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.sequences import (
+    Clip,
+    archives_below,
+    check_choice,
+    check_crop,
+    clip_features,
+    find_folders,
+    frame_number,
+    numbered,
+    pictures_in,
+    read_frame,
+    tallied,
+)
+
+COUNTS = (45, 18, 59, 25, 69, 28, 83)  # by code from 1
+SEQUENCES = 593
+FOLDS = 10
+CONTEMPT = 2
+CROPS = ("landmarks", "none")
+TREES = ("cohn-kanade-images", "Emotion", "Landmarks", "FACS")
+
+
+@dataclasses.dataclass(frozen=True)
+class CkOptions(Options):
+    """
+    Attributes:
+        crop: 'landmarks', faces aligned by them; or 'none', whole frames made square with black edges.
+        margin: beyond the template of aligned faces, on each side, as a share of its side.
+        contempt: whether its 18 sequences are taken.
+        unlabelled: whether the sequences without an emotion are taken too, with the label -1.
+    """
+
+    size: int = 224
+    crop: str = "landmarks"
+    margin: float = 0.0
+    contempt: bool = True
+    unlabelled: bool = False
+
+
+VARIANTS = {
+    "labelled": CkOptions(),
+    "without_contempt": CkOptions(contempt=False),
+    "all": CkOptions(unlabelled=True),
+}
+
+
+class Builder(PictureBuilder):
+    """CK+ by subject and sequence. See README.md for the files and features."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds cohn-kanade-images/, Emotion/, Landmarks/ and FACS/"
+    VARIANTS = VARIANTS
+    BUILDER_CONFIGS = [named_config("ckplus", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    CHANNELS = 1
+    PICTURES_PER_EXAMPLE = 16
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        options, f = self.options, tfds.features
+        return self.dataset_info_from_configs(
+            features=f.FeaturesDict(
+                {
+                    **clip_features(picture_feature((options.size, options.size), self.CHANNELS)),
+                    "label": f.ClassLabel(names=list(labels.classes(8 if options.contempt else 7))),
+                    "code": np.int64,
+                    "subject": np.int64,
+                    "fold": np.int64,
+                    "name": f.Text(),
+                    "landmarks": f.Tensor(shape=(None, trees.LANDMARKS, 2), dtype=np.float32),
+                    "facs": f.Tensor(shape=(trees.ACTION_UNITS,), dtype=np.int64),
+                }
+            ),
+            homepage="https://www.jeffcohn.net/Resources/",
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
+        roots = {name: _tree(manual_dir, name) for name in TREES}
+        pictures, marks = trees.sequences_of(roots[TREES[0]]), trees.sequences_of(roots["Landmarks"])
+        units = trees.sequences_of(roots["FACS"])
+        emotions = {}
+        for name, folder in trees.sequences_of(roots["Emotion"]).items():
+            if (emotion := trees.read_emotion(folder, problems)) is not None:
+                emotions[name] = emotion
+        subjects = _subjects(pictures, emotions)
+        items = []
+        for name in sorted({*pictures, *emotions}):
+            code, peak = emotions.get(name, (0, ""))
+            if not (code or self.options.unlabelled) or (code == CONTEMPT and not self.options.contempt):
+                continue
+            if name not in pictures:
+                problems.gap(roots[TREES[0]] / name, "has an emotion and no pictures: unpack the images again")
+                continue
+            files = self._frames(name, pictures[name], marks.get(name), peak, problems)
+            if files is None:
+                continue
+            images, points = files
+            subject = subjects[name.partition("/")[0]]
+            fields = {
+                "code": code,
+                "subject": subject,
+                "fold": subject % FOLDS,
+                "name": name.replace("/", "_"),
+                "facs": trees.read_facs(units[name], problems) if name in units else _NO_UNITS,
+            }
+            label = labels.index("ckplus", code, 8 if self.options.contempt else 7) if code else labels.NO_EMOTION
+            # Which frame each file of landmarks belongs to stands in `crop`; '' where there is none.
+            files = (*images, *filter(None, points))
+            items.append(Clip(files, label=label, fields=fields, crop=tuple(points), title=pictures[name]))
+        people = [subject for subject, _ in sorted(subjects.items(), key=lambda pair: pair[1])]
+        found = f"{len(pictures):,} sequences of {len(people)} people, {len(emotions):,} with an emotion"
+        return Listing(
+            items={"train": items},
+            found=(f"{roots[TREES[0]]}: {found}; the archives have {SEQUENCES}, 327 of them with one",),
+            metadata={
+                "subjects": people,
+                "protocol": "ten folds by subject, every tenth labelled subject in one; mean accuracy over the folds",
+            },
+            expected={"train": _expected(self.options.contempt)},
+        )
+
+    def _frames(
+        self, name: str, folder: str, marks: str | None, peak: str, problems: Problems
+    ) -> tuple[list[str], list[str]] | None:
+        """Returns the pictures of a sequence in order, and the path of the landmarks of each, '' where none is there.
+
+        None where it cannot be had as a whole.
+        """
+        before = len(problems.gaps) + len(problems.mistakes)
+        images = {}
+        for file, path in sorted(pictures_in(folder).items(), key=lambda pair: (frame_number(pair[0]) or 0, pair[0])):
+            match = trees.FRAME.fullmatch(file)
+            if match is None or f"{match[1]}/{match[2]}" != name:
+                problems.mistake(path, f"is no frame of {name} by its name: put it where it belongs")
+                continue
+            stem = os.path.splitext(file)[0]
+            if stem in images:
+                problems.mistake(path, "is there in two formats: take one of them out")
+            images[stem] = path
+        points = trees.texts_in(marks, trees.LANDMARK_FILE) if marks else {}
+        points = {file.removesuffix("_landmarks.txt"): path for file, path in points.items()}
+        lost = sorted(set(points) - set(images))
+        unmarked = sorted(set(images) - set(points)) if self.options.crop == "landmarks" else []
+        if not images:
+            problems.gap(folder, "holds no picture: unpack the images again")
+        elif lost:
+            problems.gap(
+                f"{folder}/{lost[0]}.png", f"is not there{_more(lost)}, though it has landmarks: copy it again"
+            )
+        elif unmarked:
+            where = f"{marks or folder}/{unmarked[0]}_landmarks.txt"
+            problems.gap(
+                where, f"is not there{_more(unmarked)}: unpack Landmarks.zip again, or give --option=crop=none"
+            )
+        elif peak and peak not in images:
+            problems.gap(f"{folder}/{peak}.png", "is not there, though it is the peak of its sequence: copy it again")
+        if len(problems.gaps) + len(problems.mistakes) > before:
+            return None
+        return list(images.values()), [points.get(stem, "") for stem in images]
+
+    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        size, marks = self.options.size, item.crop
+        frames, notes, landmarks = [], [], []
+        for path, mark in zip(item.files, marks, strict=False):  # the files of landmarks follow the pictures
+            image, converted = read_frame(path, self.CHANNELS)
+            notes += converted
+            height, width = image.shape[:2]
+            points = trees.read_landmarks(mark, (height, width)) if mark else np.full((trees.LANDMARKS, 2), np.nan)
+            try:
+                if self.options.crop == "landmarks":
+                    crop = align_points(image, points, size, self.options.margin)
+                else:
+                    crop = crop_box(image, (0, 0, width, height), size)
+            except UserError as error:
+                raise BadPicture(f"frame {os.path.basename(path)}: {error}") from error
+            frames.append(io.BytesIO(encoded(crop.image, "PNG")))
+            landmarks.append(transform_points(points, crop.matrix))
+        example = {
+            "frames": frames,
+            "frame_mask": np.ones(len(frames), bool),
+            "landmarks": np.stack(landmarks).astype(np.float32),
+            "label": item.label,
+            **item.fields,
+        }
+        return example, tallied(notes)
+
+    def example_name(self, gap: str) -> str:
+        return trees.sequence_in(gap)
+
+
+def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
+    """Returns the builder of a variant with some of its options replaced (size, crop, margin, contempt, unlabelled)."""
+    builder = Builder.make("ckplus", variant, data_dir, options)
+    check_choice("ckplus", "crop", builder.options.crop, CROPS)
+    check_crop("ckplus", builder.options)
+    return builder
+
+
+def _tree(manual_dir: os.PathLike[str], name: str) -> pathlib.Path:
+    found = [folder for folder in find_folders(manual_dir, [name]) if trees.sequences_of(folder)]
+    if len(found) > 1:
+        raise UserError(f"{manual_dir} holds {name}/ of CK+ more than once ({found[0]} and {found[1]}): take one out")
+    if not found:
+        raise UserError(f"{manual_dir} has no {name}/S005/001 of CK+{archives_below(manual_dir)}")
+    return found[0]
+
+
+def _subjects(pictures: Mapping[str, Any], emotions: Mapping[str, Any]) -> dict[str, int]:
+    """Numbers the people with a label first: their rank modulo ten is the usual fold. The others follow."""
+    labelled = numbered(name.partition("/")[0] for name in emotions)
+    others = numbered({name.partition("/")[0] for name in pictures} - set(labelled))
+    return {**labelled, **{subject: len(labelled) + number for subject, number in others.items()}}
+
+
+def _expected(contempt: bool) -> dict[str, int]:
+    """The published number of each class."""
+    numbers = {labels.canonical("ckplus", code): n for code, n in enumerate(COUNTS, start=1)}
+    return {name: numbers.get(name, 0) for name in labels.classes(8 if contempt else 7)}
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" (nor are {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+_NO_UNITS = np.full(trees.ACTION_UNITS, trees.ABSENT, np.int64)

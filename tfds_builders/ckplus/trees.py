@@ -1,0 +1,127 @@
+"""The four parallel trees of CK+: pictures, landmarks, action units and emotions, each by subject and sequence."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.sequences import folders_in
+
+SUBJECT = r"S\d{3}"
+SEQUENCE = r"\d{3}"
+FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d+)\.[^.]+$")
+EMOTION = re.compile(r"(S\d{3}_\d{3}_\d+)_emotion\.txt$")
+FACS = re.compile(r"S\d{3}_\d{3}_\d+_facs\.txt$")
+LANDMARK_FILE = re.compile(r"S\d{3}_\d{3}_\d+_landmarks\.txt$")
+LANDMARKS = 68
+ACTION_UNITS = 100  # FACS numbers its codes below this
+ABSENT = -1
+OUTSIDE = 0.1  # of the picture's longer side: a point farther outside than that is none of this picture
+
+
+def sequences_of(tree: pathlib.Path) -> dict[str, str]:
+    """Returns 'S005/001' -> path of the folders of sequences, sorted; whatever else lies there does not count."""
+    return {
+        f"{subject}/{sequence}": path
+        for subject, folder in folders_in(tree, SUBJECT).items()
+        for sequence, path in folders_in(folder, SEQUENCE).items()
+    }
+
+
+def sequence_in(text: str) -> str:
+    """Returns the sequence that a path or a message names first, 'S005_001'."""
+    match = re.search(rf"({SUBJECT})[/\\\\_]({SEQUENCE})", text)
+    return f"{match[1]}_{match[2]}" if match else text
+
+
+def texts_in(folder: str, pattern: re.Pattern[str]) -> dict[str, str]:
+    """Returns name -> path of the files of one kind in the folder of a sequence."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.path for entry in entries if pattern.fullmatch(entry.name)}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def read_emotion(folder: str, problems: Problems) -> tuple[int, str] | None:
+    """Returns (code, 'S005_001_00000011', the peak frame), or None for the folder of a sequence without a label."""
+    files = sorted(texts_in(folder, EMOTION).items())
+    if not files:
+        return None
+    if len(files) > 1:
+        problems.mistake(folder, f"holds {len(files)} files of emotions: take out the wrong ones")
+        return None
+    name, path = files[0]
+    words = _text(path).split()
+    try:
+        value = float(words[0]) if len(words) == 1 else math.nan
+    except ValueError:
+        value = math.nan
+    if value not in range(1, 8):
+        said = " ".join(words)[:40] or "nothing"
+        problems.mistake(path, f"says '{said}', and codes are 1 to 7: unpack Emotion_labels.zip again")
+        return None
+    match = EMOTION.fullmatch(name)
+    assert match is not None
+    return int(value), match[1]
+
+
+def read_facs(folder: str, problems: Problems) -> np.ndarray:
+    """Returns the peak frame's action units, int64 [100]: intensity 1..5 (A..E), 0 without one, -1 where absent.
+
+    All are -1 where there is no file.
+    """
+    units = np.full(ACTION_UNITS, ABSENT, np.int64)
+    files = sorted(texts_in(folder, FACS).values())
+    if len(files) > 1:
+        problems.mistake(folder, f"holds {len(files)} files of action units: take out the wrong ones")
+    for path in files[:1]:
+        for line in filter(str.strip, _text(path).splitlines()):
+            try:
+                number, intensity = (int(float(word)) for word in line.split())
+            except (ValueError, OverflowError):
+                number = intensity = -1
+            if not (0 < number < ACTION_UNITS and 0 <= intensity <= 5):
+                wanted = "an action unit and its intensity, 0 to 5: unpack FACS_labels.zip again"
+                problems.mistake(path, f"has the row '{line.strip()[:40]}' where it should have {wanted}")
+                break
+            units[number] = intensity
+    return units
+
+
+def read_landmarks(path: str, size: tuple[int, int]) -> np.ndarray:
+    """Returns the 68 points of a frame, float64 [68, 2] in pixels.
+
+    Args:
+        path: of the file, 68 rows of x and y.
+        size: (height, width) of the frame.
+
+    Raises:
+        BadPicture: for a file that does not hold that, or points that lie outside of the frame.
+    """
+    name = os.path.basename(path)
+    try:
+        points = np.array([float(word) for word in _text(path).split()])
+    except ValueError:
+        points = np.zeros(0)
+    if points.size != 2 * LANDMARKS or not np.isfinite(points).all():
+        raise BadPicture(f"landmarks {name} are not {LANDMARKS} rows of x and y: unpack Landmarks.zip again")
+    points = points.reshape(LANDMARKS, 2)
+    height, width = size
+    reach = OUTSIDE * max(size)
+    if (points < -reach).any() or (points > (width + reach, height + reach)).any():
+        raise BadPicture(
+            f"landmarks {name} lie outside of their picture of {width}x{height} pixels: the picture was scaled or they "
+            "belong to another; take both from the original archives"
+        )
+    return points
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return file.read()
