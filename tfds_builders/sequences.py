@@ -6,6 +6,7 @@ A frame without a face keeps its place: a black picture whose mask is false. A c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -19,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.inference.faces import Detector, faces_of_clip
+from fer_jax.inference.faces import Detector, faces_of_clip, make_detector
 from tfds_builders.layout import ARCHIVES
 from tfds_builders.listing import Item
 from tfds_builders.pictures import copied, encoded, is_picture, pixels
@@ -88,6 +89,12 @@ def whole_frames(
         frames.append(stored.file())
         notes += stored.notes
     return frames, tallied(notes)
+
+
+@functools.cache
+def detector_of(yunet: str) -> Detector:
+    """Returns the detector of this process: YuNet from that file, the Haar cascades where it is ''."""
+    return make_detector(yunet)
 
 
 def follow_face(

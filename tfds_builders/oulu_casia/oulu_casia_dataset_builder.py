@@ -1,0 +1,253 @@
+"""TFDS builder of Oulu-CASIA NIR&VIS: 480 sequences for each camera and each light, from neutral to the apex."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from PIL import Image
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+from fer_jax.inference.faces import crop_box
+from tfds_builders.listing import Item, Listing
+from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.pictures import encoded
+from tfds_builders.problems import Problems
+from tfds_builders.sequences import (
+    Clip,
+    archives_below,
+    check_choice,
+    check_crop,
+    clip_features,
+    detector_of,
+    face_notes,
+    find_folders,
+    folders_in,
+    follow_face,
+    frame_number,
+    numbered,
+    pictures_in,
+    read_frame,
+    tallied,
+    whole_frames,
+)
+
+CAMERAS = {"vl": "VL", "ni": "NI"}  # visible light, near infrared
+LIGHTS = {"strong": "Strong", "weak": "Weak", "dark": "Dark"}
+SOURCES = ("original", "cropped")
+CROPS = ("faces", "none")
+PEOPLE = 80  # each shows six expressions once under each light, to both cameras
+PERSON = r"P\d{3}"
+EMOTIONS = tuple(map(str, labels.CODES["oulu_casia"]))
+PROCESSED = "preprocess"  # how the folder of faces that the authors cropped begins: 'PreProcess Img'
+RATE = 25.0  # frames a second
+
+
+@dataclasses.dataclass(frozen=True)
+class OuluOptions(Options):
+    """
+    Attributes:
+        camera: 'vl', visible light, or 'ni', near infrared.
+        light: 'strong', 'weak' or 'dark'.
+        source: 'original', whole frames of the archive, or 'cropped', the faces that its authors cut out, stored as
+            they are.
+        crop: of original frames: 'faces', found, followed and aligned; or 'none', whole, made square with black edges.
+        margin: beyond the template of aligned faces, on each side, as a share of its side.
+        yunet: path of the ONNX file of the detector YuNet; the Haar cascades where it is ''.
+    """
+
+    size: int = 224
+    camera: str = "vl"
+    light: str = "strong"
+    source: str = "original"
+    crop: str = "faces"
+    margin: float = 0.0
+    yunet: str = ""
+
+
+VARIANTS = {
+    f"{camera}_{light}" + ("" if source == "original" else f"_{source}"): OuluOptions(
+        camera=camera, light=light, source=source, size=224 if source == "original" else 0
+    )
+    for source in SOURCES
+    for camera in CAMERAS
+    for light in LIGHTS
+}
+
+
+class Builder(PictureBuilder):
+    """Oulu-CASIA by person and expression. See README.md for the files and features."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds VL/ and NI/, or one above it"
+    VARIANTS = VARIANTS
+    BUILDER_CONFIGS = [named_config("oulu_casia", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    PICTURES_PER_EXAMPLE = 64  # of which each costs a search for faces
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        options, f = self.options, tfds.features
+        size = (options.size, options.size) if options.source == "original" else None
+        return self.dataset_info_from_configs(
+            features=f.FeaturesDict(
+                {
+                    **clip_features(picture_feature(size, self.CHANNELS)),
+                    "label": f.ClassLabel(names=list(labels.classes(7))),
+                    "code": f.Text(),
+                    "subject": np.int64,
+                    "name": f.Text(),
+                }
+            ),
+            homepage="https://www.oulu.fi/cmvs",
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
+        root = _root(manual_dir, self.options)
+        people = folders_in(root, PERSON)
+        subjects = numbered(people)
+        items, holes = [], 0
+        for person, folder in people.items():
+            there = folders_in(folder)
+            for name in sorted(set(there) - set(EMOTIONS)):
+                problems.mistake(there[name], f"is none of {', '.join(EMOTIONS)}: name it as the archive does")
+            for emotion in EMOTIONS:
+                if emotion not in there:
+                    problems.gap(f"{folder}/{emotion}", "is not there: unpack the archive again")
+                    continue
+                numbers = _frames(there[emotion], problems)
+                if not numbers:
+                    problems.gap(there[emotion], "holds no picture: unpack the archive again")
+                    continue
+                holes += max(numbers) - min(numbers) + 1 != len(numbers)
+                fields = {"code": emotion, "subject": subjects[person], "name": f"{person}/{emotion}"}
+                label = labels.index("oulu_casia", emotion, 7)
+                files = tuple(numbers[number] for number in sorted(numbers))
+                items.append(Clip(files, label=label, fields=fields, title=there[emotion]))
+        crop = None
+        if self.options.source == "cropped" and items:
+            crop = _size(items[0].files)
+            items = [dataclasses.replace(item, crop=crop) for item in items]
+        shown = {labels.canonical("oulu_casia", emotion) for emotion in EMOTIONS}
+        said = f"of {crop[1]}x{crop[0]} pixels, " if crop else ""
+        return Listing(
+            items={"train": items},
+            found=(f"{root}: {said}{len(items):,} sequences of {len(people)} people",),
+            warnings=(f"{holes} sequences have holes in the numbers of their frames",) if holes else (),
+            metadata={
+                "subjects": list(subjects),
+                "protocol": "ten folds by subject, every tenth person in one; mean accuracy over the folds",
+            },
+            expected={"train": {name: PEOPLE * (name in shown) for name in labels.classes(7)}},
+        )
+
+    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        options = self.options
+        notes: list[str] = []
+        if options.source == "cropped":
+            frames, converted = whole_frames(item.files, self.CHANNELS, item.crop)
+            return self._example(item, frames, np.ones(len(frames), bool)), converted
+        if options.crop == "none":
+            frames = []
+            for path in item.files:
+                image, found = read_frame(path, self.CHANNELS)
+                notes += found
+                square = crop_box(image, (0, 0, image.shape[1], image.shape[0]), options.size).image
+                frames.append(io.BytesIO(encoded(square, "JPEG")))
+            return self._example(item, frames, np.ones(len(frames), bool)), tallied(notes)
+
+        def opened():
+            for number, path in enumerate(item.files):
+                image, found = read_frame(path, self.CHANNELS)
+                notes.extend(found)
+                yield number / RATE, image
+
+        clip = follow_face(opened(), options.size, options.margin, detector_of(options.yunet))
+        return self._example(item, clip.frames, clip.mask), (*tallied(notes), *face_notes(clip.mask))
+
+    def _example(self, item: Item, frames: list[io.BytesIO], mask: np.ndarray) -> dict[str, Any]:
+        return {"frames": frames, "frame_mask": mask, "label": item.label, **item.fields}
+
+    def example_name(self, gap: str) -> str:
+        match = re.search(rf"({PERSON})[/\\]({'|'.join(EMOTIONS)})", gap)
+        return f"{match[1]}/{match[2]}" if match else super().example_name(gap)
+
+
+def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
+    """Returns the builder of a variant with some of its options replaced (size, camera, light, crop ...)."""
+    builder = Builder.make("oulu_casia", variant, data_dir, options)
+    chosen = builder.options
+    allowed = {"camera": CAMERAS, "light": LIGHTS, "source": SOURCES, "crop": CROPS}
+    for name, values in allowed.items():
+        check_choice("oulu_casia", name, getattr(chosen, name), values)
+    if chosen.source == "original":
+        check_crop("oulu_casia", chosen)
+        detector_of(chosen.yunet)  # a file that is none is said before anything is read
+    else:
+        given = [name for name in ("size", "crop", "margin", "yunet") if name in options]
+        if given:
+            raise UserError(
+                f"oulu_casia: option {given[0]} does not apply to the cropped faces, which are stored as they are: "
+                "leave it out, or give --option=source=original"
+            )
+    return builder
+
+
+def _root(manual_dir: os.PathLike[str], options: OuluOptions) -> pathlib.Path:
+    """Returns the folder of one camera and light, among original frames or cropped faces."""
+    start, wanted = pathlib.Path(manual_dir), f"{CAMERAS[options.camera]}/{LIGHTS[options.light]}"
+    what = "cropped faces" if options.source == "cropped" else "original frames"
+    found = [
+        folder
+        for folder in find_folders(start, [wanted])
+        if _is_processed(folder.relative_to(start.parent)) == (options.source == "cropped")
+        and folders_in(folder, PERSON)
+    ]
+    if len(found) > 1:
+        raise UserError(
+            f"{manual_dir} holds the {what} of Oulu-CASIA more than once ({found[0]} and {found[1]}): give "
+            "a folder that holds one of these as --manual_dir"
+        )
+    if not found:
+        inside = "PreProcess Img" if options.source == "cropped" else "OriginalImg"
+        raise UserError(f"{manual_dir} has no {inside}/{wanted}/P001 of Oulu-CASIA{archives_below(manual_dir)}")
+    return found[0]
+
+
+def _is_processed(folder: pathlib.Path) -> bool:
+    return any(part.lower().startswith(PROCESSED) for part in folder.parts)
+
+
+def _frames(folder: str, problems: Problems) -> dict[int, str]:
+    """Returns number -> path of the frames of a sequence."""
+    frames: dict[int, str] = {}
+    for name, path in sorted(pictures_in(folder).items()):
+        number = frame_number(name) if re.fullmatch(r"\d+\.\w+", name) else None
+        if number is None:
+            problems.mistake(path, "is no frame by its name, such as 000.jpeg: take it out")
+        elif number in frames:
+            problems.mistake(path, f"has the number of {os.path.basename(frames[number])}: take one of them out")
+        else:
+            frames[number] = path
+    return frames
+
+
+def _size(files: Sequence[str]) -> tuple[int, int] | None:
+    """Returns (height, width) of the first frame; frames of other sizes are of another edition."""
+    for path in files:
+        try:
+            with Image.open(path) as image:
+                return image.height, image.width
+        except OSError:
+            continue  # said when it is read in full
+    return None
