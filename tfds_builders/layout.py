@@ -21,7 +21,8 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
     start = pathlib.Path(manual_dir)
     found: list[pathlib.Path] = []
     for folder in _below(start, DEPTH):
-        inside = any(folder.is_relative_to(one) for one in found)
+        # What lies inside of what was found already is a doubled folder, or a part of it under another name.
+        inside = any(folder.is_relative_to(one / path.partition("/")[0]) for one in found for path in wanted)
         if not inside and any((folder / one).exists() for one in wanted):
             found.append(folder)
     if len(found) > 1:

@@ -11,6 +11,8 @@ from typing import Any
 from fer_jax.errors import UserError
 from tfds_builders.problems import Problems
 
+ALL = "in all"  # the key of a split's total in published numbers
+
 
 @dataclasses.dataclass(frozen=True)
 class Item:
@@ -43,7 +45,8 @@ class Listing:
         found: lines that say which files were used.
         warnings: lines that say what is unusual, though not wrong.
         metadata: stored with the prepared data set (JSON types).
-        expected: split -> class -> the published number of examples; {} where none is known.
+        expected: split -> class -> the published number of examples; {} where none is known, {ALL: n} where it is
+            known of all classes together only.
     """
 
     items: Mapping[str, Sequence[Item]]
@@ -67,7 +70,8 @@ def unusual_counts(counts: Mapping[str, Mapping[str, int]], expected: Mapping[st
     """Returns what differs from the published numbers, a line per split, such as 'test: 3 instead of 680 neutral'."""
     lines = []
     for split, classes in expected.items():
-        there = counts.get(split, {})
+        there = dict(counts.get(split, {}))
+        there[ALL] = sum(there.values())
         wrong = [f"{there.get(c, 0):,} instead of {n:,} {c}" for c, n in classes.items() if there.get(c, 0) != n]
         if wrong:
             lines.append(f"{split}: {', '.join(wrong)}")

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax.errors import UserError, nearest
-from tfds_builders.listing import Item, Listing, check_counts, class_counts
+from tfds_builders.listing import Item, Listing, check_counts, class_counts, unusual_counts
 from tfds_builders.manual import ManualBuilder
 from tfds_builders.pictures import copied
 from tfds_builders.problems import Problems, listed
@@ -59,7 +59,9 @@ def named_config(dataset: str, variants: Mapping[str, Any], name: str, changes: 
             wanted = type(getattr(base, field)).__name__
             raise UserError(f"{dataset}: option {field}={value!r} must be of type {wanted}")
     options = dataclasses.replace(base, **changes)
-    parts = [f"{f}{getattr(options, f)}" for f in fields if getattr(options, f) != getattr(base, f)]
+    # Of a path, such as that of a detector's weights, its last part: the name becomes a folder's.
+    changed = {f: pathlib.PurePath(str(getattr(options, f))).name for f in fields}
+    parts = [f"{f}{value}" for f, value in changed.items() if getattr(options, f) != getattr(base, f)]
     return OptionsConfig(name="-".join([name, *parts]), version="1.0.0", options=options)
 
 
@@ -183,13 +185,13 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         """Completes the metadata and the lines that `prepare` prints."""
         warnings = list(listing.warnings)
         if notes:
-            warnings.append(f"{len(notes)} pictures were converted:\n{listed(notes)}")
+            warnings.append(f"{len(notes)} notes on single files:\n{listed(notes)}")
         if gaps:
             warnings.append(f"{len(gaps)} examples are missing, as --allow_missing allows:\n{listed(gaps)}")
         self.contents = dataclasses.replace(listing, warnings=tuple(warnings))
         metadata = self.info.metadata
         assert metadata is not None  # every _info sets a MetadataDict
-        complete = not gaps and all(counts.get(s) == dict(c) for s, c in listing.expected.items())
+        complete = not gaps and not unusual_counts(counts, listing.expected)
         metadata.update(
             complete=complete,
             counts={split: dict(classes) for split, classes in counts.items()},

@@ -1,0 +1,1 @@
+"""DFEW (Jiang et al., ACM Multimedia 2020)."""

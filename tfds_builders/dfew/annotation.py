@@ -1,0 +1,116 @@
+"""The votes of DFEW's ten annotators, from an .xlsx file: a ZIP archive of XML, which the standard library reads."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from xml.etree import ElementTree
+
+import numpy as np
+
+from fer_jax import labels
+from tfds_builders.dfew.lists import CODES
+from tfds_builders.problems import Problems
+
+SHEET = "xl/worksheets/sheet1.xml"
+STRINGS = "xl/sharedStrings.xml"
+MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+COLUMN = re.compile("[A-Z]+")
+AGREEMENT = 0.99  # share of the clips whose label must have the most votes, or the columns were misread
+NAME_COLUMN = len(CODES)  # after the votes comes the name of the clip
+
+
+def read_votes(path: pathlib.Path, problems: Problems) -> dict[int, np.ndarray]:
+    """Returns number of the clip -> votes, int64 [10] in the order of `labels.FERPLUS_VOTES`.
+
+    A row has the votes for the codes 1 to 7, or in the order that the header names, then the name of the clip.
+    """
+    try:
+        rows = list(_rows(path))
+    except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, ValueError, IndexError, OSError) as error:
+        problems.mistake(
+            path, f"cannot be read as .xlsx ({type(error).__name__}): get it again, or take it away, nothing needs it"
+        )
+        return {}
+    columns = [labels.FERPLUS_VOTES.index(labels.canonical("dfew", code)) for code in CODES]
+    votes = {}
+    for line, row in enumerate(rows, start=1):
+        cells = [row.get(column, "") for column in range(NAME_COLUMN + 1)]
+        numbers = [_whole(cell) for cell in cells]
+        if line == 1 and None in numbers:
+            columns = _columns(cells[:NAME_COLUMN]) or columns
+        elif not any(cells):
+            continue
+        elif None in numbers:
+            problems.mistake(
+                f"{path}:{line}", f"is '{','.join(cells)[:60]}' where seven votes and a clip are expected: correct it"
+            )
+        else:
+            counts = np.zeros(len(labels.FERPLUS_VOTES), np.int64)
+            counts[columns] = numbers[:NAME_COLUMN]
+            votes[numbers[NAME_COLUMN]] = counts
+    return votes
+
+
+def agree(votes: Mapping[int, np.ndarray], codes: Mapping[int, int]) -> bool:
+    """Whether the labels have the most votes: a single label is what most of the ten chose."""
+    known = [(votes[number], code) for number, code in codes.items() if number in votes]
+    places = [labels.FERPLUS_VOTES.index(labels.canonical("dfew", code)) for _, code in known]
+    right = sum(counts[place] == counts.max() for (counts, _), place in zip(known, places, strict=True))
+    return right >= AGREEMENT * len(known)
+
+
+def _columns(header: list[str]) -> list[int] | None:
+    """Returns which vote each column holds, of a header such as '1happy,2sad'; None where it names no emotions."""
+    words = ["".join(filter(str.isalpha, cell)).lower() for cell in header]
+    names = [labels.ALIASES.get(word) for word in words]
+    if None in names or len(set(names)) < len(names):
+        return None
+    return [labels.FERPLUS_VOTES.index(str(name)) for name in names]
+
+
+def _rows(path: os.PathLike[str]) -> Iterator[dict[int, str]]:
+    """Yields column -> text of every row of the first sheet."""
+    with zipfile.ZipFile(path) as archive:
+        strings: list[str] = []
+        if STRINGS in archive.namelist():
+            root = ElementTree.fromstring(archive.read(STRINGS))
+            strings = [_text(entry) for entry in root.iter(f"{MAIN}si")]
+        root = ElementTree.fromstring(archive.read(SHEET))
+    for row in root.iter(f"{MAIN}row"):
+        cells: dict[int, str] = {}
+        for place, cell in enumerate(row.iter(f"{MAIN}c")):
+            name = COLUMN.match(cell.get("r", ""))
+            value = cell.find(f"{MAIN}v")
+            if cell.get("t") == "inlineStr":
+                text = _text(cell)
+            elif value is None or value.text is None:
+                continue
+            else:
+                text = strings[int(value.text)] if cell.get("t") == "s" else value.text
+            cells[_number(name[0]) if name else place] = text.strip()
+        yield cells
+
+
+def _text(element: ElementTree.Element) -> str:
+    return "".join(part.text or "" for part in element.iter(f"{MAIN}t"))
+
+
+def _number(letters: str) -> int:
+    """'A' -> 0, 'AA' -> 26."""
+    value = 0
+    for letter in letters:
+        value = 26 * value + ord(letter) - ord("A") + 1
+    return value - 1
+
+
+def _whole(text: str) -> int | None:
+    """Returns the number that a cell holds, '3' or '3.0'; None where it holds none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() and value >= 0 else None

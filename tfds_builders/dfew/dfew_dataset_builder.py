@@ -1,0 +1,167 @@
+"""TFDS builder of DFEW: clips from movies, seven expressions, five official folds."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from fer_jax import labels
+from tfds_builders.dfew.annotation import agree, read_votes
+from tfds_builders.dfew.lists import CODES, SETS, Labelled, read_folds
+from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
+from tfds_builders.layout import folder_of, packed, root_of
+from tfds_builders.listing import Item, Listing, unusual_counts
+from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.problems import Problems
+from tfds_builders.sequences import Clip, check_choice, clip_features, folders_in
+
+SPLIT = "train"
+LISTS = "EmoLabel_DataSplit"
+ANNOTATION = "Annotation/annotation.xlsx"
+EDITIONS = {"clip_224x224_16f": 16, "clip_224x224": 0}  # folder -> frames of each clip; 0: of any number
+FRAME_SIZE = (224, 224)
+COUNTS = (2445, 1894, 2669, 2173, 1469, 145, 902)  # by code
+FOLD_SIZES = (2341, 2341, 2340, 2339, 2336)  # of the test sets
+NO_VOTES = np.zeros(len(labels.FERPLUS_VOTES), np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class DfewOptions(Options):
+    """
+    Attributes:
+        edition: one of `EDITIONS`, the folder of the aligned faces.
+        every: only each n-th frame, beginning with the first.
+    """
+
+    edition: str = "clip_224x224_16f"
+    every: int = 1
+
+
+VARIANTS = {edition: DfewOptions(edition=edition) for edition in EDITIONS}
+
+
+class Builder(PictureBuilder):
+    """DFEW's clips with a single label, by number. See README.md for the files and features."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Clip/ and EmoLabel_DataSplit/"
+    VARIANTS = VARIANTS
+    BUILDER_CONFIGS = [named_config("dfew", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    PICTURES_PER_EXAMPLE = 16
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        f, side = tfds.features, self.options.size
+        return self.dataset_info_from_configs(
+            features=f.FeaturesDict(
+                {
+                    **clip_features(picture_feature((side, side) if side else FRAME_SIZE, RGB)),
+                    "label": f.ClassLabel(names=list(labels.classes(7))),
+                    "code": np.int64,
+                    "name": f.Text(),
+                    "fold": np.int64,
+                    "votes": f.Tensor(shape=(len(labels.FERPLUS_VOTES),), dtype=np.int64),
+                }
+            ),
+            supervised_keys=("frames", "label"),
+            homepage="https://dfew-dataset.github.io",
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
+        edition = self.options.edition
+        check_choice("dfew", "edition", edition, EDITIONS)
+        check_frames("dfew", self.options.every, self.options.size)
+        root = root_of(manual_dir, [LISTS], "DFEW")
+        places = [f"Clip/{edition}", edition]
+        clips_folder = folder_of(root_of(manual_dir, places, "DFEW"), places, "DFEW")
+        lists = folder_of(root, [LISTS], "DFEW")
+        clips = read_folds(lists, problems)
+        warnings = self._check_folds(lists, clips, problems)
+        votes, about_votes = _votes(root / ANNOTATION, clips, problems)
+        there = folders_in(clips_folder, "[0-9]+")
+        items = []
+        for number, clip in clips.items():
+            name = f"{number:05d}"
+            if name not in there:
+                problems.gap(
+                    clips_folder / name, f"is in {SETS[clip.fold]}.csv and is not there: unpack its archive again"
+                )
+            elif files := self._frames(there[name], problems):
+                fields = {"code": clip.code, "name": name, "fold": clip.fold, "votes": votes.get(number, NO_VOTES)}
+                items.append(Clip(files, labels.index("dfew", clip.code, 7), fields, title=there[name]))
+        left = sum(int(name) not in clips for name in there)
+        return Listing(
+            items={SPLIT: items} if items else {},
+            found=(
+                f"{lists}: {len(clips):,} clips in {len(SETS)} test sets",
+                f"{clips_folder}: {len(there):,} clips, {left:,} of them without a single label and left",
+                *about_votes,
+            ),
+            warnings=warnings,
+            metadata={
+                "protocol": "five official folds: each clip is tested once, by the model of the other four; the mean "
+                "over the folds of accuracy (WAR) and of mean recall (UAR)"
+            },
+            expected={SPLIT: _expected()},
+        )
+
+    def _frames(self, folder: str, problems: Problems) -> tuple[str, ...]:
+        """Returns the frames of a clip that are stored; () and a gap where it has not those of its edition."""
+        files, wanted = numbered_frames(folder, problems), EDITIONS[self.options.edition]
+        if not files:
+            problems.gap(folder, "has no frames: unpack its archive again")
+        elif wanted and len(files) != wanted:
+            problems.gap(folder, f"has {len(files)} frames, and this edition {wanted}: unpack its archive again")
+            return ()
+        return files[:: self.options.every]
+
+    def _check_folds(self, lists: pathlib.Path, clips: Mapping[int, Labelled], problems: Problems) -> tuple[str, ...]:
+        """Compares the sizes of the test sets with the published ones; returns warnings where others are allowed."""
+        sizes = [sum(clip.fold == fold for clip in clips.values()) for fold in range(len(SETS))]
+        published = dict(zip(SETS, FOLD_SIZES, strict=True))
+        lines = unusual_counts({"test sets": dict(zip(SETS, sizes, strict=True))}, {"test sets": published})
+        if self.allow_counts:
+            return tuple(f"not the published numbers of clips in {line}" for line in lines)
+        for line in lines:
+            problems.mistake(
+                lists, f"has not the published {line}: get the lists again, or accept it by --allow_counts"
+            )
+        return ()
+
+    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        frames, notes = stored_frames(item.files, FRAME_SIZE, self.options.size)
+        mask = np.ones(len(frames), bool)  # clips in which no face was found are not among the aligned ones
+        return {"frames": frames, "frame_mask": mask, "label": item.label, **item.fields}, notes
+
+
+def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
+    """Returns the builder of a variant with some of its options replaced (size, every)."""
+    return Builder.make("dfew", variant, data_dir, options)
+
+
+def _votes(
+    path: pathlib.Path, clips: Mapping[int, Labelled], problems: Problems
+) -> tuple[Mapping[int, np.ndarray], tuple[str, ...]]:
+    """Returns the votes on the clips, and a line on them."""
+    if not path.is_file():
+        return {}, (f"no {path}{packed(path.parent)}; without it there are no votes",)
+    votes = read_votes(path, problems)
+    if not agree(votes, {number: clip.code for number, clip in clips.items()}):
+        problems.mistake(
+            path, "has other emotions with the most votes than the lists have as labels: get it again, or take it away"
+        )
+    return votes, (f"{path}: votes on {sum(number in votes for number in clips):,} clips",)
+
+
+def _expected() -> Mapping[str, int]:
+    """The published number of each class."""
+    by_name = {labels.canonical("dfew", code): n for code, n in zip(CODES, COUNTS, strict=True)}
+    return {name: by_name[name] for name in labels.classes(7)}

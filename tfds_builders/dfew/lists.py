@@ -1,0 +1,96 @@
+"""The lists of DFEW: the clips of the five test sets with their codes, checked against the training sets."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import pathlib
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+from tfds_builders.layout import folder_of
+from tfds_builders.problems import Problems
+
+SETS = tuple(f"set_{number}" for number in range(1, 6))
+MARKS = ("(single-labeled)", "(single_labeled)", "_single-labeled", "_single_labeled")  # the archives' and users' own
+FOLDERS = {part: tuple(part + mark for mark in MARKS) for part in ("train", "test")}
+NO_LABEL = 0
+CODES = tuple(code for code in labels.CODES["dfew"] if code != NO_LABEL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A clip with a single label: its code, and the fold (0..4) whose test set it belongs to."""
+
+    code: int
+    fold: int
+
+
+def read_folds(root: pathlib.Path, problems: Problems) -> dict[int, Labelled]:
+    """Returns number -> clip of all clips that are scored, by number.
+
+    Args:
+        root: the folder EmoLabel_DataSplit.
+        problems: for rows that are wrong, clips of two test sets, and training sets that are not the other four tests.
+
+    Raises:
+        UserError: where a list of a test set is not there.
+    """
+    tests = folder_of(root, FOLDERS["test"], "DFEW")
+    clips: dict[int, Labelled] = {}
+    for fold, name in enumerate(SETS):
+        path = tests / f"{name}.csv"
+        for number, code in _read(path, problems).items():
+            if number in clips:
+                other = f"{SETS[clips[number].fold]}.csv"
+                problems.mistake(path, f"has the clip {number}, which {other} has too: get the lists again")
+            else:
+                clips[number] = Labelled(code, fold)
+    if any((root / name).is_dir() for name in FOLDERS["train"]):
+        trains = folder_of(root, FOLDERS["train"], "DFEW")
+        for fold, name in enumerate(SETS):
+            _check_training(trains / f"{name}.csv", fold, clips, problems)
+    return dict(sorted(clips.items()))
+
+
+def _check_training(path: pathlib.Path, fold: int, clips: dict[int, Labelled], problems: Problems) -> None:
+    wanted = {number: clip.code for number, clip in clips.items() if clip.fold != fold}
+    there = _read(path, problems)
+    others = sorted(set(wanted) ^ set(there))
+    relabelled = sorted(number for number in set(wanted) & set(there) if wanted[number] != there[number])
+    if others:
+        problems.mistake(
+            path,
+            f"is not the other four test sets together ({len(others):,} clips differ, such as {others[0]}): get the "
+            "lists again",
+        )
+    if relabelled:
+        problems.mistake(
+            path,
+            f"labels {len(relabelled):,} clips, such as {relabelled[0]}, otherwise than the test sets: get it again",
+        )
+
+
+def _read(path: pathlib.Path, problems: Problems) -> dict[int, int]:
+    """Returns number -> code of the rows `video_name,label`, such as `1600,3`; the header may be missing."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        raise UserError(f"{path} of DFEW is not there: get the lists again") from None
+    rows: dict[int, int] = {}
+    for line, row in enumerate(csv.reader(text.splitlines()), start=1):
+        fields = [field.strip() for field in row]
+        if not any(fields) or (line == 1 and fields[0] == "video_name"):
+            continue
+        where = f"{path}:{line}"
+        if len(fields) != 2 or not fields[0].isascii() or not fields[0].isdigit():
+            problems.mistake(where, f"is '{','.join(row)[:60]}' where '1600,3' is expected: get the list again")
+        elif fields[1] not in map(str, CODES):
+            problems.mistake(
+                where, f"has the label {fields[1][:20]}, and codes are {CODES[0]} to {CODES[-1]}: correct it"
+            )
+        elif int(fields[0]) in rows:
+            problems.mistake(where, f"names the clip {int(fields[0])} a second time: take one of the rows out")
+        else:
+            rows[int(fields[0])] = int(fields[1])
+    return rows

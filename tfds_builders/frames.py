@@ -1,0 +1,77 @@
+"""Clips whose frames lie as pictures in a folder: which ones, in the order of their numbers, whole or resized."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from fer_jax.errors import UserError
+from tfds_builders.pictures import encoded
+from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.sequences import LARGEST_SIDE, pictures_in, read_frame, tallied, whole_frames
+
+RGB = 3
+NUMBERS = re.compile(r"[0-9]+")
+
+
+def numbered_frames(folder: pathlib.Path | str, problems: Problems) -> tuple[str, ...]:
+    """Returns the paths of the pictures in a folder, sorted by the numbers in their names: 2.jpg before 10.jpg.
+
+    Of several numbers the first counts first: 1_10.jpg before 2_3.jpg. () where the folder is empty or not there.
+    """
+    by_number: dict[tuple[int, ...], str] = {}
+    for name, path in sorted(pictures_in(folder).items()):
+        number = tuple(int(digits) for digits in NUMBERS.findall(os.path.splitext(name)[0]))
+        if not number:
+            problems.mistake(path, "has no number in its name, by which frames are sorted: name it as it came")
+        elif number in by_number:
+            other = os.path.basename(by_number[number])
+            problems.mistake(path, f"has the number of {other} beside it: take one of them out")
+        else:
+            by_number[number] = path
+    return tuple(by_number[number] for number in sorted(by_number))
+
+
+def stored_frames(
+    files: Sequence[str], edition: tuple[int, int], size: int
+) -> tuple[list[io.BytesIO], tuple[str, ...]]:
+    """Returns the frames of a clip in RGB as they are stored, and what was converted.
+
+    Args:
+        files: the frames in order.
+        edition: (height, width) that each must have.
+        size: side of the square to which they are resized; 0 stores them whole.
+
+    Raises:
+        BadPicture: as `pictures.copied`, naming the frame.
+    """
+    if not size:
+        return whole_frames(files, RGB, edition)
+    frames, notes = [], []
+    for path in files:
+        image, found = read_frame(path, RGB)
+        height, width = image.shape[:2]
+        if (height, width) != edition:
+            raise BadPicture(
+                f"frame {os.path.basename(path)} has {width}x{height} pixels, and this edition "
+                f"{edition[1]}x{edition[0]}: it belongs to another edition"
+            )
+        # Pillow's bilinear filter averages over what it shrinks.
+        small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+        frames.append(io.BytesIO(encoded(np.asarray(small), "JPEG")))
+        notes += found
+    return frames, tallied(notes)
+
+
+def check_frames(dataset: str, every: int, size: int) -> None:
+    """Refuses an interval of frames, and a side of resized frames, that are none."""
+    if every < 1:
+        raise UserError(f"{dataset}: option every={every} must be from 1: each n-th frame, beginning with the first")
+    if not 0 <= size <= LARGEST_SIDE:
+        raise UserError(f"{dataset}: option size={size} must be from 1 to {LARGEST_SIDE}, or 0 for frames as they are")
