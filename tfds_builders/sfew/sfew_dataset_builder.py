@@ -1,0 +1,158 @@
+"""TFDS builder of SFEW: single frames from movies, seven expressions."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from fer_jax import labels
+from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
+from tfds_builders.layout import folder_of, root_of, undoubled
+from tfds_builders.listing import ALL, Item, Listing
+from tfds_builders.picture_builder import PictureBuilder, named_config, picture_feature
+from tfds_builders.pictures import pixels
+from tfds_builders.problems import Problems
+from tfds_builders.sequences import detector_of, folders_in, pictures_in
+
+SPLITS = ("train", "validation")
+ALIGNED = {  # of several folders that are there the first counts: the validation faces were aligned anew
+    "train": ("Train_Aligned_Faces",),
+    "validation": ("Val_Aligned_Faces_new", "Val_Aligned_Faces"),
+}
+FULL = {"train": "Train", "validation": "Val"}
+TESTS = ("Test", "Test_Aligned_Faces")
+ALIGNED_SIZE = (181, 143)  # height, width
+CODES = tuple(map(str, labels.CODES["sfew"]))  # the names of the folders
+COUNTS = {  # of the full frames, by code
+    "train": (178, 66, 98, 198, 150, 172, 96),
+    "validation": (77, 23, 47, 73, 86, 73, 57),
+}
+ALIGNED_TOTALS = {"train": 891, "validation": 431}  # not known by class
+CROPS = ("aligned", "faces")
+
+
+@dataclasses.dataclass(frozen=True)
+class SfewOptions(CropOptions):
+    """
+    Attributes:
+        crop: 'aligned', the organisers' faces, stored as they are; or 'faces', found in the full frames.
+        yunet: path of the ONNX file of the detector YuNet; the Haar cascades where it is ''.
+    """
+
+    yunet: str = ""
+
+
+VARIANTS = {"aligned": SfewOptions(crop="aligned"), "full": SfewOptions(size=224)}
+
+
+class Builder(PictureBuilder):
+    """SFEW by the names of its files. See README.md for the files and features."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Train/ and Val/"
+    VARIANTS = VARIANTS
+    BUILDER_CONFIGS = [named_config("sfew", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        options, f = self.options, tfds.features
+        aligned = options.crop == "aligned"
+        return self.dataset_info_from_configs(
+            features=f.FeaturesDict(
+                {
+                    "image": picture_feature(ALIGNED_SIZE if aligned else (options.size, options.size), 3),
+                    "label": f.ClassLabel(names=list(labels.classes(7))),
+                    "code": f.Text(),
+                    "name": f.Text(),
+                    **({} if aligned else {"no_face": np.bool_}),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://cs.anu.edu.au/few/AFEW.html",
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
+        options = self.options
+        aligned = options.crop == "aligned"
+        check_crop("sfew", options, CROPS, as_is=("aligned",))
+        if not aligned:
+            detector_of(options.yunet)  # a file that is none is said before anything is read
+        items, found, seen = {}, [], {}
+        for split in SPLITS:
+            folder = _aligned_folder(manual_dir, split) if aligned else _full_folder(manual_dir, split)
+            items[split] = _items(folder, seen, problems)
+            found.append(f"{folder}: {len(items[split]):,} pictures")
+        start = pathlib.Path(manual_dir)
+        found += [f"{start / name}: left, it has no labels" for name in TESTS if (start / name).is_dir()]
+        expected = {split: {ALL: n} for split, n in ALIGNED_TOTALS.items()} if aligned else _expected()
+        return Listing(
+            items=items,
+            found=tuple(found),
+            metadata={
+                "protocol": "train on train, accuracy on validation, which serves as the test: the labels of the test "
+                "were held back"
+            },
+            expected=expected,
+        )
+
+    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        options = self.options
+        if options.crop == "aligned":
+            return super().encode(item)
+        photo, notes = pixels(item.files[0], self.CHANNELS)
+        detector = detector_of(options.yunet)
+        image, there = face_or_square(photo, size=options.size, margin=options.margin, detector=detector)
+        example = {"image": stored(image), "label": item.label, "no_face": not there, **item.fields}
+        return example, notes if there else (*notes, NO_FACE)
+
+
+def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
+    """Returns the builder of a variant with some of its options replaced (size, margin ...)."""
+    return Builder.make("sfew", variant, data_dir, options)
+
+
+def _aligned_folder(manual_dir: os.PathLike[str] | str, split: str) -> pathlib.Path:
+    """Returns the folder with the folders of the classes, of the newer alignment where both are there."""
+    names = ALIGNED[split]
+    folder = folder_of(root_of(manual_dir, names, "SFEW (aligned)"), names, "SFEW (aligned)")
+    if not folders_in(folder, "|".join(CODES)):
+        # The newer archive's folder may hold one of the older name.
+        inner = [path for name, path in folders_in(folder).items() if name in names]
+        folder = undoubled(pathlib.Path(inner[0])) if inner else folder
+    return folder
+
+
+def _full_folder(manual_dir: os.PathLike[str] | str, split: str) -> pathlib.Path:
+    name = FULL[split]
+    return root_of(manual_dir, [f"{name}/{CODES[0]}"], "SFEW (full frames)") / name
+
+
+def _items(folder: pathlib.Path, seen: dict[str, str], problems: Problems) -> list[Item]:
+    """Returns the pictures of every class, by name; `seen` has the place of every picture until now, by name."""
+    items = []
+    for code in CODES:
+        for name, path in pictures_in(folder_of(folder, [code, code.lower()], "SFEW")).items():
+            if name in seen:
+                problems.mistake(path, f"is there as {seen[name]} too: take it out of one of them")
+                continue
+            seen[name] = path
+            items.append(Item((path,), labels.index("sfew", code, 7), {"code": code, "name": name}))
+    return sorted(items, key=lambda item: item.fields["name"])
+
+
+def _expected() -> Mapping[str, Mapping[str, int]]:
+    """The published number of each class."""
+    counts = {}
+    for split, numbers in COUNTS.items():
+        by_name = {labels.canonical("sfew", code): n for code, n in zip(CODES, numbers, strict=True)}
+        counts[split] = {name: by_name[name] for name in labels.classes(7)}
+    return counts
