@@ -1,21 +1,25 @@
-"""Builds data sets: `python -m tfds_builders list`, `python -m tfds_builders build NAME --manual_dir=DIR`."""
+"""Data sets: `python -m tfds_builders list`, `build NAME --manual_dir=DIR`, `verify NAME`, `show NAME`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, writing
 from tfds_builders import registry
+from tfds_builders.catalogue import CATALOGUE
+from tfds_builders.contact_sheet import contact_sheet
 from tfds_builders.manual import ManualBuilder, is_prepared
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.preparation import prepare, print_splits
+from tfds_builders.verify import verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,27 +27,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.set_verbosity(logging.ERROR)  # what the builders log is printed below, in order and once
     try:
-        if args.command == "list":
-            for name in registry.names():
-                print(f"{name:20} {registry.summary(name)}")
-        else:
-            build(
-                args.name,
-                args.manual_dir,
-                args.data_dir,
-                overwrite=args.overwrite,
-                allow_counts=args.allow_counts,
-                allow_missing=args.allow_missing,
-                jobs=args.jobs,
-                options=parse_options(args.option),
-            )
+        return COMMANDS[args.command](args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
+
+
+def list_all(args: argparse.Namespace) -> int:
+    """Prints a line for each data set, and what of it lies prepared."""
+    rows = [("name", "examples", "classes", "published sizes", "licence", "prepared")]
+    for name in registry.names():
+        entry = CATALOGUE[name]
+        there = ", ".join(registry.prepared(name, args.data_dir)) or "no"
+        rows.append((name, entry.examples, entry.classes, entry.sizes, entry.licence, there))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def verify_one(args: argparse.Namespace) -> int:
+    """Prints what is in a prepared data set; 1 where something should not be so."""
+    builder = _builder(args)
+    findings = verify(builder)
+    print(f"{builder.info.full_name} in {builder.data_path}")
+    for split, counts in findings.numbers["counts"].items():
+        classes = "  ".join(f"{name} {number:,}" for name, number in counts.items())
+        print(f"  {split:13}{builder.info.splits[split].num_examples:7,}  {classes}")
+    print(f"decoded all {findings.numbers['pictures']:,} pictures")
+    for note in findings.notes:
+        print(f"note: {note}")
+    for line in findings.wrong:
+        print(f"wrong: {line}")
+    if args.out:
+        with writing(args.out, "give another file with --out"):
+            pathlib.Path(args.out).write_text(json.dumps(findings.numbers | {"notes": findings.notes}, indent=1) + "\n")
+    return 1 if findings.wrong else 0
+
+
+def show_one(args: argparse.Namespace) -> int:
+    """Draws a contact sheet of a prepared data set."""
+    builder = _builder(args)
+    sheet = contact_sheet(builder, args.split, args.seed)
+    path = pathlib.Path(args.out or f"{args.name.replace('/', '_')}.png")
+    with writing(path, "give another file with --out"):
+        sheet.save(path, "PNG")
+    print(f"wrote {path}")
+    return 0
+
+
+def build_one(args: argparse.Namespace) -> int:
+    build(
+        args.name,
+        args.manual_dir,
+        args.data_dir,
+        overwrite=args.overwrite,
+        allow_counts=args.allow_counts,
+        allow_missing=args.allow_missing,
+        jobs=args.jobs,
+        options=parse_options(args.option),
+    )
+    return 0
+
+
+COMMANDS = {"list": list_all, "build": build_one, "verify": verify_one, "show": show_one}
 
 
 def build(
@@ -88,27 +138,47 @@ def build(
     if isinstance(builder, PictureBuilder):
         builder.jobs = jobs
     if is_prepared(builder) and not overwrite:
+        prepared = (builder.info.metadata or {}).get("options", {})
+        for option, value in given.items():
+            if prepared.get(option, value) != value:
+                raise UserError(
+                    f"{name} is prepared with {option}={prepared[option]}, not {value}: build it anew with --overwrite"
+                )
         print(f"{name} {builder.version} is prepared already: {builder.data_dir}; --overwrite builds it anew")
         print_splits(builder)
         return
     prepare(builder, manual_dir, overwrite)
 
 
+def _builder(args: argparse.Namespace) -> Any:
+    """The builder that `verify` and `show` name."""
+    data_dir = os.path.expanduser(args.data_dir) if args.data_dir else None
+    return registry.make_builder(args.name, data_dir, **parse_options(args.option))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tfds_builders", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="name every data set there is a builder for")
+    every = commands.add_parser("list", help="name every data set there is a builder for")
     one = commands.add_parser("build", help="check, count and convert a data set")
-    one.add_argument("name", help="a data set that `list` names")
+    look = commands.add_parser("verify", help="look through a prepared one: numbers, every picture, equal pictures")
+    show = commands.add_parser("show", help="draw a contact sheet of a prepared one")
+    for command in (one, look, show):
+        command.add_argument("name", help="a data set that `list` names, with its variant: rafdb/compound")
+        command.add_argument(
+            "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set; see its README"
+        )
+    for command in (every, one, look, show):
+        command.add_argument("--data_dir", help="of prepared data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     one.add_argument("--manual_dir", help="the folder with the original files")
-    one.add_argument("--data_dir", help="where to write (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     one.add_argument("--overwrite", action="store_true", help="build anew what is there already")
     one.add_argument("--allow_counts", action="store_true", help="accept copies that are not complete")
     one.add_argument("--allow_missing", type=int, default=0, metavar="N", help="accept N missing or damaged files")
     one.add_argument("--jobs", type=int, default=0, help="processes (default: one for each core)")
-    one.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set; see its README"
-    )
+    look.add_argument("--out", help="write the numbers as JSON")
+    show.add_argument("--split", default="", help="which (default: the first)")
+    show.add_argument("--seed", type=int, default=0, help="which examples (default %(default)s)")
+    show.add_argument("--out", help="the PNG to write (default: NAME.png)")
     return parser
 
 

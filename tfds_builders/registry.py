@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pathlib
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,7 @@ def builder_module(name: str) -> ModuleType:
     return importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
 
 
-def make_builder(name: str, data_dir: str | None = None, **options: Any) -> tfds.core.DatasetBuilder:
+def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> tfds.core.DatasetBuilder:
     """Returns the builder of `name`, or of `name/variant` for data sets that come in variants.
 
     Args:
@@ -58,8 +59,8 @@ def make_builder(name: str, data_dir: str | None = None, **options: Any) -> tfds
         ) from error
 
 
-def summary(name: str) -> str:
-    """Returns the title of the data set's README, without importing the builder."""
-    readme = _HERE / name / "README.md"
-    first = readme.read_text(encoding="utf-8").partition("\n")[0] if readme.exists() else ""
-    return first.lstrip("# ").strip()
+def prepared(name: str, data_dir: str | None = None) -> list[str]:
+    """Returns what of a data set lies prepared: versions, after their variants where there are some."""
+    root = pathlib.Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))) / name
+    places = [*root.glob("*/dataset_info.json"), *root.glob("*/*/dataset_info.json")]
+    return sorted(str(place.parent.relative_to(root)) for place in places if "incomplete" not in str(place))

@@ -43,6 +43,12 @@ class Builder(ManualBuilder):
             disable_shuffling=True,
         )
 
+    def published(self) -> dict[str, dict[str, int]]:
+        """Returns split -> class -> the number of pictures in the original."""
+        names = [labels.canonical("fer2013", code) for code in range(7)]
+        rows = [dict(zip(names, map(int, row), strict=True)) for row in reading.COUNTS]
+        return {split: {name: row[name] for name in CLASSES} for split, row in zip(reading.SPLITS, rows, strict=True)}
+
     def read(self, manual_dir: epath.Path) -> Contents:
         """Reads the CSV, the archive or a folder version; a CSV comes first where several lie there."""
         if (path := reading.find_csv(manual_dir)) is not None:

@@ -1,0 +1,45 @@
+"""What `list` says of each data set: what its examples are, classes, published sizes, and who may have it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A row of the list.
+
+    Attributes:
+        examples: images or clips.
+        classes: how many, in words where variants differ.
+        sizes: of the splits, as published.
+        licence: in a few words; the README says more.
+    """
+
+    examples: str
+    classes: str
+    sizes: str
+    licence: str
+
+
+CATALOGUE: Mapping[str, Entry] = MappingProxyType(
+    {
+        "affectnet": Entry("images", "7, 8", "train 287,651, validation 4,000", "on signed request, non-commercial"),
+        "afew": Entry("clips", "7", "train 773, validation 383", "on signed request"),
+        "ckplus": Entry("clips", "7 + neutral", "327 labelled, 118 people", "on signed request"),
+        "dfew": Entry("clips", "7", "11,697 in 5 folds", "on request, non-commercial"),
+        "fed_ro": Entry("images", "7", "test 400", "from the authors' page"),
+        "fer2013": Entry("images", "7", "train 28,709, public_test and private_test 3,589", "no grant known, research"),
+        "ferplus": Entry("images", "8, votes", "FER-2013's", "labels MIT, pictures FER-2013's"),
+        "image_folder": Entry("images", "yours", "yours", "yours"),
+        "jaffe": Entry("images", "7", "213, 10 people", "on request, no redistribution"),
+        "kdef": Entry("images", "7", "980 frontal, 70 people", "free for research after registration"),
+        "mmi": Entry("clips", "6", "about 205 frontal, 30 people", "individual licence"),
+        "oulu_casia": Entry("clips", "6", "480 VL Strong, 80 people", "on signed request"),
+        "rafdb": Entry("images", "7, 11 compound", "train 12,271, test 3,068", "on request, non-commercial"),
+        "sfew": Entry("images", "7", "train 891, validation 431 aligned", "on signed request"),
+        "synthetic_faces": Entry("images, clips", "7, 22 compound", "as many as you like", "Apache-2.0"),
+    }
+)

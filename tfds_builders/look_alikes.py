@@ -1,0 +1,70 @@
+"""Pictures that are the same, byte for byte of their pixels or to the eye, and where they stand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+SIDE, LOW = 32, 8  # pixels that a picture is shrunk to, and how many frequencies of each direction are kept
+BANDS = 4  # of 16 bits: hashes that differ in fewer bits than there are bands agree in one of them
+NEAR = 2  # bits
+
+
+def pixel_hash(image: np.ndarray) -> bytes:
+    """Returns what only equal pictures share (size, channels and every pixel)."""
+    return hashlib.blake2b(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+
+
+def perceptual_hash(image: np.ndarray) -> int:
+    """Returns 64 bits that hardly change when a picture is scaled, compressed or made brighter.
+
+    The lowest 8x8 frequencies of the cosine transform of a gray copy of 32x32 pixels, each above or below their median
+    (the constant, which is the mean brightness, left out of it).
+    """
+    gray = image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:LOW, :LOW].ravel()
+    bits = low > np.median(low[1:])
+    bits[0] = False
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def equal_groups(hashes: Sequence[bytes]) -> list[list[int]]:
+    """Returns the groups of two and more examples with equal hashes, each in order."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i, value in enumerate(hashes):
+        groups[value].append(i)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def near_pairs(hashes: np.ndarray, most: int = NEAR) -> np.ndarray:
+    """Returns [P, 2], the pairs i < j whose 64 bits differ in at most `most` places, in order.
+
+    Args:
+        hashes: uint64 [N].
+        most: below `BANDS`: only pairs that agree in one whole band of 16 bits are compared.
+    """
+    if most >= BANDS:
+        raise ValueError(f"at most {BANDS - 1} bits can be found with {BANDS} bands, not {most}")
+    found = []
+    for band in range(BANDS):
+        part = (hashes >> np.uint64(16 * band)).astype(np.uint16)
+        order = np.argsort(part, kind="stable")
+        ends = np.flatnonzero(np.diff(part[order])) + 1
+        for group in np.split(order, ends):
+            if len(group) < 2:
+                continue
+            group = np.sort(group)
+            # A row at a time: a group of thousands (flat pictures) must not become millions of pairs in memory.
+            for place, i in enumerate(group[:-1]):
+                rest = group[place + 1 :]
+                close = rest[np.bitwise_count(hashes[rest] ^ hashes[i]) <= most]
+                if len(close):
+                    found.append(np.stack([np.full(len(close), i), close], axis=1))
+    if not found:
+        return np.empty((0, 2), np.int64)
+    return np.unique(np.concatenate(found), axis=0)
