@@ -31,7 +31,7 @@ import resource, sys
 from tfds_builders import __main__ as command
 status = command.main(["build", "affectnet", "--allow_counts", "--manual_dir", sys.argv[1], "--data_dir", sys.argv[2],
                        "--jobs", sys.argv[3]])
-print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+print("PEAK", *(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 sys.exit(status)
 """
 
@@ -78,9 +78,8 @@ def read_back(data: pathlib.Path) -> dict[str, float]:
     opened = time.perf_counter() - began
     rng = np.random.default_rng(0)
     rates = {}
-    for name, threads in (("one thread", 1), ("all cores", on_disk._threads())):
-        on_disk._threads, on_disk._pool = (lambda n=threads: n), on_disk._pool
-        on_disk._pool.cache_clear()
+    for name, threads in (("one thread", 1), ("all cores", on_disk.threads())):
+        on_disk.threads = lambda n=threads: n
         pictures[rng.integers(0, len(pictures), BATCH)]
         began = time.perf_counter()
         for _ in range(BATCHES):

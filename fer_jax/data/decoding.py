@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from fer_jax.data import clips
-from fer_jax.data.on_disk import PicturesOnDisk, fit_in_memory, pictures_in
+from fer_jax.data.on_disk import LazyPictures, RecordReader, fit_in_memory, pictures_in
 from fer_jax.errors import UserError
 
 FIELDS_LEFT_ON_DISK = frozenset({"occlusion_mask"})  # ground truth for analyses, never fed to a network
@@ -34,7 +34,7 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
         builder: of a prepared data set.
         split: of it.
         on_disk: leave the pictures there, whatever their size; they stay there in any case where they would fill too
-            much of the memory. Then `image` or `frames` is a `PicturesOnDisk`.
+            much of the memory. Then `image` or `frames` is a `LazyPictures`.
 
     Raises:
         UserError: for files that cannot be read.
@@ -100,7 +100,7 @@ def _fields(builder: Any, records: Any) -> Arrays:
 
 def _pictures(
     builder: Any, split: str, records: Any, fields: Mapping[str, np.ndarray]
-) -> tuple[str, PicturesOnDisk] | None:
+) -> tuple[str, LazyPictures] | None:
     """Returns the feature with the pictures, and the pictures."""
     features = builder.info.features
     name = next((name for name in PICTURES if name in features), None)
@@ -118,7 +118,8 @@ def _pictures(
             cv2.imdecode(np.frombuffer(_encoded(records, name), np.uint8), cv2.IMREAD_UNCHANGED).shape[:2] + shape[2:]
         )
     where = f"{builder.info.name}, split {split}, under {builder.data_path}"
-    return name, PicturesOnDisk(records, name, shape, record, number.astype(np.int32), where)
+    reader = RecordReader(records, name, shape, record, number.astype(np.int32), where)
+    return name, LazyPictures(reader, shape, np.arange(len(record), dtype=np.int32))
 
 
 def _chunks(records: Any) -> Iterator[bytes]:

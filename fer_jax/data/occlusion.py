@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from fer_jax.data.on_disk import LazyPictures
 from fer_jax.data.source import Source
 from tfds_builders.synthetic_faces.occluders import BANKS, KINDS, Occluder, cover
 from tfds_builders.synthetic_faces.randomness import PI, Purpose, Stream
@@ -26,12 +28,32 @@ TEST_SEED = 0  # one fixed copy of each test image, whatever the seed of trainin
 
 
 def with_occluded_copies(source: Source, seed: int) -> Source:
-    """Returns the source with a copy of every example behind an object of the training bank, after the originals."""
-    copies, _ = paint(source, "train", seed)
+    """Returns the source with a copy of every example behind an object of the training bank, after the originals.
+
+    Copies of pictures that stay on disk are painted when they are asked for.
+    """
+    images = source.arrays["image"]
+    if isinstance(images, LazyPictures):
+        both: Any = _lazy_copies(source, images, seed)
+    else:
+        both = np.concatenate([images, paint(source, "train", seed)[0]])
     arrays = {name: np.concatenate([values, values]) for name, values in source.arrays.items() if name != "image"}
-    arrays["image"] = np.concatenate([source.arrays["image"], copies])
-    arrays["index"] = np.arange(2 * len(source), dtype=np.int32)
+    arrays |= {"image": both, "index": np.arange(2 * len(source), dtype=np.int32)}
     return dataclasses.replace(source, arrays=arrays, rows=np.concatenate([source.rows, source.rows]))
+
+
+def _lazy_copies(source: Source, images: LazyPictures, seed: int) -> LazyPictures:
+    count = len(images)
+    objects = place(face_boxes(source.arrays), source.rows, images.shape[1:3], "train", seed)
+
+    def read(places: np.ndarray) -> np.ndarray:
+        pixels = images[places % count]
+        copies = np.flatnonzero(places >= count)
+        if len(copies):
+            pixels[copies], _ = painted(pixels[copies], _part(objects, places[copies] - count))
+        return pixels
+
+    return LazyPictures(read, images.shape[1:], np.arange(2 * count, dtype=np.int32))
 
 
 def behind_test_objects(source: Source) -> Source:
@@ -50,18 +72,22 @@ def paint(source: Source, bank: str, seed: int) -> tuple[np.ndarray, np.ndarray]
     """
     images = source.arrays["image"]
     objects = place(face_boxes(source.arrays), source.rows, images.shape[1:3], bank, seed)
-    copies, masks = np.empty_like(images), np.empty(images.shape[:3], bool)
+    copies, masks = np.empty(images.shape, np.uint8), np.empty(images.shape[:3], bool)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
-        original = images[part]
-        rgb = np.moveaxis(original.astype(np.float32) / 255, -1, 0)  # [C, B, H, W]
-        rgb = np.ascontiguousarray(np.broadcast_to(rgb, (3, *rgb.shape[1:])))
-        masks[part] = cover(rgb, _part(objects, part))
-        if images.shape[-1] == 1:
-            rgb = (GREY * rgb).sum(axis=0, keepdims=True)
-        painted = np.moveaxis(np.floor(np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8), 0, -1)
-        copies[part] = np.where(masks[part][..., None], painted, original)
+        copies[part], masks[part] = painted(images[part], _part(objects, part))
     return copies, masks
+
+
+def painted(images: np.ndarray, objects: Occluder) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images uint8 [B, H, W, C] behind one object each, and what is covered, bool [B, H, W]."""
+    rgb = np.moveaxis(images.astype(np.float32) / 255, -1, 0)  # [C, B, H, W]
+    rgb = np.ascontiguousarray(np.broadcast_to(rgb, (3, *rgb.shape[1:])))
+    masks = cover(rgb, objects)
+    if images.shape[-1] == 1:
+        rgb = (GREY * rgb).sum(axis=0, keepdims=True)
+    over = np.moveaxis(np.floor(np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8), 0, -1)
+    return np.where(masks[..., None], over, images), masks
 
 
 def place(boxes: np.ndarray, rows: np.ndarray, size: tuple[int, int], bank: str, seed: int) -> Occluder:
@@ -105,5 +131,5 @@ def face_boxes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return found
 
 
-def _part(objects: Occluder, part: slice) -> Occluder:
+def _part(objects: Occluder, part: slice | np.ndarray) -> Occluder:
     return Occluder(**{f.name: getattr(objects, f.name)[..., part] for f in dataclasses.fields(objects)})

@@ -12,7 +12,7 @@ import numpy as np
 from fer_jax.data import clips
 from fer_jax.data.decoding import decoded
 from fer_jax.data.labelled import attach_targets
-from fer_jax.data.on_disk import PicturesOnDisk, select
+from fer_jax.data.on_disk import LazyPictures, select
 from fer_jax.data.points import attach_points
 from fer_jax.errors import UserError, nearest
 from tfds_builders import registry
@@ -54,7 +54,7 @@ class Source:
     @property
     def on_disk(self) -> bool:
         """Whether the pictures stay on disk and are decoded when they are asked for."""
-        return isinstance(self.frames["frames"] if self.frames else self.arrays["image"], PicturesOnDisk)
+        return isinstance(self.frames["frames"] if self.frames else self.arrays["image"], LazyPictures)
 
     @property
     def unit(self) -> str:

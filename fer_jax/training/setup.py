@@ -109,11 +109,6 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     if training:
         check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     train, validation = _training_and_validation(config)
-    if config.data.occluded_copies and train.on_disk:
-        raise UserError(
-            f"config.data.occluded_copies: the pictures of {train.name} stay on disk "
-            f"({train.nbytes / 2**30:.1f} GiB of pixels), and copies are painted in memory: give config.data.occluded_copies=False"
-        )
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
         train = with_occluded_copies(train, config.seed)
     accelerated = not on_cpu(mesh)

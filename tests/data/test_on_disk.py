@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fer_jax.data import decoding, on_disk
-from fer_jax.data.on_disk import PicturesOnDisk
+from fer_jax.data.occlusion import with_occluded_copies
+from fer_jax.data.on_disk import LazyPictures
 from fer_jax.data.source import load, prepared_builder, split_off
 from fer_jax.training.feed import Feed
 from fer_jax.training.setup import make_setup
@@ -28,7 +29,7 @@ def pictures(source):
 
 def test_rows_of_every_kind_give_the_same_pixels(both):
     in_memory, stored = map(pictures, both)
-    assert isinstance(stored, PicturesOnDisk)
+    assert isinstance(stored, LazyPictures)
     assert (stored.shape, stored.dtype, stored.ndim) == (in_memory.shape, in_memory.dtype, in_memory.ndim)
     assert stored.nbytes == in_memory.nbytes
     rows = np.random.default_rng(0).integers(0, len(stored), (3, 5))
@@ -47,29 +48,24 @@ def test_selections_read_nothing_and_agree(both):
         np.testing.assert_array_equal(one.pictures(), two.pictures())
     if stored.frames:
         faces, same_faces = stored.last_faces(2), in_memory.last_faces(2)
-        assert isinstance(faces.arrays["image"], PicturesOnDisk)
+        assert isinstance(faces.arrays["image"], LazyPictures)
         np.testing.assert_array_equal(np.asarray(faces.arrays["image"]), same_faces.arrays["image"])
 
 
-def test_only_the_records_of_the_rows_are_read(both):
+def test_only_the_records_of_the_rows_are_read(both, monkeypatch):
     stored = pictures(both[1])
-    asked = []
+    records, asked = stored.read._records, []
 
     class Counting:
-        def __init__(self, records):
-            self.records = records
-
         def __getitems__(self, rows):
             asked.extend(rows)
-            return self.records.__getitems__(rows)
+            return records.__getitems__(rows)
 
-    counting = PicturesOnDisk(
-        Counting(stored._records), stored._feature, stored.shape[1:], stored._record, stored._number, "here"
-    )
-    chosen = counting.at(np.array([9, 3, 3, 5]))
+    monkeypatch.setattr(stored.read, "_records", Counting())
+    chosen = stored.at(np.array([9, 3, 3, 5]))
     assert asked == []
     chosen[np.array([0, 2, 1])]
-    assert sorted(asked) == sorted(set(stored._record[[9, 3]].tolist()))
+    assert sorted(asked) == sorted(set(stored.read._record[[9, 3]].tolist()))
 
 
 def test_training_gets_the_same_batches_and_never_holds_them_all(tiny, monkeypatch):
@@ -78,7 +74,7 @@ def test_training_gets_the_same_batches_and_never_holds_them_all(tiny, monkeypat
     config.data.path = "disk"
     setup = make_setup(config)
     assert not setup.resident
-    monkeypatch.setattr(PicturesOnDisk, "__array__", None)  # nobody turns all of it into an array
+    monkeypatch.setattr(LazyPictures, "__array__", None)  # nobody turns all of it into an array
     config.data.path = "stream"
     streamed = make_setup(config)
     for one, two in itertools.islice(zip(Feed(setup, 0)._batches, Feed(streamed, 0)._batches, strict=True), 3):
@@ -90,17 +86,17 @@ def test_training_gets_the_same_batches_and_never_holds_them_all(tiny, monkeypat
 def test_what_does_not_fit_stays_on_disk_by_itself(tiny, monkeypatch):
     monkeypatch.setattr(decoding, "fit_in_memory", lambda shape: False)
     setup = make_setup(tiny())
-    assert isinstance(setup.train.arrays["image"], PicturesOnDisk)
+    assert isinstance(setup.train.arrays["image"], LazyPictures)
     assert not setup.resident
     assert on_disk.fit_in_memory((10, 10, 10, 3))
     assert not on_disk.fit_in_memory((10**9, 224, 224, 3))
 
 
-def test_pictures_of_two_sizes_are_refused(both):
+def test_pictures_of_two_sizes_are_refused(both, monkeypatch):
     stored = pictures(both[1])
-    other = PicturesOnDisk(stored._records, stored._feature, (7, 9, 3), stored._record, stored._number, "x under y")
-    with pytest.raises(on_disk.UserError, match="x under y holds pictures of 64x64 and of 9x7 pixels"):
-        other[0]
+    monkeypatch.setattr(stored.read, "shape", (7, 9, 3))
+    with pytest.raises(on_disk.UserError, match="holds pictures of 64x64 and of 9x7 pixels"):
+        stored[0]
 
 
 def test_a_split_of_clips_keeps_their_frames_together(both, tiny):
@@ -115,3 +111,17 @@ def test_a_split_of_clips_keeps_their_frames_together(both, tiny):
     start = int(stored.arrays["start"][2])
     np.testing.assert_array_equal(stored.frames["frames"][start : start + lengths[2]], raw[2]["frames"])
     assert dataclasses.replace(stored, rows=stored.rows).unit == "clips"
+
+
+def test_copies_behind_objects_are_painted_as_they_are_needed(tiny):
+    config = tiny()
+    in_memory = with_occluded_copies(load(config.data, "test", training=False), seed=3)
+    config.data.path = "disk"
+    stored = with_occluded_copies(load(config.data, "test", training=False), seed=3)
+    assert stored.on_disk
+    count = len(in_memory)
+    rows = np.random.default_rng(0).permutation(count)[:20]
+    np.testing.assert_array_equal(stored.arrays["image"][rows], in_memory.arrays["image"][rows])
+    some = stored.select(rows)
+    np.testing.assert_array_equal(some.arrays["image"][np.arange(20)], in_memory.arrays["image"][rows])
+    assert (stored.arrays["image"][count - 1] != stored.arrays["image"][count // 2 - 1]).any()
