@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fer_jax.errors import UserError
 
@@ -31,6 +31,30 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
         )
     if not found:
         raise UserError(f"{start} has no {' or '.join(wanted)} of {name}{packed(start)}")
+    return found[0]
+
+
+def folders_with(manual_dir: os.PathLike[str] | str, matches: Callable[[str], object]) -> list[pathlib.Path]:
+    """Returns `manual_dir` and the folders a little below it in which the name of some file or folder matches."""
+    folders = []
+    for folder in _below(pathlib.Path(manual_dir), DEPTH):
+        with os.scandir(folder) as entries:
+            if any(matches(entry.name) for entry in entries):
+                folders.append(folder)
+    return folders
+
+
+def root_with(
+    manual_dir: os.PathLike[str] | str, matches: Callable[[str], object], name: str, example: str
+) -> pathlib.Path:
+    """As `root_of`, for files or folders that are known by the pattern of their names, such as `example`."""
+    found = folders_with(manual_dir, matches)
+    if len(found) > 1:
+        raise UserError(
+            f"{manual_dir} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
+        )
+    if not found:
+        raise UserError(f"{manual_dir} has no {example} of {name}{packed(pathlib.Path(manual_dir))}")
     return found[0]
 
 

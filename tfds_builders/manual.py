@@ -126,10 +126,12 @@ def require_prepared(builder: tfds.core.DatasetBuilder) -> None:
     if is_prepared(builder):
         return
     others = other_versions(builder)
-    what = f"{builder.name} {builder.version} is not prepared under {builder.data_dir_root}"
+    variant = (builder.builder_config_name or "").partition("-")[0]  # options follow it
+    called = f"{builder.name}/{variant}" if variant else builder.name
+    what = f"{called} {builder.version} is not prepared under {builder.data_dir_root}"
     if others:
         what += f" (there is version {', '.join(others)}, written by another version of this program)"
-    raise UserError(f"{what}: run `python -m tfds_builders build {builder.name}`")
+    raise UserError(f"{what}: run `python -m tfds_builders build {called}`")
 
 
 def other_versions(builder: tfds.core.DatasetBuilder) -> list[str]:

@@ -77,7 +77,9 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
     VARIANTS: ClassVar[Mapping[str, Options]] = {"default": Options()}
     CHANNELS: ClassVar[int] = 3
-    PICTURES_PER_EXAMPLE: ClassVar[int] = 1  # roughly; of clips more, so that few of them are work for several processes
+    PICTURES_PER_EXAMPLE: ClassVar[int] = (
+        1  # roughly; of clips more, so that few of them are work for several processes
+    )
     jobs = 0
 
     def __init__(self, *, allow_missing: int = 0, **kwargs: Any):
@@ -148,17 +150,20 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         assert isinstance(listing, Listing), "call download_and_prepare, which lists the files first"
         target = pathlib.Path(self.data_dir)  # TFDS's temporary folder
         partial = target.parent / f".{self.version}{PARTIAL}"
-        settings = repr((self.name, str(self.version), self.builder_config and self.builder_config.name))
+        settings = repr((self.name, str(self.version), self.builder_config_name, self.options))
         splits, gaps, notes, counts = [], list(self._listed_gaps), [], {}
         written = {}
         for split, items in listing.items.items():
-            written[split] = write_split(self, split, items, partial, self.jobs, settings)
-            for _, shard in written[split]:
+            shards = write_split(self, split, items, partial, self.jobs, settings)
+            for _, shard in shards:
                 gaps += shard.gaps
                 notes += shard.notes
+            written[split] = [(path, shard) for path, shard in shards if shard.labels]
         problems = Problems(self._where)
         problems.gaps += gaps
         problems.raise_if_any(self.allow_missing)
+        if not any(written.values()):
+            raise UserError(f"{self._where}: no example is left of all that are missing; mend them\n{listed(gaps)}")
         for split, shards in written.items():
             if not shards:
                 continue
@@ -195,6 +200,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         metadata.update(
             complete=complete,
             counts={split: dict(classes) for split, classes in counts.items()},
+            published={split: dict(classes) for split, classes in listing.expected.items()},
             missing=[self.example_name(line) for line in gaps],
             warnings=list(listing.warnings),
             options=dataclasses.asdict(self.options),

@@ -68,7 +68,7 @@ class Written:
 def write_split(
     encoder: Encoder, split: str, items: Sequence[Item], folder: pathlib.Path, jobs: int, settings: str
 ) -> list[tuple[pathlib.Path, Written]]:
-    """Writes the examples of a split and returns its shards in order; those without an example left are left out.
+    """Writes the examples of a split and returns its shards in order, also those that came out without an example.
 
     Args:
         encoder: the builder.
@@ -111,7 +111,7 @@ def write_split(
                 except BaseException:  # Ctrl-C too: whole shards stay, no further one is begun
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
-    return [(path, done[path]) for path, _ in tasks if done[path].labels]
+    return [(path, done[path]) for path, _ in tasks]
 
 
 def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:

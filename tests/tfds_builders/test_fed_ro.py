@@ -1,0 +1,123 @@
+"""FED-RO's builder: folders of classes or a list, faces or whole photos, and what is wrong with copies."""
+
+import fake_fed_ro
+import fake_pictures
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from building import OneFace, build, refusal
+
+from fer_jax import labels
+from tfds_builders.fed_ro import fed_ro_dataset_builder as fed_ro
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    assert sum(fed_ro.COUNTS.values()) == 400
+    monkeypatch.setattr(fed_ro, "COUNTS", dict.fromkeys(labels.classes(7), fake_fed_ro.EACH))
+    monkeypatch.setattr(fed_ro, "Haar", OneFace)
+
+
+def test_folders_of_classes(tmp_path):
+    root = fake_fed_ro.make_folders(tmp_path / "files")
+    fake_pictures.Image.new("RGB", (70, 90)).save(root / "sad" / "1.jpg")
+    builder = build("fed_ro", tmp_path / "files", tmp_path / "data", size=40)
+    source = tfds.data_source("fed_ro/faces-size40", split="test", data_dir=str(tmp_path / "data"))
+    assert [e["name"].decode() for e in source] == [f"{n}/{k}.jpg" for n in sorted(fake_fed_ro.FOLDERS) for k in (0, 1)]
+    for example in source:
+        folder = example["code"].decode()
+        assert labels.EMOTIONS[example["label"]] == fake_fed_ro.FOLDERS[folder]
+        assert example["image"].shape == (40, 40, 3)
+        assert example["no_face"] == (example["name"] == b"sad/1.jpg")  # kept: what is hard to find is the point
+    assert builder.info.metadata["complete"]
+
+
+def test_a_list(tmp_path):
+    listed = fake_fed_ro.make_list(tmp_path / "files")
+    builder = build("fed_ro/whole", tmp_path / "files", tmp_path / "data", size=40)
+    source = builder.as_data_source("test")
+    rows = [line.split() for line in listed.read_text().splitlines()]
+    assert [(e["name"].decode(), labels.EMOTIONS[e["label"]]) for e in source] == [tuple(row) for row in rows]
+    tall = source[0]["image"]  # 60 wide, 80 high: five columns of black on each side
+    assert tall[:, 6:-6].mean() > 20
+    assert tall[:, :4].max() < 20
+    # The path of a picture may say its class.
+    listed.write_text("\n".join(f"{word}/{name}" for name, word in rows))
+    source = build("fed_ro/whole", tmp_path / "files", tmp_path / "other", size=40).as_data_source("test")
+    assert [labels.EMOTIONS[e["label"]] for e in source] == [word for _, word in rows]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("neu0.png 3", "has the label 3, and nothing says which class that is"),
+        ("neu0.png contempt", "has the label contempt, and they are neutral, happiness"),
+        ("neu0.png", "is 'neu0.png' where 'a.jpg happy' is expected"),
+        ("neu1.png neutral", "names neu1.png a second time"),
+        ("gone.png neutral", "gone.png is listed and is not there"),
+    ],
+)
+def test_rows_of_the_list(tmp_path, row, says):
+    path = fake_fed_ro.make_list(tmp_path / "files")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([row, *lines[1:]]))
+    said = refusal("fed_ro", tmp_path / "files", tmp_path)
+    assert says in said
+    if "gone" in row:
+        assert "neu0.png is not in list.txt" in said
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text"])
+def test_broken_pictures(tmp_path, kind):
+    root = fake_fed_ro.make_folders(tmp_path / "files")
+    breaks, says = fake_pictures.BROKEN[kind]
+    breaks(root / "fear" / "1.jpg")
+    assert f"1.jpg {says}" in refusal("fed_ro", tmp_path / "files", tmp_path)
+
+
+@pytest.mark.parametrize("kind", fake_pictures.ODD)
+def test_odd_pictures_are_converted_and_said(tmp_path, kind):
+    root = fake_fed_ro.make_folders(tmp_path / "files")
+    change, note = fake_pictures.ODD[kind]
+    change(root / "fear" / "1.jpg")
+    builder = build("fed_ro", tmp_path / "files", tmp_path / "data", size=40)
+    assert any(note in warning for warning in builder.contents.warnings)
+
+
+def test_copies_that_are_not_it(tmp_path):
+    root = fake_fed_ro.make_folders(tmp_path / "files")
+    fake_pictures.write(root / "other" / "a.jpg")
+    assert "other is named as none of the seven classes" in refusal("fed_ro", tmp_path / "files", tmp_path)
+    (root / "other" / "a.jpg").unlink()
+    (root / "fear" / "1.jpg").unlink()
+    assert "test: 1 instead of 2 fear" in refusal("fed_ro", tmp_path / "files", tmp_path)
+    fake_fed_ro.make_folders(tmp_path / "files" / "FED_RO_aligned")
+    assert "holds folders of classes more than once" in refusal("fed_ro", tmp_path / "files", tmp_path)
+    path = fake_fed_ro.make_list(tmp_path / "listed")
+    (path.parent / "old.txt").write_text(path.read_text())
+    assert "holds two lists" in refusal("fed_ro", tmp_path / "listed", tmp_path)
+    (tmp_path / "none").mkdir()
+    assert "has neither folders of classes (happy/, sad/ ...) nor a list" in refusal(
+        "fed_ro", tmp_path / "none", tmp_path
+    )
+    (tmp_path / "none" / "FED-RO.zip").write_bytes(b"x")
+    assert "unpack FED-RO.zip there first" in refusal("fed_ro", tmp_path / "none", tmp_path)
+
+
+def test_a_true_face(tmp_path, real_data, monkeypatch):
+    from fer_jax.inference.detection import Haar
+    from fer_jax.inference.faces import find_face
+
+    monkeypatch.setattr(fed_ro, "Haar", Haar)
+    monkeypatch.setattr(fed_ro, "COUNTS", dict.fromkeys(labels.classes(7), 0) | {"happiness": 1, "sadness": 1})
+    photo = (real_data / "astronaut.png").read_bytes()
+    for name in ("happy", "sad"):
+        (tmp_path / "files" / name).mkdir(parents=True)
+        (tmp_path / "files" / name / "a.png").write_bytes(photo)
+    builder = build("fed_ro", tmp_path / "files", tmp_path / "data", size=64)
+    example = builder.as_data_source("test")[0]
+    assert not example["no_face"]
+    array = np.asarray(fake_pictures.Image.open(real_data / "astronaut.png").convert("RGB"))
+    face = find_face(array, size=64)
+    assert face is not None
+    assert np.abs(face.image.astype(int) - example["image"]).mean() < 3  # the crop of prediction, but for the JPEG

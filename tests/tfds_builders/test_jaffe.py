@@ -1,0 +1,103 @@
+"""JAFFE's builder: TIFF becomes PNG without loss, people by their letters, and what is wrong with copies."""
+
+import fake_jaffe
+import fake_pictures
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from building import OneFace, build, refusal
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+from tfds_builders import registry
+from tfds_builders.jaffe import jaffe_dataset_builder as jaffe
+
+
+@pytest.fixture(autouse=True)
+def small_counts(monkeypatch):
+    monkeypatch.setattr(jaffe, "COUNTS", fake_jaffe.COUNTS)
+
+
+def test_published_counts():
+    assert sum(jaffe.COUNTS.values()) == 15  # the fake ones, by the fixture
+    assert len(jaffe.SUBJECTS) == 10
+
+
+def test_pictures_labels_and_people(tmp_path):
+    root = fake_jaffe.make(tmp_path / "files")
+    builder = build("jaffe", tmp_path / "files", tmp_path / "data")
+    source = tfds.data_source("jaffe", split="train", data_dir=str(tmp_path / "data"))
+    names = sorted(path.name for path in root.glob("[A-Z]*.tiff"))
+    assert [e["name"].decode() for e in source] == names
+    for example in source:
+        name = example["name"].decode()
+        wanted = np.asarray(fake_pictures.Image.open(root / name))
+        np.testing.assert_array_equal(example["image"][..., 0], wanted)
+        assert example["code"].decode() == name[3:5]
+        assert example["label"] == labels.index("jaffe", name[3:5], 7)
+        assert example["subject"] == fake_jaffe.PEOPLE.index(name[:2])
+    assert builder.info.features["label"].names == list(labels.EMOTIONS[:7])
+    assert builder.info.metadata["subjects"] == list(fake_jaffe.PEOPLE)
+    assert builder.info.metadata["complete"]
+
+
+def test_faces_are_cut_and_those_without_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(jaffe, "Haar", OneFace)
+    root = fake_jaffe.make(tmp_path / "files")
+    fake_pictures.Image.new("L", (256, 256)).save(root / "KA.AN1.39.tiff")
+    builder = build("jaffe/faces", tmp_path / "files", tmp_path / "data", size=48)
+    source = builder.as_data_source("train")
+    assert source[0]["image"].shape == (48, 48, 1)
+    assert [e["no_face"] for e in source] == [True] + [False] * 14
+    assert any("KA.AN1.39.tiff: no face was found" in warning for warning in builder.contents.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("KA.XX1.39.tiff", "has the label XX, and they are AN, DI"),
+        ("ZZ.AN1.39.tiff", "is of ZZ, and people are KA"),
+        ("portrait.tiff", "is not named as JAFFE's pictures are (KA.AN1.39.tiff)"),
+    ],
+)
+def test_names(tmp_path, name, says):
+    root = fake_jaffe.make(tmp_path / "files")
+    fake_pictures.write(root / name, 256, 256, channels=1)
+    said = refusal("jaffe", tmp_path / "files", tmp_path)
+    assert f"{name} {says}" in said
+
+
+@pytest.mark.parametrize(("kind", "variant"), [("truncated", "whole"), ("empty", "faces"), ("text", "whole")])
+def test_broken_pictures(tmp_path, kind, variant):
+    root = fake_jaffe.make(tmp_path / "files")
+    breaks, says = fake_pictures.BROKEN[kind]
+    breaks(root / "UY.SU1.53.tiff")
+    said = refusal(f"jaffe/{variant}", tmp_path / "files", tmp_path)
+    # Half a TIFF has lost the table at its end.
+    assert "UY.SU1.53.tiff is " in said if kind == "truncated" else f"UY.SU1.53.tiff {says}" in said
+
+
+def test_copies_that_are_not_it(tmp_path):
+    root = fake_jaffe.make(tmp_path / "files")
+    fake_pictures.write(root / "UY.SU1.53.tiff", 128, 128, channels=1)
+    assert "UY.SU1.53.tiff has 128x128 pixels, and this edition 256x256" in refusal(
+        "jaffe", tmp_path / "files", tmp_path
+    )
+    (root / "UY.SU1.53.tiff").unlink()
+    said = refusal("jaffe", tmp_path / "files", tmp_path)
+    assert "1 instead of 2 surprise" in said
+    assert "--allow_counts" in said
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "jaffedbase.zip").write_bytes(b"x")
+    assert "unpack jaffedbase.zip there first" in refusal("jaffe", tmp_path / "none", tmp_path)
+
+
+def test_options(tmp_path):
+    with pytest.raises(UserError, match="crop=whole is stored in the size that it has: leave out size"):
+        registry.make_builder("jaffe", str(tmp_path), size=64)
+    with pytest.raises(UserError, match="no crop 'face': did you mean 'faces'|no crop 'face'; did you mean 'faces'"):
+        registry.make_builder("jaffe/faces", str(tmp_path), crop="face")
+    with pytest.raises(UserError, match=r"margin=-0\.5 leaves nothing"):
+        registry.make_builder("jaffe/faces", str(tmp_path), margin=-0.5)
+    with pytest.raises(UserError, match="add --option=size=112"):
+        registry.make_builder("jaffe/faces", str(tmp_path), size=0)

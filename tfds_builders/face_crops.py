@@ -1,0 +1,104 @@
+"""Photos become squares of one size: a face found and aligned, the square in the middle, or the whole with bars."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from fer_jax.errors import UserError, nearest
+from fer_jax.inference.detection import Detector, Face, choose, overlap
+from fer_jax.inference.faces import crop_box, crop_face
+from tfds_builders.picture_builder import Options
+from tfds_builders.pictures import encoded
+from tfds_builders.problems import BadPicture
+
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.inference.alignment
+NO_FACE = "no face was found, so the square in its middle is stored"
+
+
+@dataclasses.dataclass(frozen=True)
+class CropOptions(Options):
+    """
+    Attributes:
+        crop: 'faces', found and aligned as for prediction; what else there is, the builder says.
+        margin: of the crop of a face, as a share of its side, on each side.
+    """
+
+    crop: str = "faces"
+    margin: float = 0.0
+
+
+def check_crop(dataset: str, options: CropOptions, crops: Sequence[str], as_is: Sequence[str] = ()) -> None:
+    """Refuses options that make no picture.
+
+    Args:
+        dataset: for the message.
+        options: to be checked.
+        crops: what `crop` may be.
+        as_is: those of `crops` that are stored in the size that they have, so that `size` must be 0.
+    """
+    if options.crop not in crops:
+        raise UserError(f"{dataset} has no crop '{options.crop}': {nearest(options.crop, crops)}")
+    if options.crop in as_is:
+        if options.size:
+            raise UserError(f"{dataset}: crop={options.crop} is stored in the size that it has: leave out size")
+    elif options.size < 1:
+        raise UserError(f"{dataset}: crop={options.crop} is of one size, in pixels: add --option=size=112")
+    if not (math.isfinite(options.margin) and options.margin > -0.5):
+        raise UserError(f"{dataset}: margin={options.margin} leaves nothing of a face: give one above -0.5")
+
+
+def face_or_square(
+    photo: np.ndarray, *, size: int, margin: float, detector: Detector, box: Box | None = None
+) -> tuple[np.ndarray, bool]:
+    """Returns a face of the photo, aligned, uint8 [size, size, C]; without any the square in the middle, and False.
+
+    The crop is the one of `fer_jax.inference.faces.find_face`.
+
+    Args:
+        photo: uint8 [H, W, 1 | 3].
+        size: side of the crop.
+        margin: see `CropOptions`.
+        detector: of faces.
+        box: of the face that is meant, where the data set has it; by default the largest. Where the detector finds
+            nothing there, the box itself is the face.
+    """
+    face = choose(detector(photo), box)
+    if box is not None and (face is None or overlap(face.box, box) == 0):
+        face = Face(box, 0.0)
+    if face is None:
+        return square(photo, size), False
+    return crop_face(photo, face, size, margin).image, True
+
+
+def square(photo: np.ndarray, size: int, box: Box | None = None) -> np.ndarray:
+    """Returns the square around a box, by default the largest one in the middle of the photo."""
+    if box is None:
+        height, width = photo.shape[:2]
+        side = min(height, width)
+        box = ((width - side) / 2, (height - side) / 2, side, side)
+    return crop_box(photo, box, size).image
+
+
+def whole(photo: np.ndarray, size: int) -> np.ndarray:
+    """Returns the whole photo in a square, black where it ends."""
+    height, width = photo.shape[:2]
+    return crop_box(photo, (0, 0, width, height), size).image
+
+
+def check_box(box: Box, photo: np.ndarray) -> None:
+    """Raises `BadPicture` for a box that lies outside of its photo."""
+    x, y, w, h = box
+    height, width = photo.shape[:2]
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        told = ", ".join(f"{value:g}" for value in box)
+        raise BadPicture(f"has {width}x{height} pixels, and its box ({told}) is outside: correct the box")
+
+
+def stored(image: np.ndarray) -> io.BytesIO:
+    """Returns a crop as an open JPEG file, or PNG where it is gray."""
+    return io.BytesIO(encoded(image, "JPEG" if image.shape[-1] == 3 else "PNG"))

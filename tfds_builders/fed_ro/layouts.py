@@ -1,0 +1,141 @@
+"""The layouts in which FED-RO is taken: a folder for each class, or a list beside the pictures."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+from tfds_builders.layout import folders_with, packed, undoubled
+from tfds_builders.listing import check_unlisted, files_below
+from tfds_builders.pictures import EXTENSIONS, is_picture
+from tfds_builders.problems import Problems
+
+LISTS = (".txt", ".csv", ".lst")
+# 'neural/a.jpg', 'a.jpg happy', 'a.jpg,happy': the word may be anything, so that a wrong one is said.
+ROW = re.compile(
+    rf"^(?P<image>.*?({'|'.join(re.escape(e) for e in sorted(EXTENSIONS))}))(?:[\s,;]+(?P<label>\S+))?\s*$",
+    re.IGNORECASE,
+)
+
+
+class Picture(NamedTuple):
+    """A picture and what its class is called there."""
+
+    path: str
+    name: str
+    code: str
+
+
+def read(manual_dir: str | os.PathLike[str], problems: Problems) -> tuple[list[Picture], str]:
+    """Returns the pictures in order, and a line that says how they were found.
+
+    Raises:
+        UserError: where neither layout is there, or one of them more than once.
+    """
+    folders = folders_with(manual_dir, lambda name: canonical(name) is not None)
+    if len(folders) > 1:
+        raise UserError(
+            f"{manual_dir} holds folders of classes more than once ({folders[0]} and {folders[1]}): "
+            "give one of these as --manual_dir"
+        )
+    if folders:
+        return _by_folder(folders[0], problems)
+    lists = [path for folder in folders_with(manual_dir, _may_be_list) for path in _lists(folder)]
+    if len(lists) > 1:
+        raise UserError(f"{manual_dir} holds two lists ({lists[0]} and {lists[1]}): leave one of them there")
+    if not lists:
+        raise UserError(
+            f"{manual_dir} has neither folders of classes (happy/, sad/ ...) nor a list with '<image> <label>' in its "
+            f"rows{packed(pathlib.Path(manual_dir))}"
+        )
+    return _by_list(lists[0], problems)
+
+
+def canonical(word: str) -> str | None:
+    """Returns the emotion that FED-RO calls so, None where it is none of its seven."""
+    known = labels.CODES["fed_ro"]
+    if word.lower() in known:
+        return labels.canonical("fed_ro", word.lower())
+    name = labels.ALIASES.get(word.strip().lower())
+    return name if name in labels.classes(7) else None
+
+
+def _by_folder(root: pathlib.Path, problems: Problems) -> tuple[list[Picture], str]:
+    pictures = []
+    with os.scandir(root) as entries:
+        folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__")))
+    for name in folders:
+        files = {n: p for n, p in files_below(undoubled(root / name)).items() if is_picture(n)}
+        if canonical(name) is not None:
+            pictures += [Picture(path, f"{name}/{n}", name) for n, path in sorted(files.items())]
+        elif files:
+            problems.mistake(root / name, "is named as none of the seven classes, and holds pictures: correct its name")
+    return pictures, f"{root}: {len(pictures)} pictures in folders of classes"
+
+
+def _by_list(path: pathlib.Path, problems: Problems) -> tuple[list[Picture], str]:
+    there = _pictures_beside(path.parent)
+    pictures, seen = [], set()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where, match = f"{path}:{number}", ROW.match(line.strip())
+        image = match["image"].replace("\\", "/").removeprefix("./") if match else ""
+        word = (match["label"] if match else None) or image.rpartition("/")[0].rpartition("/")[2]
+        if not match or not word:
+            problems.mistake(where, f"is '{line.strip()[:60]}' where 'a.jpg happy' is expected: correct it")
+        elif word.isdigit():
+            problems.mistake(where, f"has the label {word}, and nothing says which class that is: write names in place")
+        elif canonical(word) is None:
+            known = ", ".join(labels.classes(7))
+            problems.mistake(where, f"has the label {word[:20]}, and they are {known}: correct it")
+        elif image in seen:
+            problems.mistake(where, f"names {image} a second time: take one of the rows out")
+        else:
+            seen.add(image)
+            file = there.get(image) or there.get(image.rpartition("/")[2])
+            if file is None:
+                problems.gap(path.parent / image, "is listed and is not there")
+            else:
+                pictures.append(Picture(file, image, word))
+    used = {picture.path for picture in pictures}
+    check_unlisted({p: p for p in there.values()}, used, path.name, problems)
+    return pictures, f"{path}: {len(pictures)} names"
+
+
+def _pictures_beside(folder: pathlib.Path) -> dict[str, str]:
+    """Returns path relative to `folder` -> path of the pictures in it and in the folders in it.
+
+    A picture of a folder below goes by its bare name as well, where only one has it.
+    """
+    found = {name: path for name, path in files_below(folder).items() if is_picture(name)}
+    bare: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        folders = sorted((e.name, e.path) for e in entries if e.is_dir() and not e.name.startswith((".", "__")))
+    for name, inner in folders:
+        for file, path in sorted(files_below(undoubled(pathlib.Path(inner))).items()):
+            if is_picture(file):
+                found[f"{name}/{file}"] = path
+                bare.setdefault(file, []).append(path)
+    return {file: paths[0] for file, paths in bare.items() if len(paths) == 1} | found
+
+
+def _may_be_list(name: str) -> bool:
+    return name.lower().endswith(LISTS) and not name.startswith(".")
+
+
+def _lists(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the text files in a folder whose first row names a picture."""
+    lists = []
+    for name, path in sorted(files_below(folder).items()):
+        if _may_be_list(name):
+            with open(path, encoding="utf-8-sig", errors="replace") as file:
+                first = next((line.strip() for line in file if line.strip()), "")
+            if ROW.match(first):
+                lists.append(pathlib.Path(path))
+    return lists

@@ -1,0 +1,1 @@
+"""Faces of the user's own: folders of pictures, or a table."""

@@ -1,0 +1,90 @@
+"""Pictures in folders: `<split>/<class>/a.jpg`, or `<class>/a.jpg` where there is one split."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections import Counter
+from typing import NamedTuple
+
+from fer_jax.errors import UserError
+from tfds_builders.image_folder.rows import Row, wrong_split
+from tfds_builders.layout import packed
+from tfds_builders.pictures import is_picture
+from tfds_builders.problems import Problems
+
+DEEPEST = 3  # one folder around the splits is left out of account
+ONE_SPLIT = "train"
+LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # by systems
+WANTED = "arrange them as <split>/<class>/a.jpg, or as <class>/a.jpg"
+
+
+class Tree(NamedTuple):
+    """What lies below a folder.
+
+    Attributes:
+        pictures: paths relative to it, as their parts.
+        empty: folders without anything in them that counts, relative to it.
+        others: how many files are no pictures, by the end of their names.
+    """
+
+    pictures: list[tuple[str, ...]]
+    empty: list[str]
+    others: Counter[str]
+
+
+def read_folders(root: pathlib.Path, problems: Problems) -> tuple[list[Row], list[str]]:
+    """Returns the pictures sorted by path, and lines on what may not be meant.
+
+    Raises:
+        UserError: where the folders are no data set.
+    """
+    tree = Tree([], [], Counter())
+    _walk(root, (), tree)
+    if not tree.pictures:
+        raise UserError(f"{root} holds no pictures{packed(root) or f': {WANTED}'}")
+    pictures, depths = sorted(tree.pictures), Counter(len(parts) - 1 for parts in tree.pictures)
+    around = ()
+    if min(depths) == DEEPEST and len({parts[0] for parts in pictures}) == 1:
+        around, pictures = pictures[0][:1], [parts[1:] for parts in pictures]
+        depths = Counter({depth - 1: n for depth, n in depths.items()})
+    if len(depths) > 1 or not 1 <= min(depths) < DEEPEST:
+        shown = [min(parts for parts in pictures if len(parts) - 1 == depth) for depth in sorted(depths)]
+        raise UserError(
+            f"{root.joinpath(*around)} holds pictures in no order that says their classes "
+            f"({', '.join('/'.join(parts) for parts in shown[:2])}): {WANTED}"
+        )
+    rows = []
+    for parts in pictures:
+        split = parts[0] if len(parts) == DEEPEST else ONE_SPLIT
+        path = os.path.join(root, *around, *parts)
+        rows.append(Row(path, "/".join(parts), split, " ".join(parts[-2].split())))
+    for split in sorted({row.split for row in rows}):
+        if told := wrong_split(split):
+            problems.mistake(root.joinpath(*around, split), told)
+    warnings = [f"{root / folder} holds no picture" for folder in tree.empty]
+    if tree.others:
+        kinds = ", ".join(f"{n:,} {kind or 'without an ending'}" for kind, n in tree.others.most_common(5))
+        warnings.append(f"{root}: files that are no pictures, or none that are read here, are left out: {kinds}")
+    return rows, warnings
+
+
+def _walk(root: pathlib.Path, parts: tuple[str, ...], tree: Tree) -> bool:
+    """Looks at a folder once; returns whether pictures lie in it or below."""
+    inner, here = [], 0
+    with os.scandir(root.joinpath(*parts)) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            if entry.is_dir():
+                inner.append(entry.name)
+            elif is_picture(entry.name):
+                tree.pictures.append((*parts, entry.name))
+                here += 1
+            elif parts and entry.name.lower() not in LEFT_BEHIND:  # beside the folders lie licences and read-me files
+                tree.others[os.path.splitext(entry.name)[1].lower()] += 1
+    # One folder more than there may be, so that pictures too deep are told.
+    below = [_walk(root, (*parts, name), tree) for name in inner] if len(parts) <= DEEPEST else []
+    if parts and not here and not any(below):
+        tree.empty.append("/".join(parts))
+    return bool(here) or any(below)

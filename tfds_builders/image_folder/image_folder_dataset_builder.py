@@ -1,0 +1,234 @@
+"""Builder of faces of the user's own, in folders of classes or in a table; several data sets under several names.
+
+Its classes are known when the files are listed, and from then on by the features that lie beside the prepared data.
+TFDS has an `ImageFolder` of its own, which reads the original files through TensorFlow; this one is not registered
+beside it. `tfds.data_source('image_folder/mine')` reads what was prepared, and the project finds the builder by
+`registry.make_builder('image_folder/mine')`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from fer_jax.errors import UserError
+from fer_jax.inference.detection import Detector, Haar
+from tfds_builders.face_crops import (
+    NO_FACE,
+    Box,
+    CropOptions,
+    check_box,
+    check_crop,
+    face_or_square,
+    square,
+    stored,
+    whole,
+)
+from tfds_builders.image_folder.folders import read_folders
+from tfds_builders.image_folder.rows import Row, classes_of, common_size, split_order
+from tfds_builders.image_folder.table import find_table, read_table
+from tfds_builders.listing import Item, Listing
+from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, named_config, picture_feature
+from tfds_builders.pictures import is_picture, pixels
+from tfds_builders.problems import Problems
+
+NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+DEFAULT = "default"
+CROPS = ("none", "square", "faces")
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderOptions(CropOptions):
+    """
+    Attributes:
+        crop: 'none', 'square' (around the box where there is one, else the largest in the middle) or 'faces'.
+        table: the CSV file, where the folder holds several.
+    """
+
+    crop: str = "none"
+    table: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """What the files decide about the features.
+
+    Attributes:
+        classes: names of the labels, in order.
+        size: (height, width) of the stored pictures; None where none of them can be read.
+        people: whether it is known who is shown.
+    """
+
+    classes: tuple[str, ...]
+    size: tuple[int, int] | None
+    people: bool
+
+
+class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
+    """Faces of the user's own. See README.md for the files and features.
+
+    Args (besides those of PictureBuilder):
+      schema: what was found in the files; other processes that write are told so. By default it is what lies prepared.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give a folder of <split>/<class>/a.jpg or <class>/a.jpg, or one with a CSV file"
+    VARIANTS = {DEFAULT: FolderOptions()}  # noqa: RUF012
+
+    def __init__(self, *, schema: Schema | None = None, **kwargs: Any):
+        self._schema = schema
+        self._described: tfds.core.DatasetInfo | None = None
+        # TFDS's list of configurations is empty: it would not take other options under a name of the list.
+        super().__init__(**{"config": _config(DEFAULT, {}), **kwargs})
+        self._original_state = {**self._original_state, "schema": schema}  # for pickling
+
+    @property
+    def info(self) -> tfds.core.DatasetInfo:
+        """As in TFDS, but made anew when the files have been listed."""
+        if self._described is None:
+            self._described = self._info()
+        return self._described
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=self._features(),
+            supervised_keys=("image", "label"),
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def _features(self) -> tfds.features.FeaturesDict:
+        f, schema = tfds.features, self._schema
+        if schema is None and (self.data_path / "features.json").exists():
+            prepared = f.FeaturesDict.from_config(self.data_path)
+            assert isinstance(prepared, f.FeaturesDict)
+            return prepared
+        return f.FeaturesDict(
+            {
+                "image": picture_feature(schema and schema.size, 3),
+                "label": f.ClassLabel(names=schema and list(schema.classes)),
+                "code": f.Text(),
+                "name": f.Text(),
+                **({"subject": np.int64} if schema and schema.people else {}),
+                **({"no_face": np.bool_} if self.options.crop == "faces" else {}),
+            }
+        )
+
+    def _describe(self, schema: Schema) -> None:
+        """Takes what the files decide; features of an earlier build that is built anew no longer count."""
+        self._schema = self._original_state["schema"] = schema
+        self._described = None
+        self.info.set_file_format("array_record")
+
+    def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
+        options, root = self.options, pathlib.Path(manual_dir)
+        table = find_table(root, options.table)
+        rows, warnings = read_folders(root, problems) if table is None else read_table(table, problems)
+        problems.raise_if_any(self.allow_missing)  # before the sizes of what is there are compared
+        if not rows:
+            raise UserError(f"{table or root} names no picture: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+        classes = classes_of(row.word for row in rows)
+        if len(classes.names) < 2:
+            raise UserError(
+                f"{table or root} has one class, '{''.join(classes.names)}', and there is nothing to tell apart"
+            )
+        size = (options.size, options.size) if options.size else common_size(rows)
+        people = sorted({row.subject for row in rows if row.subject is not None})
+        self._describe(Schema(classes.names, size, bool(people)))
+        if options.crop == "none" and any(row.box for row in rows):
+            warnings.append("the boxes of faces are not used: --option=crop=square or --option=crop=faces uses them")
+        numbers = {person: i for i, person in enumerate(people)}
+        items = {
+            split: [_item(row, classes.index[row.word], numbers) for row in rows if row.split == split]
+            for split in split_order(rows)
+        }
+        return Listing(
+            items=items,
+            found=(f"{table or root}: {len(rows):,} pictures of {', '.join(classes.names)}",),
+            warnings=(*warnings, *classes.warnings),
+            metadata={"protocol": "the user's own", "subjects": people},
+        )
+
+    @functools.cached_property
+    def detector(self) -> Detector:
+        return Haar()
+
+    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        options, box = self.options, item.crop
+        if options.crop == "none" and not options.size:
+            return super().encode(item)
+        photo, notes = pixels(item.files[0], self.CHANNELS)
+        if box is not None:
+            check_box(box, photo)
+        image, found = self._cut(photo, box)
+        fields = {"image": stored(image), "label": item.label, **item.fields}
+        if options.crop == "faces":
+            fields["no_face"] = not found
+        return fields, notes if found else (*notes, NO_FACE)
+
+    def _cut(self, photo: np.ndarray, box: Box | None) -> tuple[np.ndarray, bool]:
+        options = self.options
+        if options.crop == "none":
+            return whole(photo, options.size), True
+        if options.crop == "square":
+            return square(photo, options.size, box), True
+        return face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector, box=box)
+
+    def example_name(self, gap: str) -> str:
+        # Paths of users have spaces in them: the picture's ends where a name of one ends.
+        ends = (match.start() for match in re.finditer(r"\s", gap))
+        names = (gap[:end].rpartition("/")[2] for end in ends)
+        return next(filter(is_picture, names), gap)
+
+    def as_data_source(self, *args: Any, **kwargs: Any):
+        """As in TFDS, but refuses options that are not those of what lies prepared."""
+        stored_with = (self.info.metadata or {}).get("options", {})
+        for field, value in dataclasses.asdict(self.options).items():
+            if value != getattr(FolderOptions(), field) and value != stored_with.get(field, value):
+                raise UserError(
+                    f"image_folder/{self.builder_config_name} is prepared with {field}={stored_with[field]}, not "
+                    f"{value}: leave that option out, or build it anew with --overwrite or under another name"
+                )
+        return super().as_data_source(*args, **kwargs)
+
+
+def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
+    """Returns the builder of the data set of a name of the user's; options (size, crop, ...) count when it is built.
+
+    Args:
+        variant: the name, `default` by default; it may be given as the option `name` as well.
+        data_dir: where prepared data sets lie.
+        options: `name`, those of `FolderOptions`, `allow_missing`.
+    """
+    name = options.pop("name", variant) or DEFAULT
+    if variant and name != variant:
+        raise UserError(f"image_folder is named twice, '{variant}' and '{name}': leave one of them out")
+    if not isinstance(name, str) or not NAME.match(name):
+        raise UserError(f"image_folder: the name '{name}' must begin with a letter and hold letters, digits and _ only")
+    allowed = {key: options.pop(key) for key in ("allow_counts", "allow_missing") if key in options}
+    config = _config(name, options)
+    given = config.options
+    assert isinstance(given, FolderOptions)
+    if given.crop != "none" or given.size:
+        check_crop("image_folder", given, CROPS)
+    return Builder(config=config, data_dir=data_dir, **allowed)
+
+
+def _config(name: str, options: Mapping[str, Any]) -> OptionsConfig:
+    """The configuration is called as the user says, whatever the options: they are found in the metadata."""
+    checked = named_config("image_folder", Builder.VARIANTS, DEFAULT, options).options
+    return OptionsConfig(name=name, version="1.0.0", options=checked)
+
+
+def _item(row: Row, label: int, numbers: dict[str, int]) -> Item:
+    subject = {} if row.subject is None else {"subject": numbers[row.subject]}
+    return Item((row.path,), label=label, fields={"code": row.word, "name": row.name, **subject}, crop=row.box)

@@ -1,0 +1,129 @@
+"""What both layouts of a user's own faces come down to: a row for each picture, and the classes of all rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from fer_jax import labels
+from fer_jax.errors import UserError
+from tfds_builders.face_crops import Box
+from tfds_builders.pictures import ORIENTATION
+
+SPLIT = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+RESERVED = "all"  # TFDS's word for every split together
+TURNED = (5, 6, 7, 8)  # values of the EXIF field that swap height and width
+
+
+class Row(NamedTuple):
+    """A picture of the user's.
+
+    Attributes:
+        path: of the file.
+        name: as the user wrote it, relative to the folder.
+        split: of the data set.
+        word: what its class is called there.
+        subject: the person, None where that is not known.
+        box: of the face, None where that is not known.
+    """
+
+    path: str
+    name: str
+    split: str
+    word: str
+    subject: str | None = None
+    box: Box | None = None
+
+
+class Classes(NamedTuple):
+    """The labels of a data set.
+
+    Attributes:
+        names: in order.
+        index: of every word that the files use.
+        warnings: lines on what may not be meant.
+    """
+
+    names: tuple[str, ...]
+    index: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+def classes_of(words: Iterable[str]) -> Classes:
+    """Emotions under any of their names become the canonical ones in canonical order; other words stay, sorted."""
+    words = sorted(set(words), key=_numbers_by_value)
+    emotions = {word: labels.ALIASES[word.strip().lower()] for word in words if word.strip().lower() in labels.ALIASES}
+    if len(emotions) < len(words):
+        others = [word for word in words if word not in emotions]
+        warnings = []
+        if emotions:
+            warnings.append(
+                f"{_joined(others)} among the classes {'are' if len(others) > 1 else 'is'} no emotion, so all classes "
+                "keep their own names, sorted: correct a misspelt one"
+            )
+        return Classes(tuple(words), {word: i for i, word in enumerate(words)}, tuple(warnings))
+    names = tuple(name for name in labels.EMOTIONS if name in emotions.values())
+    merged = [[word for word in words if emotions[word] == name] for name in names]
+    warnings = [
+        f"{_joined(some)} are one class, {name}" for name, some in zip(names, merged, strict=True) if len(some) > 1
+    ]
+    return Classes(names, {word: names.index(name) for word, name in emotions.items()}, tuple(warnings))
+
+
+def split_order(rows: Iterable[Row]) -> list[str]:
+    """Returns the splits, `train` first."""
+    return sorted({row.split for row in rows}, key=lambda split: (split != "train", split))
+
+
+def wrong_split(name: str) -> str | None:
+    """Returns what is wrong with the name of a split."""
+    if name == RESERVED:
+        return f"names the split '{RESERVED}', which means every split together: call it another way"
+    if not SPLIT.match(name):
+        return f"names the split '{name}', and splits are of letters, digits and _: rename it"
+    return None
+
+
+def common_size(rows: Sequence[Row]) -> tuple[int, int] | None:
+    """Returns (height, width) of all pictures by their heads; those without a readable one are told when they are read.
+
+    None where no picture has one.
+
+    Raises:
+        UserError: where two differ.
+    """
+    first, size = "", None
+    for row in rows:
+        found = _size_of(row.path)
+        if found is None:
+            continue
+        if size is None:
+            first, size = row.name, found
+        elif found != size:
+            raise UserError(
+                f"the pictures differ in size ({first} has {size[1]}x{size[0]} pixels, {row.name} {found[1]}x{found[0]}"
+                "): give them one with --option=size=112, and perhaps --option=crop=square or --option=crop=faces"
+            )
+    return size
+
+
+def _size_of(path: str) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # whatever Pillow's readers stumble over; the file is read in full later, and told there
+        return None
+
+
+def _numbers_by_value(word: str) -> tuple[bool, int, str]:
+    digits = word.isascii() and word.isdigit()
+    return not digits, int(word) if digits else 0, word
+
+
+def _joined(words: Sequence[str]) -> str:
+    shown = [f"'{word}'" for word in words[:5]] + ([f"{len(words) - 5} more"] if len(words) > 5 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

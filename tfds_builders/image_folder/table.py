@@ -1,0 +1,150 @@
+"""A table of pictures: a CSV file with the columns path, label and perhaps split, subject, x, y, w, h."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+
+from fer_jax.errors import UserError, nearest
+from tfds_builders.face_crops import Box
+from tfds_builders.image_folder.folders import ONE_SPLIT
+from tfds_builders.image_folder.rows import Row, wrong_split
+from tfds_builders.listing import files_below
+from tfds_builders.pictures import is_picture
+from tfds_builders.problems import Problems
+
+NEEDED = ("path", "label")
+BOX = ("x", "y", "w", "h")
+COLUMNS = (*NEEDED, "split", "subject", *BOX)
+DELIMITERS = (",", ";", "\t")
+
+
+def find_table(root: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Returns the table of that name, by default the one CSV file of the folder; None where there is none.
+
+    Raises:
+        UserError: where `name` is not there, or there are several.
+    """
+    if name:
+        if not (root / name).is_file():
+            tables = [other for other in files_below(root) if other.lower().endswith(".csv")]
+            raise UserError(f"{root / name} is not there: {nearest(name, tables)}")
+        return root / name
+    found = sorted(n for n in files_below(root) if n.lower().endswith(".csv") and not n.startswith("."))
+    if len(found) > 1:
+        raise UserError(f"{root} holds {', '.join(found)}: say which is the table, with --option=table={found[0]}")
+    return root / found[0] if found else None
+
+
+def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[str]]:
+    """Returns the rows in order, and lines on what may not be meant.
+
+    Raises:
+        UserError: where the header is none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not in UTF-8: save it as 'CSV UTF-8'") from None
+    delimiter = _delimiter(path, text.partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        header, *table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num} is no row of a table ({error}): correct it") from None
+    header = [column.lower() for column in header[1]]
+    for column in COLUMNS:
+        if header.count(column) > 1:
+            raise UserError(f"{path} has the column '{column}' twice: take one of them out")
+    boxes = [column for column in BOX if column in header]
+    if boxes and len(boxes) < len(BOX):
+        raise UserError(f"{path} has of a face's box only {', '.join(boxes)}: give all of {', '.join(BOX)}, or none")
+    rows, seen = [], set()
+    folders: dict[str, Mapping[str, str]] = {}
+    for number, cells in table:
+        if not any(cells):
+            continue
+        where = f"{path}:{number}"
+        if len(cells) != len(header):
+            problems.mistake(where, f"has {len(cells)} cells, and the header {len(header)}: correct it")
+            continue
+        row = _row(where, dict(zip(header, cells, strict=True)), path.parent, problems)
+        if row is None:
+            continue
+        if (row.path, row.box) in seen:
+            problems.mistake(where, f"names {row.name} a second time: take one of the rows out")
+            continue
+        seen.add((row.path, row.box))
+        folder, name = os.path.split(row.path)
+        if folder not in folders:
+            folders[folder] = files_below(folder)
+        if name not in folders[folder]:
+            problems.gap(row.path, f"is in {path.name} and is not there: correct its path, or copy it again")
+            continue
+        rows.append(row)
+    return rows, _warnings(path, header, rows, folders)
+
+
+def _delimiter(path: pathlib.Path, header: str) -> str:
+    for delimiter in DELIMITERS:
+        columns = [column.strip().strip('"').lower() for column in header.split(delimiter)]
+        if all(column in columns for column in NEEDED):
+            return delimiter
+    raise UserError(
+        f"{path} begins with '{header.strip()[:60]}', where the columns are named: path,label and perhaps "
+        "split,subject,x,y,w,h; correct it, or take it out of the folder where the pictures lie in folders of classes"
+    )
+
+
+def _row(where: str, cells: Mapping[str, str], folder: pathlib.Path, problems: Problems) -> Row | None:
+    for column in ("path", "label", "split", "subject"):
+        if cells.get(column, "-") == "":
+            problems.mistake(where, f"has no {column}: fill it in" + _or_leave_out(column))
+            return None
+    split = cells.get("split", ONE_SPLIT)
+    if told := wrong_split(split):
+        problems.mistake(where, told)
+        return None
+    name = cells["path"].replace("\\", "/")
+    if not is_picture(name.rpartition("/")[2]):
+        problems.mistake(where, f"names {name[:60]}, which is no picture by its ending: correct it")
+        return None
+    path = os.path.normpath(os.path.join(folder, name))
+    box = None
+    if any(cells.get(column) for column in BOX):
+        box = _box([cells[column] for column in BOX])
+        if box is None:
+            told = ", ".join(cells[column] for column in BOX)
+            problems.mistake(where, f"has the box {told[:60]}, which must be four numbers, w and h above 0: correct it")
+            return None
+    return Row(path, name, split, " ".join(cells["label"].split()), cells.get("subject"), box)
+
+
+def _or_leave_out(column: str) -> str:
+    return f", or leave the column {column} out" if column in ("split", "subject") else ""
+
+
+def _box(cells: list[str]) -> Box | None:
+    try:
+        x, y, w, h = map(float, cells)
+    except ValueError:
+        return None
+    return (x, y, w, h) if all(map(math.isfinite, (x, y, w, h))) and w > 0 and h > 0 else None
+
+
+def _warnings(
+    path: pathlib.Path, header: list[str], rows: list[Row], folders: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    warnings = []
+    unknown = [column for column in header if column not in COLUMNS]
+    if unknown:
+        warnings.append(f"{path}: columns of other names are not used ({', '.join(unknown)})")
+    used = {row.path for row in rows}
+    beside = sum(is_picture(n) and p not in used for files in folders.values() for n, p in files.items())
+    if beside:
+        warnings.append(f"{path}: {beside:,} pictures in the same folders are not in it, and left out")
+    return warnings

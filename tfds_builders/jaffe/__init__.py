@@ -1,0 +1,1 @@
+"""JAFFE (Lyons, Akamatsu, Kamachi and Gyoba, FG 1998)."""

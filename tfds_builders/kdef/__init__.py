@@ -1,0 +1,1 @@
+"""KDEF (Lundqvist, Flykt and Ohman, Karolinska Institutet 1998)."""
