@@ -1,0 +1,233 @@
+"""From a picture to the crop of a face: a similarity (rotation, one scale, shift) and one warp.
+
+A point is (x, y) in pixels, pixel centres at integers. A box is (x, y, w, h): its first pixel and how many pixels it
+spans, so its edges lie at x - 1/2 and x + w - 1/2; fractions are allowed. A matrix [2, 3] takes a point of the PICTURE
+to its place in the CROP (`fer_jax.data.geometry` has the opposite direction). What lies outside of the picture is
+black. "Right" is the person's own right, which an unmirrored picture shows on the left.
+
+NumPy and OpenCV only: processes that build data sets import this and must start fast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from fer_jax.errors import UserError
+
+Box = Sequence[float] | np.ndarray
+
+# Where right eye, left eye, nose tip, right and left corner of the mouth lie, as shares (x, y) of the crop's side
+# without a margin. It is the usual five-point template of a face of 112 pixels divided by 112 and made symmetric (by
+# less than 0.3 pixels of 112), so that a mirrored picture gives the mirrored crop.
+TEMPLATE = np.array([
+    (0.3427, 0.4607), (0.6573, 0.4607), (0.5000, 0.6405), (0.3697, 0.8240), (0.6303, 0.8240),
+])  # fmt: skip
+EYE_DISTANCE = 0.6573 - 0.3427
+MARGIN = 0.0  # the chin of a face is just inside, its cheeks have room
+
+# Rows of `TEMPLATE` for two, four and five points.
+_ROWS = {2: (0, 1), 4: (0, 1, 3, 4), 5: (0, 1, 2, 3, 4)}
+_IBUG = 68
+_IBUG_EYES = (slice(36, 42), slice(42, 48))  # six points around each
+_IBUG_MOUTH = (48, 54)
+ONE_SPOT = 1e-3  # pixels: points closer than this have no direction
+LARGEST_SHRINK = 2.0  # from here on bilinear interpolation skips pixels
+
+
+class Crop(NamedTuple):
+    """A face cut out of a picture.
+
+    Attributes:
+        image: uint8 [size, size], [size, size, 1] or [size, size, 3], as the picture was.
+        matrix: float64 [2, 3], from points of the picture to points of the crop; see `transform_points`.
+    """
+
+    image: np.ndarray
+    matrix: np.ndarray
+
+
+def crop_box(image: np.ndarray, box: Box, size: int, margin: float = 0.0) -> Crop:
+    """Cuts a square around the middle of a box; its side is the box's longer one.
+
+    Args:
+        image: uint8 [H, W], [H, W, 1] or [H, W, 3].
+        box: (x, y, w, h); it may reach beyond the picture.
+        size: side of the crop in pixels.
+        margin: added on each side, as a share of the square's side; negative makes the crop tighter.
+
+    Raises:
+        UserError: for a box that is none or lies outside of the picture.
+        ValueError: for an image, a size or a margin of a wrong kind.
+    """
+    check_image(image)
+    _check_crop(size, margin)
+    x, y, w, h = checked_box(box)
+    height, width = image.shape[:2]
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise UserError(
+            f"the face box {_told((x, y, w, h))} lies outside of its picture of {width}x{height} pixels; boxes are "
+            "(x, y, width, height) in pixels of the picture they are given with"
+        )
+    scale = size / (max(w, h) * (1 + 2 * margin))
+    middle = np.array([x + (w - 1) / 2, y + (h - 1) / 2])
+    matrix = np.column_stack([np.eye(2) * scale, (size - 1) / 2 - scale * middle])
+    return Crop(warp(image, matrix, size), matrix)
+
+
+def align_points(
+    image: np.ndarray, points: np.ndarray, size: int, margin: float = MARGIN, eyes_only: bool = False
+) -> Crop:
+    """Turns, scales and shifts a face so that its points come to lie on `TEMPLATE`.
+
+    Two points do so exactly, more in the sense of least squares.
+
+    Args:
+        image: uint8 [H, W], [H, W, 1] or [H, W, 3].
+        points: [2, 2] right and left eye; [4, 2] these and the right and left corner of the mouth; [5, 2] right eye,
+            left eye, nose tip, right and left corner of the mouth; or the 68 landmarks of iBUG, [68, 2], of which the
+            eyes and the corners of the mouth are used.
+        size: side of the crop in pixels.
+        margin: see `template_points`.
+        eyes_only: use the eyes and nothing else. The corners of the mouth move with the expression, and the crop's
+            scale with them.
+
+    Raises:
+        UserError: for points that are not finite or all lie on one spot.
+        ValueError: for another number of points, and for an image, a size or a margin of a wrong kind.
+    """
+    check_image(image)
+    used = key_points(points)
+    if eyes_only:
+        used = used[:2]
+    matrix = similarity(used, template_points(len(used), size, margin))
+    return Crop(warp(image, matrix, size), matrix)
+
+
+def key_points(points: np.ndarray) -> np.ndarray:
+    """Returns those of a face's points that are aligned, float64 [2, 2], [4, 2] or [5, 2]; see `align_points`."""
+    points = np.asarray(points, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) not in (*_ROWS, _IBUG):
+        raise ValueError(f"expected points [2, 4, 5 or 68, 2], got {list(points.shape)}")
+    if not np.isfinite(points).all():
+        raise UserError("a face has landmarks that are not finite: leave it out, or crop it by its box")
+    if len(points) != _IBUG:
+        return points
+    eyes = [points[part].mean(axis=0) for part in _IBUG_EYES]
+    return np.stack([*eyes, *points[list(_IBUG_MOUTH)]])
+
+
+def template_points(count: int, size: int, margin: float = MARGIN) -> np.ndarray:
+    """Returns where aligned points lie in a crop, float64 [count, 2], in pixels.
+
+    Args:
+        count: 2, 4 or 5.
+        size: side of the crop in pixels.
+        margin: what the crop shows beyond the template on each side, as a share of the template's side; negative
+            makes the crop tighter.
+    """
+    _check_crop(size, margin)
+    share = (TEMPLATE[list(_ROWS[count])] + margin) / (1 + 2 * margin)
+    return share * size - 0.5  # shares count from the crop's edge, pixels from the middle of the first
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns the similarity [2, 3], never mirroring, that takes `source` [N, 2] closest to `target` [N, 2].
+
+    The least squares of Umeyama (IEEE T-PAMI 1991). In the plane rotation and scale are one complex factor, so its
+    singular value decomposition comes down to a regression through the middle.
+
+    Raises:
+        UserError: when the points of `source` all lie on one spot.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    middle, goal = source.mean(axis=0), target.mean(axis=0)
+    (x, y), (u, v) = (source - middle).T, (target - goal).T
+    spread = float(np.sum(x * x + y * y))
+    if not spread > ONE_SPOT**2:
+        raise UserError(
+            "a face has landmarks that all lie on one spot, as where a detector found nothing: leave it out, or crop "
+            "it by its box"
+        )
+    a, b = np.sum(x * u + y * v) / spread, np.sum(x * v - y * u) / spread
+    if not math.hypot(a, b) * math.sqrt(spread) > ONE_SPOT:
+        raise UserError("a face has landmarks that do not look like a face: check their order")
+    linear = np.array([[a, -b], [b, a]])
+    return np.column_stack([linear, goal - linear @ middle])
+
+
+def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Returns where points (x, y) of the picture, [..., 2], lie in the crop: landmarks follow it."""
+    matrix = np.asarray(matrix, np.float64)
+    return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Returns the crop, size x size, that `matrix` makes of an image; black where the image ends.
+
+    Bilinear. A crop that shrinks the picture more than `LARGEST_SHRINK` times is taken from a copy reduced by area
+    averaging first, and that one by 1.5 at most, so that nothing aliases.
+    """
+    linear, shift = matrix[:, :2], matrix[:, 2]
+    scale = math.sqrt(abs(np.linalg.det(linear)))
+    # By a whole number where the crop divides the picture: 7.999999 is 8.
+    factor = int(1 / scale + 1e-6) if 1 / scale > LARGEST_SHRINK else 1
+    # Only what the crop shows is touched: a small face in a large photo costs what a small photo does.
+    edge = np.array([-0.5, size - 0.5])
+    seen = np.linalg.solve(linear, np.stack(np.meshgrid(edge, edge)).reshape(2, 4) - shift[:, None])
+    limits = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(seen.min(axis=1)) - 2 * factor, 0, limits).astype(int)
+    high = np.clip(np.ceil(seen.max(axis=1)) + 2 * factor + 1, 0, limits).astype(int)
+    if (high <= low).any():
+        return np.zeros((size, size, *image.shape[2:]), np.uint8)
+    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
+    ratio = np.ones(2)
+    if factor > 1:
+        reduced = np.maximum(np.round((high - low) / factor), 1).astype(int)
+        part = cv2.resize(part, (int(reduced[0]), int(reduced[1])), interpolation=cv2.INTER_AREA)
+        ratio = reduced / (high - low)
+    # A pixel p of the image is (p - low + 1/2) * ratio - 1/2 of the part: edges keep their place, centres do not.
+    inner = linear / ratio
+    inner = np.column_stack([inner, shift + linear @ low + (inner.sum(axis=1) - linear.sum(axis=1)) / 2])
+    crop = cv2.warpAffine(part, inner, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return crop.reshape(size, size, *image.shape[2:])
+
+
+def check_image(image: Any) -> None:
+    """Raises `ValueError` unless `image` is uint8 [H, W], [H, W, 1] or [H, W, 3] with at least one pixel."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"expected an image as an array, got {type(image).__name__}")
+    gray = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
+    rgb = image.ndim == 3 and image.shape[2] == 3
+    if image.dtype != np.uint8 or not (gray or rgb) or not image.size:
+        raise ValueError(
+            f"expected an image uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype}{list(image.shape)}"
+        )
+
+
+def checked_box(box: Box) -> tuple[float, float, float, float]:
+    """Returns a box as four floats.
+
+    Raises:
+        UserError: for what is no box: not four finite numbers, or without extent.
+    """
+    values = np.asarray(box, np.float64).ravel()
+    if len(values) != 4 or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
+        raise UserError(f"{_told(values)} is no face box: it must be (x, y, width, height) in pixels, of some extent")
+    x, y, w, h = values.tolist()
+    return x, y, w, h
+
+
+def _check_crop(size: int, margin: float) -> None:
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"the side of a crop must be a whole number of pixels from 1, not {size!r}")
+    if not (math.isfinite(margin) and margin > -0.5):
+        raise ValueError(f"the margin of a crop must be above -0.5, where nothing is left of it, not {margin!r}")
+
+
+def _told(values: Any) -> str:
+    return f"({', '.join(f'{value:.6g}' for value in values)})"

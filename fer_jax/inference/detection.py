@@ -1,0 +1,366 @@
+"""Finds faces in pictures: OpenCV's Haar cascades, which lie inside its wheel, or YuNet from an ONNX file.
+
+A detector is any function from an image, uint8 [H, W], [H, W, 1] or RGB [H, W, 3], to a list of `Face`. It answers the
+same for the same image, and may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from fer_jax.errors import UserError, first_line
+from fer_jax.inference.alignment import Box, check_image
+
+# Cascades: the one for faces tolerates about 15 degrees of roll, more than its relatives; the second for eyes is for
+# glasses, and asked only where the first is at a loss.
+FACE_CASCADE = "haarcascade_frontalface_default.xml"
+EYE_CASCADES = ("haarcascade_eye.xml", "haarcascade_eye_tree_eyeglasses.xml")
+OPENCV = "pip install 'opencv-python-headless>=4.10,<5'"
+LONGEST = 1280  # a larger picture is reduced to this side before faces are looked for
+SHORTEST = 128  # a smaller one is enlarged for the cascade
+BORDER = 0.3  # black, of the shorter side: the cascade finds no face that fills its picture
+FILLING = 0.4  # the least share of the shorter side that such a face takes
+DOUBT = 0.5
+
+FACE_STEP = 1.1  # between one size of face and the next
+EYE_STEP = 1.05
+EYE_HITS = 3
+EYE_WIDTH = 160  # pixels to which a face is scaled before its eyes are looked for
+EYE_SIZES = (1 / 8, 1 / 2)  # of an eye's window; this and all that follows are shares of the face box's width
+EYE_ROWS = (0.1, 0.65)  # the upper part of the box, where eyes are looked for
+EYE_COLUMNS = (0.08, 0.55)  # of the right eye; the left one's mirrored
+EYE_DISTANCES = (0.28, 0.68)
+EYE_TILT = 0.6  # tangent of the steepest line through both eyes: 31 degrees
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a picture; points and boxes as in `fer_jax.inference.alignment`.
+
+    Attributes:
+        box: (x, y, w, h) in pixels.
+        score: how sure the detector is; comparable between faces of one detector only.
+        points: float64 [2, 2] right and left eye, or [5, 2] right eye, left eye, nose tip, right and left corner of
+            the mouth; None where they are unknown.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    points: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        x, y, w, h = (float(value) for value in self.box)  # an array's own whole numbers would overflow
+        object.__setattr__(self, "box", (x, y, w, h))
+
+
+class Detector(Protocol):
+    """Finds the faces of an image, the surest first."""
+
+    def __call__(self, image: np.ndarray, /) -> list[Face]: ...
+
+
+class _PerThread:
+    """OpenCV's detectors keep state while they run: every thread loads its own, when it first needs it."""
+
+    def __init__(self) -> None:
+        self._mine = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_mine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _mine=threading.local())
+
+    def _loaded(self) -> Any:
+        if not hasattr(self._mine, "model"):
+            self._mine.model = self._load()
+        return self._mine.model
+
+    def _load(self) -> Any:
+        raise NotImplementedError
+
+
+class Haar(_PerThread):
+    """Viola and Jones' cascades (CVPR 2001) for upright frontal faces, and their eyes.
+
+    The score is how many neighbouring windows answered. Where no face is found, one that fills the picture is looked
+    for: of crops of 48x48 pixels, FER-2013's, a face is found in three of four instead of one.
+
+    Args:
+        smallest: side of the smallest face in pixels (24 is the cascade's own).
+        hits: how many neighbouring windows must answer; fewer find more, of faces and of other things.
+    """
+
+    def __init__(self, *, smallest: int = 24, hits: int = 5):
+        super().__init__()
+        self.smallest, self.hits = smallest, hits
+        self._loaded()  # what is missing is said now
+
+    def _load(self) -> tuple[Any, list[Any]]:
+        face, *eyes = map(_cascade, (FACE_CASCADE, *EYE_CASCADES))
+        return face, eyes
+
+    def __call__(self, image: np.ndarray, /) -> list[Face]:
+        check_image(image)
+        gray = _gray(image)
+        small, scale = _scaled(gray, SHORTEST)
+        cascade, eyes = self._loaded()
+        found, border = self._windows(cascade, small, self.smallest * scale), 0
+        if not found:
+            border = round(BORDER * min(small.shape))
+            framed = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_CONSTANT, value=0)
+            found = self._windows(cascade, framed, max(FILLING * min(small.shape), self.smallest * scale))
+        faces = []
+        for hits, x, y, w, h in found:
+            box = ((x - border) / scale, (y - border) / scale, w / scale, h / scale)
+            faces.append(Face(box, float(hits), _eyes(gray, box, eyes)))
+        return faces
+
+    def _windows(self, cascade: Any, gray: np.ndarray, smallest: float) -> list[tuple[int, ...]]:
+        """Returns (hits, x, y, w, h) of what the cascade finds."""
+        side = max(round(smallest), 1)
+        boxes, hits = cascade.detectMultiScale2(
+            gray, scaleFactor=FACE_STEP, minNeighbors=self.hits, minSize=(side, side)
+        )
+        found = [(int(n), *map(int, box)) for n, box in zip(np.ravel(hits), np.reshape(boxes, (-1, 4)), strict=True)]
+        return sorted(found, key=lambda window: (-window[0], *window[1:]))  # OpenCV's threads answer in any order
+
+
+class YuNet(_PerThread):
+    """YuNet (Wu et al., Machine Intelligence Research 2023), a small network that also gives five points.
+
+    Args:
+        path: of its ONNX file, `face_detection_yunet_*.onnx` of OpenCV's model zoo.
+        threshold: the least score, 0..1, of a face.
+
+    Raises:
+        UserError: for a file that is missing or holds something else.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, threshold: float = 0.7):
+        super().__init__()
+        self.path, self.threshold = pathlib.Path(path).expanduser(), threshold
+        if not self.path.is_file():
+            raise UserError(
+                f"{self.path}: there is no such file; give the face_detection_yunet_*.onnx of OpenCV's model zoo, or "
+                "no file, and faces are found by the cascades that come with OpenCV"
+            )
+        self(np.zeros((64, 64, 3), np.uint8))  # a network of another kind loads as well; it fails when it runs
+
+    def _load(self) -> Any:
+        return cv2.FaceDetectorYN.create(str(self.path), "", (64, 64), score_threshold=self.threshold)
+
+    def __call__(self, image: np.ndarray, /) -> list[Face]:
+        check_image(image)
+        small, scale = _scaled(image)
+        small = small.reshape(*small.shape[:2], -1)
+        bgr = np.ascontiguousarray(np.repeat(small, 3, axis=2) if small.shape[2] == 1 else small[..., ::-1])
+        try:
+            model = self._loaded()
+            model.setInputSize((bgr.shape[1], bgr.shape[0]))
+            rows = model.detect(bgr)[1]
+        except (cv2.error, SystemError) as error:
+            raise UserError(
+                f"{self.path} is not YuNet ({first_line(error)}); give the face_detection_yunet_*.onnx of OpenCV's "
+                "model zoo"
+            ) from error
+        return faces_of_rows(rows, scale)
+
+
+def faces_of_rows(rows: np.ndarray | None, scale: float = 1.0) -> list[Face]:
+    """Returns the faces that YuNet's rows say, the surest first.
+
+    Args:
+        rows: float32 [N, 15]: x, y, w, h, then (x, y) of right eye, left eye, nose tip, right and left corner of the
+            mouth, then the score; None when there are none. Rows without extent are left out.
+        scale: by how much the picture was scaled before the network saw it.
+    """
+    if rows is None:
+        return []
+    faces = []
+    for row in np.asarray(rows, np.float64):
+        x, y, w, h = (row[:4] / scale).tolist()
+        if w > 0 and h > 0 and np.isfinite(row).all():
+            faces.append(Face((x, y, w, h), float(row[14]), (row[4:14].reshape(5, 2) + 0.5) / scale - 0.5))
+    return sorted(faces, key=lambda face: (-face.score, face.box))
+
+
+def make_detector(yunet: str | os.PathLike | None = None) -> Detector:
+    """Returns the detector: YuNet where the path of its ONNX file is given, else the cascades."""
+    return YuNet(yunet) if yunet else Haar()
+
+
+def detect_all(
+    images: Iterable[np.ndarray], detector: Detector | None = None, workers: int = 1
+) -> Iterator[list[Face]]:
+    """Yields the faces of each image, in order, whatever the number of threads.
+
+    At most three images per thread are read ahead.
+
+    Args:
+        images: any iterable, which is never held as a whole.
+        detector: by default the cascades.
+        workers: threads.
+    """
+    if workers < 1:
+        raise ValueError(f"detection needs at least one thread, not {workers}")
+    detector = detector or Haar()
+    return (
+        faces for _, faces in detected(((image, None) for image in images), detector, workers, lambda item: item[0])
+    )
+
+
+def detected(
+    items: Iterable[Any], detector: Detector, workers: int, image_of: Callable[[Any], np.ndarray]
+) -> Iterator[tuple[Any, list[Face]]]:
+    """Yields (item, faces of `image_of(item)`) in order; see `detect_all`."""
+    if workers == 1:
+        for item in items:
+            yield item, detector(image_of(item))
+        return
+    source = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: collections.deque[tuple[Any, Future[list[Face]]]] = collections.deque()
+        try:
+            while True:
+                for item in itertools.islice(source, 3 * workers - len(ahead)):
+                    ahead.append((item, pool.submit(detector, image_of(item))))
+                if not ahead:
+                    return
+                item, answer = ahead.popleft()
+                yield item, answer.result()
+        finally:
+            for _, answer in ahead:
+                answer.cancel()
+
+
+def choose(faces: Sequence[Face], near: Box | None = None) -> Face | None:
+    """Returns one of the faces: the largest that is no doubtful one, or the one at a place; None of none.
+
+    Doubtful is a face without points whose score is less than `DOUBT` of the best one's: the cascade's mistakes, which
+    may be large.
+
+    Args:
+        faces: of one picture.
+        near: a point (x, y): the face whose middle is nearest. Or a box (x, y, w, h): the face that overlaps most,
+            else the one whose middle is nearest.
+    """
+    if not faces:
+        return None
+    if near is None:
+        best = max(face.score for face in faces)
+        sure = [face for face in faces if face.points is not None or face.score >= DOUBT * best]
+        return max(sure, key=lambda face: (face.box[2] * face.box[3], face.score))
+    place = np.asarray(near, np.float64).ravel()
+    if len(place) not in (2, 4) or not np.isfinite(place).all():
+        raise ValueError(f"`near` must be a point (x, y) or a box (x, y, w, h), not {near!r}")
+    x, y, w, h = place if len(place) == 4 else (*place, 0.0, 0.0)
+    if len(place) == 4:
+        best = max(faces, key=lambda face: overlap(face.box, place))
+        if overlap(best.box, place) > 0:
+            return best
+    return min(faces, key=lambda face: distance(face.box, (x, y, w, h)))
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Returns the intersection of two boxes over their union, 0..1."""
+    (x, y, w, h), (u, v, s, t) = first, second
+    across, down = min(x + w, u + s) - max(x, u), min(y + h, v + t) - max(y, v)
+    shared = max(across, 0.0) * max(down, 0.0)
+    return float(shared / (w * h + s * t - shared)) if shared else 0.0
+
+
+def distance(first: Box, second: Box) -> float:
+    """Returns how far apart the middles of two boxes lie, in pixels."""
+    (x, y, w, h), (u, v, s, t) = first, second
+    return float(np.hypot(x + w / 2 - u - s / 2, y + h / 2 - v - t / 2))
+
+
+def _cascade(name: str) -> Any:
+    folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
+    path = pathlib.Path(folder) / name
+    if not hasattr(cv2, "CascadeClassifier") or not path.is_file():
+        raise UserError(f"OpenCV {cv2.__version__} comes without the cascade {name}: {OPENCV}")
+    try:
+        cascade = cv2.CascadeClassifier(str(path))
+    except (cv2.error, SystemError):
+        cascade = None
+    if cascade is None or cascade.empty():
+        raise UserError(f"{path} is damaged: install it again with {OPENCV}")
+    return cascade
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    if image.ndim == 3 and image.shape[2] == 3:
+        return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    return np.ascontiguousarray(image.reshape(image.shape[:2]))
+
+
+def _scaled(image: np.ndarray, shortest: int = 1) -> tuple[np.ndarray, float]:
+    """Returns the image, no side longer than `LONGEST` and, if that allows it, none shorter, and its scale."""
+    height, width = image.shape[:2]
+    scale = min(max(1.0, shortest / min(height, width)), LONGEST / max(height, width))
+    if scale == 1.0:
+        return image, scale
+    shape = (max(round(width * scale), 1), max(round(height * scale), 1))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(image), shape, interpolation=how), scale
+
+
+def _eyes(gray: np.ndarray, box: tuple[float, float, float, float], cascades: Sequence[Any]) -> np.ndarray | None:
+    """Returns the middles of right and left eye, [2, 2], of the face in `box`, or None.
+
+    Eyes are looked for at one size of face, so that small faces and large ones are treated alike.
+    """
+    x, y, w, _ = box
+    left, top = max(round(x), 0), max(round(y + EYE_ROWS[0] * w), 0)
+    right, bottom = min(round(x + w), gray.shape[1]), min(round(y + EYE_ROWS[1] * w), gray.shape[0])
+    scale = EYE_WIDTH / w
+    shape = (round((right - left) * scale), round((bottom - top) * scale))
+    if min(shape) < EYE_SIZES[1] * EYE_WIDTH:
+        return None
+    upper = cv2.resize(
+        gray[top:bottom, left:right], shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    least, most = (round(share * EYE_WIDTH) for share in EYE_SIZES)
+    for cascade in cascades:
+        windows, hits = cascade.detectMultiScale2(
+            upper, scaleFactor=EYE_STEP, minNeighbors=EYE_HITS, minSize=(least, least), maxSize=(most, most)
+        )
+        windows = np.reshape(np.asarray(windows, np.float64), (-1, 4))
+        # Pixel edges, not centres, keep their place.
+        middles = (windows[:, :2] + windows[:, 2:] / 2) / scale + (left - 0.5, top - 0.5)
+        pair = _pair(middles, np.ravel(hits).astype(int), box)
+        if pair is not None:
+            return pair
+    return None
+
+
+def _pair(middles: np.ndarray, hits: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray | None:
+    """Returns the two of `middles` [N, 2] that look most like a pair of eyes: that whose weaker one is strongest."""
+    x, y, w, _ = box
+    share = (middles + 0.5 - (x, y)) / w
+    low, high = EYE_COLUMNS
+    pairs = []
+    for i, j in itertools.permutations(range(len(share)), 2):
+        across, down = share[j] - share[i]
+        placed = low < share[i, 0] < high and low < 1 - share[j, 0] < high
+        apart = across > 0 and EYE_DISTANCES[0] < np.hypot(across, down) < EYE_DISTANCES[1]
+        if placed and apart and abs(down) < EYE_TILT * across:
+            order = (min(hits[i], hits[j]), max(hits[i], hits[j]), *(-middles[i]), *(-middles[j]))
+            pairs.append((tuple(map(float, order)), i, j))
+    if not pairs:
+        return None
+    _, i, j = max(pairs)
+    return middles[[i, j]]

@@ -1,0 +1,189 @@
+"""Faces of pictures and clips, found, followed, aligned and cropped: one crop for training data and for prediction.
+
+    find_face(photo, size=112)                       the largest face of a picture
+    crop_box(photo, box, size=112)                   where the data set has boxes
+    align_points(photo, landmarks, size=112)         where it has landmarks
+    for part in faces_of_clip(video.read(path), size=112): ...
+
+`alignment` has the geometry and its conventions, `detection` the detectors, `tracking` the way from frame to frame.
+Nothing here imports JAX: processes that build data sets start fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from fer_jax.inference.alignment import (
+    EYE_DISTANCE,
+    MARGIN,
+    TEMPLATE,
+    Box,
+    Crop,
+    align_points,
+    check_image,
+    crop_box,
+    template_points,
+    transform_points,
+)
+from fer_jax.inference.detection import (
+    Detector,
+    Face,
+    Haar,
+    YuNet,
+    choose,
+    detect_all,
+    detected,
+    make_detector,
+)
+from fer_jax.inference.tracking import Tracker
+
+__all__ = [
+    "MARGIN", "TEMPLATE", "ClipFaces", "Crop", "Detector", "Face", "Found", "Haar", "Tracker", "YuNet", "align_points",
+    "choose", "crop_box", "crop_face", "detect_all", "faces_of_clip", "find_face", "make_detector", "template_points",
+    "transform_points",
+]  # fmt: skip
+
+# Distance of the eyes as a share of the side of the cascade's box, mean over FER-2013. A face whose eyes are not
+# found is cropped at the scale that it would have with them.
+BOX_EYE_DISTANCE = 0.43
+BATCH = 64
+
+
+class Found(NamedTuple):
+    """A face of a picture and its crop; see `Face` and `Crop`."""
+
+    face: Face
+    image: np.ndarray
+    matrix: np.ndarray
+
+
+class ClipFaces(NamedTuple):
+    """B successive frames of a clip. A frame without a face keeps its place, with an image of zeros.
+
+    Attributes:
+        image: uint8 [B, size, size, 3], or [B, size, size] or [B, size, size, 1], as the frames were.
+        time: float64 [B], seconds.
+        mask: bool [B], whether the face is there.
+        box: float32 [B, 4], the smoothed box (x, y, w, h) in pixels of the frame; zeros without a face.
+        matrix: float32 [B, 2, 3], from points of the frame to points of the crop; zeros without a face.
+        track: int32 [B], a new number after every scene cut; -1 without a face.
+    """
+
+    image: np.ndarray
+    time: np.ndarray
+    mask: np.ndarray
+    box: np.ndarray
+    matrix: np.ndarray
+    track: np.ndarray
+
+
+def crop_face(image: np.ndarray, face: Face, size: int, margin: float = MARGIN) -> Crop:
+    """Aligns a face by its points; without any, cuts an upright square around the middle of its box.
+
+    The square is as large as a crop of a face with eyes would be, so that a data set of both has faces of one size.
+
+    Args:
+        image: the picture the face was found in, uint8 [H, W], [H, W, 1] or [H, W, 3].
+        face: with two or five points, or None.
+        size: side of the crop in pixels.
+        margin: see `template_points`.
+    """
+    if face.points is not None:
+        return align_points(image, face.points, size, margin)
+    template_points(2, size, margin)  # refuses a size or a margin that is none
+    share = BOX_EYE_DISTANCE / EYE_DISTANCE * (1 + 2 * margin)
+    return crop_box(image, face.box, size, (share - 1) / 2)
+
+
+def find_face(
+    image: np.ndarray,
+    *,
+    size: int,
+    margin: float = MARGIN,
+    near: Box | None = None,
+    detector: Detector | None = None,
+) -> Found | None:
+    """Returns one face of a picture, cropped, or None when none is found.
+
+    Args:
+        image: uint8 [H, W], [H, W, 1] or [H, W, 3].
+        size, margin: see `crop_face`.
+        near: which of several faces, see `choose`; by default the largest.
+        detector: by default the cascades, loaded anew: give one where there are many pictures.
+    """
+    template_points(2, size, margin)
+    face = choose((detector or Haar())(image), near)
+    return None if face is None else Found(face, *crop_face(image, face, size, margin))
+
+
+def faces_of_clip(
+    frames: Iterable[tuple[float, np.ndarray]],
+    *,
+    size: int,
+    margin: float = MARGIN,
+    detector: Detector | None = None,
+    tracker: Tracker | None = None,
+    batch: int = BATCH,
+    workers: int = 1,
+) -> Iterator[ClipFaces]:
+    """Follows one face through a clip and yields its crops, every frame once and in order.
+
+    Memory is bounded by `batch` crops and 3 * `workers` frames, whatever the length of the clip.
+
+    Args:
+        frames: (time in seconds, image), as `video.read` yields them. Frames may differ in size, not in channels.
+        size, margin: see `crop_face`.
+        detector: by default the cascades.
+        tracker: a new one for each clip; by default it begins with the largest face.
+        batch: frames in a part; the last part has what is left.
+        workers: threads that detect.
+    """
+    template_points(2, size, margin)
+    if batch < 1 or workers < 1:
+        raise ValueError(f"batch and workers must be at least 1, not {batch} and {workers}")
+    return _parts(frames, size, margin, detector or Haar(), tracker or Tracker(), batch, workers)
+
+
+def _parts(
+    frames: Iterable[tuple[float, np.ndarray]],
+    size: int,
+    margin: float,
+    detector: Detector,
+    tracker: Tracker,
+    batch: int,
+    workers: int,
+) -> Iterator[ClipFaces]:
+    part, filled, channels = None, 0, None
+    for (time, image), faces in detected(frames, detector, workers, lambda frame: frame[1]):
+        check_image(image)
+        if channels is None:
+            channels = image.shape[2:]
+        if image.shape[2:] != channels:
+            raise ValueError(f"frames of one clip have channels {list(channels)} and {list(image.shape[2:])}")
+        if part is None:
+            part, filled = _empty(batch, size, channels), 0
+        part.time[filled] = time
+        face = tracker(faces)
+        if face is not None:
+            part.image[filled], part.matrix[filled] = crop_face(image, face, size, margin)
+            part.mask[filled], part.box[filled], part.track[filled] = True, face.box, tracker.track
+        filled += 1
+        if filled == batch:
+            yield part
+            part = None
+    if part is not None:
+        yield ClipFaces(*(field[:filled] for field in part))
+
+
+def _empty(count: int, size: int, channels: tuple[int, ...]) -> ClipFaces:
+    return ClipFaces(
+        np.zeros((count, size, size, *channels), np.uint8),
+        np.zeros(count, np.float64),
+        np.zeros(count, bool),
+        np.zeros((count, 4), np.float32),
+        np.zeros((count, 2, 3), np.float32),
+        np.full(count, -1, np.int32),
+    )

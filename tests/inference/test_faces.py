@@ -1,0 +1,256 @@
+"""Faces of a real photograph and of clips: found, aligned alike however the picture is turned; every frame kept."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax.inference import faces
+from fer_jax.inference.faces import (
+    Face,
+    Haar,
+    Tracker,
+    align_points,
+    crop_face,
+    detect_all,
+    faces_of_clip,
+    find_face,
+    template_points,
+    transform_points,
+)
+
+TOP, BOTTOM, LEFT, RIGHT = 0, 240, 100, 350  # of the photograph: head and shoulders
+PUPILS = np.array([(203.0, 101.0), (246.5, 103.3)]) - (LEFT, TOP)  # read off by eye
+SIZE = 112
+OFF = 3  # pixels of the crop, by which eyes may miss the template: the distance between them is 35
+UNLIKE = 19  # grey levels by which crops differ when the eyes of one lie 2 pixels off; where it is not aligned, over 30
+
+
+@pytest.fixture(scope="module")
+def photo(real_data):
+    path = real_data / "astronaut.png"
+    if not path.exists():
+        pytest.skip(f"needs the photograph {path}")
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[TOP:BOTTOM, LEFT:RIGHT].copy()
+
+
+@pytest.fixture(scope="module")
+def haar():
+    return Haar()
+
+
+@pytest.fixture(scope="module")
+def upright(photo, haar):
+    return find_face(photo, size=SIZE, detector=haar).image
+
+
+def moved(photo, matrix):
+    """The photograph and its pupils under an affine map."""
+    matrix = np.asarray(matrix, np.float64)
+    image = cv2.warpAffine(photo, matrix, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return image, transform_points(PUPILS, matrix)
+
+
+def turn(angle):
+    return cv2.getRotationMatrix2D((125, 120), angle, 1)
+
+
+def off(crop, pupils):
+    """By how much the pupils of a crop miss the template, in pixels."""
+    return np.abs(transform_points(pupils, crop.matrix) - template_points(2, SIZE)).max()
+
+
+def difference(one, other):
+    """Mean absolute difference of two crops, in grey levels, over the face itself."""
+    inner = slice(SIZE // 4, -SIZE // 8)
+    return np.abs(one[inner, inner].astype(float) - other[inner, inner]).mean()
+
+
+def test_the_face_of_the_photograph(real_data, photo, haar):
+    whole = cv2.cvtColor(cv2.imread(str(real_data / "astronaut.png")), cv2.COLOR_BGR2RGB)
+    for image, corner in ((whole, (LEFT, TOP)), (photo, (0, 0))):
+        (face,) = haar(image)
+        x, y, w, h = face.box
+        assert np.abs(np.array([x + w / 2, y + h / 2]) - corner - (125, 115)).max() < 12
+        assert 80 < w < 120
+        assert np.abs(face.points - corner - PUPILS).max() < 3
+
+
+@pytest.mark.parametrize("angle", [-15, -8, 8, 15])
+def test_turned_it_is_found_and_its_eyes_lie_on_the_template(photo, haar, upright, angle):
+    image, pupils = moved(photo, turn(angle))
+    crop = find_face(image, size=SIZE, detector=haar)
+    assert off(crop, pupils) < OFF
+    assert difference(crop.image, upright) < UNLIKE
+    assert difference(crop_face(image, Face(crop.face.box, 1.0), SIZE).image, upright) > UNLIKE  # not aligned
+
+
+@pytest.mark.parametrize("scale", [0.6, 1.7])
+def test_scaled_it_gives_the_same_crop(photo, haar, upright, scale):
+    image = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    crop = find_face(image, size=SIZE, detector=haar)
+    assert off(crop, (PUPILS + 0.5) * scale - 0.5) < OFF
+    assert difference(crop.image, upright) < UNLIKE
+
+
+def test_shifted_it_gives_the_same_crop(photo, haar, upright):
+    image, pupils = moved(photo, [[1, 0, -37], [0, 1, 31]])
+    crop = find_face(image, size=SIZE, detector=haar)
+    assert off(crop, pupils) < OFF
+    assert difference(crop.image, upright) < UNLIKE
+
+
+def test_mirrored_it_gives_the_mirrored_crop(photo, haar, upright):
+    crop = find_face(np.ascontiguousarray(photo[:, ::-1]), size=SIZE, detector=haar)
+    assert off(crop, (PUPILS * (-1, 1) + (photo.shape[1] - 1, 0))[::-1]) < OFF
+    assert difference(crop.image[:, ::-1], upright) < UNLIKE
+
+
+def test_how_unlike_crops_are(photo, upright):
+    """What `UNLIKE` says, against a crop by the pupils."""
+    truth = align_points(photo, PUPILS, SIZE).image
+    assert difference(upright, truth) < UNLIKE
+    assert difference(align_points(photo, PUPILS + 2, SIZE).image, truth) == pytest.approx(UNLIKE, abs=1)
+
+
+def test_without_eyes_the_crop_has_the_same_scale(photo, haar):
+    (face,) = haar(photo)
+    aligned, plain = crop_face(photo, face, SIZE, 0.1), crop_face(photo, Face(face.box, 1.0), SIZE, 0.1)
+    ratio = plain.matrix[0, 0] / np.hypot(*aligned.matrix[0, :2])
+    assert 0.85 < ratio < 1.18
+    x, y, w, h = face.box
+    middle = transform_points(np.array([x + (w - 1) / 2, y + (h - 1) / 2]), plain.matrix)
+    np.testing.assert_allclose(middle, (SIZE - 1) / 2)
+    np.testing.assert_allclose(plain.matrix[:, :2], np.eye(2) * plain.matrix[0, 0])  # upright
+
+
+def test_no_face_and_near(photo, haar):
+    assert find_face(np.zeros((90, 90, 3), np.uint8), size=SIZE, detector=haar) is None
+    two = np.zeros((240, 440, 3), np.uint8)
+    two[:, :250] = photo
+    two[:180, 250:438] = cv2.resize(photo, (188, 180), interpolation=cv2.INTER_AREA)
+    assert find_face(two, size=SIZE, detector=haar).face.box[0] < 250
+    assert find_face(two, size=SIZE, detector=haar, near=(340, 80)).face.box[0] > 250
+
+
+def test_five_points_are_aligned_by_least_squares():
+    points = template_points(5, 80) + np.array([(3.0, 0), (0, 2), (1, 1), (-2, 0), (0, -1)])
+    image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    crop = crop_face(image, Face((0, 0, 80, 80), 0.9, points), 64)
+    np.testing.assert_array_equal(crop.image, align_points(image, points, 64).image)
+
+
+def test_settings_are_refused_before_anything_is_detected():
+    def fails(_):
+        raise AssertionError("was asked")
+
+    image = np.zeros((9, 9), np.uint8)
+    with pytest.raises(ValueError, match="side of a crop"):
+        find_face(image, size=0, detector=fails)
+    for wrong in ({"size": 0}, {"size": 8, "margin": -1}, {"size": 8, "batch": 0}, {"size": 8, "workers": 0}):
+        with pytest.raises(ValueError, match=r"crop|at least 1"):
+            faces_of_clip([(0.0, image)], detector=fails, **wrong)
+
+
+# Clips, with a made-up detector: the frame says where its face is.
+
+
+def frame(place, channels=(3,)):
+    """A frame whose first pixel says where a face lies; 0: there is none."""
+    image = np.full((60, 200, *channels), 50, np.uint8)
+    image[0, 0] = place
+    if place:
+        image[10:30, place : place + 20] = 200
+    return image
+
+
+def told(image):
+    place = int(np.ravel(image[0, 0])[0])
+    return [Face((place, 10, 20, 20), 1.0)] if place else []
+
+
+PLACES = [10, 12, 0, 14, 0, 0, 20, 150, 150, 150, 150, 150, 150, 152]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("batch", [1, 4, 64])
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+def test_every_frame_keeps_its_place_and_time(batch, workers, channels):
+    times = 0.04 * np.arange(len(PLACES)) ** 1.5  # of a camera that does not keep time
+    clip = ((t, frame(p, channels)) for t, p in zip(times, PLACES, strict=True))
+    parts = list(
+        faces_of_clip(
+            clip, size=24, detector=told, batch=batch, workers=workers, tracker=Tracker(smoothing=0, patience=3)
+        )
+    )
+    assert [len(part.time) for part in parts[:-1]] == [batch] * (len(parts) - 1)
+    image, time, mask, box, matrix, track = (np.concatenate(field) for field in zip(*parts, strict=True))
+    np.testing.assert_array_equal(time, times)
+    assert image.shape == (len(PLACES), 24, 24, *channels)
+    there = np.array([1, 1, 0, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1], bool)
+    np.testing.assert_array_equal(mask, there)
+    np.testing.assert_array_equal(track, np.where(there, [0] * 8 + [1] * 6, -1))
+    for k in range(len(PLACES)):
+        if there[k]:
+            np.testing.assert_array_equal(box[k], (PLACES[k], 10, 20, 20))
+            alone = crop_face(frame(PLACES[k], channels), Face(tuple(box[k]), 1.0), 24)
+            np.testing.assert_array_equal(image[k], alone.image)
+            np.testing.assert_allclose(matrix[k], alone.matrix, rtol=1e-6)
+        else:
+            assert not image[k].any()
+            assert not box[k].any()
+            assert not matrix[k].any()
+
+
+def test_a_clip_is_read_as_it_is_asked_for():
+    taken = []
+
+    def clip():
+        for k in range(100):
+            taken.append(k)
+            yield k / 25, frame(10)
+
+    parts = faces_of_clip(clip(), size=16, detector=told, batch=10)
+    assert taken == []
+    next(parts)
+    assert len(taken) == 10
+    next(parts)
+    assert len(taken) == 20
+    parts = faces_of_clip(clip(), size=16, detector=told, batch=10, workers=2)
+    taken.clear()
+    next(parts)
+    assert len(taken) <= 10 + 6
+
+
+def test_odd_clips():
+    assert list(faces_of_clip([], size=16, detector=told)) == []
+    (part,) = faces_of_clip([(0.0, frame(0))] * 3, size=16, detector=told)
+    assert not part.mask.any()
+    with pytest.raises(ValueError, match="frames of one clip"):
+        list(faces_of_clip([(0.0, frame(9)), (1.0, frame(9, ()))], size=16, detector=told))
+    with pytest.raises(ValueError, match="expected an image"):
+        list(faces_of_clip([(0.0, frame(9).astype(float))], size=16, detector=told))
+
+
+def test_a_clip_of_the_photograph_turning(photo, haar):
+    """A head that rolls: every frame is found, and the crops hardly move."""
+    turned = [moved(photo, turn(angle))[0] for angle in (-6, -3, 0, 3, 6)]
+    (part,) = faces_of_clip(((k / 25, image) for k, image in enumerate(turned)), size=SIZE, detector=haar)
+    assert part.mask.all()
+    assert (part.track == 0).all()
+    for before, after in zip(part.image[:-1], part.image[1:], strict=True):
+        assert difference(before, after) < UNLIKE
+    boxes = [found[0].box for found in detect_all(turned, haar, workers=2)]
+    assert np.abs(part.box[1] - (0.4 * np.array(boxes[0]) + 0.6 * np.array(boxes[1]))).max() < 1e-3
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys, fer_jax.inference.faces, fer_jax.inference.video;"
+        "heavy = {'jax', 'flax', 'av', 'tensorflow', 'scipy', 'PIL', 'matplotlib'};"
+        "rooms = {f'fer_jax.{room}' for room in ('methods', 'training', 'data', 'nn')};"
+        "assert not (heavy | rooms) & set(sys.modules), (heavy | rooms) & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=faces.__file__.rsplit("/fer_jax/", 1)[0])
