@@ -46,6 +46,7 @@ def test_folders_are_known_by_their_name_from_then_on(tmp_path):
     assert again.classes == ("neutral", "happiness", "sadness")  # the canonical order
     assert again.info.features["image"].shape == (30, 40, 3)
     assert [again.classes[e["label"]] for e in mine] == ["sadness"] * 2 + ["happiness"] * 2 + ["neutral"] * 2
+    assert image_folder.Builder(config="mine", data_dir=data).as_data_source("train")[0].keys() == mine[0].keys()
     pets = registry.make_builder("image_folder", data, name="pets")
     assert pets.classes == ("9", "10", "cat", "dog")
     assert set(pets.info.splits) == {"train"}

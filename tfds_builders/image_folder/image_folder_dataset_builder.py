@@ -87,9 +87,15 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
     def __init__(self, *, schema: Schema | None = None, **kwargs: Any):
         self._schema = schema
         self._described: tfds.core.DatasetInfo | None = None
-        # TFDS's list of configurations is empty: it would not take other options under a name of the list.
-        super().__init__(**{"config": _config(DEFAULT, {}), **kwargs})
+        super().__init__(**kwargs)
         self._original_state = {**self._original_state, "schema": schema}  # for pickling
+
+    def _create_builder_config(
+        self, builder_config: OptionsConfig | str | None, version: str | tfds.core.Version | None
+    ) -> OptionsConfig:
+        """Any name will do. TFDS would look for it in a list, and warn."""
+        del version
+        return builder_config if isinstance(builder_config, OptionsConfig) else _config(builder_config or DEFAULT, {})
 
     @property
     def info(self) -> tfds.core.DatasetInfo:
