@@ -193,6 +193,21 @@ def prepared_builder(config: Any) -> Any:
     return builder
 
 
+def image_names(config: Any, split: str) -> list[str]:
+    """Returns what the files of a split's images are called, in the order in which they are stored.
+
+    Where the data set does not keep its `name`s, the first is `<split>_00001`, as RAF-DB counts.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = prepared_builder(config)
+    if "name" not in builder.info.features:
+        return [f"{split}_{number:05d}" for number in range(1, builder.info.splits[split].num_examples + 1)]
+    pictures = {"image"} & set(builder.info.features)
+    source = builder.as_data_source(split, decoders={key: tfds.decode.SkipDecoding() for key in pictures} or None)
+    return [example["name"].decode() for example in source.__getitems__(range(len(source)))]
+
+
 def _decoded(builder: Any, split: str) -> Mapping[str, np.ndarray]:
     """Returns all examples of a split as arrays, kept decoded beside the data set from the second time on."""
     folder = pathlib.Path(builder.data_path) / "decoded" / split
