@@ -13,19 +13,18 @@ same network, are compared by the divergence of their predictions from those vot
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import psr, psr_sr
 from experiments.claims.trial import Comparison, Measures, Trial, main
-from fer_jax.data.source import Source, load
+from fer_jax.data.degradation import degraded
+from fer_jax.data.source import load
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.report.style import BLUE, INK, ORANGE, SOFT, new_figure, paler, quiet
 from fer_jax.training.config import Config
@@ -82,22 +81,10 @@ def measure(arm_name: str, model: StoredModel) -> Measures:
     full = score(model.outputs(whole), whole, bootstrap=0)
     found = {"accuracy at full size": full["accuracy"], "KL to votes": full["kl_to_votes"]}
     for size in SIZES:
-        small = from_afar(whole, size)
+        small = degraded(whole, f"low_resolution:{size}")
         found[f"accuracy at {size} px"] = score(model.outputs(small), small, bootstrap=0)["accuracy"]
         found[f"lost at {size} px"] = full["accuracy"] - found[f"accuracy at {size} px"]
     return found
-
-
-def from_afar(source: Source, size: int) -> Source:
-    """The same faces reduced to `size` pixels by the mean of what each pixel covers, and enlarged bicubically."""
-    side = source.arrays["image"].shape[1]
-
-    def degraded(image: np.ndarray) -> np.ndarray:
-        small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-        return cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC).reshape(image.shape)
-
-    images = np.stack([degraded(image) for image in source.arrays["image"]])
-    return dataclasses.replace(source, arrays={**source.arrays, "image": images})
 
 
 def draw(record: Mapping[str, Any]) -> Figure:

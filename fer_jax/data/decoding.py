@@ -69,6 +69,15 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
     return fields | pixels
 
 
+def texts(builder: Any, split: str, name: str) -> list[str]:
+    """Returns a field of text of all examples of a split."""
+    import tensorflow_datasets as tfds
+
+    wanted = tfds.features.FeaturesDict({name: builder.info.features[name]})
+    records = builder.as_data_source(split).data_source
+    return [wanted.deserialize_example_np(data)[name].decode() for data in _chunks(records)]
+
+
 def _fields(builder: Any, records: Any) -> Arrays:
     """Decodes everything but pictures, a chunk of records at a time."""
     import tensorflow_datasets as tfds

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_jax.data.on_disk import LazyPictures
-from fer_jax.data.source import Source
 from tfds_builders.synthetic_faces.occluders import BANKS, KINDS, Occluder, cover
 from tfds_builders.synthetic_faces.randomness import PI, Purpose, Stream
+
+if TYPE_CHECKING:
+    from fer_jax.data.source import Source
 
 INPUT = 224.0
 SIDES = (96.0, 128.0)  # of an object, in pixels of an input of 224

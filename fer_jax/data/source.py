@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax.data import clips
-from fer_jax.data.decoding import decoded
+from fer_jax.data.decoding import decoded, texts
 from fer_jax.data.labelled import attach_targets
 from fer_jax.data.on_disk import LazyPictures, select
 from fer_jax.data.points import attach_points
@@ -194,3 +194,14 @@ def prepared_builder(config: Any) -> Any:
         prepare(builder, manual_dir=manual_dir)
         builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
     return builder
+
+
+def image_names(config: Any, split: str) -> list[str]:
+    """Returns what the files of a split's images are called, in the order in which they are stored.
+
+    Where the data set does not keep its `name`s, the first is `<split>_00001`, as RAF-DB counts.
+    """
+    builder = prepared_builder(config)
+    if "name" not in builder.info.features:
+        return [f"{split}_{number:05d}" for number in range(1, builder.info.splits[split].num_examples + 1)]
+    return texts(builder, split, "name")

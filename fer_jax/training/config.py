@@ -15,6 +15,7 @@ from typing import Any
 import ml_collections
 
 import fer_jax.methods
+from fer_jax.data import degradation, label_noise
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.clips import SAMPLINGS
 from fer_jax.data.points import KINDS as POINT_KINDS
@@ -76,6 +77,10 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.points = ""  # points of the face that a method looks at: 'acnn' (fer_jax/data/points.py)
     data.points_cheek = 16.0  # ACNN's points 23 and 24 above the mouth's corners: 16 in its script, 10 in its lists
     data.occluded_copies = False  # train on each image twice, as it is and behind an object (fer_jax/data/occlusion)
+    data.label_noise = ""  # symmetric | asymmetric | pair: wrong training labels (fer_jax/data/label_noise.py),
+    data.label_noise_rate = 0.0  # each with this probability,
+    data.label_noise_seed = 0  # drawn from this seed, whatever that of training;
+    data.label_noise_file = ""  # or a published list of noisy labels instead
 
     config.augmentation = ml_collections.ConfigDict(
         {field.name: _plain(field) for field in dataclasses.fields(Augmentation)}
@@ -130,6 +135,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     evaluation.batch_size = 256
     evaluation.flip = False  # average the prediction with that of the mirrored image
     evaluation.occluded = False  # score the test split behind objects as well
+    evaluation.degraded = ()  # and degraded: ('low_resolution:24', 'gaussian_blur:3'), see fer_jax/data/degradation.py
     evaluation.views = ""  # corners: 0.4 of the plain prediction, 0.6 of the mean over four corners, mirrored or not
     evaluation.bootstrap = 1000
     evaluation.report = True  # False: scores only, no page with pictures
@@ -138,6 +144,8 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
 
 RANGES = {
     "data.holdout_fraction": (0.0, 0.9),
+    "data.label_noise_rate": (0.0, 1.0),
+    "data.label_noise_seed": (0, 2**31 - 1),
     "data.label_smoothing": (0.0, 1.0),
     "data.image_size": (8, 2048),
     "data.points_cheek": (0.0, 64.0),
@@ -206,6 +214,8 @@ def check_config(config: Config) -> None:
             f"config.data.smoothing_prior='{config.data.smoothing_prior}' does nothing without "
             "config.data.label_smoothing: give 0.2, for example"
         )
+    label_noise.check(config.data, reads_labels=not hasattr(method, "MEASURES"))
+    degradation.check(config.evaluation.degraded)
     one_of(config.evaluation.views, ("", "corners"), "config.evaluation.views")
     if config.evaluation.views and config.evaluation.flip:
         raise UserError(
@@ -215,7 +225,7 @@ def check_config(config: Config) -> None:
     one_of(config.train.platform, ("auto", "cpu", "gpu", "tpu"), "config.train.platform")
     one_of(config.selection.rule, ("best_validation", "last", "best_on_test"), "config.selection.rule")
     one_of(config.selection.metric, score_names(method), "config.selection.metric")
-    for field in ("flip", "views", "occluded"):
+    for field in ("flip", "views", "occluded", "degraded"):
         if config.evaluation[field] and hasattr(method, "MEASURES"):
             raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
     for phase in phases(config, MANY_STEPS):

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from fer_jax.data.augmentation import augment
+from fer_jax.data.degradation import degraded, images_sha256, parse
 from fer_jax.data.occlusion import behind_test_objects
 from fer_jax.data.source import Source, load
 from fer_jax.errors import UserError, writing
@@ -28,7 +29,10 @@ from fer_jax.training.workdir import device_name, git_commit, versions, write_js
 SAMPLES = 24
 SHOWN = 2  # test examples of each class on which a method shows its inside, unless its SHOWN_EXAMPLES says how many
 GALLERY = 9  # images of each class
-CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "train.platform", "train.devices")  # see evaluate
+CHANGEABLE = (  # see evaluate
+    *("evaluation.", "data.data_dir", "data.manual_dir", "data.label_noise_file"),
+    *("train.platform", "train.devices"),
+)
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 
 
@@ -48,7 +52,9 @@ def write_results(
     last = score(evaluator(state.variables(), test), test, bootstrap=0, task=setup.task)
     scores = score(outputs, test, bootstrap=config.evaluation.bootstrap, task=setup.task)
     covered = behind_test_objects(test) if config.evaluation.occluded else None
-    results = _describe(setup, scores | _occluded(setup, evaluator, variables, covered, scores), state, memory)
+    scores = scores | _occluded(setup, evaluator, variables, covered, scores)
+    scores |= _degraded(setup, evaluator, variables, test, scores)
+    results = _describe(setup, scores, state, memory)
     results["selection"]["last"]["test"] = main_scores(last)
 
     shown = _shown(setup, variables, test, covered)
@@ -98,6 +104,7 @@ def evaluate(
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
     covered = behind_test_objects(source) if config.evaluation.occluded else None
     scores |= _occluded(setup, evaluator, model.variables, covered, scores)
+    scores |= _degraded(setup, evaluator, model.variables, source, scores)
     results = _describe(setup, scores, model.state, model.record)
     shown = _shown(setup, model.variables, source, covered)
 
@@ -124,12 +131,29 @@ def _occluded(
     setup: Setup, evaluator: Evaluator, variables: Any, covered: Source | None, clean: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns `occluded`, the scores behind objects and the accuracy that they cost; nothing without such images."""
-    if covered is None:
-        return {}
-    outputs = evaluator(variables, covered)
-    scores = score(outputs, covered, bootstrap=setup.config.evaluation.bootstrap, task=setup.task)
+    return {} if covered is None else {"occluded": _scored_again(setup, evaluator, variables, covered, clean)}
+
+
+def _degraded(
+    setup: Setup, evaluator: Evaluator, variables: Any, source: Source, clean: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns `degraded`: by degradation, what it is, the digest of its images, and the scores on them."""
+    found = {}
+    for text in setup.config.evaluation.degraded:
+        worse = degraded(source, text)
+        scores = _scored_again(setup, evaluator, variables, worse, clean)
+        found[text] = parse(text) | {"images_sha256": images_sha256(worse)} | scores
+    return {"degraded": found} if found else {}
+
+
+def _scored_again(
+    setup: Setup, evaluator: Evaluator, variables: Any, source: Source, clean: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the scores on copies of the images and the accuracy lost against `clean`, the scores on the images."""
+    outputs = evaluator(variables, source)
+    scores = score(outputs, source, bootstrap=setup.config.evaluation.bootstrap, task=setup.task)
     kept = {k: v for k, v in scores.items() if k in (*HEADLINE, "confusion") or k.endswith("_interval")}
-    return {"occluded": kept | {"accuracy_lost": clean["accuracy"] - scores["accuracy"]}}
+    return kept | {"accuracy_lost": clean["accuracy"] - scores["accuracy"]}
 
 
 def headline(results: dict[str, Any]) -> str:
@@ -144,6 +168,7 @@ def headline(results: dict[str, Any]) -> str:
         f"accuracy {results['accuracy']:.4f}{between}, "
         f"mean recall {results['mean_recall']:.4f}, macro F1 {results['macro_f1']:.4f}"
         + (f"; behind objects: accuracy {results['occluded']['accuracy']:.4f}" if "occluded" in results else "")
+        + "".join(f"; {name}: accuracy {found['accuracy']:.4f}" for name, found in results.get("degraded", {}).items())
     )
 
 
@@ -174,6 +199,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "params": num_parameters(state.params),
         "params_sha256": tree_sha256(state.params, state.collections),
         **({"class_vectors": setup.task.words.summary()} if setup.task.words else {}),
+        **({"label_noise": setup.label_noise} if setup.label_noise else {}),
         "training_examples": len(setup.train),
         "validation_examples": len(setup.validation),
         "images_per_second": memory["images"] / max(memory["seconds"], 1e-9),

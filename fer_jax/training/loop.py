@@ -347,6 +347,11 @@ def _announce(setup: Setup, state: TrainState, workdir: epath.Path, step: int) -
             f"\n         training has {of['frames']:,} frames, {of['without_face']:,} of them without a face, and "
             f"{of['clips_without_face']:,} clips without any face"
         )
+    if noise := setup.label_noise:
+        counts += (
+            f"\n         label noise, {noise['kind']}: {noise['changed']:,} of {noise['examples']:,} training labels "
+            f"changed, {100 * noise['changed_share']:.1f} %"
+        )
     _say(
         f"{config.experiment}:{config.variant} (method {config.method}, seed {config.seed}) in {workdir} on "
         f"{device_name()}, {setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}\n"

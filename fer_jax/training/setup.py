@@ -15,12 +15,14 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from fer_jax.data import degradation
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.clips import Instances, instances
+from fer_jax.data.label_noise import with_label_noise
 from fer_jax.data.occlusion import with_occluded_copies
 from fer_jax.data.points import MIRROR
 from fer_jax.data.prior import prior_matrix
-from fer_jax.data.source import Source, check_split, load, prepared_builder, split_off
+from fer_jax.data.source import Source, check_split, image_names, load, prepared_builder, split_off
 from fer_jax.errors import UserError
 from fer_jax.training.compiler import once_options
 from fer_jax.training.config import Config, check_config, load_method
@@ -52,6 +54,7 @@ class Setup:
         steps_per_dispatch: how many steps one call of the compiled program makes.
         resident: whether the training data live on the device.
         instances: of clips, what an epoch draws frames from; None where examples are images.
+        label_noise: the record of what was done to the training labels; None where they are the data set's own.
     """
 
     config: Config
@@ -68,6 +71,7 @@ class Setup:
     steps_per_dispatch: int
     resident: bool
     instances: Instances | None
+    label_noise: dict[str, Any] | None = None
 
     @property
     def images_per_step(self) -> int:
@@ -109,6 +113,12 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     if training:
         check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     train, validation = _training_and_validation(config)
+    for text in config.evaluation.degraded:  # before training, not after it
+        degradation.check_size(text, train.picture_shape)
+    noise = None
+    if config.data.label_noise or config.data.label_noise_file:
+        names = image_names(config.data, train.split) if config.data.label_noise_file else ()
+        train, noise = with_label_noise(train, config.data, names)
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
         train = with_occluded_copies(train, config.seed)
     accelerated = not on_cpu(mesh)
@@ -142,6 +152,7 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         steps_per_dispatch=config.train.steps_per_dispatch or (_evenly(eval_steps) if accelerated else 1),
         resident=_resident(config.data.path, train, mesh),
         instances=drawn,
+        label_noise=noise,
     )
 
 
@@ -281,6 +292,7 @@ def _check_no_clips(config: Config, train: Source) -> None:
         "data.points": config.data.points,
         "data.occluded_copies": config.data.occluded_copies,
         "evaluation.occluded": config.evaluation.occluded,
+        "evaluation.degraded": config.evaluation.degraded,
     }
     for field, value in asked.items():
         if value and train.frames:

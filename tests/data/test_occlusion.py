@@ -115,10 +115,10 @@ def test_held_out_examples_train_neither_as_they_are_nor_covered(tiny):
     assert "occlusion" not in setup.train.arrays
 
 
-@pytest.mark.parametrize("path", ["data.points", "data.occluded_copies", "evaluation.occluded"])
+@pytest.mark.parametrize("path", ["data.points", "data.occluded_copies", "evaluation.occluded", "evaluation.degraded"])
 def test_clips_are_refused(path, tiny):
     config = tiny("fan")
     group, name = path.split(".")
-    config[group][name] = "acnn" if name == "points" else True
+    config[group][name] = {"points": "acnn", "degraded": ("jpeg:1",)}.get(name, True)
     with pytest.raises(UserError, match=f"config.{path}=.* is for images, and .* gives clips: leave it out"):
         make_setup(config)

@@ -133,12 +133,11 @@ def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
 def cover(rgb: np.ndarray, occluder: Occluder) -> np.ndarray:
     """Paints the objects into pictures [3, B, H, W] in place; returns the changed pixels, [B, H, W] bool."""
     before = rgb.copy()
-    size = rgb.shape[-1]
-    steps = np.arange(size, dtype=np.float32)
+    rows, columns = (np.arange(size, dtype=np.float32) for size in rgb.shape[-2:])
     cos, sin = cosine(occluder.turn).astype(np.float32), sine(occluder.turn).astype(np.float32)
     for i, number in enumerate(occluder.kind.tolist()):  # one kind of object per picture
-        dx = (steps[None, :] - occluder.x[i]) / occluder.half[i]
-        dy = (steps[:, None] - occluder.y[i]) / occluder.half[i]
+        dx = (columns[None, :] - occluder.x[i]) / occluder.half[i]
+        dy = (rows[:, None] - occluder.y[i]) / occluder.half[i]
         u, v = cos[i] * dx + sin[i] * dy, cos[i] * dy - sin[i] * dx
         kind = KINDS[number]
         inside, second = _shape(kind, u, v)

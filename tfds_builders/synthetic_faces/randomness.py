@@ -28,6 +28,8 @@ class Purpose(enum.IntEnum):
     OCCLUDER = 8
     CLIP = 9
     COPY = 10  # occluded copies of any data set
+    LABEL_NOISE = 11  # of any data set
+    DEGRADATION = 12  # likewise
 
 
 def raw_words(seed: int, purpose: Purpose, index: int, frame: int, count: int) -> np.ndarray:

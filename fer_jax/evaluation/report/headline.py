@@ -83,6 +83,7 @@ def _facts(results: Mapping[str, Any]) -> list[str]:
         "params": lambda params: f"{params / 1e6:.2f} M parameters",
         "wall_seconds": duration,
         "images_per_second": lambda speed: f"{speed:,.0f} images/s",
+        "label_noise": lambda noise: f"{percent(noise['changed_share'])} of the training labels changed",
         "device": str,
     }
     return facts + [write(results[key]) for key, write in written.items() if key in results]

@@ -11,6 +11,7 @@ import numpy as np
 
 from fer_jax.evaluation.metrics import classification_metrics, log_softmax
 from fer_jax.evaluation.report import charts, headline
+from fer_jax.evaluation.report.degraded import degraded
 from fer_jax.evaluation.report.inside import Shown, inside
 from fer_jax.evaluation.report.learning import learning
 from fer_jax.evaluation.report.markup import (
@@ -107,6 +108,7 @@ def write_report(
             _classes(book, results),
             _calibration(book, results, predictions, confidence),
             _mistakes(book, results, predictions, confidence),
+            degraded(results),
             inside(book, shown),
             _profiles(book, classes, predictions.labels, profiles or {}),
             _samples(book, classes, samples),

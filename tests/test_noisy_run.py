@@ -1,0 +1,60 @@
+"""A whole run on wrong labels, scored on degraded images: what its results say, and that only training was touched."""
+
+import json
+
+import numpy as np
+from etils import epath
+
+from fer_jax.data.source import load
+from fer_jax.evaluation.report.degraded import degraded as degraded_section
+from fer_jax.evaluation.report.headline import header
+from fer_jax.training import finish, loop
+
+DEGRADED = ("low_resolution:16", "gaussian_noise:5", "occlusion:test")
+
+
+def test_a_run_on_wrong_labels_scored_on_degraded_images(tiny, tmp_path, capsys, monkeypatch):
+    config = tiny(max_steps=2)
+    config.data.update(label_noise="asymmetric", label_noise_rate=0.3, label_noise_seed=4)
+    config.evaluation.degraded = DEGRADED
+    workdir = epath.Path(tmp_path / "run")
+    given = []
+    monkeypatch.setattr(finish, "_predictions", lambda outputs, source: given.append(source))
+    results = loop.train(config, workdir)
+
+    noise = json.loads((workdir / "results.json").read_text())["label_noise"]
+    assert noise == results["label_noise"]
+    assert (noise["kind"], noise["rate"], noise["seed"]) == ("asymmetric", 0.3, 4)
+    assert noise["examples"] == results["training_examples"]
+    assert 0.2 < noise["changed_share"] == noise["changed"] / noise["examples"] < 0.4
+    assert len(noise["labels_sha256"]) == 64
+    assert f"asymmetric: {noise['changed']} of {noise['examples']} training labels" in capsys.readouterr().out
+
+    (scored,) = given
+    clean = load(tiny().data, "test", training=False)
+    np.testing.assert_array_equal(scored.arrays["label"], clean.arrays["label"])
+    assert "clean_label" not in scored.arrays
+    assert np.sum(results["confusion"], axis=1).tolist() == clean.class_counts().tolist()
+
+    assert tuple(results["degraded"]) == DEGRADED
+    for found in results["degraded"].values():
+        assert found["accuracy_lost"] == results["accuracy"] - found["accuracy"]
+        assert np.sum(found["confusion"]) == 70
+        assert found["nll"] != results["nll"]
+    assert results["degraded"]["low_resolution:16"]["pixels"] == 16
+    assert len({found["images_sha256"] for found in results["degraded"].values()}) == 3
+
+    section = degraded_section(results)
+    for name in ("as they are", *DEGRADED):
+        assert name in section
+    assert f"{100 * noise['changed_share']:.1f}" in header(results)
+    assert degraded_section({"accuracy": 1.0}) == ""
+
+    # The finished run scored again, on what it was not asked about at first.
+    changes = {"train.devices": 1, "evaluation.degraded": ("occlusion:test", "jpeg:5"), "evaluation.occluded": True}
+    again = finish.evaluate(workdir, changes=changes)
+    assert again["degraded"]["occlusion:test"] == results["degraded"]["occlusion:test"]
+    assert again["occluded"].items() <= again["degraded"]["occlusion:test"].items()
+    assert again["degraded"]["jpeg:5"]["quality"] == 7
+    assert again["label_noise"] == noise
+    assert "jpeg:5: accuracy" in finish.headline(again)
