@@ -47,7 +47,7 @@ def main() -> int:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a trained run")
 
     # Imported late: what is wrong with the command line is said at once.
-    from fer_jax.training import allocator, finish, loop, setup, sharding, workdir
+    from fer_jax.training import allocator, finish, loop, protocol, setup, sharding, sweep, workdir
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = epath.Path(_WORKDIR.value) if _WORKDIR.value else workdir.default_workdir(experiment)
@@ -57,10 +57,14 @@ def main() -> int:
     if _MODE.value == "evaluate":
         fields = [override_path(argument) for argument in sys.argv[1:] if is_override(argument)]
         changes = {field: functools.reduce(operator.getitem, field.split("."), experiment) for field in fields}
-        finish.evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
+        if not _WORKDIR.value:
+            changes.pop("fold", None)  # it has named the folder
+        evaluate = sweep.evaluate if sweep.is_sweep(folder) else finish.evaluate
+        evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
         return 0
+    train = sweep.train if experiment.get("fold") == protocol.ALL else loop.train
     try:
-        loop.train(experiment, folder)
+        train(experiment, folder)
     except loop.Interrupted as stop:
         print(f"{stop}; the same command goes on from there", flush=True)
         return INTERRUPTED + stop.signum

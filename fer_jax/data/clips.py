@@ -152,12 +152,23 @@ def official_triples(count: np.ndarray, divisor: int, seed: int) -> np.ndarray:
     return rng.integers(low, high, endpoint=True).astype(np.int32)
 
 
-def last_faces(arrays: Mapping[str, np.ndarray], mask: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (clips, places in the flat list) of the last `most` faces of each clip, in order."""
-    first, count = face_counts(arrays["start"], arrays["length"], mask)
-    kept = np.minimum(count, most)
-    faces = np.flatnonzero(mask).astype(np.int32)
-    return _owners(kept), faces[frame_rows(first + count - kept, kept)]
+def end_faces(
+    arrays: Mapping[str, np.ndarray], mask: np.ndarray, last: int, first: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first and the last faces of each clip, in order; none is both, and in a short clip the last ones go before.
+
+    Returns:
+        (clips, places in the flat list, whether it is one of the first), each [M].
+    """
+    start, count = face_counts(arrays["start"], arrays["length"], mask)
+    closing = np.minimum(count, last)
+    opening = np.minimum(count - closing, first)
+    taken = opening + closing
+    owner = _owners(taken)
+    rank = frame_rows(np.zeros_like(taken), taken)
+    early = rank < opening[owner]
+    place = start[owner] + rank + np.where(early, 0, (count - taken)[owner])
+    return owner, np.flatnonzero(mask).astype(np.int32)[place], early
 
 
 def middle_faces(arrays: Mapping[str, np.ndarray], mask: np.ndarray) -> np.ndarray:

@@ -63,6 +63,39 @@ def attach_targets(
     return arrays, classes
 
 
+def with_neutral(
+    arrays: Mapping[str, np.ndarray], classes: tuple[str, ...], neutral: np.ndarray
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Labels the examples at `neutral` (bool [N]) neutral, whatever was said of the clip that they were taken from.
+
+    Where the data set has no such class (CK+, MMI, Oulu-CASIA) it becomes one, at its place in the canonical order, so
+    labels and the columns of `target` and `vote_target` move. Nobody voted on these examples: their votes are 0.
+
+    Raises:
+        UserError: where the classes are not the basic emotions: among others, neutral has no place.
+    """
+    for name in classes:
+        if name not in EMOTIONS:
+            raise UserError(
+                f"config.data.neutral_frames: neutral has no place among classes such as '{name}', which is no basic "
+                "emotion; give 0"
+            )
+    wider = tuple(name for name in EMOTIONS if name in {*classes, "neutral"})
+    place = np.array([wider.index(name) for name in classes])
+    arrays = dict(arrays)
+    for field in {"target", "vote_target"} & set(arrays):
+        moved = np.zeros((len(neutral), len(wider)), arrays[field].dtype)
+        moved[:, place] = arrays[field]
+        moved[neutral] = 0
+        arrays[field] = moved
+    for field in [name for name in arrays if name.startswith("votes")]:
+        arrays[field] = np.where(neutral[:, None], 0, arrays[field])
+    index = wider.index("neutral")
+    arrays["target"][neutral, index] = 1
+    arrays["label"] = np.where(neutral, index, place[arrays["label"]]).astype(np.int32)
+    return arrays, wider
+
+
 def _votes(arrays: Mapping[str, np.ndarray], votes: str) -> np.ndarray:
     if votes not in arrays:
         there = [k for k in arrays if k.startswith("votes")]

@@ -11,7 +11,8 @@ import numpy as np
 
 from fer_jax.data import clips
 from fer_jax.data.decoding import decoded, texts
-from fer_jax.data.labelled import attach_targets
+from fer_jax.data.folds import check_number, divide
+from fer_jax.data.labelled import attach_targets, with_neutral
 from fer_jax.data.on_disk import LazyPictures, select
 from fer_jax.data.points import attach_points
 from fer_jax.errors import UserError, nearest
@@ -35,6 +36,7 @@ class Source:
         rows: int [N], the place of each example in the split as it is stored.
         frames: of clips, by field, one after the other: `frames` uint8 [F, H, W, C], `frame_mask` bool [F] (false
             without a face), ... Clip i is rows start[i] .. start[i] + length[i] - 1. Shared by all selections.
+        folds: in how many folds the field `fold`, int32 [N] from 0, divides the split; 0 where it is not divided.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Source:
     arrays: Mapping[str, np.ndarray]
     rows: np.ndarray
     frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    folds: int = 0
 
     def __len__(self) -> int:
         return len(self.arrays["label"])
@@ -88,13 +91,25 @@ class Source:
         without = int(length.sum() - faces.sum())
         return {"frames": int(length.sum()), "without_face": without, "clips_without_face": int((faces == 0).sum())}
 
-    def last_faces(self, most: int) -> Source:
-        """Returns the last `most` faces of each clip as images; a clip without a face gives none."""
-        owner, place = clips.last_faces(self.arrays, self.frames["frame_mask"], most)
+    def last_faces(self, most: int, neutral: int = 0) -> Source:
+        """Returns the last `most` faces of each clip as images; a clip without a face gives none.
+
+        With `neutral` above 0 so many of its first faces come along, labelled neutral, as far as there are other faces
+        than the last ones (see `with_neutral`). An image keeps what is known of its clip: subject, fold, code.
+        """
+        owner, place, opening = clips.end_faces(self.arrays, self.frames["frame_mask"], most, neutral)
+        if neutral and not opening.any():
+            raise UserError(
+                f"config.data.neutral_frames={neutral}: no clip of {self.name}, split {self.split}, has more than the "
+                f"config.data.last_frames={most} faces that show its expression; give 0"
+            )
         arrays = {k: v[owner] for k, v in self.arrays.items() if k not in ("start", "length")}
         arrays |= {k: v[place] for k, v in self.frames.items() if k not in ("frames", "frame_mask")}
         arrays |= {"image": select(self.frames["frames"], place), "index": np.arange(len(owner), dtype=np.int32)}
-        return Source(self.name, self.split, self.classes, arrays, self.rows[owner])
+        classes = self.classes
+        if neutral:
+            arrays, classes = with_neutral(arrays, classes, opening)
+        return Source(self.name, self.split, classes, arrays, self.rows[owner], folds=self.folds)
 
     def select(self, rows: np.ndarray) -> Source:
         """Returns the examples at `rows`, renumbered."""
@@ -131,6 +146,10 @@ def load(config: Any, split: str, *, training: bool) -> Source:
         raise UserError(f"config.data.last_frames={config.last_frames}: {config.dataset} has no clips; give 0")
     pictures = arrays.pop("image", None)  # which may lie on disk, and are selected in the end
     arrays["row"] = np.arange(len(arrays["length"] if pictures is None else pictures))
+    folds = 0
+    if config.folds and split == config.train_split:  # of the split as stored: no later choice moves anyone
+        arrays["fold"] = divide(arrays, config.folds, config.dataset)
+        folds = int(arrays["fold"].max()) + 1
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
     if training:
@@ -146,8 +165,8 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     if pictures is not None:
         arrays["image"] = pictures if len(rows) == len(pictures) else select(pictures, rows)
     arrays["index"] = np.arange(len(rows), dtype=np.int32)
-    source = Source(config.dataset, split, classes, arrays, rows, frames)
-    source = source.last_faces(config.last_frames) if config.last_frames else source
+    source = Source(config.dataset, split, classes, arrays, rows, frames, folds)
+    source = source.last_faces(config.last_frames, config.neutral_frames) if config.last_frames else source
     return source if source.frames or not config.points else _with_points(source, config.points, config.points_cheek)
 
 
@@ -160,6 +179,24 @@ def check_split(builder: Any, dataset: str, split: str) -> None:
     """Refuses a split that the data set does not have."""
     if split not in builder.info.splits:
         raise UserError(f"{dataset} has no split '{split}'; {nearest(split, builder.info.splits)}")
+
+
+def take_fold(source: Source, number: int) -> tuple[Source, Source]:
+    """Divides a source in (the other folds, fold `number`), which counts from 1."""
+    check_number(number, source.folds)
+    inside = source.arrays["fold"] == number - 1
+    if not inside.any() or inside.all():
+        raise UserError(
+            f"config.fold={number}: {int(inside.sum())} of the {len(source)} examples of {source.name}, split "
+            f"{source.split}, are in fold {number} of {source.folds}: nothing to "
+            f"{'train on' if inside.any() else 'test'}"
+        )
+    others = source.select(np.flatnonzero(~inside))
+    fold = source.select(np.flatnonzero(inside))
+    return (
+        dataclasses.replace(others, split=f"{source.split} without fold {number}"),
+        dataclasses.replace(fold, split=f"fold {number} of {source.folds}"),
+    )
 
 
 def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:

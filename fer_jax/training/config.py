@@ -22,6 +22,7 @@ from fer_jax.data.points import KINDS as POINT_KINDS
 from fer_jax.data.prior import PRIORS
 from fer_jax.errors import UserError, nearest
 from fer_jax.training.phases import phases
+from fer_jax.training.protocol import check_protocol
 
 NOT_METHODS = frozenset({"losses"})
 FREE_FORM = ("model", "loss.weights", "loss.options", "data.builder")
@@ -42,6 +43,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     config.variant = variant
     config.method = method
     config.seed = 0
+    config.fold = ""  # with data.folds: which of them is tested, from 1, or all for every one in turn
     config.init_from = ""  # weights to start from: a work directory, .safetensors, .pth; several with commas between
     config.init_ignore = ()  # expressions: parameters that stay at init, and weights that are left out, whatever fits
 
@@ -59,7 +61,8 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.train_split = "train"
     data.validation_split = ""  # '' holds out a part of the training split
     data.holdout_fraction = 0.1
-    data.test_split = "test"
+    data.test_split = "test"  # or 'validation', where no other labels are public; the results then say so
+    data.folds = ""  # of train_split: 'subject:10', 'leave_one_subject_out' or 'stored' (fer_jax/data/folds.py)
     data.exclude = ()  # flags of the data set whose examples leave training, e.g. ('black', 'leaked')
     data.target = "label"  # or a rule over votes: see fer_jax/data/targets.py
     data.votes = "votes"  # which votes, where a data set has several
@@ -74,6 +77,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.clip_frames = 3  # frames that stand for a clip in training
     data.clip_sampling = "segments"  # or the authors' triples: 'official', 'official_ckplus' (fer_jax/data/clips.py)
     data.last_frames = 0  # above 0: clips become images, the last so many faces of each
+    data.neutral_frames = 0  # and so many of the first ones, as neutral (fer_jax/data/labelled.py)
     data.points = ""  # points of the face that a method looks at: 'acnn' (fer_jax/data/points.py)
     data.points_cheek = 16.0  # ACNN's points 23 and 24 above the mouth's corners: 16 in its script, 10 in its lists
     data.occluded_copies = False  # train on each image twice, as it is and behind an object (fer_jax/data/occlusion)
@@ -152,6 +156,7 @@ RANGES = {
     "data.class_weight_power": (0.0, 4.0),
     "data.clip_frames": (1, 1024),
     "data.last_frames": (0, 1024),
+    "data.neutral_frames": (0, 1024),
     "train.batch_size": (1, 1 << 20),
     "train.accumulate": (1, 1024),
     "train.ema_decay": (0.0, 0.999999),
@@ -230,6 +235,12 @@ def check_config(config: Config) -> None:
             raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
     for phase in phases(config, MANY_STEPS):
         _check_numbers(phase.config)
+    check_protocol(config)
+    if config.data.neutral_frames and not config.data.last_frames:
+        raise UserError(
+            f"config.data.neutral_frames={config.data.neutral_frames} is for clips taken as images: set "
+            "config.data.last_frames=3 as well, or give 0"
+        )
     for name, default in _model_fields(method).items():
         value = config.model.get(name, default)
         counts = isinstance(default, int) and not isinstance(default, bool) and default > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,12 +19,13 @@ from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
 from fer_jax.training.logging import read_lines
+from fer_jax.training.protocol import fold_facts, part_to_score, part_to_test, protocol, selected_on, split_to_test
 from fer_jax.training.rng import stream_key
 from fer_jax.training.setup import Setup
 from fer_jax.training.sharding import on_main
 from fer_jax.training.state import TrainState, num_parameters, tree_sha256
 from fer_jax.training.stored import read_model
-from fer_jax.training.workdir import device_name, git_commit, versions, write_json
+from fer_jax.training.workdir import device_name, git_commit, read_results, versions, write_json
 
 SAMPLES = 24
 SHOWN = 2  # test examples of each class on which a method shows its inside, unless its SHOWN_EXAMPLES says how many
@@ -34,6 +35,17 @@ CHANGEABLE = (  # see evaluate
     *("train.platform", "train.devices"),
 )
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
+PREDICTIONS = "predictions.npz"  # of a fold: what scores over all folds are made of
+
+
+def say_finished(workdir: epath.Path) -> dict[str, Any] | None:
+    """Prints the score of a run that is finished and returns its results; None where it is not."""
+    results = read_results(workdir)
+    if results is not None:
+        page = workdir / "report" / "index.html"
+        shown = f"; its report is {page}" if page.exists() else ""
+        on_main(lambda: _say(f"{workdir} is finished: {headline(results)}{shown}"))
+    return results
 
 
 def write_results(
@@ -46,7 +58,7 @@ def write_results(
 ) -> dict[str, Any]:
     """Scores the selected and the last model on the test split, and writes results.json and the report."""
     config = setup.config
-    test = load(config.data, config.data.test_split, training=False)
+    test = part_to_test(config, load(config.data, split_to_test(config), training=False))
     variables = {"params": best["params"], **best["collections"]}
     outputs = evaluator(variables, test)
     last = score(evaluator(state.variables(), test), test, bootstrap=0, task=setup.task)
@@ -56,14 +68,16 @@ def write_results(
     scores |= _degraded(setup, evaluator, variables, test, scores)
     results = _describe(setup, scores, state, memory)
     results["selection"]["last"]["test"] = main_scores(last)
+    results |= _protocol(setup)
 
     shown = _shown(setup, variables, test, covered)
 
     def write() -> None:
         with writing(f"the results under {workdir}", "make room and start the same command again"):
             page = _report(setup, workdir, results, outputs, test, shown)
+            _keep_predictions(setup, workdir, outputs, test)
             write_json(workdir / "results.json", results)  # last: it marks the run as finished
-        _say(headline(results), workdir / "results.json", page)
+        _say(headline(results), results.get("protocol"), workdir / "results.json", page)
 
     on_main(write)
     return results
@@ -79,23 +93,19 @@ def evaluate(
 
     Args:
         workdir: of a run; nothing of the run itself is changed.
-        split: of its data set.
+        split: of its data set; of a run that tests a fold, the split that is divided stands for the other folds.
         output: where the scores go; `workdir/evaluation-<split>/results.json` by default.
         changes: fields of its config to read differently, by path: those of `CHANGEABLE`.
 
     Raises:
         UserError: for an unknown split or field, where nothing is stored, and where the result cannot be written.
     """
-    for field in changes or {}:
-        if not field.startswith(CHANGEABLE):
-            raise UserError(
-                f"--config.{field}: a stored model is scored with the config it was trained with; "
-                f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in CHANGEABLE)} can be changed"
-            )
+    check_changes(changes or {})
     model = read_model(workdir, changes)
     setup, config = model.setup, model.setup.config
-    source = load(config.data, split or config.data.test_split, training=False)
-    folder = workdir / f"evaluation-{source.split}"
+    read = load(config.data, split or split_to_test(config), training=False)
+    source = part_to_score(config, read) if split else part_to_test(config, read)
+    folder = evaluation_folder(workdir, source.split)
     target = output or folder / "results.json"
     with writing(target):  # said before the work, not after it
         on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
@@ -106,16 +116,52 @@ def evaluate(
     scores |= _occluded(setup, evaluator, model.variables, covered, scores)
     scores |= _degraded(setup, evaluator, model.variables, source, scores)
     results = _describe(setup, scores, model.state, model.record)
+    if not split or (split == config.data.test_split and not config.fold):
+        results |= _protocol(setup)
     shown = _shown(setup, model.variables, source, covered)
 
     def write() -> None:
         with writing(f"{target} or the report beside it"):
             page = _report(setup, folder, results, outputs, source, shown, history=workdir / "metrics.jsonl")
+            if not split:
+                _keep_predictions(setup, folder, outputs, source)
             write_json(target, results)
-        _say(headline(results), target, page)
+        _say(headline(results), results.get("protocol"), target, page)
 
     on_main(write)
     return results
+
+
+def check_changes(fields: Iterable[str]) -> None:
+    """Refuses to read fields of a stored config differently that decide what the scores are of."""
+    for field in fields:
+        if not field.startswith(CHANGEABLE):
+            raise UserError(
+                f"--config.{field}: a stored model is scored with the config it was trained with; "
+                f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in CHANGEABLE)} can be changed"
+            )
+
+
+def evaluation_folder(workdir: epath.Path, split: str) -> epath.Path:
+    """Returns where `evaluate` writes what it finds on a split."""
+    return workdir / f"evaluation-{split.replace(' ', '_')}"
+
+
+def _protocol(setup: Setup) -> dict[str, str]:
+    """Returns `protocol`, the sentence that scores on the test split need; nothing where they need none."""
+    sentence = protocol(setup.config, setup.train.folds)
+    return {"protocol": sentence} if sentence else {}
+
+
+def _keep_predictions(setup: Setup, folder: epath.Path, outputs: Outputs, source: Source) -> None:
+    """Writes what was predicted for a fold, by its place in the split as stored; other runs need no such file."""
+    if not setup.config.fold:
+        return
+    names = getattr(setup.task.method, "MEASURES", ("logits",))
+    arrays: dict[str, Any] = {"row": source.rows, "label": source.arrays["label"]}
+    arrays |= {name: outputs[name] for name in names}
+    with (folder / PREDICTIONS).open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _say(*lines: Any) -> None:
@@ -160,7 +206,9 @@ def headline(results: dict[str, Any]) -> str:
     """Returns the score of a run in one line."""
     if "measures" in results:
         means = ", ".join(f"{title} {results[name]:.3f}" for name, title in results["measures"].items())
-        return f"{results['dataset']} {results['split']}, {results['num_examples']} images: {means}"
+        return (
+            f"{results['dataset']} {results['split']}, {results['num_examples']} images: {means}{_over_folds(results)}"
+        )
     interval = results.get("accuracy_interval")
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     return (
@@ -169,7 +217,17 @@ def headline(results: dict[str, Any]) -> str:
         f"mean recall {results['mean_recall']:.4f}, macro F1 {results['macro_f1']:.4f}"
         + (f"; behind objects: accuracy {results['occluded']['accuracy']:.4f}" if "occluded" in results else "")
         + "".join(f"; {name}: accuracy {found['accuracy']:.4f}" for name, found in results.get("degraded", {}).items())
+        + _over_folds(results)
     )
+
+
+def _over_folds(results: Mapping[str, Any]) -> str:
+    """Adds the mean over folds to a headline whose scores are those of all examples together."""
+    if "folds" not in results:
+        return ""
+    names = list(results.get("measures", ("accuracy", "mean_recall")))
+    shown = (f"{n.replace('_', ' ')} {results['mean'][n]:.4f} ± {results['std'][n]:.4f}" for n in names)
+    return f"; mean over the folds: {', '.join(shown)}"
 
 
 def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +242,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "selection": {
             "rule": config.selection.rule,
             "metric": config.selection.metric,
-            "on": config.data.test_split if config.selection.rule == "best_on_test" else _validation_name(setup),
+            "on": selected_on(config),
             "best_step": memory["best"].get("step"),
             "best_validation": main_scores(memory["best"] | measures),
             "last": {
@@ -194,6 +252,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         },
         "steps": int(state.step),
         "epochs": int(state.step) / setup.steps_per_epoch,
+        **fold_facts(config, setup.train.folds),
         "seed": config.seed,
         "started_from": memory.get("started_from") or "scratch",
         "params": num_parameters(state.params),
@@ -209,11 +268,6 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "versions": versions(),
         "git_commit": git_commit(),
     }
-
-
-def _validation_name(setup: Setup) -> str:
-    data = setup.config.data
-    return data.validation_split or f"{data.holdout_fraction:.0%} of {data.train_split}, held out"
 
 
 def _report(

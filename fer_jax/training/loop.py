@@ -26,10 +26,11 @@ from fer_jax.training.config import Config, check_config
 from fer_jax.training.feed import Feed
 from fer_jax.training.logging import JsonLines, Progress, Stopwatch, first_broken, window_means
 from fer_jax.training.pretrained import Start, read_start
+from fer_jax.training.protocol import protocol
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.sharding import any_process, is_main
 from fer_jax.training.state import TrainState, num_parameters
-from fer_jax.training.workdir import check_owner, claim, device_name, read_results, with_stored_words
+from fer_jax.training.workdir import check_owner, claim, device_name, with_stored_words
 
 LOWER_IS_BETTER = frozenset({"nll"})
 
@@ -77,11 +78,8 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     began = time.perf_counter()
     check_config(config)
     check_owner(workdir, config)
-    finished = read_results(workdir)
+    finished = finish.say_finished(workdir)
     if finished is not None:
-        page = workdir / "report" / "index.html"
-        shown = f"; its report is {page}" if page.exists() else ""
-        _say(f"{workdir} is finished: {finish.headline(finished)}{shown}")
         return finished
 
     setup = make_setup(with_stored_words(config, workdir))
@@ -357,12 +355,17 @@ def _announce(setup: Setup, state: TrainState, workdir: epath.Path, step: int) -
         f"{device_name()}, {setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}\n"
         f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation {train.unit} "
         f"{height}x{width}x{channels}, seen at {config.data.image_size} pixels, {where}; "
-        f"{len(train.classes)} classes{counts}\n"
+        f"{len(train.classes)} classes{counts}\n{_tested(setup)}"
         f"  model  {num_parameters(state.params):,} parameters; {setup.total_steps} steps of "
         f"{batch} = {setup.total_steps / setup.steps_per_epoch:.4g} epochs"
     )
     if step:
         _say(f"  resumed at step {step} of {setup.total_steps}")
+
+
+def _tested(setup: Setup) -> str:
+    sentence = protocol(setup.config, setup.train.folds)
+    return f"  test   {sentence}\n" if sentence else ""
 
 
 def _say(text: str) -> None:

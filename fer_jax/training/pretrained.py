@@ -40,7 +40,7 @@ from fer_jax.training.sharding import put_replicated, replicated
 from fer_jax.training.state import TrainState, tree_sha256
 from fer_jax.training.step import init_state
 from fer_jax.training.weight_files import read_weights
-from fer_jax.training.workdir import read_results, stored_config
+from fer_jax.training.workdir import read_results, stored_run
 
 LOADED = ("params", "batch_stats")  # the collections that travel from one run to another
 Shapes = Mapping[str, tuple[int, ...]]
@@ -165,7 +165,7 @@ def _from_run(path: str, target: _Target) -> tuple[Match, dict[str, Any]]:
     folder = epath.Path(path).expanduser()
     if not (folder / "config.json").exists():
         raise UserError(f"config.init_from: the folder {path} is no work directory of a run: it has no config.json")
-    theirs = stored_config(folder)
+    theirs = stored_run(folder)
     ours = target.setup.config
     checkpoints = Checkpoints((folder / "checkpoints").absolute(), keep=1, read_only=True)
     best, record = checkpoints.best(replicated(target.setup.mesh))

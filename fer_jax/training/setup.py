@@ -22,12 +22,13 @@ from fer_jax.data.label_noise import with_label_noise
 from fer_jax.data.occlusion import with_occluded_copies
 from fer_jax.data.points import MIRROR
 from fer_jax.data.prior import prior_matrix
-from fer_jax.data.source import Source, check_split, image_names, load, prepared_builder, split_off
+from fer_jax.data.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
 from fer_jax.errors import UserError
 from fer_jax.training.compiler import once_options
 from fer_jax.training.config import Config, check_config, load_method
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.phases import phases
+from fer_jax.training.protocol import fold_number, part_to_test, split_to_test
 from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, corner_step, dry_loss, init_state
@@ -248,14 +249,17 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
     data = config.data
     on_main(lambda: prepared_builder(data))  # one process prepares, the others wait
     # A misspelt test split must not come to light when training is over.
-    check_split(prepared_builder(data), data.dataset, data.test_split)
+    check_split(prepared_builder(data), data.dataset, split_to_test(config))
     for name in ("test_split", "validation_split"):
-        if data[name] == data.train_split:
+        if data[name] == data.train_split and not config.fold:
             raise UserError(f"config.data.{name}='{data[name]}' is what the model is trained on: name another split")
+    number = fold_number(config)
     train = load(data, data.train_split, training=True)
     _check_kind(config, train)
+    if number:
+        train, _ = take_fold(train, number)
     if config.selection.rule == "best_on_test":
-        return train, load(data, data.test_split, training=False)
+        return train, part_to_test(config, load(data, split_to_test(config), training=False))
     if data.validation_split:
         if data.validation_split == data.test_split:
             raise UserError(

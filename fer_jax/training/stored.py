@@ -15,7 +15,7 @@ from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.config import assign
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.state import TrainState
-from fer_jax.training.workdir import stored_config
+from fer_jax.training.workdir import stored_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def read_model(workdir: epath.Path, changes: Mapping[str, Any] | None = None) ->
     Raises:
         UserError: where nothing is stored, or it is damaged.
     """
-    config = stored_config(workdir)
+    config = stored_run(workdir)
     config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)

@@ -18,6 +18,7 @@ from etils import epath
 from fer_jax.errors import UserError
 from fer_jax.locks import alone
 from fer_jax.training.config import Config, default_config, differences
+from fer_jax.training.protocol import ALL
 from fer_jax.training.sharding import on_main
 from fer_jax.words.classes import STORED, ClassVectors
 
@@ -28,7 +29,15 @@ SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless it has mea
 
 
 def default_workdir(config: Config) -> epath.Path:
-    return epath.Path("runs") / config.experiment / config.variant
+    """Returns runs/<experiment>/<variant>; of a single fold the folder that it has when every fold is trained."""
+    folder = epath.Path("runs") / config.experiment / config.variant
+    fold = config.get("fold", "")
+    return folder if fold in ("", ALL) else fold_folder(folder, fold)
+
+
+def fold_folder(workdir: epath.Path, number: int | str) -> epath.Path:
+    """Returns the folder of a fold, counted from 1, in that of all of them."""
+    return workdir / f"fold{number:0>2}"
 
 
 def check_owner(workdir: epath.Path, config: Config) -> None:
@@ -104,6 +113,16 @@ def stored_config(workdir: epath.Path) -> Config:
     with config.unlocked():
         _assign(config, stored)
     return with_stored_words(config, workdir)
+
+
+def stored_run(workdir: epath.Path) -> Config:
+    """Returns the config of a work directory that holds a model, which one with a run for every fold does not."""
+    config = stored_config(workdir)
+    if config.fold == ALL:
+        raise UserError(
+            f"{workdir} holds a run for every fold: give one of them, for example {fold_folder(workdir, 1)}"
+        )
+    return config
 
 
 def with_stored_words(config: Config, workdir: epath.Path) -> Config:

@@ -30,6 +30,8 @@ def header(results: Mapping[str, Any]) -> Html:
         element("p", *_in_words(results), class_="lead"),
         element("div", *(element("span", fact) for fact in _facts(results)), class_="facts"),
     ]
+    if "protocol" in results:
+        parts.insert(3, element("p", results["protocol"], class_="protocol"))
     if results.get("selection", {}).get("rule") == "best_on_test":
         warning = (
             "These weights were selected on the test split itself (selection.rule = best_on_test), as in "

@@ -12,6 +12,7 @@ import numpy as np
 from fer_jax.evaluation.metrics import classification_metrics, log_softmax
 from fer_jax.evaluation.report import charts, headline
 from fer_jax.evaluation.report.degraded import degraded
+from fer_jax.evaluation.report.folds import folds
 from fer_jax.evaluation.report.inside import Shown, inside
 from fer_jax.evaluation.report.learning import learning
 from fer_jax.evaluation.report.markup import (
@@ -94,8 +95,9 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     book = Book(folder)
     book.clear()
+    trained = folds(results) if "folds" in results else learning(book, results, history)
     if predictions is None:
-        top = [headline.header(results), headline.measure_cards(results), learning(book, results, history)]
+        top = [headline.header(results), headline.measure_cards(results), trained]
         body = [*top, inside(book, shown), _samples(book, classes, samples), _details(results)]
     else:
         measured = classification_metrics(predictions.logits, predictions.labels, classes)
@@ -104,7 +106,7 @@ def write_report(
         body = [
             headline.header(results),
             headline.cards(results, float(confidence.mean())),
-            learning(book, results, history),
+            trained,
             _classes(book, results),
             _calibration(book, results, predictions, confidence),
             _mistakes(book, results, predictions, confidence),

@@ -1,0 +1,101 @@
+"""Folds of cross-validation: which examples are tested together.
+
+Arrays count folds from 0; whatever a user types or reads counts them from 1, as papers do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from fer_jax.errors import UserError, nearest
+
+WAYS = ("subject:10", "leave_one_subject_out", "stored")
+
+
+class Division(NamedTuple):
+    """A way to divide: 'subject', 'leave_one_subject_out' or 'stored'; `count` folds, 0 where the data set decides."""
+
+    way: str
+    count: int = 0
+
+    def describe(self) -> str:
+        return {
+            "subject": f"whole subjects, by their rank modulo {self.count}",
+            "leave_one_subject_out": "one subject to a fold",
+            "stored": "the data set's own folds",
+        }[self.way]
+
+
+def parse_division(text: str) -> Division:
+    """Reads `config.data.folds`: 'subject:K', 'leave_one_subject_out' or 'stored'."""
+    if text in WAYS[1:]:
+        return Division(text)
+    if match := re.fullmatch(r"subject:(\d+)", text):
+        if int(match[1]) < 2:
+            raise UserError(f"config.data.folds='{text}': give at least 2 folds, for example 'subject:10'")
+        return Division("subject", int(match[1]))
+    raise UserError(f"config.data.folds='{text}': {nearest(text, WAYS)}")
+
+
+def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndarray:
+    """Returns the fold of each example of a split as it is stored, int32 [N] from 0.
+
+    Args:
+        arrays: all of the split, before any example leaves: ranks of subjects must not depend on what is trained on.
+        text: `config.data.folds`.
+        dataset: its name, for messages.
+
+    Raises:
+        UserError: where the data set lacks the field that says so, or has fewer subjects than folds.
+    """
+    division = parse_division(text)
+    field = "fold" if division.way == "stored" else "subject"
+    if field not in arrays:
+        lacks = "has no folds of its own" if field == "fold" else "does not say who is seen"
+        raise UserError(
+            f"config.data.folds='{text}': {dataset} {lacks} (it has no field '{field}'); divide it otherwise"
+        )
+    if division.way == "stored":
+        return stored_folds(arrays["fold"])
+    return subject_folds(arrays["subject"], division.count) if division.count else leave_one_out(arrays["subject"])
+
+
+def subject_folds(subject: np.ndarray, k: int) -> np.ndarray:
+    """Every k-th subject, in the order of their numbers, to a fold: the rank of the subject modulo k, int32 [N]."""
+    people, rank = np.unique(subject, return_inverse=True)
+    if len(people) < k:
+        raise UserError(
+            f"config.data.folds='subject:{k}': there are {len(people)} subjects; give that many folds at most, or "
+            "'leave_one_subject_out'"
+        )
+    return (rank % k).astype(np.int32)
+
+
+def leave_one_out(subject: np.ndarray) -> np.ndarray:
+    """A fold for each subject, in the order of their numbers, int32 [N]."""
+    people, rank = np.unique(subject, return_inverse=True)
+    if len(people) < 2:
+        raise UserError(f"config.data.folds='leave_one_subject_out': there are {len(people)} subjects; two are needed")
+    return rank.astype(np.int32)
+
+
+def stored_folds(fold: np.ndarray) -> np.ndarray:
+    """The folds that a data set brings along, as int32 [N]; refuses numbers with a gap."""
+    numbers = np.unique(fold)
+    if len(numbers) < 2 or not np.array_equal(numbers, np.arange(len(numbers))):
+        shown = ", ".join(map(str, numbers[:12].tolist()))
+        raise UserError(
+            f"config.data.folds='stored': the data set's folds are numbered {shown or 'not at all'}, where 0, 1, 2 and "
+            "so on are needed: build it anew"
+        )
+    return fold.astype(np.int32)
+
+
+def check_number(number: int, count: int) -> None:
+    """Refuses a fold, counted from 1, that there is not."""
+    if not 1 <= number <= count:
+        raise UserError(f"config.fold={number}: there are {count} folds; give 1 to {count}, or all")

@@ -1,0 +1,103 @@
+"""What is tested, and what must be said of it."""
+
+import pytest
+from etils import epath
+
+from fer_jax.data.source import load
+from fer_jax.errors import UserError
+from fer_jax.training.config import check_config
+from fer_jax.training.protocol import fold_facts, part_to_score, part_to_test, protocol, split_to_test
+from fer_jax.training.setup import make_setup
+from fer_jax.training.workdir import default_workdir
+
+
+def folded(tiny, fold, folds="subject:3", **data):
+    config = tiny("baseline", max_steps=2)
+    config.fold, config.data.folds = fold, folds
+    config.data.update(data)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("fold", "folds", "data", "says"),
+    [
+        ("3", "", {}, "config.fold=3: config.data.folds does not say how the examples are divided; give 'subject:10'"),
+        ("all", "", {}, "config.fold=all: config.data.folds does not say"),
+        ("", "subject:10", {}, "config.data.folds='subject:10': say which fold is tested, for example config.fold=1"),
+        ("11", "subject:10", {}, "config.fold=11: there are 10 folds; give 1 to 10, or all"),
+        ("0", "subject:10", {}, "config.fold='0': give the number of a fold, from 1, or all"),
+        ("al", "subject:10", {}, "config.fold='al': give the number of a fold, from 1, or all"),
+        ("1", "subject:ten", {}, "config.data.folds='subject:ten': did you mean 'subject:10'"),
+        ("1", "subject:3", {"validation_split": "test"}, "validation_split='test': with config.data.folds a part of"),
+        ("1", "subject:3", {"test_split": "validation"}, "test_split='validation': with config.data.folds a fold of"),
+    ],
+)
+def test_what_does_not_fit_is_refused_without_data(fold, folds, data, says, tiny):
+    with pytest.raises(UserError, match=says) as caught:
+        check_config(folded(tiny, fold, folds, **data))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fold", "folds", "says"),
+    [
+        ("25", "leave_one_subject_out", "config.fold=25: there are 24 folds; give 1 to 24, or all"),
+        ("1", "subject:25", "there are 24 subjects; give that many folds at most"),
+        ("1", "stored", "synthetic_faces/basic has no folds of its own"),
+        ("all", "subject:3", "config.fold=all is one run for every fold: name one of them"),
+    ],
+)
+def test_what_only_the_data_can_tell_is_refused_too(fold, folds, says, tiny):
+    with pytest.raises(UserError, match=says):
+        make_setup(folded(tiny, fold, folds))
+
+
+@pytest.mark.parametrize("target", ["label", "probability"])
+def test_nobody_who_is_tested_trains_or_selects(target, tiny):
+    config = folded(tiny, "2", target=target, exclude=())
+    setup = make_setup(config)
+    whole = load(config.data, split_to_test(config), training=False)
+    fold = part_to_test(config, whole)
+    people = [set(part.arrays["subject"].tolist()) for part in (setup.train, setup.validation, fold)]
+    assert [len(them) for them in people] == [13, 3, 8]
+    assert len(set.union(*people)) == 24
+    assert people[2] == set(sorted(set(whole.arrays["subject"].tolist()))[1::3])
+    assert set(part_to_score(config, whole).arrays["subject"].tolist()) == people[0] | people[1]
+
+
+def test_selection_on_the_fold_is_what_best_on_test_means(tiny):
+    config = folded(tiny, "1")
+    config.selection.rule = "best_on_test"
+    setup = make_setup(config)
+    fold = part_to_test(config, load(config.data, split_to_test(config), training=False))
+    assert setup.validation.rows.tolist() == fold.rows.tolist()
+    assert "the model is selected on the tested examples themselves" in protocol(config, 3)
+
+
+def test_what_is_said(tiny):
+    config = tiny("baseline")
+    assert protocol(config) == ""
+    assert fold_facts(config, 0) == {}
+    config.data.test_split = "validation"
+    config.data.holdout_fraction = 0.1
+    assert protocol(config) == (
+        "The published validation split serves as the test split; the model is selected on 10% of train, held out."
+    )
+    config.selection.rule = "last"
+    assert protocol(config).endswith("; the model is that of the last step.")
+    config = folded(tiny, "3", "subject:10", holdout_fraction=0.1)
+    assert protocol(config, 10) == (
+        "Fold 3 of 10 (whole subjects, by their rank modulo 10) is tested, the other folds train; the "
+        "model is selected on 10% of the other folds, held out."
+    )
+    assert fold_facts(config, 10) == {"fold": {"number": 3, "of": 10, "by": "subject:10"}}
+    config = folded(tiny, "all", "stored")
+    assert protocol(config, 5).startswith("Each of 5 folds (the data set's own folds) is tested once, while the others")
+
+
+def test_where_a_fold_lives(tiny):
+    assert (
+        default_workdir(folded(tiny, "")) == default_workdir(folded(tiny, "all")) == epath.Path("runs/baseline/smoke")
+    )
+    assert default_workdir(folded(tiny, "3")) == epath.Path("runs/baseline/smoke/fold03")
+    assert default_workdir(folded(tiny, "17")) == epath.Path("runs/baseline/smoke/fold17")
