@@ -200,7 +200,10 @@ def take_fold(source: Source, number: int) -> tuple[Source, Source]:
 
 
 def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
-    """Divides a source in (training, held-out): by whole subjects where they are known, else stratified by class."""
+    """Divides a source in (training, held-out): by whole subjects where they are known, else stratified by class.
+
+    Images taken from one clip stay together either way.
+    """
     rng = np.random.default_rng(seed)
     held = np.zeros(len(source), bool)
     if fraction > 0 and "subject" in source.arrays:
@@ -208,9 +211,11 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
         order = rng.permutation(np.unique(subject))
         held = np.isin(subject, order[: max(1, round(fraction * len(order)))])
     elif fraction > 0:
-        for label in np.unique(source.arrays["label"]):
-            rows = rng.permutation(np.flatnonzero(source.arrays["label"] == label))
-            held[rows[: round(fraction * len(rows))]] = True
+        rows, last = np.unique(source.rows[::-1], return_index=True)
+        labels = source.arrays["label"][::-1][last]  # of a clip that of its last image: the first may be neutral
+        for label in np.unique(labels):
+            chosen = rng.permutation(rows[labels == label])
+            held |= np.isin(source.rows, chosen[: round(fraction * len(chosen))])
     if not held.any() or held.all():
         raise UserError(
             f"config.data.holdout_fraction={fraction} leaves nothing to "

@@ -1,5 +1,6 @@
 """Splits in RAM: what is held out, what is left out, and the decoded copy on disk."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -35,6 +36,29 @@ def test_people_are_held_out_whole_where_they_are_known():
     kept, held = split_off(source(subject=np.repeat(np.arange(20), 10)), 0.2, seed=0)
     assert not set(kept.arrays["subject"]) & set(held.arrays["subject"])
     assert len(held) == 40
+
+
+def test_images_of_one_clip_are_held_out_together():
+    images = source(n=600)
+    clip = np.repeat(np.arange(150), 4)
+    label = images.arrays["label"][::4].repeat(4)
+    label[::4] = 0  # the first image of each clip is neutral, say
+    images = dataclasses.replace(images, rows=clip, arrays={**images.arrays, "label": label})
+    kept, held = split_off(images, 0.2, seed=0)
+    assert not set(kept.rows.tolist()) & set(held.rows.tolist())
+    assert set(np.bincount(held.rows)[np.unique(held.rows)].tolist()) == {4}
+    clips = np.bincount(label[3::4], minlength=4)
+    np.testing.assert_array_equal(np.bincount(held.arrays["label"][3::4], minlength=4), np.round(0.2 * clips))
+
+
+def test_what_is_held_out_of_images_never_changed():
+    """The rows that were held out before clips were thought of: finished runs were selected on these."""
+    _, held = split_off(source(n=40), 0.2, seed=0)
+    rng, label, expected = np.random.default_rng(0), source(n=40).arrays["label"], []
+    for c in range(4):
+        rows = rng.permutation(np.flatnonzero(label == c))
+        expected += rows[: round(0.2 * len(rows))].tolist()
+    assert held.rows.tolist() == sorted(expected)
 
 
 def test_nothing_to_hold_out_is_refused():
