@@ -75,7 +75,7 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         "jaffe": {n: n for n in ("AN", "DI", "FE", "HA", "NE", "SA", "SU")},
         "kdef": {n: n for n in ("AF", "AN", "DI", "HA", "NE", "SA", "SU")},
         # The authors' folder of neutral faces is misspelt.
-        "fed_ro": {"neural": "neutral"} | {n: n for n in ("happy", "sad", "surprise", "fear", "disgust", "anger")},
+        "fed_ro": {"neural": "neutral", **{n: n for n in ("happy", "sad", "surprise", "fear", "disgust", "anger")}},
         "dfew": dict(
             enumerate(("none", "happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"))
         ),  # 0: no single label

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import pathlib
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core.splits import SplitDict
 
 from fer_jax.errors import UserError, nearest
 from tfds_builders.listing import Item, Listing, check_counts, class_counts, unusual_counts
@@ -20,6 +22,7 @@ from tfds_builders.pictures import copied
 from tfds_builders.problems import Problems, listed
 from tfds_builders.shards import write_split
 
+_FILE = re.compile(r".*?([^/\\]+?\.\w{2,4})(?= |$)")  # the file that a line begins with; folders may have spaces
 PARTIAL = ".partial"  # beside the finished folder: the shards of a build that is going on, or was killed
 
 
@@ -105,9 +108,14 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         return config.options
 
     @property
+    def features(self) -> Any:
+        """The features by name."""
+        return self.info.features
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the labels, in order."""
-        return tuple(self.info.features["label"].names)
+        return tuple(self.features["label"].names)
 
     @abc.abstractmethod
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
@@ -120,15 +128,16 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
     def example_name(self, gap: str) -> str:
         """Returns what the metadata call the example that a line about a gap is on; here: its file."""
-        return gap.split(" ", 1)[0].rsplit("/", 1)[-1]
+        match = _FILE.match(gap)
+        return match[1] if match else gap
 
     def picture_size(self) -> tuple[int, int] | None:
         """(height, width) of stored pictures, None where they differ."""
-        shape = self.info.features["image" if "image" in self.info.features else "frames"].shape[-3:]
+        shape = self.features["image" if "image" in self.features else "frames"].shape[-3:]
         return None if None in shape else (shape[0], shape[1])
 
     def serialize(self, example: Mapping[str, Any]) -> bytes:
-        return self.info.features.serialize_example(dict(example))
+        return self.features.serialize_example(dict(example))
 
     def read(self, manual_dir: epath.Path) -> Listing:  # pyright: ignore
         self._where = f"{self.name} in {manual_dir}"
@@ -180,7 +189,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
                     filename_template=template,
                 )
             )
-        self.info.set_splits(tfds.core.splits.SplitDict(splits))
+        self.info.set_splits(SplitDict(splits))
         self._finish(listing, gaps, notes, counts)
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -193,7 +202,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
             warnings.append(f"{len(notes)} notes on single files:\n{listed(notes)}")
         if gaps:
             warnings.append(f"{len(gaps)} examples are missing, as --allow_missing allows:\n{listed(gaps)}")
-        self.contents = dataclasses.replace(listing, warnings=tuple(warnings))
+        self.contents = dataclasses.replace(listing, warnings=tuple(warnings))  # pyright: ignore
         metadata = self.info.metadata
         assert metadata is not None  # every _info sets a MetadataDict
         complete = not gaps and not unusual_counts(counts, listing.expected)

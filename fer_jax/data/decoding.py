@@ -73,7 +73,7 @@ def texts(builder: Any, split: str, name: str) -> list[str]:
     """Returns a field of text of all examples of a split."""
     import tensorflow_datasets as tfds
 
-    wanted = tfds.features.FeaturesDict({name: builder.info.features[name]})
+    wanted: Any = tfds.features.FeaturesDict({name: builder.info.features[name]})
     records = builder.as_data_source(split).data_source
     return [wanted.deserialize_example_np(data)[name].decode() for data in _chunks(records)]
 
@@ -84,7 +84,7 @@ def _fields(builder: Any, records: Any) -> Arrays:
 
     features = builder.info.features
     left = {*PICTURES, *FIELDS_LEFT_ON_DISK}
-    wanted = tfds.features.FeaturesDict({name: f for name, f in features.items() if name not in left})
+    wanted: Any = tfds.features.FeaturesDict({name: f for name, f in features.items() if name not in left})
     moving = "frames" in features
     columns: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     lengths = []
@@ -123,9 +123,9 @@ def _pictures(
         shape, count = features[name].shape, len(records)
         record, number = np.arange(count, dtype=np.int32), np.zeros(count, np.int32)
     if None in shape:  # a data set that takes any size: that of its first picture, which all must have
-        shape = (
-            cv2.imdecode(np.frombuffer(_encoded(records, name), np.uint8), cv2.IMREAD_UNCHANGED).shape[:2] + shape[2:]
-        )
+        first = cv2.imdecode(np.frombuffer(_encoded(records, name), np.uint8), cv2.IMREAD_UNCHANGED)
+        assert first is not None, "the first picture cannot be decoded"
+        shape = (*first.shape[:2], *shape[2:])
     where = f"{builder.info.name}, split {split}, under {builder.data_path}"
     reader = RecordReader(records, name, shape, record, number.astype(np.int32), where)
     return name, LazyPictures(reader, shape, np.arange(len(record), dtype=np.int32))

@@ -46,7 +46,8 @@ def with_occluded_copies(source: Source, seed: int) -> Source:
 
 def _lazy_copies(source: Source, images: LazyPictures, seed: int) -> LazyPictures:
     count = len(images)
-    objects = place(face_boxes(source.arrays), source.rows, images.shape[1:3], "train", seed)
+    height, width, _ = images.shape[1:]
+    objects = place(face_boxes(source.arrays), source.rows, (height, width), "train", seed)
 
     def read(places: np.ndarray) -> np.ndarray:
         pixels = images[places % count]

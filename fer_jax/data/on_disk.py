@@ -93,7 +93,7 @@ class RecordReader:
             for example, data in zip(part, records, strict=True):
                 files = pictures_in(data, self._feature)
                 for row in order[first[example] : first[example + 1]]:
-                    pixels[row] = self._decode(files[self._number[places[row]]])
+                    pixels[row] = self._decode(files[int(self._number[places[row]])])
 
         if len(examples):
             parts = np.array_split(np.arange(len(examples)), min(len(examples), threads()))
@@ -118,7 +118,8 @@ def pictures_in(data: bytes, feature: str) -> Sequence[bytes]:
     """Returns the encoded pictures of a stored example, one of an image, all of a clip."""
     from tensorflow_datasets.proto import tf_example_pb2
 
-    return tf_example_pb2.Example.FromString(data).features.feature[feature].bytes_list.value
+    example: Any = tf_example_pb2.Example.FromString(data)  # pyright: ignore
+    return example.features.feature[feature].bytes_list.value
 
 
 def fit_in_memory(shape: Sequence[int]) -> bool:

@@ -48,7 +48,7 @@ def test_labelled_sequences_whole_with_their_landmarks_in_the_crop(files, tmp_pa
     found = examples(builder)
     assert list(found) == [f"{subject}_{sequence}" for subject, sequence, _, _ in LABELLED]
     names = builder.info.features["label"].names
-    assert names == list(labels.EMOTIONS)
+    assert names == list(labels.EMOTIONS[1:])
     for subject, sequence, code, frames in LABELLED:
         example = found[f"{subject}_{sequence}"]
         assert names[example["label"]] == labels.canonical("ckplus", code)
@@ -93,7 +93,7 @@ def test_all_sequences(files, tmp_path):
 
 def test_without_contempt(files, tmp_path):
     builder = build(files, tmp_path / "data", "ckplus/without_contempt", size=8)
-    assert builder.info.features["label"].names == list(labels.classes(7))
+    assert builder.info.features["label"].names == list(labels.classes(7)[1:])
     found = examples(builder)
     assert "S501_002" not in found
     assert found["S502_004"]["fold"] == 5  # as with contempt

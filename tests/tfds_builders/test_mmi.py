@@ -51,7 +51,7 @@ def test_frontal_videos_with_one_of_six_emotions(arrays, tmp_path):
     fake_mmi.make(tmp_path / "files")
     builder = build(tmp_path / "files", tmp_path / "data", size=16)
     names = builder.info.features["label"].names
-    assert names == list(labels.classes(7))
+    assert names == list(labels.classes(7)[1:])
     found = examples(builder)
     assert {name: example["code"] for name, example in found.items()} == fake_mmi.LABELLED
     assert list(found) == list(fake_mmi.LABELLED)

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from tfds_builders import __main__ as command
 from tfds_builders import pictures, shards
 from tfds_builders.problems import BadPicture
+from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = """
@@ -73,8 +74,6 @@ def test_processes_write_what_one_writes(tmp_path, monkeypatch):
     fake_rafdb.make(files)
     monkeypatch.setattr(shards, "SHARD_EXAMPLES", 5)
     monkeypatch.setattr(shards, "FEW", 0)
-    from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
-
     monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
     written = []
     for jobs in (1, 2):
@@ -106,6 +105,18 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
         assert printed.count("\n") == 1
         assert says in printed
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("/my data.old/a b/train 1.jpg is damaged: copy x.jpg again", "train 1.jpg"),
+        ("C:\\faces\\x.PNG is empty", "x.PNG"),
+        ("what has no file", "what has no file"),
+    ],
+)
+def test_the_file_that_a_line_is_about(line, name):
+    assert rafdb.Builder.example_name(None, line) == name
 
 
 def test_what_is_copied_and_what_is_converted(tmp_path):

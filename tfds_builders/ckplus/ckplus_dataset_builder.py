@@ -84,7 +84,7 @@ class Builder(PictureBuilder):
             features=f.FeaturesDict(
                 {
                     **clip_features(picture_feature((options.size, options.size), self.CHANNELS)),
-                    "label": f.ClassLabel(names=list(labels.classes(8 if options.contempt else 7))),
+                    "label": f.ClassLabel(names=list(_names(options.contempt))),
                     "code": np.int64,
                     "subject": np.int64,
                     "fold": np.int64,
@@ -127,7 +127,7 @@ class Builder(PictureBuilder):
                 "name": name.replace("/", "_"),
                 "facs": trees.read_facs(units[name], problems) if name in units else _NO_UNITS,
             }
-            label = labels.index("ckplus", code, 8 if self.options.contempt else 7) if code else labels.NO_EMOTION
+            label = self.classes.index(labels.canonical("ckplus", code)) if code else labels.NO_EMOTION
             # Which frame each file of landmarks belongs to stands in `crop`; '' where there is none.
             files = (*images, *filter(None, points))
             items.append(Clip(files, label=label, fields=fields, crop=tuple(points), title=pictures[name]))
@@ -236,10 +236,15 @@ def _subjects(pictures: Mapping[str, Any], emotions: Mapping[str, Any]) -> dict[
     return {**labelled, **{subject: len(labelled) + number for subject, number in others.items()}}
 
 
+def _names(contempt: bool) -> tuple[str, ...]:
+    """The seven emotions, or six; no sequence is neutral (`data.neutral_frames` adds that class)."""
+    return labels.classes(8 if contempt else 7)[1:]
+
+
 def _expected(contempt: bool) -> dict[str, int]:
     """The published number of each class."""
     numbers = {labels.canonical("ckplus", code): n for code, n in enumerate(COUNTS, start=1)}
-    return {name: numbers.get(name, 0) for name in labels.classes(8 if contempt else 7)}
+    return {name: numbers.get(name, 0) for name in _names(contempt)}
 
 
 def _more(names: Sequence[str]) -> str:

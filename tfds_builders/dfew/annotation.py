@@ -39,12 +39,12 @@ def read_votes(path: pathlib.Path, problems: Problems) -> dict[int, np.ndarray]:
     votes = {}
     for line, row in enumerate(rows, start=1):
         cells = [row.get(column, "") for column in range(NAME_COLUMN + 1)]
-        numbers = [_whole(cell) for cell in cells]
-        if line == 1 and None in numbers:
+        numbers = [number for cell in cells if (number := _whole(cell)) is not None]
+        if line == 1 and len(numbers) < len(cells):
             columns = _columns(cells[:NAME_COLUMN]) or columns
         elif not any(cells):
             continue
-        elif None in numbers:
+        elif len(numbers) < len(cells):
             problems.mistake(
                 f"{path}:{line}", f"is '{','.join(cells)[:60]}' where seven votes and a clip are expected: correct it"
             )

@@ -36,6 +36,7 @@ from tfds_builders.sequences import (
     numbered,
 )
 
+NAMES = labels.classes(7)[1:]  # no video is neutral as a whole
 PROBES = 5  # frames that decide how a video is turned
 PROBE_EVERY = 10  # and their distance, from the first frame on
 
@@ -78,7 +79,7 @@ class Builder(PictureBuilder):
                 {
                     **clip_features(picture),
                     "frame_time": f.Tensor(shape=(None,), dtype=np.float32),
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
+                    "label": f.ClassLabel(names=list(NAMES)),
                     "code": np.int64,
                     "subject": np.int64,
                     "session": np.int64,
@@ -111,7 +112,7 @@ class Builder(PictureBuilder):
                 "both_views": session.view == sessions.BOTH,
                 "name": session.name,
             }
-            label = labels.index("mmi", session.code, 7)
+            label = NAMES.index(labels.canonical("mmi", session.code))
             items.append(Clip((session.path,), label=label, fields=fields))
         said = f"{len(folders):,} sessions, {len(items):,} frontal videos with an emotion of {len(subjects)} people"
         return Listing(

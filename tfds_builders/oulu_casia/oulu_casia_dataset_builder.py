@@ -41,6 +41,7 @@ from tfds_builders.sequences import (
     whole_frames,
 )
 
+NAMES = labels.classes(7)[1:]  # no sequence is neutral as a whole
 CAMERAS = {"vl": "VL", "ni": "NI"}  # visible light, near infrared
 LIGHTS = {"strong": "Strong", "weak": "Weak", "dark": "Dark"}
 SOURCES = ("original", "cropped")
@@ -101,7 +102,7 @@ class Builder(PictureBuilder):
             features=f.FeaturesDict(
                 {
                     **clip_features(picture_feature(size, self.CHANNELS)),
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
+                    "label": f.ClassLabel(names=list(NAMES)),
                     "code": f.Text(),
                     "subject": np.int64,
                     "name": f.Text(),
@@ -131,7 +132,7 @@ class Builder(PictureBuilder):
                     continue
                 holes += max(numbers) - min(numbers) + 1 != len(numbers)
                 fields = {"code": emotion, "subject": subjects[person], "name": f"{person}/{emotion}"}
-                label = labels.index("oulu_casia", emotion, 7)
+                label = NAMES.index(labels.canonical("oulu_casia", emotion))
                 files = tuple(numbers[number] for number in sorted(numbers))
                 items.append(Clip(files, label=label, fields=fields, title=there[emotion]))
         crop = None
@@ -148,7 +149,7 @@ class Builder(PictureBuilder):
                 "subjects": list(subjects),
                 "protocol": "ten folds by subject, every tenth person in one; mean accuracy over the folds",
             },
-            expected={"train": {name: PEOPLE * (name in shown) for name in labels.classes(7)}},
+            expected={"train": {name: PEOPLE * (name in shown) for name in NAMES}},
         )
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
