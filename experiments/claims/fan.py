@@ -38,9 +38,10 @@ def stills() -> Config:
     return _narrow(config)
 
 
-def arm(attention: str) -> Config:
+def arm(seed: int, attention: str) -> Config:
     """The synthetic recipe, cut to the steps that a trial has time for."""
     config = _narrow(fan.get_config("synthetic"))
+    config.seed = seed
     config.model.attention = attention
     config.train.batch_size = FRAMES_IN_A_STEP // (1 if attention == "score_fusion" else config.data.clip_frames)
     # Epochs of clips and of single frames differ: the steps are what all arms have in common.
@@ -113,7 +114,7 @@ def attended(weights: np.ndarray, clips: Source) -> Measures:
 TRIAL = Trial(
     name="fan",
     claim="FAN: attention weighs the frames that show the expression, and so beats fusing the frames' scores.",
-    arms={name: functools.partial(arm, attention) for name, attention in ARMS.items()},
+    arms={name: functools.partial(arm, attention=attention) for name, attention in ARMS.items()},
     measure=measure,
     start=stills,
     comparisons=(

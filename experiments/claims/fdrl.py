@@ -28,10 +28,11 @@ PRESENT = 0.1  # intensity from which an action unit counts as present
 RARE = 0.05  # action units in a smaller share of the faces, or of those without, are left out
 
 
-def arm(modules: str) -> Config:
+def arm(seed: int, modules: str) -> Config:
     """The synthetic recipe with a narrow ResNet-18, cut to the epochs that a trial has time for."""
     config = presets.faces("fdrl", "synthetic", method="fdrl")
     config.experiment = "claims/fdrl"
+    config.seed = seed
     config.model.modules = modules
     config.model.width = 16
     config.train.epochs = 10.0
@@ -76,7 +77,7 @@ def _standard(values: np.ndarray, of: np.ndarray) -> np.ndarray:
 TRIAL = Trial(
     name="fdrl",
     claim="FDRL: a single latent feature reads out an action unit better than a piece of a fully connected layer.",
-    arms={"FDRL": lambda: arm("both"), "fully connected": lambda: arm("wide")},
+    arms={"FDRL": lambda seed: arm(seed, "both"), "fully connected": lambda seed: arm(seed, "wide")},
     measure=measure,
     comparisons=(
         Comparison("auc", "FDRL", "fully connected"),

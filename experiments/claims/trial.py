@@ -60,7 +60,7 @@ class Trial:
     Attributes:
         name: of the file in experiments/claims/, the results and the picture.
         claim: in one sentence, with the paper.
-        arms: by name, a function from the seed to the config of a run.
+        arms: by name, a function from the seed to the config of a run with that seed.
         measure: from a trained model to the numbers that the comparisons name; it is given the arm's name too.
         comparisons: what is compared.
         start: the config of a run whose selected model arms begin with, trained once: what the paper pre-trains.
@@ -71,7 +71,7 @@ class Trial:
 
     name: str
     claim: str
-    arms: Mapping[str, Callable[[], Config]]
+    arms: Mapping[str, Callable[[int], Config]]
     measure: Callable[[str, StoredModel], Measures]
     comparisons: Sequence[Comparison]
     start: Callable[[], Config] | None = None
@@ -87,8 +87,14 @@ def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workdir", default=f"runs/claims/{trial.name}", help="folder of the runs")
     parser.add_argument("--out", default=str(ROOT), help="where results/claims/ and docs/claims/ are")
     parser.add_argument("--max_steps", type=int, default=0, help="stop each run here: to see that everything works")
+    parser.add_argument(
+        "--from_record", action="store_true", help="compare and draw anew what results/claims/ holds; train nothing"
+    )
     given = parser.parse_args(arguments)
     try:
+        if given.from_record:
+            redraw(trial, pathlib.Path(given.out))
+            return 0
         if given.seeds < 2:
             raise UserError(f"--seeds={given.seeds}: an interval needs at least 2")
         if given.max_steps and given.out == str(ROOT):
@@ -119,6 +125,35 @@ def run(trial: Trial, seeds: int, workdir: epath.Path, out: pathlib.Path, max_st
     return record
 
 
+def redraw(trial: Trial, out: pathlib.Path) -> dict[str, Any]:
+    """Writes the record of `out` again with the comparisons and the picture of today, from what it has measured.
+
+    Raises:
+        UserError: where there is no record, or it lacks what is compared.
+    """
+    path = record_path(trial, out)
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--from_record: cannot read {path} ({error}); without it the claim is measured") from error
+    arms = record["arms"]
+    for arm in trial.arms:
+        if lacking := _lacking(trial, arm, arms.get(arm, {})):
+            raise UserError(f"--from_record: {path} has no '{lacking[0]}' of {arm}: without this option it is measured")
+    values = {
+        arm: [{name: runs[seed] for name, runs in measures.items()} for seed in range(record["seeds"])]
+        for arm, measures in arms.items()
+    }
+    record |= {"claim": trial.claim, "comparisons": [compare(comparison, values) for comparison in trial.comparisons]}
+    _write(trial, record, out)
+    return record
+
+
+def record_path(trial: Trial, out: pathlib.Path) -> pathlib.Path:
+    """Returns where the record of a trial is."""
+    return out / "results" / "claims" / f"{trial.name}.json"
+
+
 def run_folder(workdir: epath.Path, arm: str, seed: int) -> epath.Path:
     """Returns the work directory of one run."""
     return workdir / arm.replace(" ", "_") / f"seed{seed}"
@@ -140,21 +175,25 @@ def _measured(trial: Trial, arm: str, seed: int, workdir: epath.Path, max_steps:
     began = time.perf_counter()
     folder = run_folder(workdir, arm, seed)
     path = folder / "measures.json"
-    config = _cut(trial.arms[arm](), max_steps)
-    config.seed = seed
+    config = _cut(trial.arms[arm](seed), max_steps)
     if trial.start is not None and arm in (trial.starting or trial.arms):
         config.init_from = str(start_folder(workdir))
     check_owner(folder, config)
-    if path.exists():
-        return json.loads(path.read_text())["measures"]
+    if path.exists() and not _lacking(trial, arm, measures := json.loads(path.read_text())["measures"]):
+        return measures
     results = loop.train(config, folder)
     measures = trial.measure(arm, read_model(folder))
     measures = {name: float(value) for name, value in ({"accuracy": results["accuracy"]} | measures).items()}
-    for comparison in trial.comparisons:
-        if arm in (comparison.ours, comparison.theirs) and comparison.measure not in measures:
-            raise UserError(f"{trial.name}: arm {arm} has no measure '{comparison.measure}'")
+    if lacking := _lacking(trial, arm, measures):
+        raise UserError(f"{trial.name}: arm {arm} has no measure '{lacking[0]}'")
     write_json(path, {"measures": measures, "seconds": time.perf_counter() - began})
     return measures
+
+
+def _lacking(trial: Trial, arm: str, measures: Mapping[str, Any]) -> list[str]:
+    """Returns what is compared of an arm and not among its measures."""
+    compared = [c.measure for c in trial.comparisons if arm in (c.ours, c.theirs)]
+    return [name for name in compared if name not in measures]
 
 
 def _record(trial: Trial, values: Mapping[str, Sequence[Measures]], workdir: epath.Path) -> dict[str, Any]:
@@ -206,7 +245,7 @@ def interval(differences: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 def _write(trial: Trial, record: Mapping[str, Any], out: pathlib.Path) -> None:
     """Writes results/claims/NAME.json and docs/claims/NAME.png under `out`."""
-    result, picture = out / "results" / "claims" / f"{trial.name}.json", out / "docs" / "claims" / f"{trial.name}.png"
+    result, picture = record_path(trial, out), out / "docs" / "claims" / f"{trial.name}.png"
     with writing(out, "give another folder with --out"):
         for path in (result, picture):
             path.parent.mkdir(parents=True, exist_ok=True)

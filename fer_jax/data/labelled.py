@@ -6,11 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fer_jax.data.targets import ferplus_targets, vote_distribution
+from fer_jax.data.targets import RULES, ferplus_targets, vote_distribution
 from fer_jax.errors import UserError, nearest
 from fer_jax.labels import EMOTIONS
-
-VOTE_RULES = ("majority", "probability", "cross_entropy", "multi_target", "argmax")
 
 
 def attach_targets(
@@ -21,7 +19,7 @@ def attach_targets(
     Args:
         arrays: fields of the data set; rules over votes read the ten FER+ columns in the field named by `votes`.
         classes: the data set's classes.
-        rule: 'label' (one-hot of the stored label), or one of `VOTE_RULES` (see `fer_jax/data/targets.py`).
+        rule: 'label' (one-hot of the stored label), or one of `RULES` (see `fer_jax/data/targets.py`).
         votes: name of the field with the votes; a boolean field 'has_<name>' beside it says which rows have any.
         training: evaluation scores against the majority whatever rule trains, as FER+ does.
 
@@ -32,13 +30,11 @@ def attach_targets(
     arrays = dict(arrays)
     if rule == "label":
         if "label" not in arrays:
-            raise UserError(
-                f"config.data.target='label': this data set has votes only; give one of {', '.join(VOTE_RULES)}"
-            )
+            raise UserError(f"config.data.target='label': this data set has votes only; give one of {', '.join(RULES)}")
         arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
     else:
-        if rule not in VOTE_RULES:
-            raise UserError(f"config.data.target='{rule}': {nearest(rule, ('label', *VOTE_RULES))}")
+        if rule not in RULES:
+            raise UserError(f"config.data.target='{rule}': {nearest(rule, ('label', *RULES))}")
         classes = EMOTIONS
         counts = _votes(arrays, votes)
         keep, target = ferplus_targets(counts, rule if training or rule == "argmax" else "majority")

@@ -41,6 +41,7 @@ MIRROR = {"acnn": tuple(i - 1 for i in (
 
 MISSING_BELOW = 1e-6  # landmarks that all lie on one spot say that no face was found
 SMALLEST = 0.05  # share of the image's side that the landmarks of a face must reach across
+OUTSIDE = 1 / 3  # share of the landmarks that may lie outside of the image: a tight crop cuts the line of the jaw
 
 
 def acnn_points(landmarks: np.ndarray, height: int, width: int, cheek: float) -> np.ndarray:
@@ -99,10 +100,9 @@ def attach_points(
         )
         return {**arrays, "points": np.repeat(template[None], len(arrays["image"]), axis=0)}
     if landmarks.shape[1:] != (68, 2):
-        found = f"{landmarks.shape[1]} of them" if landmarks.ndim == 3 else f"an array {list(landmarks.shape[1:])}"
         raise UserError(
-            f"config.data.points='{kind}' needs the 68 landmarks of iBUG, (x, y) each, but {name} has {found}; "
-            "give config.data.points=''"
+            f"config.data.points='{kind}' needs the 68 landmarks of iBUG, (x, y) each, [N, 68, 2], but those of {name} "
+            f"have the shape {list(landmarks.shape)}; give config.data.points=''"
         )
     finite = np.asarray(np.isfinite(landmarks).all(axis=(1, 2)))
     landmarks = np.where(finite[:, None, None], landmarks, 0).astype(np.float32)
@@ -120,9 +120,9 @@ def _check_pixels(
 ) -> None:
     """Refuses landmarks of another picture, such as the uncropped photo, and fractions instead of pixels."""
     x, y = landmarks.mean(axis=1).T
-    outside = (x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)
+    beyond = ((landmarks < -0.5) | (landmarks > np.array([width, height]) - 0.5)).any(axis=-1)
     for broken, what in (
-        (there & outside, "lie outside of the image"),
+        (there & (beyond.mean(axis=1) > OUTSIDE), "lie outside of the image"),
         (there & (reach < SMALLEST * max(height, width)), "all lie within {reach:.2g} pixels"),
     ):
         if broken.any():

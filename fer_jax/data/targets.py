@@ -32,7 +32,8 @@ def ferplus_targets(
         first draws one class at each visit, the second learns the distribution; their targets are equal.
       multi_target: all classes with at least 30 % of the votes; the loss counts each of them as right.
       argmax: the first of the most voted columns, a weaker rule that many papers follow. One-hot.
-    All but the last set single votes to zero first, as outliers.
+      votes: the votes for emotions as they are (PSR's targets).
+    All but the last two set single votes to zero first, as outliers.
 
     Args:
       votes: counts per column of `FERPLUS_VOTES`.
@@ -67,6 +68,10 @@ def _majority(votes: np.ndarray) -> np.ndarray:
 
 def _argmax(votes: np.ndarray) -> np.ndarray:
     return _leader(votes)
+
+
+def _as_they_are(votes: np.ndarray) -> np.ndarray:
+    return votes
 
 
 def _multi_target(votes: np.ndarray) -> np.ndarray:
@@ -113,6 +118,7 @@ RULES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "cross_entropy": _cross_entropy,
     "multi_target": _multi_target,
     "argmax": _argmax,
+    "votes": _as_they_are,
 }
 
 

@@ -14,9 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fer_jax.errors import UserError
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.pooling import global_average_pool, max_pool
+
+STEMS = ("imagenet", "small")
 
 
 class BasicBlock(nn.Module):
@@ -93,8 +96,8 @@ class ResNet(nn.Module):
     def __call__(
         self, x: jax.Array, *, train: bool, mask: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        if self.stem not in ("imagenet", "small"):
-            raise ValueError(f"stem must be 'imagenet' or 'small', not {self.stem!r}")
+        if self.stem not in STEMS:
+            raise UserError(f"no stem '{self.stem}': set model.stem to one of {', '.join(STEMS)}")
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         kernel, stride = ((7, 7), 2) if self.stem == "imagenet" else ((3, 3), 1)
         x = Conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)

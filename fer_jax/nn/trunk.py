@@ -14,13 +14,10 @@ from fer_jax.nn.resnet import ResNet10, ResNet18, ResNet34, ResNet50
 TrunkFactory = Callable[..., nn.Module]
 
 RESNETS: dict[int, TrunkFactory] = {10: ResNet10, 18: ResNet18, 34: ResNet34, 50: ResNet50}
-STEMS = ("imagenet", "small")
 
 
 def resnet(depth: int, *, width: int, stem: str, dtype: Any, name: str) -> nn.Module:
-    """A ResNet by depth. Raises UserError for a depth or stem that does not exist."""
+    """A ResNet by depth. Raises UserError for a depth that does not exist."""
     if depth not in RESNETS:
         raise UserError(f"no ResNet of depth {depth}: set model.depth to one of {sorted(RESNETS)}")
-    if stem not in STEMS:
-        raise UserError(f"no stem '{stem}': set model.stem to one of {', '.join(STEMS)}")
     return RESNETS[depth](width=width, stem=stem, dtype=dtype, name=name)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fer_jax.errors import UserError
-from fer_jax.nn.convolution import Conv
+from fer_jax.nn.convolution import Conv, he_fan_out
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.pooling import max_pool
 
@@ -23,8 +23,8 @@ CHANNELS = {f"conv{s}_{i}": width for s, (width, n) in enumerate(STAGES, 1) for 
 LAYERS = tuple(
     name for s, (_, n) in enumerate(STAGES, 1) for name in (*(f"conv{s}_{i}" for i in range(1, n + 1)), f"pool{s}")
 )
-# none: as published first; batch: torchvision's VGG-16-BN; plain_batch: normalisation without scale and bias (Caffe's)
-NORMS = ("none", "batch", "plain_batch")
+# batch: torchvision's VGG-16-BN; plain_batch: normalisation without scale and bias (Caffe's)
+NORMS = ("batch", "plain_batch")
 
 
 class VGG(nn.Module):
@@ -37,6 +37,7 @@ class VGG(nn.Module):
         norm: one of NORMS.
         width: channels of the first stage (64 as published); the others keep their ratio to it.
         use_bias: of the convolutions.
+        kernel_init: of the convolutions.
         dtype: of the computation; parameters and batch statistics are float32.
     """
 
@@ -45,6 +46,7 @@ class VGG(nn.Module):
     norm: str = "batch"
     width: int = 64
     use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = he_fan_out
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -59,14 +61,12 @@ class VGG(nn.Module):
             x = Conv(
                 CHANNELS[name] * self.width // 64,
                 use_bias=self.use_bias,
+                kernel_init=self.kernel_init,
                 dtype=self.dtype,
                 name=name,
             )(x)
-            if self.norm != "none":
-                affine = self.norm == "batch"
-                bn = BatchNorm(use_affine=affine, dtype=self.dtype, name=name.replace("conv", "bn"))
-                x = bn(x, train=train)
-            x = nn.relu(x)
+            bn = BatchNorm(use_affine=self.norm == "batch", dtype=self.dtype, name=name.replace("conv", "bn"))
+            x = nn.relu(bn(x, train=train))
         return x
 
 

@@ -6,7 +6,7 @@ same stretch several times. A weight goes where its name says:
 
     ours                      PyTorch's           layout
     kernel of a convolution   weight              [out, in, h, w] -> [h, w, in, out]
-    kernel of a linear layer  weight              [out, in] -> [in, out]; behind a map, [c, h, w] -> [h, w, c] as well
+    kernel of a linear layer  weight              [out, in] -> [in, out]
     scale, bias               weight, bias
     mean, var                 running_mean, running_var (PyTorch stores the unbiased variance, which counts n / (n - 1)
                               more than the biased one that `fer_jax.nn.normalization` keeps; at evaluation the stored
@@ -84,7 +84,8 @@ def match(
         ignore: expressions of `config.init_ignore`.
 
     Raises:
-        UserError: if the file holds none of the networks that the parts are, or anything is left unexplained.
+        UserError: if the file holds none of the networks that the parts are, if a weight with a place is no floating
+            number, or if anything is left unexplained.
     """
     key, arrays = identify(file)
     network = NETWORKS[key]
@@ -112,7 +113,8 @@ def match(
             used.add(name)
         elif name in arrays:
             used.add(name)
-            value = to_our_layout(arrays[name], leaf, behind_a_map=module in BEHIND_A_MAP)
+            _check_floating(name, arrays[name], file.path)
+            value = to_our_layout(arrays[name], leaf)
             if value.shape == shape:
                 found.values[path] = value
             else:
@@ -195,17 +197,20 @@ def identify(file: WeightFile) -> tuple[str, dict[str, np.ndarray]]:
     )
 
 
-def to_our_layout(value: np.ndarray, leaf: str, behind_a_map: bool) -> np.ndarray:
+def _check_floating(name: str, value: np.ndarray, path: str) -> None:
+    """Refuses whole numbers: without the scales that a quantised file keeps elsewhere they are no weights."""
+    if value.dtype != np.float32:  # `read_weights` has made every floating type this one
+        raise UserError(
+            f"config.init_from: {name} in {path} is {value.dtype}, not a floating number, as in a quantised file: give "
+            "the weights in float32, float16 or bfloat16"
+        )
+
+
+def to_our_layout(value: np.ndarray, leaf: str) -> np.ndarray:
     """Moves a weight from PyTorch's layout to ours; see the table above."""
     if leaf != "kernel":
         return value
-    if value.ndim == 4:
-        return value.transpose(2, 3, 1, 0)
-    if behind_a_map and value.size % VGG_MAP**2 == 0:
-        # torchvision flattens the last map [C, 7, 7] in that order, we flatten [7, 7, C].
-        cells = value.reshape(len(value), -1, VGG_MAP, VGG_MAP)
-        return cells.transpose(2, 3, 1, 0).reshape(-1, len(value))
-    return value.T
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
 
 
 def _explanation(name: str, network: Network, arrays: Arrays, modules: set[str], ignore: Sequence[str]) -> str:
@@ -262,18 +267,12 @@ def _describe_resnet(arrays: Arrays) -> tuple[str, str]:
 
 # VGG-16, with or without batch normalisation: torchvision's names.
 
-VGG_MAP = 7  # side of the map behind pool5 that the first linear layer of torchvision's VGG sees
-VGG_LINEAR = {"fc6": "classifier.0", "fc7": "classifier.3"}
-BEHIND_A_MAP = frozenset({"classifier.0"})
-
 
 def _vgg_has_norm(arrays: Arrays) -> bool:
     return "features.1.running_mean" in arrays
 
 
 def _vgg_module(path: str, arrays: Arrays) -> str:
-    if path in VGG_LINEAR:
-        return VGG_LINEAR[path]
     index = torchvision_index(_vgg_has_norm(arrays))
     if path.startswith("bn"):
         return f"features.{index[path.replace('bn', 'conv')] + 1}" if _vgg_has_norm(arrays) else ""

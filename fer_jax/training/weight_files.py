@@ -41,6 +41,7 @@ LONGEST_HEADER = 100_000_000  # bytes, as the format says
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params")
 NESTING = 4  # of such entries, at most: a file may also hold itself
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how PyTorch's files begin, since version 1.6 and before
+ZIPPED_PICKLE = b"data.pkl"  # how the name of a member of such a zip ends
 DAMAGED = "it is cut short or damaged: get it again"
 
 
@@ -78,7 +79,7 @@ def read_weights(path: str) -> WeightFile:
         raise UserError(f"config.init_from: cannot read {path}: {error.strerror or error}") from error
     if data[8:9] == b"{":  # asked first: the length before it may begin like a pickle, which has something else here
         kind, arrays = "safetensors", _safetensors(data, path)
-    elif data.startswith((ZIP, PICKLE)):
+    elif data.startswith(PICKLE) or (data.startswith(ZIP) and ZIPPED_PICKLE in data):
         kind, arrays = "PyTorch", _torch(data, path)
     else:
         raise UserError(
@@ -223,6 +224,8 @@ def _seems(data: bytes) -> str:
         return "a web page, perhaps that of a failed download"
     if beginning.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer: fetch the file it stands for with git lfs pull"
+    if data.startswith(ZIP):
+        return f"a zip without PyTorch's {ZIPPED_PICKLE.decode()}, such as NumPy's .npz"
     if data.startswith(b"\x89HDF"):
         return "HDF5, as Keras writes it"
     return f"it begins with {data[:8]!r}"

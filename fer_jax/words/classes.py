@@ -154,7 +154,7 @@ def _read(source: str, words: str, chosen: Sequence[tuple[str, ...]], classes: t
 
 def _stored(path: str, emotions: Sequence[str], classes: tuple[str, ...]) -> ClassVectors:
     try:
-        stored = json.loads(pathlib.Path(path).read_text())
+        stored = json.loads(pathlib.Path(path).expanduser().read_text())
         names = [name_of(name) for name in stored["classes"]]
         table = ClassVectors(
             stored["source"],

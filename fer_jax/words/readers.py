@@ -32,7 +32,8 @@ def read_vectors(path: str, words: Collection[str]) -> Vectors:
     """Returns those of `words` that the file has: float32 [dimension] by word; the first wins where one comes twice.
 
     The format follows the name: `.bin` binary, `.csv` text with commas, all else text with blanks; `.gz` and a
-    `.zip` that holds one file are read as they are.
+    `.zip` that holds one file are read as they are. A text file that is cut off within the very last number that is
+    wanted cannot be told from a whole one without its last line break.
 
     Raises:
         UserError: for a file that cannot be read, is no embedding file, is cut off before all words were found, or
@@ -50,6 +51,11 @@ def read_vectors(path: str, words: Collection[str]) -> Vectors:
         ) from error
     except OSError as error:
         raise UserError(f"config.model.vectors: cannot read {place}: {error.strerror or error}") from error
+    except RuntimeError as error:  # of zipfile: encrypted, or packed by a method that Python does not have
+        raise UserError(
+            f"config.model.vectors: {place} cannot be unpacked here ({first_line(error)}): unpack it and name the file "
+            "in it"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""ACNN's claim: its measures on gates whose worth is known, and what a trained network's gates do (checks 6 and 7)."""
+"""ACNN's claim: its measures on gates whose worth is known, its arms, and that the trial runs."""
 
 import numpy as np
 import pytest
@@ -48,11 +48,12 @@ def test_how_much_of_a_patch_is_covered():
 
 
 def test_the_arms_differ_in_the_gates_alone():
-    ours, theirs = (arm() for arm in acnn.TRIAL.arms.values())
+    ours, theirs = (arm(3) for arm in acnn.TRIAL.arms.values())
     check_config(ours)
     check_config(theirs)
     assert ours.data.occluded_copies
     assert theirs.data.occluded_copies
+    assert ours.seed == 3
     theirs.model.gates = True
     assert ours.to_dict() == theirs.to_dict()
 

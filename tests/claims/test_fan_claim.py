@@ -56,7 +56,7 @@ def test_a_weight_behind_the_mask_is_no_measurement():
 
 
 def test_arms_differ_in_attention_and_see_as_many_frames():
-    configs = {name: make() for name, make in fan.TRIAL.arms.items()}
+    configs = {name: make(3) for name, make in fan.TRIAL.arms.items()}
     frames = set()
     for config in configs.values():
         check_config(config)

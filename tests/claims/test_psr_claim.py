@@ -10,7 +10,7 @@ from fer_jax.training.config import check_config, differences
 
 
 def test_arms_differ_in_what_the_claim_is_about_and_in_nothing_else():
-    configs = {name: make() for name, make in psr.TRIAL.arms.items()}
+    configs = {name: make(3) for name, make in psr.TRIAL.arms.items()}
     for config in configs.values():
         check_config(config)
     ours = configs["PSR"].to_dict()
@@ -28,6 +28,18 @@ def test_arms_differ_in_what_the_claim_is_about_and_in_nothing_else():
     check_config(start)
     assert (start.model.blocks, start.model.width) == (configs["PSR"].model.sr_blocks, configs["PSR"].model.sr_width)
     assert start.data.image_size == configs["PSR"].data.image_size
+
+
+def test_what_a_branch_is_worth():
+    """Branch 1 alone knows the first half, branch 3 the second; 2 says nothing of any."""
+    label = np.arange(8) % 2
+    sure = np.where(np.eye(2)[label] == 1, 4.0, -4.0)
+    first = np.arange(8)[:, None] < 4
+    logits = np.stack([np.where(first, sure, 0), np.zeros((8, 2)), np.where(first, 0, sure)], axis=-1)
+    np.testing.assert_allclose(psr.worths(logits, label), [0.25, 0, 0.25])  # without it a half is guessed as class 0
+    assert psr.worths(logits[..., :1], label) == [0]
+    measured = {psr.branch(number) for number in psr.SMALLER}
+    assert measured <= {c.measure for c in psr.TRIAL.comparisons}
 
 
 @pytest.mark.slow

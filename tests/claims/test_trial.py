@@ -51,8 +51,9 @@ def test_against_a_number():
 @pytest.fixture
 def small_trial(tiny):
     def arm(width):
-        def make():
+        def make(seed):
             config = tiny(max_steps=2)
+            config.seed = seed
             config.model.width = width
             return config
 
@@ -98,13 +99,51 @@ def test_a_trial_that_was_stopped_goes_on(small_trial, tmp_path, monkeypatch):
     assert "14.3" not in lines[2]
 
 
+def known_record(out):
+    """A record that was measured elsewhere, with one comparison of it."""
+    arms = {name: {"score": list(v), "other": list(v[::-1])} for name, v in (("ours", OURS), ("theirs", THEIRS))}
+    record = {"name": "known", "claim": "Old words.", "seeds": 5, "arms": arms, "comparisons": [], "minutes": 3.5}
+    path = out / "results" / "claims" / "known.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record | {"git_commit": "abc"}))
+    return path
+
+
+def test_a_record_is_compared_and_drawn_anew_without_training(tmp_path, monkeypatch):
+    path = known_record(tmp_path)
+    monkeypatch.setattr(trial.loop, "train", lambda *_: pytest.fail("something is trained"))
+    comparisons = (trial.Comparison("score", "ours", "theirs"), trial.Comparison("other", "ours", 0.5))
+    arms = dict.fromkeys(("ours", "theirs"), lambda seed: pytest.fail("no config is needed"))
+    known = trial.Trial("known", "New words.", arms, lambda arm, model: {}, comparisons)
+    assert trial.main(known, ["--from_record", f"--out={tmp_path}"]) == 0
+    record = json.loads(path.read_text())
+    assert [c["measure"] for c in record["comparisons"]] == ["score", "other"]
+    assert record["comparisons"][0] == trial.compare(comparisons[0], values())
+    assert (record["claim"], record["minutes"], record["git_commit"]) == ("New words.", 3.5, "abc")
+    assert (tmp_path / "docs/claims/known.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_record_that_lacks_what_is_compared(tmp_path, capsys):
+    arms = {"ours": lambda seed: None}
+    unknown = trial.Trial("known", "", arms, lambda arm, model: {}, (trial.Comparison("third", "ours", 0.5),))
+    assert trial.main(unknown, ["--from_record", f"--out={tmp_path}"]) == 2
+    assert "without it the claim is measured" in capsys.readouterr().err
+    before = known_record(tmp_path).read_text()
+    assert trial.main(unknown, ["--from_record", f"--out={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert "has no 'third' of ours" in said
+    assert "\n" not in said.strip()
+    assert (tmp_path / "results/claims/known.json").read_text() == before
+
+
 @pytest.mark.slow
 def test_all_arms_begin_with_one_trained_model(tiny, tmp_path):
     """It is trained once; arms that learn nothing end with its parameters, whatever their seed."""
 
     def still(rate):
-        def make():
+        def make(seed=0):
             config = tiny(max_steps=2)
+            config.seed = seed
             config.optimizer.learning_rate = rate
             return config
 

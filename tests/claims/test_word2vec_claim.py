@@ -1,5 +1,7 @@
 """What the trial of Word2Vec FER's claim measures, and that its arms differ in what it is about only."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from experiments.claims import word2vec
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods.word2vec import gram_matrix
 from fer_jax.training.config import check_config, differences
+from fer_jax.training.setup import make_model, word_table
 from fer_jax.words.classes import class_vectors
 
 CLASSES = EMOTIONS[:7]
@@ -45,9 +48,10 @@ def test_no_mistakes():
 
 
 def test_the_arms_differ_in_what_the_claim_is_about_only():
-    configs = {name: make().to_dict() for name, make in word2vec.TRIAL.arms.items()}
+    configs = {name: make(3).to_dict() for name, make in word2vec.TRIAL.arms.items()}
     for make in word2vec.TRIAL.arms.values():
-        check_config(make())
+        check_config(make(3))
+        assert make(3).seed == 3
 
     def changed(a, b):
         return {line.split(":")[0] for line in differences(configs[a], configs[b])}
@@ -58,6 +62,16 @@ def test_the_arms_differ_in_what_the_claim_is_about_only():
     assert {name.split(".")[0] for name in changed("A0 words", "cross-entropy")} == {"loss", "method", "model"}
     for comparison in word2vec.TRIAL.comparisons:
         assert {comparison.ours, comparison.theirs} <= set(configs)
+
+
+def test_random_vectors_are_drawn_anew_for_each_seed():
+    """One draw for all seeds would be one control, however many networks were trained towards it."""
+    drawn = []
+    for seed in range(3):
+        config = word2vec.TRIAL.arms["A3 random"](seed)
+        drawn.append(make_model(config, CLASSES, word_table(config, CLASSES)).unit_vectors())
+    for a, b in itertools.combinations(drawn, 2):
+        assert np.abs(a - b).max() > 0.1
 
 
 def test_the_picture_has_every_arm():

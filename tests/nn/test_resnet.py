@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fer_jax.errors import UserError
 from fer_jax.nn.resnet import BasicBlock, Bottleneck, ResNet, ResNet18, ResNet34, ResNet50
 
 PARAMETERS = {ResNet18: 11_176_512, ResNet34: 21_284_672, ResNet50: 23_508_032}
@@ -43,7 +44,7 @@ def test_maps(stem, sides, block):
 
 
 def test_unknown_stem_is_refused():
-    with pytest.raises(ValueError, match="stem"):
+    with pytest.raises(UserError, match="no stem 'cifar': set model.stem to one of imagenet, small"):
         ResNet((1,), stem="cifar").init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
 
 

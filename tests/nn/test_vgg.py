@@ -21,7 +21,7 @@ def count(channels: int = 3, **fields) -> int:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"norm": "none"}, 14_714_688),  # torchvision's vgg16.features
+        ({"norm": "plain_batch"}, 14_714_688),  # torchvision's vgg16.features
         ({"norm": "batch"}, 14_723_136),  # vgg16_bn.features
         ({"norm": "batch", "last": "pool3"}, 1_737_792),  # the low part of PSR
         ({"norm": "batch", "first": "conv4_1", "channels": 256}, 12_985_344),  # its high part
@@ -30,6 +30,12 @@ def count(channels: int = 3, **fields) -> int:
 )
 def test_parameters(fields, expected):
     assert count(**fields) == expected
+
+
+def test_the_whole_of_vgg16_for_seven_classes():
+    """The network that ACNN is compared with: these convolutions and three linear layers behind a map of 7x7."""
+    linear = (49 * 512 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 7
+    assert count(norm="plain_batch") + linear == 134_289_223
 
 
 def test_torchvision_numbers():

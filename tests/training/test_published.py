@@ -12,7 +12,6 @@ from flax import linen as nn
 
 from fer_jax.errors import UserError
 from fer_jax.nn.edsr import EDSR
-from fer_jax.nn.linear import Linear
 from fer_jax.nn.resnet import ResNet10, ResNet18, ResNet34, ResNet50
 from fer_jax.nn.vgg import VGG
 from fer_jax.training.published import match
@@ -38,17 +37,6 @@ class Enlarged(EDSR):
     def __call__(self, x, train):
         del train
         return super().__call__(x)
-
-
-class WithLinear(VGG):
-    """VGG-16 and its first linear layer, under the name of the original release."""
-
-    hidden: int = 16
-
-    @nn.compact
-    def __call__(self, x, train):
-        x = super().__call__(x, train=train)
-        return Linear(self.hidden, name="fc6")(x.reshape(len(x), -1))
 
 
 def shapes_of(model, size=64, channels=3):
@@ -81,8 +69,7 @@ def networks(torch_networks):
         "ResNet-18": (lambda: t.ResNet(18), Parts({"trunk": ResNet18()}), {"trunk": "resnet"}, (64, 71)),
         "ResNet-34": (lambda: t.ResNet(34, 16), Parts({"trunk": ResNet34(width=16)}), {"trunk": "resnet"}, (96,)),
         "ResNet-50": (lambda: t.ResNet(50, 16), Parts({"trunk": ResNet50(width=16)}), {"trunk": "resnet"}, (95,)),
-        "VGG-16-BN": (lambda: t.VGG16(True, hidden=8).features, Parts({"low": VGG()}), {"low": "vgg"}, (64, 71)),
-        "VGG-16": (lambda: t.VGG16(False, hidden=8).features, Parts({"vgg": VGG(norm="none")}), {"vgg": "vgg"}, (47,)),
+        "VGG-16-BN": (lambda: t.VGG16BN().features, Parts({"low": VGG()}), {"low": "vgg"}, (64, 71)),
         "EDSR x2": (lambda: t.EDSR(), Parts({"sr": Enlarged()}), {"sr": "edsr_x2"}, (10, 13)),
     }
 
@@ -95,7 +82,7 @@ def torch_networks():
     return torch_networks
 
 
-NAMES = ("ResNet-18", "ResNet-34", "ResNet-50", "VGG-16-BN", "VGG-16", "EDSR x2")
+NAMES = ("ResNet-18", "ResNet-34", "ResNet-50", "VGG-16-BN", "EDSR x2")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,21 +129,6 @@ def test_the_same_function_as_in_pytorch(name, torch_networks):
     theirs = match(file_of(after), shapes_of(model, size), parts).values
     for path, value in flax.traverse_util.flatten_dict(updated["batch_stats"], sep="/").items():
         check_same(value, theirs[f"batch_stats/{path}"])
-
-
-def test_the_first_linear_layer_sees_the_map_in_our_order(torch_networks):
-    import torch
-
-    torch.manual_seed(0)
-    network = torch_networks.VGG16(False, width=8, hidden=16).eval()
-    arrays = {k: v.numpy() for k, v in network.state_dict().items()}
-    model = Parts({"vgg": WithLinear(norm="none", width=8)})
-    variables, found = loaded(model, arrays, {"vgg": "vgg"}, size=224)
-    assert set(found.ignored) == {f"classifier.{i}.{leaf}" for i in (3, 6) for leaf in ("weight", "bias")}
-    x = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype(np.float32)
-    with torch.no_grad():
-        want = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
-    check_same(jax.jit(functools.partial(model.apply, train=False))(variables, x), want)
 
 
 @pytest.mark.parametrize("depth", TRUNKS)
@@ -262,6 +234,17 @@ def test_what_does_not_fit_is_refused_by_name(case, small_resnet):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["int8", "int64", "bool"])
+def test_whole_numbers_are_no_weights(kind, small_resnet):
+    """As in a quantised file; what has no place, such as PyTorch's counters, may be anything."""
+    arrays = published_arrays.resnet()
+    arrays["layer1.0.conv2.weight"] = arrays["layer1.0.conv2.weight"].astype(kind)
+    with pytest.raises(UserError, match=rf"layer1.0.conv2.weight in weights.pth is {kind}, not a floating number"):
+        match(file_of(arrays), small_resnet, TRUNK)
+    found = match(file_of(arrays), small_resnet, TRUNK, ignore=["^trunk/layer1_0/conv2/"])
+    assert {value.dtype for value in found.values.values()} == {np.dtype(np.float32)}
+
+
 def test_another_stem(small_resnet):
     shapes = shapes_of(Parts({"trunk": ResNet10(width=8, stem="small")}))
     arrays = published_arrays.resnet()
@@ -300,24 +283,36 @@ def test_one_file_fills_several_stretches():
     assert all(name.startswith("classifier") or name.endswith("tracked") for name in found.ignored)
 
 
+# torchvision's numbers of the convolutions up to conv4_2, without normalisation between them.
+PLAIN_VGG = {
+    "conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_2": 12, "conv3_3": 14,
+    "conv4_1": 17, "conv4_2": 19,
+}  # fmt: skip
+
+
 def test_normalisation_without_parameters_measures_its_own():
     """As in ACNN, whose Caffe layers normalise behind the convolutions of a VGG-16 that does not."""
     shapes = vgg_shapes({"vgg": VGG(last="conv4_2", norm="plain_batch", width=8)})
-    found = match(file_of(published_arrays.vgg(norm=False)), shapes, {"vgg": "vgg"})
+    arrays = published_arrays.vgg(norm=False)
+    found = match(file_of(arrays), shapes, {"vgg": "vgg"})
     assert set(found.kept) == {path for path in shapes if path.startswith("batch_stats")}
     assert set(found.values) == set(shapes) - set(found.kept)
+    for layer, number in PLAIN_VGG.items():
+        kernel = arrays[f"features.{number}.weight"].transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(found.values[f"params/vgg/{layer}/kernel"], kernel)
+        np.testing.assert_array_equal(found.values[f"params/vgg/{layer}/bias"], arrays[f"features.{number}.bias"])
     assert "features.21.weight" in found.ignored  # conv4_3
 
 
 def test_the_names_of_timm_for_the_linear_layers():
-    shapes = vgg_shapes({"vgg": VGG(last="conv4_2", norm="none", width=8)})
+    shapes = vgg_shapes({"vgg": VGG(last="conv4_2", norm="plain_batch", width=8)})
     renamed = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
     arrays = {}
     for name, array in published_arrays.vgg(norm=False).items():
         module, _, leaf = name.rpartition(".")
         arrays[f"{renamed.get(module, module)}.{leaf}"] = array
     found = match(file_of(arrays), shapes, {"vgg": "vgg"})
-    assert set(found.values) == set(shapes)
+    assert set(found.values) == {path for path in shapes if path.startswith("params/")}
     assert found.ignored["pre_logits.fc1.weight"] == "its classifier"
 
 
@@ -325,9 +320,9 @@ def test_the_names_of_timm_for_the_linear_layers():
     ("norm", "file", "says"),
     [
         ("batch", {"norm": False}, r"holds VGG-16, .* of the model find no weight \(vgg/bn1_1/"),
-        ("none", {"norm": True}, r"holds VGG-16-BN, .* of the source find no place \(features.1.weight"),
-        ("none", {"norm": False, "stages": (2, 2, 4, 4, 4)}, r"holds VGG-19, .* differ in shape|find no weight"),
-        ("none", {"norm": False, "width": 16}, r"differ in shape .* VGG-16 of width 16"),
+        ("plain_batch", {"norm": True}, r"holds VGG-16-BN, .* of the source find no place \(features.1.weight"),
+        ("plain_batch", {"norm": False, "stages": (2, 2, 4, 4, 4)}, r"holds VGG-19, .* differ in shape|find no weight"),
+        ("plain_batch", {"norm": False, "width": 16}, r"differ in shape .* VGG-16 of width 16"),
     ],
 )
 def test_another_vgg(norm, file, says):
@@ -337,7 +332,7 @@ def test_another_vgg(norm, file, says):
 
 
 def test_a_deeper_vgg_is_no_vgg16_even_where_the_first_layers_are_alike():
-    shapes = vgg_shapes({"vgg": VGG(last="pool2", norm="none", width=8)})
+    shapes = vgg_shapes({"vgg": VGG(last="pool2", norm="plain_batch", width=8)})
     arrays = published_arrays.vgg(norm=False, stages=(2, 2, 4, 4, 4))
     with pytest.raises(UserError, match=r"of the source find no place \(features.16.weight"):
         match(file_of(arrays), shapes, {"vgg": "vgg"})

@@ -225,4 +225,12 @@ def test_nothing_that_has_a_name(write):
 def test_without_pytorch_the_line_says_what_to_install(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r"pip install 'fer_jax\[torch\]', or give a .safetensors file"):
-        read_weights(write(b"PK\x03\x04", "x.pth"))
+        read_weights(write(b"PK\x03\x04 archive/data.pkl", "x.pth"))
+
+
+def test_a_zip_of_another_kind_asks_for_no_pytorch(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    stream = io.BytesIO()
+    np.savez(stream, conv=ARRAYS["conv.weight"])
+    with pytest.raises(UserError, match=r"a zip without PyTorch's data.pkl, such as NumPy's .npz\) is no file of"):
+        read_weights(write(stream.getvalue(), "x.npz"))

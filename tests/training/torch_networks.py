@@ -75,28 +75,20 @@ class ResNet(nn.Module):
         return x.mean((2, 3))
 
 
-class VGG16(nn.Module):
-    """`forward` returns the output of the first linear layer, before its ReLU, for images of 224 pixels."""
+class VGG16BN(nn.Module):
+    """The layers in front of the linear ones: `features`."""
 
-    def __init__(self, norm, width=64, hidden=4096):
+    def __init__(self, width=64):
         super().__init__()
         layers, channels = [], 3
         for stage, count in enumerate((2, 2, 3, 3, 3)):
             for _ in range(count):
                 features = min(2**stage, 8) * width
                 layers.append(nn.Conv2d(channels, features, 3, padding=1))
-                layers += [nn.BatchNorm2d(features)] if norm else []
-                layers.append(nn.ReLU(inplace=True))
+                layers += [nn.BatchNorm2d(features), nn.ReLU(inplace=True)]
                 channels = features
             layers.append(nn.MaxPool2d(2, 2))
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(
-            nn.Linear(49 * channels, hidden), nn.ReLU(), nn.Dropout(),
-            nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, 1000),
-        )  # fmt: skip
-
-    def forward(self, x):
-        return self.classifier[0](self.features(x).flatten(1))
 
 
 class ResBlock(nn.Module):

@@ -1,6 +1,7 @@
 """Class vectors by name: order, sets of words, the table of a run, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -78,6 +79,15 @@ def test_the_table_of_a_run_is_the_same_table(tmp_path):
         path.write_text(content)
         with pytest.raises(UserError, match="no table of class vectors"):
             class_vectors(str(path), "nouns", FER2013_CSV)
+
+
+def test_tables_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table = class_vectors("minilm", "nouns", FER2013_CSV)
+    (tmp_path / "table.json").write_text(json.dumps(table.as_json()))
+    assert class_vectors("~/table.json", "nouns", FER2013_CSV) == table
+    shutil.copy(MINILM, tmp_path / "table.csv")
+    assert class_vectors("~/table.csv", "nouns", FER2013_CSV).vectors == table.vectors
 
 
 def test_mistakes(tmp_path):

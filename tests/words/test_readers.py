@@ -39,6 +39,14 @@ def zipped(name, data, *more):
     return buffer.getvalue()
 
 
+def altered(data, at, value, size=2):
+    """A zip with one field changed in the local header, `at` bytes from its begin, and in the central directory."""
+    data = bytearray(data)
+    for begin in (at, data.rindex(b"PK\x01\x02") + at + 2):
+        data[begin : begin + size] = value.to_bytes(size, "little")
+    return bytes(data)
+
+
 FILES = {
     "GoogleNews.bin": binary(TABLE),
     "word2vec.bin": binary(TABLE, line_breaks=True),
@@ -106,6 +114,8 @@ MISTAKES = {
     "damaged.txt.gz": (b"\x1f\x8b" + b"?" * 60, "damaged or cut off .BadGzipFile"),
     "damaged.zip": (b"PK\x03\x04" + b"?" * 60, "damaged or cut off .BadZipFile"),
     "glove.6B.zip": (zipped("a.50d.txt", b"x", ("b.300d.txt", b"x")), "holds 2 files .*unpack it and name one"),
+    "encrypted.zip": (altered(zipped("a.txt", text(TABLE)), 6, 1), "cannot be unpacked here .*encrypted.*: unpack it"),
+    "another_method.zip": (altered(zipped("a.txt", text(TABLE)), 8, 97), "cannot be unpacked here .*: unpack it and"),
     "empty.txt": (b"", "no embedding file"),
     "letter.txt": (b"Dear Sir,\n\nyours\n", "no embedding file .its first line"),
     "picture.jpg": (bytes(range(256)) * 50, "no embedding file"),

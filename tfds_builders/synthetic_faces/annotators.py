@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fer_jax.data.prior import FERPLUS
 from tfds_builders.synthetic_faces.randomness import Stream
 
 VOTE_NAMES: tuple[str, ...] = (
@@ -16,18 +17,8 @@ VOTE_NAMES: tuple[str, ...] = (
 )
 NUM_VOTES = 10
 
-# Barsoum et al. 2016, training split: mean vote distribution (columns) given the majority emotion (rows).
-PRIOR = np.array(
-    [
-        (0.7773, 0.0326, 0.0174, 0.1141, 0.0262, 0.0071, 0.0044, 0.0208),
-        (0.0428, 0.9176, 0.0232, 0.0048, 0.0042, 0.0020, 0.0018, 0.0036),
-        (0.0584, 0.0358, 0.7873, 0.0104, 0.0143, 0.0030, 0.0885, 0.0024),
-        (0.1701, 0.0133, 0.0086, 0.7479, 0.0228, 0.0112, 0.0159, 0.0101),
-        (0.0748, 0.0254, 0.0602, 0.0319, 0.7406, 0.0349, 0.0233, 0.0090),
-        (0.0896, 0.0174, 0.0169, 0.0886, 0.1252, 0.6208, 0.0078, 0.0337),
-        (0.0428, 0.0122, 0.1695, 0.0726, 0.0272, 0.0130, 0.6590, 0.0037),
-    ]
-)
+# Mean vote distribution of FER+ (columns) given the majority emotion (rows), without contempt, which is not drawn.
+PRIOR = FERPLUS[:7]
 UNKNOWN_RATE = 0.010
 NO_FACE_RATE = 0.003
 NEUTRAL_SLOPE = 3.0  # how much faster votes for neutral fall with intensity
