@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -118,13 +119,24 @@ def test_a_field_that_nobody_reads(tiny):
         check_config(config)
 
 
-def test_a_work_directory_of_another_config(tiny, tmp_path):
-    workdir = epath.Path(tmp_path / "run")
-    loop.train(tiny(max_steps=2), workdir)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return tmp_path_factory.mktemp("finished") / "run"
+
+
+@pytest.fixture
+def trained(tiny, finished, tmp_path):
+    """The work directory of a run of two steps, a copy of its own for each test; it is trained once for this file."""
+    if not finished.exists():
+        loop.train(tiny(max_steps=2), epath.Path(finished))
+    return epath.Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_a_work_directory_of_another_config(tiny, trained):
     other = tiny(max_steps=3)
     other.seed = 7
     with pytest.raises(UserError, match=r"belongs to another config \(seed: 0 -> 7; train.max_steps: 2 -> 3\)"):
-        loop.train(other, workdir)
+        loop.train(other, trained)
 
 
 def test_a_work_directory_in_use(tiny, tmp_path):
@@ -153,15 +165,13 @@ def test_a_data_set_of_another_version(content, tiny, tmp_path):
         loop.train(config, epath.Path(tmp_path / "run"))
 
 
-def test_an_older_config_without_a_new_field_is_still_the_same_run(tiny, tmp_path):
-    workdir = epath.Path(tmp_path / "run")
-    loop.train(tiny(max_steps=2), workdir)
-    stored = json.loads((workdir / "config.json").read_text())
+def test_an_older_config_without_a_new_field_is_still_the_same_run(tiny, trained):
+    stored = json.loads((trained / "config.json").read_text())
     del stored["config"]["train"]["ema_decay"]
-    (workdir / "config.json").write_text(json.dumps(stored))
-    check_owner(workdir, tiny(max_steps=2))
+    (trained / "config.json").write_text(json.dumps(stored))
+    check_owner(trained, tiny(max_steps=2))
     with pytest.raises(UserError, match=r"train.ema_decay: None -> 0.5"):
-        check_owner(workdir, tiny(max_steps=2, ema_decay=0.5))
+        check_owner(trained, tiny(max_steps=2, ema_decay=0.5))
 
 
 def test_a_read_only_work_directory(tiny, tmp_path):
@@ -235,15 +245,13 @@ def test_a_config_json_that_no_run_wrote(content, tmp_path):
         stored_config(epath.Path(tmp_path))
 
 
-def test_evaluation_with_changes(tiny, tmp_path):
-    workdir = epath.Path(tmp_path / "run")
-    loop.train(tiny(max_steps=2), workdir)
+def test_evaluation_with_changes(trained, tmp_path):
     with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
-        finish.evaluate(workdir, changes={"model.width": 16})
+        finish.evaluate(trained, changes={"model.width": 16})
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):
-        finish.evaluate(workdir, output=epath.Path(tmp_path / "in the way" / "x.json"))
-    results = finish.evaluate(workdir, changes={"evaluation.bootstrap": 0, "train.devices": 3})
+        finish.evaluate(trained, output=epath.Path(tmp_path / "in the way" / "x.json"))
+    results = finish.evaluate(trained, changes={"evaluation.bootstrap": 0, "train.devices": 3})
     assert "accuracy_interval" not in results
 
 

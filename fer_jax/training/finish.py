@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
@@ -18,6 +20,7 @@ from fer_jax.data.source import Source, load
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
+from fer_jax.training.compiler import once_options
 from fer_jax.training.logging import read_lines
 from fer_jax.training.protocol import fold_facts, part_to_score, part_to_test, protocol, selected_on, split_to_test
 from fer_jax.training.rng import stream_key
@@ -330,15 +333,10 @@ def _samples(setup: Setup) -> Samples:
     """Training images as stored, and as the network sees them at step 0."""
     rows = np.linspace(0, len(setup.train) - 1, SAMPLES).astype(int)
     images = setup.train.pictures(rows)
-    seen = np.asarray(
-        augment(
-            stream_key(setup.config.seed, "augment"),
-            jnp.asarray(images),
-            setup.task.augmentation,
-            size=setup.config.data.image_size,
-            train=True,
-        )
-    )
+    drawn = functools.partial(augment, config=setup.task.augmentation, size=setup.config.data.image_size, train=True)
+    # One program: its many operations one by one take longer to compile.
+    program = jax.jit(drawn, compiler_options=once_options(setup.mesh))
+    seen = np.asarray(program(stream_key(setup.config.seed, "augment"), jnp.asarray(images)))
     low, high = seen.min(axis=(1, 2, 3), keepdims=True), seen.max(axis=(1, 2, 3), keepdims=True)
     shown = (255 * (seen - low) / np.maximum(high - low, 1e-6)).astype(np.uint8)
     labels = setup.train.arrays["label"]

@@ -85,18 +85,23 @@ class Setup:
 
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
-        where = replicated(self.mesh)
-        return jax.jit(self._init, out_shardings=where, compiler_options=once_options(self.mesh))()
+        return self._first()
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and shardings without computing anything."""
         where = replicated(self.mesh)
-        shapes = jax.eval_shape(self._init)
+        shapes = self._first.eval_shape()
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
 
-    def _init(self) -> TrainState:
-        batch = self.template()
-        return init_state(self.task, self.tx, batch, ema=self.config.train.ema_decay > 0)
+    @functools.cached_property
+    def _first(self) -> Any:
+        """The program of `init`, kept: shapes and values come from one tracing of it."""
+
+        def first() -> TrainState:
+            return init_state(self.task, self.tx, self.template(), ema=self.config.train.ema_decay > 0)
+
+        where = replicated(self.mesh)
+        return jax.jit(first, out_shardings=where, compiler_options=once_options(self.mesh))
 
 
 def make_setup(config: Config, training: bool = True) -> Setup:
