@@ -156,6 +156,12 @@ def sfew(config):
     config.augmentation.shift = 6
 
 
+def imagenet_pixels(config):
+    """Pixels as the networks trained on ImageNet had them."""
+    config.augmentation.mean = (0.485, 0.456, 0.406)
+    config.augmentation.std = (0.229, 0.224, 0.225)
+
+
 def ferplus_votes(config):
     """The same pictures with FER+'s votes, each learnt as the distribution that the votes give."""
     config.data.dataset = "ferplus"

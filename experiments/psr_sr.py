@@ -3,7 +3,8 @@
     python run.py --config=experiments/psr_sr.py
     python run.py --config=experiments/psr.py:synthetic_after_sr
 
-The variants have the faces and the input sizes of experiments/psr.py: the network learns on what it will serve.
+The variants have the faces, the input sizes and the pixels of experiments/psr.py, and hold out the same examples: the
+network learns on what it will serve, and sees no face that will select it.
 """
 
 from experiments import presets
@@ -37,30 +38,34 @@ def ferplus(config):
     """FER+ faces enlarged to 96 pixels: 60,000 steps of the whole network, for an accelerator."""
     presets.fer2013_data(config)
     presets.ferplus_votes(config)
+    presets.imagenet_pixels(config)
     _recipe(config, epochs=34.0)
     config.data.image_size = 96
 
 
 def ferplus_short(config):
     """The narrow network on FER+ faces at 48 pixels."""
-    ferplus(config)
+    presets.fer2013_data(config)
+    presets.ferplus_votes(config)
     _recipe(config, epochs=2.0)
     _narrow(config)
-    config.data.image_size = 48
 
 
 def rafdb(config):
     """RAF-DB's aligned faces at their 100 pixels."""
-    _recipe(config, epochs=80.0)
+    presets.imagenet_pixels(config)
+    _recipe(config, epochs=90.0)
     config.data.dataset = "rafdb"
+    config.data.holdout_fraction = 0.2
     config.data.image_size = 100
 
 
 def affectnet(config):
     """AffectNet at 200 pixels."""
+    presets.imagenet_pixels(config)
     _recipe(config, epochs=4.0)
     config.data.dataset = "affectnet"
-    config.data.holdout_fraction = 0.02
+    config.data.holdout_fraction = 0.028
     config.data.image_size = 200
 
 

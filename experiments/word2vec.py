@@ -8,8 +8,7 @@ The recipe is the baseline's (experiments/presets.py), so that the two compare. 
 published and a cross-entropy over the cosines at a learned temperature, for two reasons. At a perfect fit the cosine
 loss alone leaves a margin of no more than 1 - cosine between similar words, and decides with a bias towards words that
 resemble many others (docs/word2vec.md); and nothing in it fits the temperature, without which its probabilities mean
-little. On the synthetic faces, one seed: A3 95.0 % and NLL 0.146, A0 94.0 % and 0.345, the baseline 95.0 % and 0.142;
-with 1,500 faces none of the differences in accuracy is beyond chance. The published loss alone is
+little. The published loss alone is
 
     --config.loss.options.kind=cosine --config.model.learn_scale=False
 """

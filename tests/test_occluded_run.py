@@ -1,5 +1,6 @@
 """ACNN through the whole harness: doubled training set, scores behind objects, gates in the report, resume."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -93,3 +94,5 @@ def test_the_report_of_a_run_that_is_scored_clean_only(tmp_path):
     assert "behind an object" not in text
     assert "whole face" not in text
     assert (tmp_path / "chart_gates.png").exists()
+    without_gates = dataclasses.replace(shown, values=shown.values | {"alpha": np.ones((3, 24))})
+    assert inside(Book(tmp_path), without_gates) == ""

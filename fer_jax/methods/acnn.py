@@ -10,6 +10,9 @@ Choices where the sources are silent or disagree:
     (which pads: constant cells that only dilute the average), not by the fully connected layer of the figure.
   * The gradient of the crop is the true one; the released layer reads one row of each patch for all six.
   * Input in any normalisation: a BatchNorm with scale and bias over the three channels follows.
+  * Running statistics follow with 0.9, as everywhere here, and not with Caffe's 0.999, which needs thousands of steps.
+  * Points move with the image, mirrored and cropped; gACNN's release crops 224 of 232 pixels at random and leaves them
+    where they are, up to a cell of F away.
 """
 
 import functools
@@ -139,7 +142,8 @@ class GGUnit(nn.Module):
         """Returns (psi_G [B, D], alpha_G [B])."""
         first, last = layers_after(self.cut)
         norm = "batch" if self.affine else "plain_batch"
-        phi = VGG(first, last, norm, self.width, dtype=self.dtype, name="vgg")(f, train=train)
+        vgg = VGG(first, last, norm, self.width, kernel_init=he_fan_in, dtype=self.dtype, name="vgg")
+        phi = vgg(f, train=train)
         return GatedDescription(self.features, self.gate, self.dtype, name="out")(phi, train)
 
 
@@ -196,7 +200,8 @@ class Model(nn.Module):
 
         image = BatchNorm(dtype=self.dtype, name="input_bn")(batch["image"].astype(self.dtype), train=train)
         norm = "batch" if self.affine else "plain_batch"
-        f = VGG("conv1_1", self.cut, norm, self.width, dtype=self.dtype, name="vgg")(image, train=train)
+        vgg = VGG("conv1_1", self.cut, norm, self.width, kernel_init=he_fan_in, dtype=self.dtype, name="vgg")
+        f = vgg(image, train=train)
         patches = crops(f, batch["points"], stride_of(self.cut), self.patch)  # [B, 24, K, K, C]
         units = PGUnits(f.shape[-1], self.patch_features, gate, self.affine, self.dtype, name="pg_units")
         psi, alpha = units(patches, train)  # [B, 24, D], [B, 24]

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
-from fer_jax.nn.edsr import EDSR, SCALES, area_half, bicubic
+from fer_jax.nn.edsr import EDSR, area_half, bicubic
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.stn import IDENTITY, STN
 from fer_jax.nn.vgg import LAYERS, VGG, cut
@@ -31,6 +31,7 @@ LOSS_WEIGHTS = {"cross_entropy": 1.0}
 PUBLISHED = dict.fromkeys(("low_1", "low_2", "low_3", "low_4", "high"), "vgg") | {"sr_2": "edsr_x2", "sr_4": "edsr_x4"}
 SHOWN = ("image", "aligned", "half", "bicubic", "super_resolved")
 UPSAMPLERS = ("edsr", "bicubic")
+PYRAMIDS = ((1,), (1, 2, 1), (1, 2, 4, 1))
 
 
 class Head(nn.Module):
@@ -152,15 +153,9 @@ class Model(nn.Module):
             raise UserError(
                 f"model.last = '{self.last}' is no layer of VGG-16 after the cut at {self.sep_pos}: give 'pool5'"
             )
-        ends, between = {*self.multiples[:1], *self.multiples[-1:]}, self.multiples[1:-1]
-        if (
-            len(self.multiples) == 2
-            or ends != {1}
-            or not set(between) <= set(SCALES)
-            or len(set(between)) < len(between)
-        ):
-            raise UserError(f"model.multiples = {self.multiples}: give (1,), (1, 2, 1) or (1, 2, 4, 1)")
-        parts = 2 ** len(between)
+        if tuple(self.multiples) not in PYRAMIDS:
+            raise UserError(f"model.multiples = {self.multiples}: give {', '.join(map(str, PYRAMIDS))}")
+        parts = 2 ** len(self.multiples[1:-1])
         if shape[1] % parts or shape[2] % parts:
             raise UserError(f"model.multiples = {self.multiples} needs data.image_size a multiple of {parts}")
 

@@ -30,7 +30,8 @@ class Model(nn.Module):
         num_classes: not used; every method is told.
         scale: 2, or 4 for the third size of a longer pyramid.
         blocks, width: of EDSR (`fer_jax.nn.edsr`).
-        std: what the pixels were divided by (`augmentation.std`), to measure errors in pixels of 0 .. 1.
+        pixel_std: what the pixels were divided by, to measure errors in pixels of 0 .. 1; the harness sets it from
+            `augmentation.std`.
         dtype: of the convolutions.
     """
 
@@ -38,7 +39,7 @@ class Model(nn.Module):
     scale: int = 2
     blocks: int = 16
     width: int = 64
-    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -52,7 +53,7 @@ class Model(nn.Module):
         network = EDSR(self.scale, self.blocks, self.width, dtype=self.dtype, name=f"sr_{self.scale}")
         restored = network(half)
         aux = {"image": image, "half": half, "super_resolved": restored, "bicubic": bicubic(half, self.scale)}
-        return restored, aux | {"std": jnp.array(self.std, jnp.float32)}
+        return restored, aux | {"std": jnp.array(self.pixel_std, jnp.float32)}
 
 
 def loss(

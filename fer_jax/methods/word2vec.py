@@ -203,6 +203,21 @@ def vote_loss(u: Float[Array, "B D"], v: Float[Array, "C D"], votes: Float[Array
     return 1.0 - jnp.sum(normalise(u) * normalise(votes.astype(jnp.float32) @ v), axis=-1)
 
 
+def check(config: Any) -> None:
+    """Refuses options that do nothing together."""
+    kind = config.loss.options.kind
+    if config.model.decode == "pinv" and kind in SOFTMAX:
+        raise UserError(
+            f"config.model.decode='pinv' undoes what the cosine loss mixes, and config.loss.options.kind='{kind}' "
+            "trains a softmax over the cosines themselves: give decode='nearest', or kind='cosine' or 'votes'"
+        )
+    if kind == "votes" and config.data.label_smoothing:
+        raise UserError(
+            "config.loss.options.kind='votes' learns from the votes alone, which config.data.label_smoothing leaves as "
+            "they are: give 0"
+        )
+
+
 def loss(
     logits: Float[Array, "B C"],
     aux: dict[str, Any],

@@ -26,7 +26,8 @@ from fer_jax.training.protocol import check_protocol
 
 NOT_METHODS = frozenset({"losses"})
 FREE_FORM = ("model", "loss.weights", "loss.options", "data.builder")
-NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype"})  # fields of a Model that the harness sets
+# Fields of a Model that the harness sets.
+NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype", "pixel_std"})
 Config = Any  # an ml_collections.ConfigDict, whose fields have no static types
 PLAIN = (bool, int, float, str, tuple)
 
@@ -140,7 +141,8 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     evaluation.flip = False  # average the prediction with that of the mirrored image
     evaluation.occluded = False  # score the test split behind objects as well
     evaluation.degraded = ()  # and degraded: ('low_resolution:24', 'gaussian_blur:3'), see fer_jax/data/degradation.py
-    evaluation.views = ""  # corners: 0.4 of the plain prediction, 0.6 of the mean over four corners, mirrored or not
+    # At the test: corners are 0.4 of the plain prediction, 0.6 of the mean over four corners, mirrored or not.
+    evaluation.views = ""
     evaluation.bootstrap = 1000
     evaluation.report = True  # False: scores only, no page with pictures
     return config
@@ -221,6 +223,11 @@ def check_config(config: Config) -> None:
         )
     label_noise.check(config.data, reads_labels=not hasattr(method, "MEASURES"))
     degradation.check(config.evaluation.degraded)
+    if config.augmentation.standardise and hasattr(method.Model, "pixel_std"):
+        raise UserError(
+            f"config.augmentation.standardise: {config.method} measures errors in pixels, and each image would have a "
+            "scale of its own; set it to False"
+        )
     one_of(config.evaluation.views, ("", "corners"), "config.evaluation.views")
     if config.evaluation.views and config.evaluation.flip:
         raise UserError(
@@ -250,6 +257,8 @@ def check_config(config: Config) -> None:
         if not math.isfinite(weight):
             raise UserError(f"config.loss.weights.{name}={weight}: give a finite number")
     _check_target(config, _loss_options(method))
+    if hasattr(method, "check"):
+        method.check(config)
     for expression in config.init_ignore:
         check_expression(expression, "config.init_ignore")
     if config.train.batch_size % config.train.accumulate:
@@ -273,6 +282,11 @@ def _check_numbers(config: Config) -> None:
 def _check_target(config: Config, options: Mapping[str, Any]) -> None:
     """Refuses a target rule and a classification loss that do not belong together (FER+: each rule has its loss)."""
     if "classification" not in options:
+        if config.data.target == "multi_target":
+            raise UserError(
+                "config.data.target='multi_target' counts each of several classes as right, and "
+                f"{config.method} has no loss that does: give 'cross_entropy'"
+            )
         return
     classification = config.loss.options.get("classification", options["classification"])
     if (config.data.target == "multi_target") != (classification == "multi_target"):

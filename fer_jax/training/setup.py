@@ -230,8 +230,11 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
 
 def make_model(config: Config, classes: Sequence[str], words: ClassVectors | None, dtype: Any = jnp.float32) -> Any:
     """Builds the method's model; `words` are the class vectors of a method that has them (see `word_table`)."""
+    model = load_method(config.method).Model
     fields = config.model.to_dict() | ({"class_vectors": words.vectors} if words else {})
-    return load_method(config.method).Model(num_classes=len(classes), dtype=dtype, **fields)
+    if hasattr(model, "pixel_std"):
+        fields["pixel_std"] = tuple(config.augmentation.std)
+    return model(num_classes=len(classes), dtype=dtype, **fields)
 
 
 def word_table(config: Config, classes: Sequence[str]) -> ClassVectors | None:

@@ -66,11 +66,16 @@ def run(model, variables, batch, train=False):
 
 
 def pad(batch, extra, content):
-    """The same clips with masked frames at the end."""
+    """The same clips with masked frames at the end, all of one number or of noise."""
+    rng = np.random.default_rng(11)
 
     def longer(v):
-        filling = np.full((v.shape[0], extra, *v.shape[2:]), content if v.dtype != bool else False, v.dtype)
-        return jnp.concatenate([v, jnp.asarray(filling)], axis=1)
+        shape = (v.shape[0], extra, *v.shape[2:])
+        if v.dtype == bool:
+            filling = np.zeros(shape, bool)
+        else:
+            filling = rng.normal(0, 3, shape) if content == "noise" else np.full(shape, content)
+        return jnp.concatenate([v, jnp.asarray(filling, v.dtype)], axis=1)
 
     return batch | {k: longer(v) for k, v in batch.items() if k.startswith("frame")}
 
@@ -113,7 +118,7 @@ def test_masked_frames_have_no_influence_at_all(attention, train):
         return *seen, *grads
 
     logits, weights, new, d_frames, d_params = outcome(batch)
-    for content in (0.0, 7.5):
+    for content in (0.0, 7.5, "noise"):
         padded = outcome(pad(batch, 5, content))
         np.testing.assert_allclose(padded[0], logits, atol=1e-5)
         np.testing.assert_allclose(padded[1][:, :5], weights, atol=1e-6)

@@ -106,6 +106,6 @@ def test_attention_learns_where_the_expression_is(attention):
 
 @pytest.mark.slow
 def test_labels_without_meaning_teach_no_attention():
-    accuracy, weights, _ = trained("relation", shuffled=True, steps=300)
+    accuracy, weights, _ = trained("relation", shuffled=True)
     assert accuracy < 0.3
     assert 0.7 < ratio(weights) < 1.4

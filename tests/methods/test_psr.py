@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from fer_jax.errors import UserError
@@ -66,6 +67,21 @@ def test_shapes_of_the_paper(size, half):
     assert aux["super_resolved"].shape == aux["aligned"].shape == (2, size, size, 3)
 
 
+@pytest.mark.parametrize("size", [96, 100])
+def test_maps_of_the_low_parts(size):
+    model = psr.Model(num_classes=8)
+    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)}
+
+    def intermediates(batch):
+        variables = model.init(jax.random.key(0), batch, train=False)
+        lows = lambda module, _: (module.name or "").startswith("low_")  # noqa: E731
+        return model.apply(variables, batch, train=False, capture_intermediates=lows)[1]["intermediates"]
+
+    maps = jax.eval_shape(intermediates, batch)
+    sides = [maps[f"low_{b}"]["__call__"][0].shape for b in (1, 2, 3)]
+    assert sides == [(2, 6, 6, 256), (2, 12, 12, 256), (2, 12, 12, 256)]
+
+
 def test_the_prediction_is_the_mean_of_the_branches_probabilities(variables):
     logits, aux, _ = forward(variables, BATCH)
     p = jax.nn.softmax(aux["branch_logits"], axis=1)
@@ -107,7 +123,9 @@ def test_every_cut_has_the_same_trunk(sep_pos):
     ("fields", "says"),
     [
         ({"upsampler": "bicubik"}, "did you mean 'bicubic'"),
-        ({"multiples": (1, 1)}, "give \\(1,\\), \\(1, 2, 1\\) or"),
+        ({"multiples": (1, 1)}, "give \\(1,\\), \\(1, 2, 1\\), \\(1, 2, 4, 1\\)"),
+        ({"multiples": (1, 4, 1)}, "model.multiples"),
+        ({"multiples": (1, 4, 2, 1)}, "model.multiples"),
         ({"multiples": (1, 2, 2, 1)}, "model.multiples"),
         ({"multiples": (2, 1)}, "model.multiples"),
         ({"multiples": ()}, "model.multiples"),
@@ -132,8 +150,19 @@ def test_low_parts_start_alike_and_are_not_shared(variables):
         jax.tree.map(np.testing.assert_array_equal, params["low_1"], params[f"low_{b}"])
     kernel = params["low_1"]["conv1_1"]["kernel"]
     assert np.std(kernel) > 0.1  # He, not zeros
-    found = [path for path, _ in jax.tree_util.tree_leaves_with_path(params) if "conv4_1" in str(path)]
-    assert len(found) == 2  # one kernel and its bias
+
+
+def test_there_is_one_shared_part_and_the_optimiser_holds_one():
+    params = shapes(96)[1]["params"]
+
+    def kernels(tree, layer):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return [leaf.shape for path, leaf in leaves if layer in str(path) and "kernel" in str(path)]
+
+    state = jax.eval_shape(optax.adam(1e-3).init, params)[0]
+    for tree in (params, state.mu, state.nu):
+        assert kernels(tree, "conv4_1") == [(3, 3, 256, 512)]
+        assert kernels(tree, "conv1_1") == [(3, 3, 3, 64)] * 3
 
 
 def test_the_shared_part_serves_all_branches_and_a_low_part_its_own(variables):
@@ -150,6 +179,16 @@ def test_the_shared_part_serves_all_branches_and_a_low_part_its_own(variables):
     np.testing.assert_array_equal(moved("low_2"), [False, True, False])
     np.testing.assert_array_equal(moved("sr_2"), [False, True, False])
     np.testing.assert_array_equal(moved("low_3"), [False, False, True])
+
+
+def test_without_super_resolution_only_its_branch_changes(variables):
+    """Check 4: bicubic interpolation in place of EDSR."""
+    params = {name: tree for name, tree in variables["params"].items() if name != "sr_2"}
+    plain = SMALL.clone(upsampler="bicubic")
+    apply = jax.jit(lambda v: plain.apply(v, BATCH, train=False)[1]["branch_logits"])
+    change = np.abs(apply(variables | {"params": params}) - forward(variables, BATCH)[1]["branch_logits"]).max((0, 1))
+    np.testing.assert_array_equal(change > 1e-3, [False, True, False])
+    np.testing.assert_array_less(change[[0, 2]], 1e-5)
 
 
 def test_the_gradient_of_the_shared_part_is_the_sum_over_branches(variables):

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from etils import epath
 
+from experiments import presets, psr
 from experiments.psr_sr import get_config
 from fer_jax.errors import UserError
 from fer_jax.methods import psr_sr
 from fer_jax.nn.edsr import area_half, bicubic
 from fer_jax.training import loop
 from fer_jax.training.config import check_config
+from fer_jax.training.setup import make_model
 
 RNG = np.random.default_rng(0)
 IMAGE = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
-SMALL = psr_sr.Model(num_classes=7, blocks=1, width=4, std=(0.5, 0.25, 0.25))
+SMALL = psr_sr.Model(num_classes=7, blocks=1, width=4, pixel_std=(0.5, 0.25, 0.25))
 
 
 def test_scores_are_peak_signal_to_noise_ratios_in_pixels():
@@ -34,7 +36,7 @@ def test_the_network_sees_the_halved_face_only_and_is_held_against_bicubic():
     np.testing.assert_allclose(SMALL.apply(variables, {"image": blurred}, train=False)[0], restored, atol=1e-5)
     measured = psr_sr.measures(restored, aux, {})
     assert set(measured) == set(psr_sr.MEASURES)
-    expected = psr_sr.psnr(bicubic(half, 2), IMAGE, jnp.array(SMALL.std))
+    expected = psr_sr.psnr(bicubic(half, 2), IMAGE, jnp.array(SMALL.pixel_std))
     np.testing.assert_allclose(measured["psnr_bicubic"], expected, rtol=1e-5)
     np.testing.assert_allclose(measured["psnr_gain"], measured["psnr"] - expected, atol=1e-4)
     np.testing.assert_allclose(
@@ -53,6 +55,31 @@ def test_there_are_no_classes_to_average_or_to_lose(field, value):
     config.evaluation[field] = value
     with pytest.raises(UserError, match=f"config.evaluation.{field}: psr_sr predicts no classes"):
         check_config(config)
+
+
+def test_pixels_are_measured_on_the_scale_that_the_augmentation_gave_them():
+    config = get_config("smoke")
+    presets.imagenet_pixels(config)
+    assert make_model(config, ("happy", "sad"), None).pixel_std == (0.229, 0.224, 0.225)
+    check_config(config)
+    config.augmentation.standardise = True
+    with pytest.raises(UserError, match="config.augmentation.standardise: psr_sr measures errors in pixels"):
+        check_config(config)
+    config = get_config("smoke")
+    with config.unlocked():
+        config.model.pixel_std = (1.0, 1.0, 1.0)
+    with pytest.raises(UserError, match=r"config.model.pixel_std: .* does not read this field"):
+        check_config(config)
+
+
+@pytest.mark.parametrize("variant", ["synthetic", "ferplus", "rafdb", "affectnet"])
+def test_it_learns_on_what_it_will_serve_and_sees_no_face_that_selects(variant):
+    """The same faces, held out alike, at the same size and with the same pixels as the pyramid's."""
+    ours, theirs = get_config(variant), psr.get_config(variant)
+    for field in ("dataset", "builder", "exclude", "validation_split", "holdout_fraction", "image_size"):
+        assert ours.data[field] == theirs.data[field], field
+    for field in ("mean", "std", "standardise"):
+        assert ours.augmentation[field] == theirs.augmentation[field], field
 
 
 def test_it_is_selected_by_its_own_scores():

@@ -25,7 +25,7 @@ HATCH, HATCHED = "//////", "#c3c9d2"
 
 def frame_weights(book: Book, shown: Shown) -> Html:
     """A strip of frames for a few clips, a bar of each frame's weight below it, and the truth where it is known."""
-    if shown.logits is None or "length" not in shown.fields:
+    if "length" not in shown.fields:
         return Html()
     length = shown.fields["length"]
     first = np.cumsum(length) - length

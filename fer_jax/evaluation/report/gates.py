@@ -28,7 +28,12 @@ PER_ROW = 3  # examples side by side
 
 
 def draw_gates(book: Book, shown: Shown) -> Html:
-    """The section of a method that shows `points` [n, P, 2] and gates `alpha` [n, P or P + 1] in (0, 1)."""
+    """The section of a method that shows `points` [n, P, 2] and gates `alpha` [n, P or P + 1] in (0, 1).
+
+    Without gates, where every alpha is 1, there is nothing to show.
+    """
+    if (shown.values["alpha"] == 1).all():
+        return Html()
     seen = [shown] if shown.occluded is None else [shown, shown.occluded]
     image = book.chart("gates", gates_chart(seen), _in_words(seen))
     both = "Left as it is, right behind an object of a kind that training never saw. " if len(seen) > 1 else ""
