@@ -40,7 +40,7 @@ def rafdb(config):
     The paper starts from ImageNet's VGG-16: --config.init_from=vgg16-397923af.pth (docs/weights.md). The crop is
     gACNN's, 224 of 232 pixels; pACNN has none (--config.augmentation.crop=0).
     """
-    config.data.dataset = "rafdb"
+    config.data.dataset = "rafdb/basic"
     config.data.image_size = 224
     config.augmentation.crop = 97  # of 100 as 224 of 232
     config.train.batch_size = 128
@@ -51,10 +51,9 @@ def rafdb(config):
 def affectnet(config):
     """AffectNet, seven classes, with the paper's recipe."""
     rafdb(config)
-    config.data.dataset = "affectnet"
-    config.augmentation.crop = 0
-    config.augmentation.crop_scale = ((224 / 232) ** 2, (224 / 232) ** 2)  # its faces come in any size
-    config.augmentation.crop_aspect = (1.0, 1.0)
+    config.data.dataset = "affectnet/classes7"
+    config.data.test_split = "validation"
+    config.augmentation.crop = 217  # of 224 as 224 of 232
     config.train.epochs = 10.0
 
 

@@ -156,6 +156,26 @@ def sfew(config):
     config.augmentation.shift = 6
 
 
+def ckplus(config):
+    """CK+ as images: the last three faces of each sequence, and the first as neutral; all ten folds in turn."""
+    rafdb(config)
+    config.data.dataset = "ckplus"
+    config.data.last_frames = 3
+    config.data.neutral_frames = 1
+    config.data.folds = "stored"
+    config.fold = "all"
+    config.augmentation.crop = 212  # of 224
+
+
+def jaffe(config):
+    """JAFFE, tested on one person after the other: 213 pictures, so start from a network that knows faces."""
+    rafdb(config)
+    config.data.dataset = "jaffe/faces"
+    config.data.folds = "leave_one_subject_out"
+    config.fold = "all"
+    config.augmentation.crop = 0
+
+
 def imagenet_pixels(config):
     """Pixels as the networks trained on ImageNet had them."""
     config.augmentation.mean = (0.485, 0.456, 0.406)
@@ -180,4 +200,6 @@ VARIANTS = {
     "rafdb": rafdb,
     "affectnet": affectnet,
     "sfew": sfew,
+    "ckplus": ckplus,
+    "jaffe": jaffe,
 }

@@ -98,7 +98,7 @@ def rafdb(config):
 
     The paper rotates the held-out fifth of the training split; the test split is always the official one.
     """
-    config.data.dataset = "rafdb"
+    config.data.dataset = "rafdb/basic"
     config.data.holdout_fraction = 0.2
     config.data.image_size = 100
     _recipe(config, rotation=15.0, zoom=1.1)
@@ -113,7 +113,8 @@ def rafdb(config):
 def affectnet(config):
     """AffectNet at 200 pixels, classes drawn equally often. Not published in this form: RAF-DB's rates, halved."""
     rafdb(config)
-    config.data.dataset = "affectnet"
+    config.data.dataset = "affectnet/classes8"
+    config.data.test_split = "validation"
     config.data.holdout_fraction = 0.028  # some 8,000, in the classes' proportions; the authors hold out 1,000 of each
     config.data.image_size = 200
     config.data.balanced_sampling = True

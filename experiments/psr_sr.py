@@ -55,7 +55,7 @@ def rafdb(config):
     """RAF-DB's aligned faces at their 100 pixels."""
     presets.imagenet_pixels(config)
     _recipe(config, epochs=90.0)
-    config.data.dataset = "rafdb"
+    config.data.dataset = "rafdb/basic"
     config.data.holdout_fraction = 0.2
     config.data.image_size = 100
 
@@ -64,7 +64,8 @@ def affectnet(config):
     """AffectNet at 200 pixels."""
     presets.imagenet_pixels(config)
     _recipe(config, epochs=4.0)
-    config.data.dataset = "affectnet"
+    config.data.dataset = "affectnet/classes8"
+    config.data.test_split = "validation"
     config.data.holdout_fraction = 0.028
     config.data.image_size = 200
 

@@ -1,0 +1,114 @@
+"""The experiments of the papers' data sets, on tiny fake copies of these: two steps, then the test split."""
+
+import importlib
+
+import fake_afew
+import fake_affectnet
+import fake_ckplus
+import fake_fer2013
+import fake_rafdb
+import pytest
+from etils import epath
+
+from fer_jax import labels
+from fer_jax.training import loop, sweep
+from tfds_builders import __main__ as command
+
+NARROW = {"model.width": 8, "data.image_size": 32, "augmentation.crop": 0, "train.batch_size": 4}
+
+
+@pytest.fixture
+def config_on(tmp_path, monkeypatch, tiny):
+    """A function that builds a data set from a fake tree and returns the config of an experiment on it."""
+
+    def make(experiment, variant, dataset, files, *options, **changes):
+        data = tmp_path / "data"
+        arguments = ["--manual_dir", str(files), "--data_dir", str(data), "--allow_counts", "--jobs=1", *options]
+        assert command.main(["build", dataset, *arguments]) == 0
+        config = importlib.import_module(f"experiments.{experiment}").get_config(variant)
+        assert config.data.dataset.partition("/")[0] == dataset.partition("/")[0]
+        config.data.dataset, config.data.data_dir = dataset, str(data)
+        config.train.devices, config.train.max_steps, config.evaluation.batch_size = 1, 2, 8
+        config.data.holdout_fraction = 0.3
+        if "depth" in config.model:
+            config.model.depth = 10
+        for path, value in (NARROW | changes).items():
+            *groups, name = path.split(".")
+            here = config
+            for group in groups:
+                here = here[group]
+            here[name] = value
+        return config
+
+    return make
+
+
+def test_fdrl_on_rafdb(tmp_path, config_on):
+    fake_rafdb.make(tmp_path / "files", counts={"train": (4,) * 7, "test": (1,) * 7})
+    config = config_on("fdrl", "rafdb", "rafdb/basic", tmp_path / "files")
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert (results["num_examples"], results["classes"]) == (7, list(labels.EMOTIONS[:7]))
+    assert "protocol" not in results  # RAF-DB has a test split of its own
+
+
+def test_fan_on_afew(tmp_path, config_on):
+    fake_afew.make(tmp_path / "files")
+    config = config_on("fan", "afew", "afew/aligned", tmp_path / "files")
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert results["num_examples"] == len(fake_afew.clips("validation"))
+    assert results["protocol"].startswith("The published validation split serves as the test split")
+
+
+def test_acnn_on_affectnet(tmp_path, config_on, monkeypatch):
+    from tfds_builders.affectnet import affectnet_dataset_builder as affectnet
+
+    for split in ("train", "validation"):
+        monkeypatch.setitem(affectnet.COUNTS, split, fake_affectnet.COUNTS[split])
+    files = fake_affectnet.make_npy(tmp_path / "files")
+    narrow = {"model.patch_features": 4, "model.global_features": 8, "model.gate_channels": 4, "model.hidden": 8}
+    # As on a machine whose memory the real one does not fit.
+    changes = narrow | {"data.path": "disk", "model.gate_hidden": 4, "model.cut": "conv3_1", "model.patch": 3}
+    config = config_on("acnn", "affectnet", "affectnet/classes7", files, **changes)
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert results["num_examples"] == 7
+    assert 0 <= results["occluded"]["accuracy"] <= 1
+    assert "validation split serves" in results["protocol"]
+
+
+def test_psr_on_ferplus(tmp_path, config_on, monkeypatch):
+    from tfds_builders.fer2013 import reading
+
+    monkeypatch.setattr(reading, "COUNTS", fake_fer2013.COUNTS)
+    fake = fake_fer2013.make()
+    fake_fer2013.write_csv(tmp_path / "files", fake)
+    header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    votes = [
+        f"{fake_fer2013.USAGES[split]},fer{row:07d}.png,"
+        + ",".join("9" if c == row % 8 else "0" for c in range(8))
+        + ",1,0"
+        for row, split in enumerate(fake.split)
+    ]
+    (tmp_path / "files" / "fer2013new.csv").write_text("\n".join([header, *votes]) + "\n")
+    narrow = {"model.sr_blocks": 1, "model.sr_width": 4, "model.hidden": 8, "model.last": "pool4", "model.width": 4}
+    config = config_on(
+        *("psr", "ferplus", "ferplus", tmp_path / "files"),
+        **narrow | {"init_from": "", "data.votes": "votes_new", "data.exclude": ("black",)},
+    )
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert results["classes"] == list(labels.EMOTIONS)
+
+
+def test_every_fold_of_ckplus_with_neutral_faces(tmp_path, config_on):
+    sequences = [(f"S{subject:03d}", "001", 1 + subject % 7, 5) for subject in range(1, 21)]
+    fake_ckplus.make(tmp_path / "files", sequences)
+    config = config_on(
+        *("baseline", "ckplus", "ckplus/labelled", tmp_path / "files", "--option=size=32"),
+        **{"data.folds": "subject:2", "train.max_steps": 1},
+    )
+    config.data.builder.size = 32
+    config.evaluation.report = False
+    results = sweep.train(config, epath.Path(tmp_path / "run"))
+    assert results["num_examples"] == 20 * 4  # three peaks and a neutral face of each sequence
+    assert results["classes"][0] == "neutral"
+    assert results["pooled"]["correct"] == round(results["accuracy"] * 80)
+    assert len(results["folds"]) == 2
