@@ -1,8 +1,8 @@
 """Picture files as users have them: checked one by one, copied byte for byte where nothing has to change.
 
 A stored picture is upright, has 8 bits a channel, and one channel (gray) or three (RGB). A file that is so already is
-copied. One that is CMYK, has 16 bits, a palette or transparency, or is turned by its EXIF field is converted, and the
-note beside it says so. One that cannot be used raises `BadPicture`.
+copied. One that is CMYK, has 16 bits, a palette or transparency, is gray where RGB is stored or the other way round, or
+is turned by its EXIF field is converted, and the note beside it says so. One that cannot be used raises `BadPicture`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def copied(path: str | os.PathLike[str], channels: int, size: tuple[int, int] | 
         raise BadPicture(
             f"has {found[1]}x{found[0]} pixels, and this edition {size[1]}x{size[0]}: it belongs to another edition"
         )
-    if not notes and image.format in COPIED and image.mode == MODES[channels]:
+    if not notes and image.format in COPIED:
         return Stored(data, found)
     return Stored(encoded(_pixels(upright, channels), "PNG"), found, notes)
 
@@ -117,7 +117,7 @@ def _opened(data: bytes, channels: int) -> tuple[Image.Image, tuple[str, ...]]:
             if frames > 1 and image.format != "MPO":  # a photo and its preview in one file, as telephones write it
                 raise BadPicture(f"is animated ({frames} pictures): save one of them as PNG")
             image.load()
-            turned = image.getexif().get(ORIENTATION, 1) != 1
+            turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)  # some cameras write 0
     except BadPicture:
         raise
     except UnidentifiedImageError:
@@ -127,8 +127,11 @@ def _opened(data: bytes, channels: int) -> tuple[Image.Image, tuple[str, ...]]:
     except Exception as error:  # Pillow's readers raise whatever a damaged file brings them to
         raise BadPicture(f"is damaged ({_short(error)}): copy it again") from error
     notes = ["turned upright as its EXIF field says"] if turned else []
-    if image.mode not in ("L", "RGB"):
-        notes.append(f"converted from {_mode(image)} to 8 bits of {'gray' if channels == 1 else 'RGB'}")
+    wanted = "gray" if channels == 1 else "RGB"
+    if image.mode not in ("L", "RGB") or "transparency" in image.info or _deep(data, image):
+        notes.append(f"converted from {_mode(image, data)} to 8 bits of {wanted}")
+    elif image.mode != MODES[channels]:
+        notes.append(f"converted from {_mode(image, data)} to {wanted}")
     return image, tuple(notes)
 
 
@@ -146,9 +149,17 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     return array[..., None] if channels == 1 else array
 
 
-def _mode(image: Image.Image) -> str:
-    names = {"1": "1 bit", "P": "a palette", "LA": "gray with transparency", "RGBA": "RGB with transparency"}
-    return names.get(image.mode, "16 bits" if image.mode.startswith("I") else image.mode)
+def _deep(data: bytes, image: Image.Image) -> bool:
+    """Whether a PNG has 16 bits a channel, which Pillow hides where there is colour."""
+    return image.format == "PNG" and data[24] == 16
+
+
+def _mode(image: Image.Image, data: bytes) -> str:
+    if image.mode.startswith("I") or _deep(data, image):
+        return "16 bits"
+    names = {"1": "1 bit", "L": "gray", "P": "a palette", "LA": "gray with transparency"}
+    clear = "transparency" in image.info or image.mode == "RGBA"
+    return names.get(image.mode, "RGB with transparency" if clear else image.mode)
 
 
 def _short(error: Exception) -> str:

@@ -61,7 +61,15 @@ def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndar
         )
     if division.way == "stored":
         return stored_folds(arrays["fold"])
-    return subject_folds(arrays["subject"], division.count) if division.count else leave_one_out(arrays["subject"])
+    if not division.count:
+        return leave_one_out(arrays["subject"])
+    folds = subject_folds(arrays["subject"], division.count)
+    if "fold" in arrays and arrays["fold"].max() + 1 == division.count and (arrays["fold"] != folds).any():
+        raise UserError(
+            f"config.data.folds='{text}': people are missing in this copy of {dataset}, so the rank of those who are "
+            "there gives other folds than the published ones; give 'stored'"
+        )
+    return folds
 
 
 def subject_folds(subject: np.ndarray, k: int) -> np.ndarray:

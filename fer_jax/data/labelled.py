@@ -31,6 +31,11 @@ def attach_targets(
     if rule == "label":
         if "label" not in arrays:
             raise UserError(f"config.data.target='label': this data set has votes only; give one of {', '.join(RULES)}")
+        if unlabelled := int((arrays["label"] < 0).sum()):
+            raise UserError(
+                f"{unlabelled} examples of config.data.dataset have no label: name a variant of labelled ones only, "
+                "such as ckplus/labelled"
+            )
         arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
     else:
         if rule not in RULES:

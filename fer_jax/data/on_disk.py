@@ -8,8 +8,10 @@ interpreter alone). So a host reads what it trains on and nothing else, in any o
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from fer_jax.errors import UserError
 
+PART = 64  # examples that a thread reads at once
 MEMORY_SHARE = 0.4  # of the machine's memory that the pixels of a split may fill; larger splits stay on disk
 
 
@@ -95,9 +98,9 @@ class RecordReader:
                 for row in order[first[example] : first[example + 1]]:
                     pixels[row] = self._decode(files[int(self._number[places[row]])])
 
-        if len(examples):
-            parts = np.array_split(np.arange(len(examples)), min(len(examples), threads()))
-            list(_pool(threads()).map(fill, parts))
+        if len(examples):  # a thread holds the files of one part only
+            count = max(min(len(examples), threads()), len(examples) // PART)
+            list(_pool(threads()).map(fill, np.array_split(np.arange(len(examples)), count)))
         return pixels
 
     def _decode(self, data: bytes) -> np.ndarray:
@@ -124,8 +127,15 @@ def pictures_in(data: bytes, feature: str) -> Sequence[bytes]:
 
 def fit_in_memory(shape: Sequence[int]) -> bool:
     """Whether uint8 pixels of this shape take no more than `MEMORY_SHARE` of the machine's memory."""
+    return int(np.prod(shape, dtype=np.int64)) <= MEMORY_SHARE * _memory()
+
+
+def _memory() -> int:
+    """The bytes that this process may fill: of the machine, or of its container."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 16 << 30
-    return int(np.prod(shape, dtype=np.int64)) <= MEMORY_SHARE * memory
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        memory = min(memory, int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+    return memory
 
 
 def select(values: Any, rows: np.ndarray) -> Any:

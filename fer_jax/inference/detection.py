@@ -26,7 +26,7 @@ from fer_jax.inference.alignment import Box, check_image
 # glasses, and asked only where the first is at a loss.
 FACE_CASCADE = "haarcascade_frontalface_default.xml"
 EYE_CASCADES = ("haarcascade_eye.xml", "haarcascade_eye_tree_eyeglasses.xml")
-OPENCV = "pip install 'opencv-python-headless>=4.10,<5'"
+OPENCV = "pip install 'opencv-python-headless>=4.11,<5'"
 LONGEST = 1280  # a larger picture is reduced to this side before faces are looked for
 SHORTEST = 128  # a smaller one is enlarged for the cascade
 BORDER = 0.3  # black, of the shorter side: the cascade finds no face that fills its picture

@@ -12,7 +12,8 @@ from fer_jax.errors import UserError
 Config = Any
 ALL = "all"  # config.fold: every fold in turn
 USUAL_TEST_SPLIT = "test"
-PUBLISHED_VALIDATION = "validation"  # what builders call it where the labels of the test split are not public
+PUBLISHED_VALIDATION = "validation"  # the split that is tested of these, whose test labels are not public
+NO_TEST_LABELS = ("affectnet", "afew", "sfew")
 
 
 def check_protocol(config: Config) -> None:
@@ -107,6 +108,6 @@ def protocol(config: Config, folds: int = 0) -> str:
         if config.fold == ALL:
             return f"Each of {folds} folds {made} is tested once, while the others train; {chosen}."
         return f"Fold {config.fold} of {folds} {made} is tested, the other folds train; {chosen}."
-    if config.data.test_split == PUBLISHED_VALIDATION:
+    if config.data.test_split == PUBLISHED_VALIDATION and config.data.dataset.partition("/")[0] in NO_TEST_LABELS:
         return f"The published validation split serves as the test split; {chosen}."
     return ""

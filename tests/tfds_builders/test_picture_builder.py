@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import fake_pictures
 import fake_rafdb
 import numpy as np
@@ -125,7 +126,7 @@ def test_what_is_copied_and_what_is_converted(tmp_path):
     assert (stored.data, stored.size, stored.notes) == (plain.read_bytes(), (20, 30), ())
     gray = pictures.copied(plain, 1)
     assert gray.data != plain.read_bytes()
-    assert gray.notes == ()  # a builder that wants gray says so itself
+    assert gray.notes == ("converted from RGB to gray",)
     bitmap = fake_pictures.write(tmp_path / "a.bmp", 30, 20)
     assert fake_pictures.Image.open(pictures.copied(bitmap, 3).file()).format == "PNG"
     foreign = fake_pictures.write(tmp_path / "лицо 顔.jpg", 30, 20)
@@ -158,3 +159,17 @@ def test_a_folder_in_place_of_a_picture(tmp_path):
     (tmp_path / "x.jpg").mkdir()
     with pytest.raises(BadPicture, match="cannot be read"):
         pictures.copied(tmp_path / "x.jpg", 3)
+
+
+def test_a_copied_picture_is_what_other_readers_of_tfds_take(tmp_path):
+    """Files that Pillow calls RGB and others read with four channels, or with 16 bits."""
+    rgb = fake_pictures.pixels("x", 8, 8)
+    clear = tmp_path / "clear.png"
+    fake_pictures.Image.fromarray(rgb).save(clear, transparency=(1, 2, 3))
+    deep = tmp_path / "deep.png"
+    cv2.imwrite(str(deep), rgb[..., ::-1].astype(np.uint16) * 257)
+    for path, note in ((clear, "RGB with transparency"), (deep, "16 bits")):
+        stored = pictures.copied(path, 3)
+        assert note in stored.notes[0]
+        decoded = tfds.features.Image(shape=(8, 8, 3)).decode_example_np(stored.data)
+        np.testing.assert_array_equal(decoded, rgb)

@@ -80,6 +80,8 @@ def test_what_is_said(tiny):
     assert fold_facts(config, 0) == {}
     config.data.test_split = "validation"
     config.data.holdout_fraction = 0.1
+    assert protocol(config) == ""  # a split of that name proves nothing
+    config.data.dataset = "affectnet/classes7"
     assert protocol(config) == (
         "The published validation split serves as the test split; the model is selected on 10% of train, held out."
     )
