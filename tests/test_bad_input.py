@@ -239,6 +239,8 @@ def test_evaluation_with_changes(tiny, tmp_path):
     loop.train(tiny(max_steps=2), workdir)
     with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
         finish.evaluate(workdir, changes={"model.width": 16})
+    with pytest.raises(UserError, match=r"config.model.official_eval: baseline.Model does not read this field"):
+        finish.evaluate(workdir, changes={"model.official_eval": True})
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):
         finish.evaluate(workdir, output=epath.Path(tmp_path / "in the way" / "x.json"))

@@ -50,8 +50,12 @@ class Evaluator:
                 compiler_options=step_options(mesh),
             )
 
-    def __call__(self, variables: Any, source: Source) -> Outputs:
-        """Returns `logits` float32 [N, C] and the task's profiles [N, M]; of clips see `ClipEvaluator`."""
+    def __call__(self, variables: Any, source: Source, *, views: bool = True) -> Outputs:
+        """Returns `logits` float32 [N, C] and the task's profiles [N, M]; of clips see `ClipEvaluator`.
+
+        Where the task has corner views the logits are those of all views and `plain_logits` those of the image alone,
+        unless `views` is false: then `logits` are plain, for a ninth of the work.
+        """
         if source.frames:
             self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size)
             return self._clips(variables, source)
@@ -59,18 +63,18 @@ class Evaluator:
         for rows, mask in eval_batches(len(source), self._batch_size):
             batch = put_rows(self._mesh, source.arrays, rows)
             batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
-            parts.append((self._outputs(variables, batch), mask))
+            parts.append((self._outputs(variables, batch, views), mask))
             if len(parts) > 1:  # bounds what is in flight
                 jax.block_until_ready(parts[-2][0])
         outputs = [jax.tree.map(lambda x, m=mask: np.asarray(x)[m], out) for out, mask in parts]
         return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
 
-    def _outputs(self, variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def _outputs(self, variables: Any, batch: Mapping[str, jax.Array], views: bool) -> dict[str, jax.Array]:
         outputs = self._step(variables, batch)
-        if self._corner is None:
+        if self._corner is None or not views:
             return outputs
-        views = [self._corner(variables, batch, np.int32(number)) for number in range(CORNER_VIEWS)]
-        return outputs | {"logits": with_corners(outputs["logits"], jnp.stack(views))}
+        plain, corners = outputs["logits"], [self._corner(variables, batch, np.int32(n)) for n in range(CORNER_VIEWS)]
+        return outputs | {"logits": with_corners(plain, jnp.stack(corners)), "plain_logits": plain}
 
 
 def with_corners(plain: jax.Array, views: jax.Array) -> jax.Array:

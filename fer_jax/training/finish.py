@@ -28,7 +28,11 @@ from fer_jax.training.workdir import device_name, git_commit, versions, write_js
 SAMPLES = 24
 SHOWN = 2  # test examples of each class on which a method shows its inside, unless its SHOWN_EXAMPLES says how many
 GALLERY = 9  # images of each class
-CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "train.platform", "train.devices")  # see evaluate
+# See `evaluate`. FAN's `official_eval` has no parameters: one model can be scored both ways.
+CHANGEABLE = (
+    *("evaluation.", "data.data_dir", "data.manual_dir", "train.platform", "train.devices"),
+    "model.official_eval",
+)
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 
 
@@ -48,7 +52,8 @@ def write_results(
     last = score(evaluator(state.variables(), test), test, bootstrap=0, task=setup.task)
     scores = score(outputs, test, bootstrap=config.evaluation.bootstrap, task=setup.task)
     covered = behind_test_objects(test) if config.evaluation.occluded else None
-    results = _describe(setup, scores | _occluded(setup, evaluator, variables, covered, scores), state, memory)
+    scores |= _plain(setup, outputs, test) | _occluded(setup, evaluator, variables, covered, scores)
+    results = _describe(setup, scores, state, memory)
     results["selection"]["last"]["test"] = main_scores(last)
 
     shown = _shown(setup, variables, test, covered)
@@ -97,7 +102,7 @@ def evaluate(
     outputs = evaluator(model.variables, source)
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
     covered = behind_test_objects(source) if config.evaluation.occluded else None
-    scores |= _occluded(setup, evaluator, model.variables, covered, scores)
+    scores |= _plain(setup, outputs, source) | _occluded(setup, evaluator, model.variables, covered, scores)
     results = _describe(setup, scores, model.state, model.record)
     shown = _shown(setup, model.variables, source, covered)
 
@@ -126,10 +131,21 @@ def _occluded(
     """Returns `occluded`, the scores behind objects and the accuracy that they cost; nothing without such images."""
     if covered is None:
         return {}
-    outputs = evaluator(variables, covered)
-    scores = score(outputs, covered, bootstrap=setup.config.evaluation.bootstrap, task=setup.task)
-    kept = {k: v for k, v in scores.items() if k in (*HEADLINE, "confusion") or k.endswith("_interval")}
-    return {"occluded": kept | {"accuracy_lost": clean["accuracy"] - scores["accuracy"]}}
+    scores = _short(setup, evaluator(variables, covered), covered)
+    return {"occluded": scores | {"accuracy_lost": clean["accuracy"] - scores["accuracy"]}}
+
+
+def _plain(setup: Setup, outputs: Outputs, source: Source) -> dict[str, Any]:
+    """Returns `plain`, the scores of the images alone, where the others are those of several views of each."""
+    if "plain_logits" not in outputs:
+        return {}
+    return {"plain": _short(setup, outputs | {"logits": outputs["plain_logits"]}, source)}
+
+
+def _short(setup: Setup, outputs: Outputs, source: Source) -> dict[str, Any]:
+    """The main scores with their intervals and the confusion."""
+    scores = score(outputs, source, bootstrap=setup.config.evaluation.bootstrap, task=setup.task)
+    return {k: v for k, v in scores.items() if k in (*HEADLINE, "confusion") or k.endswith("_interval")}
 
 
 def headline(results: dict[str, Any]) -> str:
@@ -143,6 +159,7 @@ def headline(results: dict[str, Any]) -> str:
         f"{results['dataset']} {results['split']}, {results['num_examples']} {results.get('unit', 'images')}: "
         f"accuracy {results['accuracy']:.4f}{between}, "
         f"mean recall {results['mean_recall']:.4f}, macro F1 {results['macro_f1']:.4f}"
+        + (f"; of the images alone: accuracy {results['plain']['accuracy']:.4f}" if "plain" in results else "")
         + (f"; behind objects: accuracy {results['occluded']['accuracy']:.4f}" if "occluded" in results else "")
     )
 

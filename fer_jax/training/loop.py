@@ -162,7 +162,7 @@ def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None)
 
             if evaluation_is_due(step, setup.eval_steps, total) or step in setup.phase_ends:
                 settle()
-                outputs = evaluator(state.variables(), setup.validation)
+                outputs = evaluator(state.variables(), setup.validation, views=False)  # what selects is plain
                 scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
                 best = _judge(config, memory, scores, step, state, best, progress)
                 metrics_log.append(

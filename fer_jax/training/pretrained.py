@@ -12,7 +12,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -142,7 +142,8 @@ class _Target:
     @classmethod
     def of(cls, setup: Setup) -> _Target:
         state = setup.abstract_state()
-        return cls(setup, _shapes(state.params, state.collections), parts_of(setup.config.method))
+        shapes = _shapes(state.params, state.collections)
+        return cls(setup, shapes, _occurring(parts_of(setup.config.method), shapes))
 
     @property
     def ignore(self) -> Sequence[str]:
@@ -152,6 +153,12 @@ class _Target:
 def parts_of(method: str) -> Mapping[str, str]:
     """Returns which parts of a method's model are which network of `fer_jax.training.published`."""
     return getattr(load_method(method), "PUBLISHED", DEFAULT_PARTS)
+
+
+def _occurring(parts: Mapping[str, str], paths: Iterable[str]) -> dict[str, str]:
+    """Returns the parts that a model has; a table names all that one may have, such as both scales of an EDSR."""
+    found = {part_of(path, parts) for path in paths}
+    return {part: network for part, network in parts.items() if part in found}
 
 
 def _from_file(path: str, target: _Target) -> tuple[Match, dict[str, Any]]:
@@ -174,11 +181,12 @@ def _from_run(path: str, target: _Target) -> tuple[Match, dict[str, Any]]:
     if theirs.method == ours.method:
         scope, moved = None, _other_classes(folder, theirs, target)
     else:
-        pairs, moved = _pairs(target.parts, parts_of(theirs.method)), frozenset()
+        there = _occurring(parts_of(theirs.method), values)
+        pairs, moved = _pairs(target.parts, there), frozenset()
         if not pairs:
             raise UserError(
                 f"config.init_from: {path} is a run of method {theirs.method}, of whose parts "
-                f"({_listed(parts_of(theirs.method))}) method {ours.method} ({_listed(target.parts)}) has none"
+                f"({_listed(there)}) method {ours.method} ({_listed(target.parts)}) has none"
             )
         scope, values = list(pairs), _renamed(values, pairs)
     found, problems = _match_run(title, values, target, scope, moved)

@@ -56,8 +56,9 @@ def read_model(workdir: epath.Path, changes: Mapping[str, Any] | None = None) ->
     """
     config = stored_config(workdir)
     config.train.platform, config.train.devices = "auto", 0
-    for field, value in (changes or {}).items():
-        assign(config, field, value)
+    with config.unlocked():  # a field that this method's model lacks is refused with the others
+        for field, value in (changes or {}).items():
+            assign(config, field, value)
     setup = make_setup(config, training=False)
     like = setup.abstract_state()
     best_like = {"params": like.params, "collections": like.collections}

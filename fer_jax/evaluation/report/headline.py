@@ -125,6 +125,9 @@ def cards(results: Mapping[str, Any], mean_confidence: float) -> Html:
         wrong = results["num_examples"] - int(np.trace(results["confusion"]))
         note = f"Of {results['num_examples']:,} {unit(results)}; the boldest are shown below."
         drawn.append(score_card("Mistakes", f"{wrong:,}", "", note if wrong else "Not one."))
+    if "plain" in results:
+        note = f"The other scores are of magnified and mirrored views too; this one is of the {unit(results)} alone."
+        drawn.insert(1, _rate("Accuracy, plain", results["plain"], "accuracy", note))
     if "occluded" in results:
         lost = 100 * results["occluded"]["accuracy_lost"]
         note = f"{abs(lost):.1f} points {'lost' if lost >= 0 else 'won'} on the same images behind objects."
