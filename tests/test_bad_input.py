@@ -248,6 +248,8 @@ def test_a_config_json_that_no_run_wrote(content, tmp_path):
 def test_evaluation_with_changes(trained, tmp_path):
     with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
         finish.evaluate(trained, changes={"model.width": 16})
+    with pytest.raises(UserError, match=r"config.model.official_eval: baseline.Model does not read this field"):
+        finish.evaluate(trained, changes={"model.official_eval": True})
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):
         finish.evaluate(trained, output=epath.Path(tmp_path / "in the way" / "x.json"))

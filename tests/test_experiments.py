@@ -94,6 +94,7 @@ def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_pa
     for field in (*written.split(), *(own or CLASSIFICATION.split())):
         assert field in results
     assert json.loads((workdir / "config.json").read_text())["config"]["method"] == experiment
+    assert "plain" not in results  # no views: the scores are those of the images alone
 
     loop.train(config, workdir)
     assert "is finished" in capsys.readouterr().out

@@ -54,12 +54,19 @@ def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source
 
 def test_corner_evaluation_is_the_weighted_mean_of_the_views(source):
     task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, corner_evaluation=True)  # type: ignore[arg-type]
-    logits = Evaluator(task, make_mesh(devices=4), 20)({"params": {}}, source)["logits"]
+    evaluator = Evaluator(task, make_mesh(devices=4), 20)
+    outputs = evaluator({"params": {}}, source)
+    logits = outputs["logits"]
     inputs = network_inputs(None, dict(source.arrays), Augmentation(), size=4)
     views = [corner_view(inputs, jnp.int32(number))["image"][:, 0, :3, 0] * 4.0 for number in range(8)]
     plain = inputs["image"][:, 0, :3, 0] * 4.0
     p = 0.4 * jax.nn.softmax(plain) + 0.6 * jnp.mean(jnp.stack([jax.nn.softmax(v) for v in views]), axis=0)
     np.testing.assert_allclose(np.exp(logits), p, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(outputs["plain_logits"], plain, rtol=1e-5, atol=1e-6)
+    assert np.abs(p - jax.nn.softmax(plain)).max() > 0.05
+    alone = evaluator({"params": {}}, source, views=False)  # what selects a model
+    np.testing.assert_array_equal(alone["logits"], outputs["plain_logits"])
+    assert "plain_logits" not in alone
     alike = jnp.stack([jax.nn.log_softmax(plain)] * 8)
     np.testing.assert_allclose(with_corners(plain, alike), jax.nn.log_softmax(plain), atol=1e-5)
 

@@ -251,11 +251,13 @@ def test_evaluation_alone_without_mistakes(folder):
     """No history, images or mistakes, a class without examples, and only the class names in the results."""
     labels = np.array([0, 1, 1, 0])
     predictions = Predictions(10 * np.eye(3, dtype=np.float32)[labels], labels)
-    results = {"classes": EMOTIONS[:3]}
+    results = {"classes": EMOTIONS[:3], "plain": {"accuracy": 0.75, "accuracy_interval": [0.5, 1.0]}}
     page = Page(write_report(folder, results=results, history=[], predictions=predictions, samples=None))
     assert "None: all 4 images are named correctly." in page.text
     assert "No training log was given" in page.text
     assert "Left out, having no examples: surprise" in page.text
+    assert "Accuracy, plain" in page.text  # of the images alone, beside the views'
+    assert "75.0" in page.text
     assert len(page.images) == 3
 
 

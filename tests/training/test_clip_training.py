@@ -13,7 +13,7 @@ from etils import epath
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.clips import instances
 from fer_jax.data.inputs import mirrored, network_inputs
-from fer_jax.training import loop
+from fer_jax.training import finish, loop
 from fer_jax.training.feed import Feed, _resident_steps
 from fer_jax.training.setup import make_setup
 from fer_jax.training.sharding import put_indices, sharded
@@ -77,6 +77,12 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, tiny, tmp_path, m
     assert reference["unit"] == "clips"
     assert reference["num_examples"] == 28
     assert reference["frames"]["without_face"] > 0
+
+    # FAN's official evaluation has no parameters: a stored model is scored both ways.
+    formula, official = (
+        finish.evaluate(whole, changes={"train.devices": 1, "model.official_eval": way}) for way in (False, True)
+    )
+    assert formula["nll"] == reference["nll"] != official["nll"]
 
 
 def test_a_clip_without_a_face_trains_nothing(tiny):

@@ -121,6 +121,26 @@ def test_another_method_takes_the_trunk(tiny, baseline_run):
     assert set(start.account["kept_at_init"]["not in the source"]) == {"epn", "fdn", "intra_rm", "inter_rm"}
 
 
+def test_a_longer_pyramid_takes_the_scale_that_a_run_had(tiny, tmp_path):
+    """psr_sr's table of parts names both scales, and a run has one of them."""
+    source = tiny("psr_sr", max_steps=1)
+    source.model.width = 4
+    source.model.scale = 4
+    loop.train(source, epath.Path(tmp_path / "x4"))
+    config = tiny("psr", devices=1)
+    config.model.width = 2
+    config.model.multiples = (1, 2, 4, 1)
+    config.init_from = str(tmp_path / "x4")
+    start, before, state, _ = started(config)
+    assert start.account["sources"][0]["loaded"] == {"sr_4": sum("params/sr_4/" in path for path in before)}
+    assert "sr_2" in start.account["kept_at_init"]["not in the source"]
+    for path, value in flat(state.params).items():
+        kernel = path.startswith("sr_4/") and path.endswith("kernel")
+        assert not kernel or not np.array_equal(value, before[f"params/{path}"]), path
+    config.model.multiples = (1, 2, 1)
+    assert "of whose parts (sr_4: edsr_x4)" in refused(config)
+
+
 def make_setup_of(workdir):
     checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", 1, read_only=True)
     return checkpoints.best(jax.sharding.SingleDeviceSharding(jax.devices()[0]))[0]
