@@ -132,7 +132,7 @@ def build(
         if not issubclass(module.Builder, PictureBuilder):
             raise UserError(f"--allow_missing does not apply to {name}: leave it out")
         given["allow_missing"] = allow_missing
-    if given and not hasattr(module, "make_builder") and set(given) != {"allow_counts"}:
+    if given and not registry.takes_options(module) and set(given) != {"allow_counts"}:
         raise UserError(f"{name} has no options: leave out --option={next(iter(given))}")
     builder = registry.make_builder(name, os.path.expanduser(data_dir) if data_dir else None, **given)
     if isinstance(builder, PictureBuilder):

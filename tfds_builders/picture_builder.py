@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,45 +45,31 @@ class OptionsConfig(tfds.core.BuilderConfig):
         self.options = options
 
 
-def named_config(dataset: str, variants: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> OptionsConfig:
-    """Returns the configuration of a variant with some of its options replaced; its name says which.
-
-    Raises:
-        UserError: for an unknown variant or option, and an option of another type.
-    """
-    if name not in variants:
-        raise UserError(f"{dataset} has no variant '{name}': {nearest(name, variants)}")
-    base = variants[name]
-    fields = [field.name for field in dataclasses.fields(base)]
-    for field, value in changes.items():
-        if field not in fields:
-            raise UserError(f"{dataset} has no option '{field}': {nearest(field, fields)}")
-        if type(value) is not type(getattr(base, field)):
-            wanted = type(getattr(base, field)).__name__
-            raise UserError(f"{dataset}: option {field}={value!r} must be of type {wanted}")
-    options = dataclasses.replace(base, **changes)
-    # Of a path, such as that of a detector's weights, its last part: the name becomes a folder's.
-    changed = {f: pathlib.PurePath(str(getattr(options, f))).name for f in fields}
-    parts = [f"{f}{value}" for f, value in changed.items() if getattr(options, f) != getattr(base, f)]
-    return OptionsConfig(name="-".join([name, *parts]), version="1.0.0", options=options)
-
-
 class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
     """Lists the user's files, checks the list, then stores every example; several processes, each file read once.
 
-    A subclass sets `VARIANTS` (its first is the default), makes `_info`, lists the files in `list_files`, and where
+    A subclass names its `VARIANTS` (the first is the default) and `fields`, lists the files in `list_files`, and where
     pictures are not stored whole says in `encode` how. `jobs` is the number of processes, 0 for all cores.
 
     Args (besides those of ManualBuilder):
       allow_missing: how many examples may be missing or unreadable; they are recorded in the metadata as `missing`.
     """
 
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    HOMEPAGE: ClassVar[str | None] = None
     VARIANTS: ClassVar[Mapping[str, Options]] = {"default": Options()}
+    SUPERVISED_KEYS: ClassVar[tuple[str, str] | None] = ("image", "label")  # as TFDS's `as_supervised` returns them
     CHANNELS: ClassVar[int] = 3
     PICTURES_PER_EXAMPLE: ClassVar[int] = (
         1  # roughly; of clips more, so that few of them are work for several processes
     )
     jobs = 0
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)  # gives the class its name
+        if "BUILDER_CONFIGS" not in cls.__dict__:
+            cls.BUILDER_CONFIGS = [cls.named_config(name, {}) for name in cls.VARIANTS]
 
     def __init__(self, *, allow_missing: int = 0, **kwargs: Any):
         self.allow_missing = allow_missing
@@ -91,14 +77,55 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         self._original_state = {**self._original_state, "allow_missing": allow_missing}
 
     @classmethod
-    def make(cls, dataset: str, variant: str, data_dir: str | None, options: Mapping[str, Any]) -> PictureBuilder:
+    def make(cls, variant: str, data_dir: str | None, options: Mapping[str, Any]) -> PictureBuilder:
         """Returns the builder of a variant with options; `allow_counts` and `allow_missing` are among them."""
         changes = dict(options)
         allowed = {name: changes.pop(name) for name in ("allow_counts", "allow_missing") if name in changes}
-        config = named_config(dataset, cls.VARIANTS, variant or next(iter(cls.VARIANTS)), changes)
+        config = cls.named_config(variant or next(iter(cls.VARIANTS)), changes)
         named = [c.name for c in cls.BUILDER_CONFIGS]
         # TFDS takes a configuration of its list by name only.
-        return cls(config=config.name if config.name in named else config, data_dir=data_dir, **allowed)
+        builder = cls(config=config.name if config.name in named else config, data_dir=data_dir, **allowed)
+        builder.check_options(changes)
+        return builder
+
+    @classmethod
+    def named_config(cls, name: str, changes: Mapping[str, Any]) -> OptionsConfig:
+        """Returns the configuration of a variant with some of its options replaced; its name says which.
+
+        Raises:
+            UserError: for an unknown variant or option, and an option of another type.
+        """
+        if name not in cls.VARIANTS:
+            raise UserError(f"{cls.name} has no variant '{name}': {nearest(name, cls.VARIANTS)}")
+        base = cls.VARIANTS[name]
+        fields = [field.name for field in dataclasses.fields(base)]
+        for field, value in changes.items():
+            if field not in fields:
+                raise UserError(f"{cls.name} has no option '{field}': {nearest(field, fields)}")
+            if type(value) is not type(getattr(base, field)):
+                wanted = type(getattr(base, field)).__name__
+                raise UserError(f"{cls.name}: option {field}={value!r} must be of type {wanted}")
+        options = dataclasses.replace(base, **changes)
+        # Of a path, such as that of a detector's weights, its last part: the name becomes a folder's.
+        changed = {f: pathlib.PurePath(str(getattr(options, f))).name for f in fields}
+        parts = [f"{f}{value}" for f, value in changed.items() if getattr(options, f) != getattr(base, f)]
+        return OptionsConfig(name="-".join([name, *parts]), version=str(cls.VERSION), options=options)
+
+    def check_options(self, given: Collection[str]) -> None:
+        """Refuses options of which no example can be made; `given` are the names of those that the user gave."""
+
+    @abc.abstractmethod
+    def fields(self) -> dict[str, Any]:
+        """Returns the features of an example by name, `label` and `image` or `frames` among them."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(self.fields()),
+            supervised_keys=self.SUPERVISED_KEYS,
+            homepage=self.HOMEPAGE,
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
 
     @property
     def options(self) -> Any:

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
 from fer_jax.errors import UserError, first_line, nearest
+from tfds_builders.picture_builder import PictureBuilder
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -32,11 +33,16 @@ def builder_module(name: str) -> ModuleType:
     return importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
 
 
+def takes_options(module: ModuleType) -> bool:
+    """Whether the data set of a builder's module comes in variants and has options."""
+    return issubclass(module.Builder, PictureBuilder) or hasattr(module, "make_builder")
+
+
 def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> tfds.core.DatasetBuilder:
     """Returns the builder of `name`, or of `name/variant` for data sets that come in variants.
 
     Args:
-      name: a data set, with a variant where its module has `make_builder`.
+      name: a data set, with a variant where it comes in some.
       data_dir: where prepared data sets lie; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` when None.
       options: further arguments of the builder.
 
@@ -45,9 +51,11 @@ def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> t
     """
     base, _, variant = name.partition("/")
     module = builder_module(base)
-    if variant and not hasattr(module, "make_builder"):
+    if variant and not takes_options(module):
         raise UserError(f"data set '{base}' has no variants: leave out '/{variant}'")
     try:
+        if issubclass(module.Builder, PictureBuilder):
+            return module.Builder.make(variant, data_dir, options)
         if hasattr(module, "make_builder"):
             return module.make_builder(variant=variant, data_dir=data_dir, **options)
         return module.Builder(data_dir=data_dir, **options)

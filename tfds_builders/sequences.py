@@ -195,6 +195,12 @@ def check_crop(dataset: str, options: Any) -> None:
         raise UserError(f"{dataset}: option margin={options.margin} must be a share of the face from -0.4 to 2")
 
 
+def check_following(dataset: str, options: Any) -> None:
+    """Refuses crops of a followed face as `check_crop`, and a file of a detector that is none, before all is read."""
+    check_crop(dataset, options)
+    detector_of(options.yunet)
+
+
 def numbered(subjects: Iterable[str]) -> Mapping[str, int]:
     """Returns id -> number from 0, by sorted id."""
     return {subject: number for number, subject in enumerate(sorted(set(subjects)))}

@@ -24,6 +24,11 @@ def refusal(name, manual_dir, tmp_path, **options) -> str:
     return str(error.value)
 
 
+def examples(builder) -> dict:
+    """The clips of the train split by name, their frames in one array each; TFDS returns these as a list."""
+    return {e["name"].decode(): {**e, "frames": np.stack(e["frames"])} for e in builder.as_data_source("train")}
+
+
 class OneFace:
     """A detector that finds one face, a quarter in from each side, in pictures that are not dark."""
 

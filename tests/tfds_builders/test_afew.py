@@ -9,12 +9,13 @@ import fake_pictures
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from building import build, refusal
 
 from fer_jax import labels
 from fer_jax.data import clips
 from fer_jax.errors import UserError
 from fer_jax.inference.detection import Face
-from tfds_builders import registry, sequences
+from tfds_builders import sequences
 from tfds_builders.afew import afew_dataset_builder as afew
 
 PYAV = importlib.util.find_spec("av") is not None
@@ -47,27 +48,15 @@ def small(monkeypatch):
         monkeypatch.setattr(afew.importlib.util, "find_spec", lambda name: name)
 
 
-def build(manual_dir, data_dir, name="afew", **options):
-    builder = registry.make_builder(name, str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
 def stacked(source):
     """The examples; TFDS returns the frames of a clip as a list."""
     return [{**example, "frames": np.stack(example["frames"])} for example in source]
 
 
-def refusal(manual_dir, tmp_path, name="afew", **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", name, **options)
-    return str(error.value)
-
-
 def test_videos_become_faces_in_their_places(tmp_path):
     fake_afew.make(tmp_path / "files", aligned=False)
     (tmp_path / "files" / "Test_AFEW").mkdir()
-    builder = build(tmp_path / "files", tmp_path / "data", size=32)
+    builder = build("afew", tmp_path / "files", tmp_path / "data", size=32)
     assert builder.info.features["label"].names == list(labels.EMOTIONS[:7])
     assert builder.info.metadata["complete"]
     for split in fake_afew.COUNTS:
@@ -97,7 +86,7 @@ def test_a_true_face_is_followed(tmp_path, real_data, monkeypatch):
     path = tmp_path / "files" / "Val_AFEW" / code / f"{clip}.avi"
     fake_afew.write_video(path, [photo, moved, np.zeros_like(photo), moved])
     monkeypatch.setattr(afew, "detector_of", sequences.detector_of)
-    example = stacked(build(tmp_path / "files", tmp_path / "data", size=64).as_data_source("validation"))[0]
+    example = stacked(build("afew", tmp_path / "files", tmp_path / "data", size=64).as_data_source("validation"))[0]
     np.testing.assert_array_equal(example["frame_mask"], [True, True, False, True])
     first, _, _, last = example["frames"].astype(int)
     assert np.abs(first - last).mean() < 12  # the crop has followed the face
@@ -107,7 +96,7 @@ def test_a_true_face_is_followed(tmp_path, real_data, monkeypatch):
 @pytest.mark.parametrize("doubled", [False, True])
 def test_aligned_faces_have_the_class_of_their_video_and_the_order_of_their_numbers(tmp_path, doubled):
     fake_afew.make(tmp_path / "files", doubled)
-    builder = build(tmp_path / "files", tmp_path / "data", "afew/aligned")
+    builder = build("afew/aligned", tmp_path / "files", tmp_path / "data")
     source = builder.as_data_source("train")
     assert [(e["name"].decode(), e["code"].decode()) for e in source] == fake_afew.clips("train")
     lost = fake_afew.NO_FACE[1]
@@ -126,7 +115,7 @@ def test_aligned_faces_have_the_class_of_their_video_and_the_order_of_their_numb
 
 def test_a_single_frame_and_resized_ones_reach_the_harness(tmp_path):
     fake_afew.make(tmp_path / "files")
-    builder = build(tmp_path / "files", tmp_path / "data", "afew/aligned", size=20, every=3)
+    builder = build("afew/aligned", tmp_path / "files", tmp_path / "data", size=20, every=3)
     examples = stacked(builder.as_data_source("validation"))
     assert {e["frames"].shape for e in examples} == {(1, 20, 20, 3)}
     fields = {key: np.concatenate([e[key] for e in examples]) for key in ("frames", "frame_mask")}
@@ -142,15 +131,15 @@ def test_folders_of_faces_that_fit_no_video_or_are_too_few(tmp_path):
     name = fake_afew.clips("train")[0][0]
     (faces / name / "2.jpg").rename(faces / name / "two.jpg")
     fake_pictures.write(faces / fake_afew.clips("train")[1][0] / "01.jpg", 128, 128)
-    said = refusal(tmp_path / "files", tmp_path, "afew/aligned")
+    said = refusal("afew/aligned", tmp_path / "files", tmp_path)
     assert "Faces/999999999 is not in the folders of videos" in said
     assert f"Faces/{name}/two.jpg has no number in its name" in said
     assert "1.jpg has the number of 01.jpg beside it" in said
     faces.rename(faces.with_name("Gone"))
-    said = refusal(tmp_path / "files", tmp_path, "afew/aligned")
+    said = refusal("afew/aligned", tmp_path / "files", tmp_path)
     assert "Train_AFEW has no Faces of AFEW's aligned faces" in said
     (faces / name).mkdir(parents=True)
-    said = refusal(tmp_path / "files", tmp_path, "afew/aligned")
+    said = refusal("afew/aligned", tmp_path / "files", tmp_path)
     assert "Faces has no faces of 8 of 8 clips" in said
     assert "--allow_counts" in said
 
@@ -162,7 +151,7 @@ def test_broken_frames(tmp_path, kind):
     name = fake_afew.clips("validation")[0][0]
     faces = tmp_path / "files" / "Val_AFEW" / fake_afew.ARCHIVES["validation"] / "Faces"
     breaks(fake_pictures.write(faces / name / "2.jpg", 128, 128))
-    said = refusal(tmp_path / "files", tmp_path, "afew/aligned")
+    said = refusal("afew/aligned", tmp_path / "files", tmp_path)
     assert f"Faces/{name} frame 2.jpg {says}" in said
     assert "--allow_missing=1" in said
 
@@ -173,7 +162,7 @@ def test_frames_of_another_edition(tmp_path):
     faces = tmp_path / "files" / "Val_AFEW" / fake_afew.ARCHIVES["validation"] / "Faces"
     fake_pictures.write(faces / name / "2.jpg", 112, 128)
     for size in (0, 64):
-        said = refusal(tmp_path / "files", tmp_path, "afew/aligned", size=size)
+        said = refusal("afew/aligned", tmp_path / "files", tmp_path, size=size)
         assert "frame 2.jpg has 112x128 pixels, and this edition 128x128" in said
 
 
@@ -182,10 +171,10 @@ def test_videos_that_do_not_decode(tmp_path):
     clip, code = fake_afew.clips("train")[0]
     path = tmp_path / "files" / "Train_AFEW" / code / f"{clip}.avi"
     fake_pictures.text(path)
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("afew", tmp_path / "files", tmp_path)
     assert f"{path} is not a video" in said
     assert f"{path} {path}" not in said
-    builder = build(tmp_path / "files", tmp_path / "data", allow_missing=1)
+    builder = build("afew", tmp_path / "files", tmp_path / "data", allow_missing=1)
     assert builder.info.metadata["missing"] == [f"{clip}.avi"]
     assert len(builder.as_data_source("train")) == 7
 
@@ -197,7 +186,7 @@ def test_a_video_that_is_cut_off_is_used_as_far_as_it_goes_and_said(tmp_path):
     path = tmp_path / "files" / "Train_AFEW" / code / f"{clip}.avi"
     fake_afew.write_video(path, fake_afew.frames("train", 0) * 10)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    builder = build(tmp_path / "files", tmp_path / "data", size=32)
+    builder = build("afew", tmp_path / "files", tmp_path / "data", size=32)
     assert 5 < len(builder.as_data_source("train")[0]["frames"]) < 25
     assert any(f"{clip}.avi: is damaged" in line for line in builder.contents.warnings)
 
@@ -207,29 +196,29 @@ def test_one_video_in_two_classes_and_one_name_of_two_videos(tmp_path):
     train = tmp_path / "files" / "Train_AFEW"
     clip = next(clip for clip, code in fake_afew.clips("train") if code == "Fear")
     (train / "Sad" / f"{clip}.avi").write_bytes((train / "Fear" / f"{clip}.avi").read_bytes())
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("afew", tmp_path / "files", tmp_path)
     assert f"Sad/{clip}.avi of Sad lies in Fear too" in said
     fake_afew.write_video(train / "Sad" / f"{clip}.avi", fake_afew.frames("train", 0)[:2])
-    assert "2 instead of 1 sadness" in refusal(tmp_path / "files", tmp_path)  # another clip of the same time
-    assert f"have the same name, and {train}" in refusal(tmp_path / "files", tmp_path, "afew/aligned")
+    assert "2 instead of 1 sadness" in refusal("afew", tmp_path / "files", tmp_path)  # another clip of the same time
+    assert f"have the same name, and {train}" in refusal("afew/aligned", tmp_path / "files", tmp_path)
 
 
 def test_counts_folders_and_archives(tmp_path):
     files = tmp_path / "files"
     files.mkdir()
     (files / "Train_AFEW.zip").write_bytes(b"x")
-    assert "unpack Train_AFEW.zip there first" in refusal(files, tmp_path)
+    assert "unpack Train_AFEW.zip there first" in refusal("afew", files, tmp_path)
     fake_afew.make(files, aligned=False)
     clip, code = fake_afew.clips("train")[0]
     (files / "Train_AFEW" / code / f"{clip}.avi").unlink()
-    said = refusal(files, tmp_path)
+    said = refusal("afew", files, tmp_path)
     assert "train: 1 instead of 2 anger" in said
     assert "--allow_counts" in said
-    builder = build(files, tmp_path / "data", allow_counts=True, size=32)
+    builder = build("afew", files, tmp_path / "data", allow_counts=True, size=32)
     assert not builder.info.metadata["complete"]
     (files / "Val_AFEW" / "Sad").rename(files / "Val_AFEW" / "Sad.zip.d")
     (files / "Val_AFEW" / "Sad.zip").write_bytes(b"x")
-    said = refusal(files, tmp_path)
+    said = refusal("afew", files, tmp_path)
     assert "Val_AFEW/Sad of AFEW is not there: unpack Sad.zip" in said
 
 
@@ -241,9 +230,9 @@ def test_options_are_checked(tmp_path, monkeypatch):
         ({"source": "audio"}, "option source='audio' is none of its values"),
         ({"margin": -0.5}, "margin=-0.5 must be"),
     ):
-        assert says in refusal(tmp_path / "files", tmp_path, **options)
+        assert says in refusal("afew", tmp_path / "files", tmp_path, **options)
     monkeypatch.undo()
-    said = refusal(tmp_path / "files", tmp_path, yunet=str(tmp_path / "no.onnx"))
+    said = refusal("afew", tmp_path / "files", tmp_path, yunet=str(tmp_path / "no.onnx"))
     assert "no.onnx: there is no such file" in said
     monkeypatch.setattr(afew.importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'fer_jax[video]'" in refusal(tmp_path / "files", tmp_path)
+    assert "pip install 'fer_jax[video]'" in refusal("afew", tmp_path / "files", tmp_path)

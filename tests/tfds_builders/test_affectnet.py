@@ -5,10 +5,9 @@ import fake_pictures
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from building import build, refusal
 
 from fer_jax import labels
-from fer_jax.errors import UserError
-from tfds_builders import registry
 from tfds_builders.affectnet import affectnet_dataset_builder as affectnet
 
 PHOTOS = "Manually_Annotated/Manually_Annotated_Images"
@@ -20,22 +19,10 @@ def small_counts(monkeypatch):
         monkeypatch.setitem(affectnet.COUNTS, split, counts)
 
 
-def build(manual_dir, data_dir, name="affectnet", **options):
-    builder = registry.make_builder(name, str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def refusal(manual_dir, tmp_path, **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", **options)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("header", [False, True])
 def test_photos_are_cropped_by_their_box(tmp_path, header):
     files = fake_affectnet.make_csv(tmp_path / "files", header)
-    builder = build(files, tmp_path / "data", size=50)
+    builder = build("affectnet", files, tmp_path / "data", size=50)
     for split in ("train", "validation"):
         read = list(builder.as_data_source(split))
         assert [e["code"] for e in read] == fake_affectnet.codes(split)
@@ -55,7 +42,7 @@ def test_photos_are_cropped_by_their_box(tmp_path, header):
 
 def test_the_newer_release_is_copied(tmp_path):
     files = fake_affectnet.make_npy(tmp_path / "files")
-    builder = build(files, tmp_path / "data")
+    builder = build("affectnet", files, tmp_path / "data")
     raw = list(builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()}))
     assert [e["code"] for e in raw] == fake_affectnet.codes("train")
     for example in raw:
@@ -67,7 +54,7 @@ def test_the_newer_release_is_copied(tmp_path):
 
 @pytest.mark.parametrize("make", [fake_affectnet.make_csv, fake_affectnet.make_npy])
 def test_seven_classes(tmp_path, make):
-    builder = build(make(tmp_path / "files"), tmp_path / "data", "affectnet/classes7")
+    builder = build("affectnet/classes7", make(tmp_path / "files"), tmp_path / "data")
     assert builder.info.features["label"].names == list(labels.EMOTIONS[:7])
     assert {e["code"] for e in builder.as_data_source("validation")} == set(range(7))
     assert builder.info.metadata["complete"]
@@ -89,7 +76,7 @@ def test_landmarks_of_another_picture_are_unknown(tmp_path):
     name = lines[1].split(",")[0]
     lines[1] = fake_affectnet.row(name, 0, marks=fake_affectnet.MARKS + 300)
     path.write_text("\n".join(lines))
-    builder = build(files, tmp_path / "data")
+    builder = build("affectnet", files, tmp_path / "data")
     assert np.isnan(builder.as_data_source("train")[0]["landmarks"]).all()
     assert np.isfinite(builder.as_data_source("train")[1]["landmarks"]).all()
 
@@ -119,7 +106,7 @@ def change_row(files, change):
 def test_rows_that_are_wrong(tmp_path, change, says):
     files = fake_affectnet.make_csv(tmp_path / "files")
     change_row(files, change)
-    said = refusal(files, tmp_path)
+    said = refusal("affectnet", files, tmp_path)
     assert "training.csv:3 " in said
     assert says in said
     assert "--allow_missing" not in said
@@ -131,12 +118,12 @@ def test_gaps_of_the_original_release(tmp_path):
     fake_pictures.write(files / PHOTOS / "1" / "лицо.jpg")
     change_row(files, lambda row: fake_affectnet.row(row.split(",")[0], 0, box=(500, 500, 40, 40)))
     (files / PHOTOS / "1" / "Thumbs.db").write_bytes(b"x")
-    said = refusal(files, tmp_path)
+    said = refusal("affectnet", files, tmp_path)
     assert "2 problems" in said
     assert "training0000.jpg is in training.csv and is not there" in said
     assert "лицо.jpg is in no list" in said
-    assert "its box (500.0, 500.0, 40.0, 40.0) lies outside" in refusal(files, tmp_path, allow_missing=2)
-    builder = build(files, tmp_path / "data", allow_missing=3)
+    assert "its box (500.0, 500.0, 40.0, 40.0) lies outside" in refusal("affectnet", files, tmp_path, allow_missing=2)
+    builder = build("affectnet", files, tmp_path / "data", allow_missing=3)
     assert len(builder.as_data_source("train")) == sum(fake_affectnet.COUNTS["train"]) - 2
 
 
@@ -145,12 +132,12 @@ def test_problems_of_the_newer_release(tmp_path):
     notes = files / "train_set" / "annotations"
     (notes / "2_lnd.npy").unlink()
     (files / "train_set" / "images" / "9.jpg").unlink()
-    said = refusal(files, tmp_path)
+    said = refusal("affectnet", files, tmp_path)
     assert "2.jpg has no annotations/2_lnd.npy" in said
     assert "9_exp.npy is there without images/9.jpg" in said
     np.save(notes / "16_exp.npy", np.array("11"))
     (notes / "23_exp.npy").write_bytes(b"")
-    said = refusal(files, tmp_path)
+    said = refusal("affectnet", files, tmp_path)
     assert "16_exp.npy holds 11, and codes are 0 to 10" in said
     assert "23_exp.npy does not hold numbers" in said
     assert "--allow_missing" not in said
@@ -159,20 +146,20 @@ def test_problems_of_the_newer_release(tmp_path):
 def test_an_annotation_that_is_read_late(tmp_path):
     files = fake_affectnet.make_npy(tmp_path / "files")
     np.save(files / "val_set" / "annotations" / "2_lnd.npy", np.zeros(10))
-    said = refusal(files, tmp_path)
+    said = refusal("affectnet", files, tmp_path)
     assert "2.jpg cannot be used: 2_lnd.npy holds 10 numbers where 136" in said
 
 
 def test_both_releases_and_none(tmp_path):
     fake_affectnet.make_npy(fake_affectnet.make_csv(tmp_path / "files"))
-    assert "holds both releases" in refusal(tmp_path / "files", tmp_path)
+    assert "holds both releases" in refusal("affectnet", tmp_path / "files", tmp_path)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "Manually_Annotated.part1.rar").write_bytes(b"x")
-    assert "unpack Manually_Annotated.part1.rar there first" in refusal(tmp_path / "none", tmp_path)
+    assert "unpack Manually_Annotated.part1.rar there first" in refusal("affectnet", tmp_path / "none", tmp_path)
 
 
 def test_a_wrong_header(tmp_path):
     files = fake_affectnet.make_csv(tmp_path / "files")
     path = files / fake_affectnet.LISTS / "training.csv"
     path.write_text(path.read_text().replace("face_width", "width"))
-    assert "the header is subDirectory_filePath,face_x,face_y,width" in refusal(files, tmp_path)
+    assert "the header is subDirectory_filePath,face_x,face_y,width" in refusal("affectnet", files, tmp_path)

@@ -6,7 +6,7 @@ import fake_ckplus
 import fake_pictures
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
@@ -27,24 +27,8 @@ def files(tmp_path):
     return fake_ckplus.make(tmp_path / "files")
 
 
-def build(manual_dir, data_dir, name="ckplus", **options):
-    builder = registry.make_builder(name, str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def examples(builder):
-    return {e["name"].decode(): {**e, "frames": np.stack(e["frames"])} for e in builder.as_data_source("train")}
-
-
-def refusal(manual_dir, tmp_path, **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", **options)
-    return str(error.value)
-
-
 def test_labelled_sequences_whole_with_their_landmarks_in_the_crop(files, tmp_path):
-    builder = build(files, tmp_path / "data", size=32)
+    builder = build("ckplus", files, tmp_path / "data", size=32)
     found = examples(builder)
     assert list(found) == [f"{subject}_{sequence}" for subject, sequence, _, _ in LABELLED]
     names = builder.info.features["label"].names
@@ -72,7 +56,7 @@ def test_labelled_sequences_whole_with_their_landmarks_in_the_crop(files, tmp_pa
 
 
 def test_the_rank_of_a_labelled_subject_modulo_ten_is_its_fold(files, tmp_path):
-    metadata = (builder := build(files, tmp_path / "data", size=8)).info.metadata
+    metadata = (builder := build("ckplus", files, tmp_path / "data", size=8)).info.metadata
     assert metadata["subjects"] == ["S005", "S010", "S011", "S022", "S501", "S502", "S999", "S014"]
     for name, example in examples(builder).items():
         assert metadata["subjects"][example["subject"]] == name.partition("_")[0]
@@ -83,7 +67,7 @@ def test_the_rank_of_a_labelled_subject_modulo_ten_is_its_fold(files, tmp_path):
 
 
 def test_all_sequences(files, tmp_path):
-    found = examples(build(files, tmp_path / "data", "ckplus/all", size=8))
+    found = examples(build("ckplus/all", files, tmp_path / "data", size=8))
     assert len(found) == len(fake_ckplus.SEQUENCES)
     assert found["S014_001"]["label"] == labels.NO_EMOTION
     assert (found["S014_001"]["code"], found["S014_001"]["subject"]) == (0, 7)
@@ -92,7 +76,7 @@ def test_all_sequences(files, tmp_path):
 
 
 def test_without_contempt(files, tmp_path):
-    builder = build(files, tmp_path / "data", "ckplus/without_contempt", size=8)
+    builder = build("ckplus/without_contempt", files, tmp_path / "data", size=8)
     assert builder.info.features["label"].names == list(labels.classes(7)[1:])
     found = examples(builder)
     assert "S501_002" not in found
@@ -102,7 +86,7 @@ def test_without_contempt(files, tmp_path):
 
 def test_whole_frames_become_square(files, tmp_path):
     shutil.rmtree(files / "Landmarks" / "S005" / "001")
-    found = examples(build(files, tmp_path / "data", size=64, crop="none"))
+    found = examples(build("ckplus", files, tmp_path / "data", size=64, crop="none"))
     picture = fake_ckplus.images(files) / "S010" / "002" / "S010_002_00000002.png"
     stored = found["S010_002"]["frames"][1, ..., 0]
     original = np.asarray(fake_pictures.Image.open(picture)).astype(int)
@@ -120,13 +104,13 @@ def test_what_the_copy_lacks_is_a_gap_that_may_be_accepted(files, tmp_path):
     (files / "Landmarks" / "S010" / "002" / "S010_002_00000001_landmarks.txt").unlink()
     shutil.rmtree(images / "S011" / "001")
     fake_pictures.truncated(images / "S022" / "005" / "S022_005_00000001.png")
-    said = refusal(files, tmp_path)
+    said = refusal("ckplus", files, tmp_path)
     assert "3 problems" in said
     assert "S005_001_00000002.png is not there, though it has landmarks" in said
     assert "S010_002_00000001_landmarks.txt is not there: unpack Landmarks.zip again" in said
     assert "cohn-kanade-images/S011/001 has an emotion and no pictures" in said
-    assert "S022/005 frame S022_005_00000001.png is damaged" in refusal(files, tmp_path, allow_missing=3)
-    builder = build(files, tmp_path / "data", allow_missing=4, size=8)
+    assert "S022/005 frame S022_005_00000001.png is damaged" in refusal("ckplus", files, tmp_path, allow_missing=3)
+    builder = build("ckplus", files, tmp_path / "data", allow_missing=4, size=8)
     assert sorted(builder.info.metadata["missing"]) == ["S005_001", "S010_002", "S011_001", "S022_005"]
     assert not builder.info.metadata["complete"]
     assert examples(builder)["S999_006"]["subject"] == 6  # the lost ones keep their numbers
@@ -145,7 +129,7 @@ def test_what_the_copy_lacks_is_a_gap_that_may_be_accepted(files, tmp_path):
 )
 def test_emotions_that_are_none(files, tmp_path, said, says):
     fake_ckplus.emotion(files, "S010", "002", 3).write_text(said)
-    refused = refusal(files, tmp_path)
+    refused = refusal("ckplus", files, tmp_path)
     assert f"S010_002_00000003_emotion.txt {says}" in refused
     assert "--allow_missing" not in refused
 
@@ -157,7 +141,7 @@ def test_other_mistakes_in_the_trees(files, tmp_path):
     fake_ckplus.text(fake_ckplus.emotion(files, "S022", "005", 1), "1.0")
     fake_ckplus.text(files / "FACS" / "S999" / "006" / "S999_006_00000002_facs.txt", "12 9")
     fake_ckplus.emotion(files, "S502", "004", 2).rename(fake_ckplus.emotion(files, "S502", "004", 7))
-    said = refusal(files, tmp_path)
+    said = refusal("ckplus", files, tmp_path)
     assert "S005/001/S010_002_00000001.png is no frame of S005/001" in said
     assert "S011_001_00000001.png is there in two formats" in said
     assert "S022/005 holds 2 files of emotions" in said
@@ -176,7 +160,7 @@ def test_other_mistakes_in_the_trees(files, tmp_path):
 )
 def test_landmarks_that_are_none(files, tmp_path, said, says):
     fake_ckplus.text(files / "Landmarks" / "S010" / "002" / "S010_002_00000002_landmarks.txt", said)
-    refused = refusal(files, tmp_path)
+    refused = refusal("ckplus", files, tmp_path)
     assert says in refused
     assert "S010/002" in refused
     assert "--allow_missing=1" in refused
@@ -186,19 +170,19 @@ def test_landmarks_that_are_none(files, tmp_path, said, says):
 def test_broken_frames(files, tmp_path, kind):
     breaks, says = fake_pictures.BROKEN[kind]
     breaks(fake_ckplus.images(files) / "S010" / "006" / "S010_006_00000001.png")
-    assert f"S010/006 frame S010_006_00000001.png {says}" in refusal(files, tmp_path, size=8)
+    assert f"S010/006 frame S010_006_00000001.png {says}" in refusal("ckplus", files, tmp_path, size=8)
 
 
 def test_counts_and_folders(files, tmp_path):
     shutil.rmtree(files / "Emotion" / "S005")
-    assert "train: 0 instead of 1 disgust" in refusal(files, tmp_path)
+    assert "train: 0 instead of 1 disgust" in refusal("ckplus", files, tmp_path)
     shutil.move(files / "Landmarks", tmp_path / "kept")
     (files / "Landmarks.zip").write_bytes(b"x")
-    assert "has no Landmarks/S005/001 of CK+: unpack Landmarks.zip first" in refusal(files, tmp_path)
+    assert "has no Landmarks/S005/001 of CK+: unpack Landmarks.zip first" in refusal("ckplus", files, tmp_path)
     shutil.move(tmp_path / "kept", files / "Landmarks" / "Landmarks")  # doubled
-    assert len(examples(build(files, tmp_path / "data", allow_counts=True, size=8))) == len(LABELLED) - 1
+    assert len(examples(build("ckplus", files, tmp_path / "data", allow_counts=True, size=8))) == len(LABELLED) - 1
     shutil.copytree(files / "Emotion", files / "copy" / "Emotion")
-    assert "holds Emotion/ of CK+ more than once" in refusal(files, tmp_path / "more")
+    assert "holds Emotion/ of CK+ more than once" in refusal("ckplus", files, tmp_path / "more")
 
 
 def test_options_are_checked(tmp_path):

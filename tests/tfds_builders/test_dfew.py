@@ -5,11 +5,10 @@ import fake_pictures
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from building import build, refusal
 
 from fer_jax import labels
 from fer_jax.data.targets import ferplus_targets
-from fer_jax.errors import UserError
-from tfds_builders import registry
 from tfds_builders.dfew import dfew_dataset_builder as dfew
 
 
@@ -19,22 +18,10 @@ def small_counts(monkeypatch):
     monkeypatch.setattr(dfew, "FOLD_SIZES", fake_dfew.FOLD_SIZES)
 
 
-def build(manual_dir, data_dir, name="dfew", **options):
-    builder = registry.make_builder(name, str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def refusal(manual_dir, tmp_path, name="dfew", **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", name, **options)
-    return str(error.value)
-
-
 @pytest.mark.parametrize(("mark", "nested"), [("-", False), ("_", True)])
 def test_clips_labels_and_folds(tmp_path, mark, nested):
     fake_dfew.make(tmp_path / "files", mark, nested=nested)
-    builder = build(tmp_path / "files", tmp_path / "data")
+    builder = build("dfew", tmp_path / "files", tmp_path / "data")
     source = tfds.data_source("dfew", split="train", data_dir=str(tmp_path / "data"))
     assert list(builder.info.splits) == ["train"]
     wanted = fake_dfew.clips()
@@ -53,7 +40,7 @@ def test_clips_labels_and_folds(tmp_path, mark, nested):
 
 def test_clips_of_any_length_resized_and_thinned(tmp_path):
     fake_dfew.make(tmp_path / "files", edition="clip_224x224")
-    builder = build(tmp_path / "files", tmp_path / "data", "dfew/clip_224x224", size=24, every=2)
+    builder = build("dfew/clip_224x224", tmp_path / "files", tmp_path / "data", size=24, every=2)
     for example in builder.as_data_source("train"):
         length = example["fold"] // 2 + 1  # of fold + 1
         np.testing.assert_array_equal(example["frame_mask"], [True] * length)
@@ -66,7 +53,7 @@ def test_clips_of_any_length_resized_and_thinned(tmp_path):
 def test_votes_come_from_the_spreadsheet(tmp_path, order):
     fake_dfew.make(tmp_path / "files")
     fake_dfew.write_votes(tmp_path / "files", order=order)
-    builder = build(tmp_path / "files", tmp_path / "data")
+    builder = build("dfew", tmp_path / "files", tmp_path / "data")
     votes = []
     for example in builder.as_data_source("train"):
         by_name = dict(zip(labels.FERPLUS_VOTES, example["votes"].tolist(), strict=True))
@@ -83,9 +70,9 @@ def test_votes_come_from_the_spreadsheet(tmp_path, order):
 def test_a_spreadsheet_that_is_none_or_has_other_columns(tmp_path):
     files = fake_dfew.make(tmp_path / "files")
     fake_dfew.write_votes(files, header=False, order=(7, 1, 2, 3, 4, 5, 6))
-    assert "annotation.xlsx has other emotions with the most votes" in refusal(files, tmp_path)
+    assert "annotation.xlsx has other emotions with the most votes" in refusal("dfew", files, tmp_path)
     fake_pictures.text(files / "Annotation" / "annotation.xlsx")
-    assert "annotation.xlsx cannot be read as .xlsx (BadZipFile)" in refusal(files, tmp_path)
+    assert "annotation.xlsx cannot be read as .xlsx (BadZipFile)" in refusal("dfew", files, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +89,7 @@ def test_rows_of_a_list(tmp_path, row, says):
     path = fake_dfew.list_file(files, "test", 0)
     head, _, *rest = path.read_text().splitlines()
     path.write_text("\n".join([head, row, *rest]))
-    said = refusal(files, tmp_path)
+    said = refusal("dfew", files, tmp_path)
     assert f"{path}:2 {says}" in said
     assert "accept the gaps with" not in said  # no flag accepts a wrong list
 
@@ -113,16 +100,16 @@ def test_lists_that_contradict_each_other(tmp_path):
     tests, trains = fake_dfew.list_file(files, "test", 1), fake_dfew.list_file(files, "train", 0)
     before = trains.read_text()
     tests.write_text(f"{tests.read_text()}{number:05d},{code}\n")
-    said = refusal(files, tmp_path)
+    said = refusal("dfew", files, tmp_path)
     assert f"set_2.csv has the clip {number}, which set_1.csv has too" in said
     fake_dfew.make(tmp_path / "again")
     tests.write_text(fake_dfew.list_file(tmp_path / "again", "test", 1).read_text())
     trains.write_text(f"{before}{number},{code}\n")
-    said = refusal(files, tmp_path)
+    said = refusal("dfew", files, tmp_path)
     assert f"set_1.csv is not the other four test sets together (1 clips differ, such as {number})" in said
     other, code, _ = fake_dfew.clips()[1]
     trains.write_text(before.replace(f"{other},{code}", f"{other},{code % 7 + 1}"))
-    assert f"labels 1 clips, such as {other}, otherwise than the test sets" in refusal(files, tmp_path)
+    assert f"labels 1 clips, such as {other}, otherwise than the test sets" in refusal("dfew", files, tmp_path)
 
 
 def test_clips_that_are_missing_or_incomplete(tmp_path):
@@ -135,12 +122,12 @@ def test_clips_that_are_missing_or_incomplete(tmp_path):
         file.unlink()
     frame = sorted(folders[3].iterdir())[4]
     fake_pictures.truncated(frame)
-    said = refusal(files, tmp_path)
+    said = refusal("dfew", files, tmp_path)
     assert f"{folders[0]} is in set_{fold + 1}.csv and is not there" in said
     assert f"{folders[1]} has 15 frames, and this edition 16" in said
     assert f"{folders[2]} has no frames" in said
-    assert f"{folders[3]} frame {frame.name} is damaged" in refusal(files, tmp_path, allow_missing=3)
-    builder = build(files, tmp_path / "data", allow_missing=4)
+    assert f"{folders[3]} frame {frame.name} is damaged" in refusal("dfew", files, tmp_path, allow_missing=3)
+    builder = build("dfew", files, tmp_path / "data", allow_missing=4)
     assert sorted(builder.info.metadata["missing"]) == [f"{n:05d}" for n in (gone, short, empty, broken)]
     assert len(builder.as_data_source("train")) == 6
     assert not builder.info.metadata["complete"]
@@ -151,15 +138,15 @@ def test_frames_of_another_edition(tmp_path):
     number = fake_dfew.clips()[0][0]
     file = next(fake_dfew.clip_folder(files, number).iterdir())
     fake_pictures.write(file, 112, 112)
-    assert f"frame {file.name} has 112x112 pixels, and this edition 224x224" in refusal(files, tmp_path)
+    assert f"frame {file.name} has 112x112 pixels, and this edition 224x224" in refusal("dfew", files, tmp_path)
 
 
 def test_other_sizes_of_test_sets(tmp_path, monkeypatch):
     files = fake_dfew.make(tmp_path / "files")
     monkeypatch.setattr(dfew, "FOLD_SIZES", (3, 2, 2, 2, 1))
-    said = refusal(files, tmp_path)
+    said = refusal("dfew", files, tmp_path)
     assert "has not the published test sets: 2 instead of 3 set_1, 2 instead of 1 set_5" in said
-    builder = build(files, tmp_path / "data", allow_counts=True)
+    builder = build("dfew", files, tmp_path / "data", allow_counts=True)
     assert any("2 instead of 3 set_1" in line for line in builder.contents.warnings)
 
 
@@ -167,11 +154,11 @@ def test_folders_that_are_not_there(tmp_path):
     files = tmp_path / "files"
     files.mkdir()
     (files / "data_part_1.zip").write_bytes(b"x")
-    assert "has no EmoLabel_DataSplit of DFEW: unpack data_part_1.zip there first" in refusal(files, tmp_path)
+    assert "has no EmoLabel_DataSplit of DFEW: unpack data_part_1.zip there first" in refusal("dfew", files, tmp_path)
     fake_dfew.make(files)
     fake_dfew.list_file(files, "test", 3).unlink()
-    assert "set_4.csv of DFEW is not there" in refusal(files, tmp_path)
-    assert "has no Clip/clip_224x224 or clip_224x224 of DFEW" in refusal(files, tmp_path, "dfew/clip_224x224")
+    assert "set_4.csv of DFEW is not there" in refusal("dfew", files, tmp_path)
+    assert "has no Clip/clip_224x224 or clip_224x224 of DFEW" in refusal("dfew/clip_224x224", files, tmp_path)
 
 
 def test_options_are_checked(tmp_path):
@@ -181,4 +168,4 @@ def test_options_are_checked(tmp_path):
         ({"size": -1}, "size=-1 must be from 1"),
         ({"edition": "original"}, "edition='original' is none of its values"),
     ):
-        assert says in refusal(tmp_path / "files", tmp_path, **options)
+        assert says in refusal("dfew", tmp_path / "files", tmp_path, **options)

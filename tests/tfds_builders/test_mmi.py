@@ -7,7 +7,7 @@ import fake_mmi
 import fake_pictures
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
@@ -31,25 +31,9 @@ def arrays(monkeypatch):
     monkeypatch.setattr(mmi, "detector_of", lambda yunet: face_in)
 
 
-def build(manual_dir, data_dir, **options):
-    builder = registry.make_builder("mmi", str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def examples(builder):
-    return {e["name"].decode(): {**e, "frames": np.stack(e["frames"])} for e in builder.as_data_source("train")}
-
-
-def refusal(manual_dir, tmp_path, **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", **options)
-    return str(error.value)
-
-
 def test_frontal_videos_with_one_of_six_emotions(arrays, tmp_path):
     fake_mmi.make(tmp_path / "files")
-    builder = build(tmp_path / "files", tmp_path / "data", size=16)
+    builder = build("mmi", tmp_path / "files", tmp_path / "data", size=16)
     names = builder.info.features["label"].names
     assert names == list(labels.classes(7)[1:])
     found = examples(builder)
@@ -78,7 +62,7 @@ def test_frontal_videos_with_one_of_six_emotions(arrays, tmp_path):
 
 def test_each_nth_frame(arrays, tmp_path):
     fake_mmi.make(tmp_path / "files")
-    found = examples(build(tmp_path / "files", tmp_path / "data", size=8, every=2))
+    found = examples(build("mmi", tmp_path / "files", tmp_path / "data", size=8, every=2))
     assert len(found["S001-001"]["frames"]) == 3
     assert len(found["S002-005"]["frames"]) == 1
     np.testing.assert_allclose(found["S001-001"]["frame_time"], [0, 0.08, 0.16], atol=1e-6)
@@ -88,9 +72,9 @@ def test_several_downloads_and_a_session_that_is_in_two(arrays, tmp_path):
     fake_mmi.make(tmp_path / "files" / "first", some=fake_mmi.SESSIONS[:3])
     root = fake_mmi.make(tmp_path / "files" / "second", some=fake_mmi.SESSIONS[3:])
     shutil.rmtree(root / "55")
-    assert list(examples(build(tmp_path / "files", tmp_path / "data", size=8))) == list(fake_mmi.LABELLED)
+    assert list(examples(build("mmi", tmp_path / "files", tmp_path / "data", size=8))) == list(fake_mmi.LABELLED)
     fake_mmi.make(tmp_path / "files" / "third", some=fake_mmi.SESSIONS[:1])
-    assert "Sessions/1 is there a second time" in refusal(tmp_path / "files", tmp_path / "more")
+    assert "Sessions/1 is there a second time" in refusal("mmi", tmp_path / "files", tmp_path / "more")
 
 
 def tall(image):
@@ -100,9 +84,9 @@ def tall(image):
 
 def test_a_video_is_turned_where_faces_are_found_only_so(arrays, tmp_path, monkeypatch):
     fake_mmi.make(tmp_path / "files")
-    assert not examples(build(tmp_path / "files", tmp_path / "a", size=16))["S001-001"]["turned"]
+    assert not examples(build("mmi", tmp_path / "files", tmp_path / "a", size=16))["S001-001"]["turned"]
     monkeypatch.setattr(mmi, "detector_of", lambda yunet: tall)
-    found = examples(build(tmp_path / "files", tmp_path / "b", size=16))["S001-001"]
+    found = examples(build("mmi", tmp_path / "files", tmp_path / "b", size=16))["S001-001"]
     assert found["turned"]
     assert found["frame_mask"].all()
     photo = fake_pictures.Image.fromarray(fake_mmi.frames("S001-001", 5)[2]).transpose(
@@ -111,11 +95,11 @@ def test_a_video_is_turned_where_faces_are_found_only_so(arrays, tmp_path, monke
     photo = np.asarray(photo)
     crop = crop_face(photo, face_in(photo)[0], 16).image.astype(int)
     assert np.abs(found["frames"][2] - crop).mean() < 4
-    found = examples(build(tmp_path / "files", tmp_path / "b", size=16, rotate="never"))["S001-001"]
+    found = examples(build("mmi", tmp_path / "files", tmp_path / "b", size=16, rotate="never"))["S001-001"]
     assert not found["turned"]
     assert not found["frame_mask"].any()
     assert not found["frames"].any()
-    found = examples(build(tmp_path / "files", tmp_path / "a", size=16, rotate="clockwise"))
+    found = examples(build("mmi", tmp_path / "files", tmp_path / "a", size=16, rotate="clockwise"))
     assert found["S001-001"]["turned"]
     assert not found["S001-002"]["turned"]  # both views
 
@@ -141,11 +125,11 @@ def test_gaps_may_be_accepted(arrays, tmp_path):
     (root / "1" / "S001-001.avi").unlink()
     (root / "2" / "session.xml").unlink()
     (root / "17" / "S002-005.xml").write_text("<AnnotationFile><Metatag")
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("mmi", tmp_path / "files", tmp_path)
     assert "Sessions/1 holds neither a video nor pictures" in said
     assert "2/session.xml is not there: download the session again" in said
     assert "S002-005.xml cannot be read (" in said
-    builder = build(tmp_path / "files", tmp_path / "data", allow_missing=3, size=8)
+    builder = build("mmi", tmp_path / "files", tmp_path / "data", allow_missing=3, size=8)
     assert list(examples(builder)) == ["S054-003"]
     assert builder.info.metadata["missing"] == ["1", "2", "17"]
 
@@ -157,7 +141,7 @@ def test_mistakes_in_sessions(arrays, tmp_path):
     (root / "17" / "session.xml").write_text("<session />")
     (root / "1767" / "S050-001.xml").write_text('<a><Metatag Name="Emotion" Value="joy" /></a>')
     (root / "1800" / "S054-003.avi").rename(root / "1800" / "видео.avi")
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("mmi", tmp_path / "files", tmp_path)
     assert "Sessions/1 holds 2 videos" in said
     assert "2/session.xml has the view '7', and views are 0, 1 and 2" in said
     assert "17/session.xml has no track with a view" in said
@@ -169,7 +153,7 @@ def test_mistakes_in_sessions(arrays, tmp_path):
 def test_folders_and_options(arrays, tmp_path, monkeypatch):
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "mmi.zip").write_bytes(b"x")
-    assert "has no Sessions/ of MMI: unpack mmi.zip first" in refusal(tmp_path / "files", tmp_path)
+    assert "has no Sessions/ of MMI: unpack mmi.zip first" in refusal("mmi", tmp_path / "files", tmp_path)
     for options, says in (
         ({"rotate": "left"}, "option rotate='left' is none of its values"),
         ({"every": 0}, "option every=0 must be from 1"),
@@ -179,14 +163,14 @@ def test_folders_and_options(arrays, tmp_path, monkeypatch):
             registry.make_builder("mmi", str(tmp_path), **options)
     monkeypatch.setattr(mmi.importlib.util, "find_spec", lambda name: None)
     fake_mmi.make(tmp_path / "files")
-    assert "pip install 'fer_jax[video]'" in refusal(tmp_path / "files", tmp_path)
+    assert "pip install 'fer_jax[video]'" in refusal("mmi", tmp_path / "files", tmp_path)
 
 
 def test_real_videos(tmp_path, monkeypatch):
     pytest.importorskip("av")
     monkeypatch.setattr(mmi, "detector_of", lambda yunet: face_in)
     root = fake_mmi.make(tmp_path / "files", fake_mmi.write_video, some=fake_mmi.SESSIONS[:3])
-    found = examples(build(tmp_path / "files", tmp_path / "data", size=16))
+    found = examples(build("mmi", tmp_path / "files", tmp_path / "data", size=16))
     example = found["S001-001"]
     assert example["frames"].shape == (5, 16, 16, 3)
     np.testing.assert_allclose(example["frame_time"], np.arange(5) / fake_mmi.RATE, atol=1e-3)
@@ -197,7 +181,7 @@ def test_real_videos(tmp_path, monkeypatch):
     (root / "1" / "S001-001.avi").write_bytes(whole[: whole.rindex(b"idx1") - 3000])
     fake_pictures.text(root / "2" / "S001-002.avi")
     fake_pictures.empty(root / "17" / "S002-005.avi")
-    said = refusal(tmp_path / "files", tmp_path / "new")
+    said = refusal("mmi", tmp_path / "files", tmp_path / "new")
     assert "3 problems" in said
     assert "S001-001.avi is damaged: " in said
     assert "S001-002.avi is not a video" in said

@@ -6,7 +6,7 @@ import fake_oulu_casia
 import fake_pictures
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
@@ -29,29 +29,13 @@ def three_people(monkeypatch):
     monkeypatch.setattr(oulu, "detector_of", lambda yunet: found_where_bright)
 
 
-def build(manual_dir, data_dir, name="oulu_casia", **options):
-    builder = registry.make_builder(name, str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def examples(builder):
-    return {e["name"].decode(): {**e, "frames": np.stack(e["frames"])} for e in builder.as_data_source("train")}
-
-
-def refusal(manual_dir, tmp_path, name="oulu_casia", **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", name, **options)
-    return str(error.value)
-
-
 def test_faces_are_followed_and_frames_without_one_keep_their_place(tmp_path):
     root = fake_oulu_casia.make(tmp_path / "files")
     clip = root / "VL" / "Strong" / "P002" / "Fear"
     dark = np.asarray(fake_pictures.Image.open(clip / "001.jpeg")).copy()
     dark[:, : EDGE + 10] = 0
     fake_pictures.Image.fromarray(dark).save(clip / "001.jpeg", quality=95)
-    builder = build(tmp_path / "files", tmp_path / "data", size=32)
+    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=32)
     names = builder.info.features["label"].names
     assert names == list(labels.classes(7)[1:])
     found = examples(builder)
@@ -79,7 +63,8 @@ def test_a_real_face_is_found_by_the_cascades(tmp_path, real_data, monkeypatch):
         for number in range(3):  # the person moves
             photo = whole.convert("RGB").crop((60 + 8 * number, 0, 380 + 8 * number, 240))
             photo.save(clip / f"{number:03d}.jpeg", quality=95)
-    example = examples(build(tmp_path / "files", tmp_path / "data", size=64, allow_missing=5))["P001/Anger"]
+    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=64, allow_missing=5)
+    example = examples(builder)["P001/Anger"]
     assert example["frame_mask"].all()
     first = find_face(np.asarray(fake_pictures.Image.open(clip / "000.jpeg")), size=64)
     assert first is not None
@@ -89,7 +74,7 @@ def test_a_real_face_is_found_by_the_cascades(tmp_path, real_data, monkeypatch):
 def test_a_clip_without_any_face_is_kept(tmp_path, monkeypatch):
     fake_oulu_casia.make(tmp_path / "files")
     monkeypatch.setattr(oulu, "detector_of", lambda yunet: lambda image: [])
-    builder = build(tmp_path / "files", tmp_path / "data", size=8)
+    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=8)
     found = examples(builder)
     assert len(found) == 18
     assert not any(example["frame_mask"].any() for example in found.values())
@@ -98,7 +83,7 @@ def test_a_clip_without_any_face_is_kept(tmp_path, monkeypatch):
 
 def test_whole_frames_become_square(tmp_path):
     root = fake_oulu_casia.make(tmp_path / "files")
-    example = examples(build(tmp_path / "files", tmp_path / "data", size=80, crop="none"))["P001/Sadness"]
+    example = examples(build("oulu_casia", tmp_path / "files", tmp_path / "data", size=80, crop="none"))["P001/Sadness"]
     photo = np.asarray(fake_pictures.Image.open(root / "VL" / "Strong" / "P001" / "Sadness" / "001.jpeg"))
     assert np.abs(example["frames"][1, 10:70].astype(int) - photo).mean() < 3
     assert example["frames"][1, :8].mean() < 3
@@ -108,28 +93,29 @@ def test_whole_frames_become_square(tmp_path):
 def test_cameras_and_lights_are_variants_and_options(tmp_path):
     root = fake_oulu_casia.make(tmp_path / "files", ("VL/Strong", "NI/Dark"), within="OriginalImg")
     fake_pictures.write(root / "NI" / "Dark" / "P001" / "Anger" / "001.jpeg", 80, 60)
-    builder = build(tmp_path / "files", tmp_path / "data", "oulu_casia/ni_dark", size=8)
+    builder = build("oulu_casia/ni_dark", tmp_path / "files", tmp_path / "data", size=8)
     assert len(examples(builder)["P001/Anger"]["frames"]) == 2
-    builder = build(root, tmp_path / "data", size=8, camera="ni", light="dark")  # the folder of the cameras itself
+    # The folder of the cameras itself.
+    builder = build("oulu_casia", root, tmp_path / "data", size=8, camera="ni", light="dark")
     assert len(examples(builder)["P001/Anger"]["frames"]) == 2
-    builder = build(tmp_path / "files", tmp_path / "data", size=8)
+    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=8)
     assert len(examples(builder)["P001/Anger"]["frames"]) == 1
-    said = refusal(tmp_path / "files", tmp_path, "oulu_casia/ni_weak")
+    said = refusal("oulu_casia/ni_weak", tmp_path / "files", tmp_path)
     assert "has no OriginalImg/NI/Weak/P001" in said
 
 
 def test_cropped_faces_are_copied(tmp_path):
     fake_oulu_casia.make(tmp_path / "files")
     root = fake_oulu_casia.make(tmp_path / "files", within="PreProcess Img", size=(40, 44))
-    builder = build(tmp_path / "files", tmp_path / "data", "oulu_casia/vl_strong_cropped")
+    builder = build("oulu_casia/vl_strong_cropped", tmp_path / "files", tmp_path / "data")
     example = examples(builder)["P013/Fear"]
     assert example["frames"].shape == (3, 44, 40, 3)
     stored = fake_pictures.Image.open(root / "VL" / "Strong" / "P013" / "Fear" / "002.jpeg")
     assert np.abs(example["frames"][2].astype(int) - np.asarray(stored)).max() <= 2  # by another decoder
     assert "of 40x44 pixels" in builder.contents.found[0]
-    assert len(examples(build(root, tmp_path / "other", "oulu_casia/vl_strong_cropped"))) == 18
+    assert len(examples(build("oulu_casia/vl_strong_cropped", root, tmp_path / "other"))) == 18
     fake_pictures.write(root / "VL" / "Strong" / "P013" / "Fear" / "002.jpeg", 80, 60)
-    said = refusal(tmp_path / "files", tmp_path / "new", "oulu_casia/vl_strong_cropped")
+    said = refusal("oulu_casia/vl_strong_cropped", tmp_path / "files", tmp_path / "new")
     assert "P013/Fear frame 002.jpeg has 80x60 pixels, and this edition 40x44" in said
 
 
@@ -141,12 +127,12 @@ def test_gaps_may_be_accepted(tmp_path):
         path.unlink()
     fake_pictures.truncated(people / "P013" / "Sadness" / "001.jpeg")
     name = "oulu_casia/vl_strong_cropped"
-    said = refusal(tmp_path / "files", tmp_path, name)
+    said = refusal(name, tmp_path / "files", tmp_path)
     assert "P001/Fear is not there: unpack the archive again" in said
     assert "P002/Anger holds no picture" in said
-    said = refusal(tmp_path / "files", tmp_path, name, allow_missing=2)
+    said = refusal(name, tmp_path / "files", tmp_path, allow_missing=2)
     assert "P013/Sadness frame 001.jpeg is damaged" in said
-    builder = build(tmp_path / "files", tmp_path / "data", name, allow_missing=3)
+    builder = build(name, tmp_path / "files", tmp_path / "data", allow_missing=3)
     assert len(examples(builder)) == 15
     # The folder has a space in its name.
     assert sorted(builder.info.metadata["missing"]) == ["P001/Fear", "P002/Anger", "P013/Sadness"]
@@ -159,7 +145,7 @@ def test_mistakes_in_the_tree(tmp_path):
     (people / "P001" / "Fear").rename(people / "P001" / "страх")
     fake_pictures.write(people / "P002" / "Anger" / "000 (1).jpeg", 80, 60)
     fake_pictures.write(people / "P013" / "Sadness" / "0.jpeg", 80, 60)
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("oulu_casia", tmp_path / "files", tmp_path)
     assert "P001/страх is none of Anger, Disgust" in said
     assert "000 (1).jpeg is no frame by its name" in said
     assert "000.jpeg has the number of 0.jpeg" in said
@@ -169,7 +155,7 @@ def test_mistakes_in_the_tree(tmp_path):
 def test_holes_in_the_numbers_are_said(tmp_path):
     root = fake_oulu_casia.make(tmp_path / "files")
     (root / "VL" / "Strong" / "P001" / "Fear" / "001.jpeg").unlink()
-    builder = build(tmp_path / "files", tmp_path / "data", size=8)
+    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=8)
     assert "1 sequences have holes" in builder.contents.warnings[0]
     assert len(examples(builder)["P001/Fear"]["frames"]) == 2
 
@@ -177,15 +163,16 @@ def test_holes_in_the_numbers_are_said(tmp_path):
 def test_folders_and_counts(tmp_path):
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "B_OriginalImg.zip").write_bytes(b"x")
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("oulu_casia", tmp_path / "files", tmp_path)
     assert "has no OriginalImg/VL/Strong/P001 of Oulu-CASIA: unpack B_OriginalImg.zip first" in said
     root = fake_oulu_casia.make(tmp_path / "files")
     shutil.copytree(root, tmp_path / "files" / "copy")
-    assert "holds the original frames of Oulu-CASIA more than once" in refusal(tmp_path / "files", tmp_path)
+    said = refusal("oulu_casia", tmp_path / "files", tmp_path)
+    assert "holds the original frames of Oulu-CASIA more than once" in said
     shutil.rmtree(tmp_path / "files" / "copy")
     shutil.rmtree(root / "VL" / "Strong" / "P002")
-    assert "train: 2 instead of 3 happiness" in refusal(tmp_path / "files", tmp_path)
-    builder = build(tmp_path / "files", tmp_path / "data", allow_counts=True, size=8)
+    assert "train: 2 instead of 3 happiness" in refusal("oulu_casia", tmp_path / "files", tmp_path)
+    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", allow_counts=True, size=8)
     assert not builder.info.metadata["complete"]
 
 

@@ -1,6 +1,7 @@
 """What all builders of picture files share: several processes, a build that was killed, options, the command line."""
 
 import pathlib
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tfds_builders import __main__ as command
-from tfds_builders import pictures, shards
+from tfds_builders import pictures, registry, shards
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import BadPicture
 from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
 
+NAMES = [n for n in registry.names() if issubclass(registry.builder_module(n).Builder, PictureBuilder)]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = """
 import sys
@@ -41,6 +44,23 @@ def start(files, data, slow):
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, "-c", code], **pipes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_builder_is_known_to_tfds_and_reaches_other_processes(tmp_path, name):
+    kind = registry.builder_module(name).Builder
+    assert kind.name == name
+    for variant in kind.VARIANTS:
+        builder = registry.make_builder(f"{name}/{variant}", str(tmp_path), allow_missing=2)
+        if name != "image_folder":  # whose name TFDS has for one of its own
+            assert tfds.builder(f"{name}/{variant}", data_dir=str(tmp_path)).data_path == builder.data_path
+        assert builder.data_path == tmp_path / name / variant / "1.0.0"
+        copy = pickle.loads(pickle.dumps(builder))
+        assert type(copy) is kind
+        assert copy.builder_config_name == variant
+        assert (copy.options, copy.allow_missing) == (kind.VARIANTS[variant], 2)
+        assert list(copy.features) == list(builder.features)
+        assert "label" in copy.features
 
 
 def test_a_build_that_was_killed_goes_on(tmp_path):

@@ -5,6 +5,7 @@ import fake_rafdb
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from building import build, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
@@ -17,22 +18,10 @@ def small_counts(monkeypatch):
     monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
 
 
-def build(manual_dir, data_dir, name="rafdb", **options):
-    builder = registry.make_builder(name, str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def refusal(manual_dir, tmp_path, **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", **options)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("nested", [False, True])
 def test_aligned_faces_are_copied_with_their_labels(tmp_path, nested):
     root = fake_rafdb.make(tmp_path / "files", nested=nested)
-    builder = build(tmp_path / "files", tmp_path / "data")
+    builder = build("rafdb", tmp_path / "files", tmp_path / "data")
     rows = fake_rafdb.names()
     for split in rafdb.SPLITS:
         wanted = [(name, code) for name, code in rows if name.startswith(split)]
@@ -50,7 +39,7 @@ def test_aligned_faces_are_copied_with_their_labels(tmp_path, nested):
 
 def test_it_is_a_data_source_of_tfds_itself(tmp_path):
     fake_rafdb.make(tmp_path / "files")
-    build(tmp_path / "files", tmp_path / "data")
+    build("rafdb", tmp_path / "files", tmp_path / "data")
     source = tfds.data_source("rafdb", split="train", data_dir=str(tmp_path / "data"))
     assert len(source) == sum(fake_rafdb.COUNTS["train"])
     assert source[0]["gender"] == 1
@@ -58,7 +47,7 @@ def test_it_is_a_data_source_of_tfds_itself(tmp_path):
 
 def test_original_photos_are_cropped_by_their_box_and_points_follow(tmp_path):
     root = fake_rafdb.make(tmp_path / "files")
-    builder = build(tmp_path / "files", tmp_path / "data", "rafdb/basic_original", size=50)
+    builder = build("rafdb/basic_original", tmp_path / "files", tmp_path / "data", size=50)
     example = builder.as_data_source("test")[0]
     assert example["image"].shape == (50, 50, 3)
     # The square crop of side 100 about the box (40, 40, 120, 140) begins at (30, 40); 50 pixels of it are stored.
@@ -71,7 +60,7 @@ def test_original_photos_are_cropped_by_their_box_and_points_follow(tmp_path):
 
 def test_compound_labels(tmp_path):
     fake_rafdb.make(tmp_path / "files", "compound", {"train": (2,) * 11, "test": (1,) * 11})
-    builder = build(tmp_path / "files", tmp_path / "data", "rafdb/compound")
+    builder = build("rafdb/compound", tmp_path / "files", tmp_path / "data")
     assert builder.info.features["label"].names == list(labels.RAFDB_COMPOUND.values())
     assert all(e["label"] == e["code"] - 1 for e in builder.as_data_source("train"))
 
@@ -82,15 +71,15 @@ def test_problems_of_files_are_shown_together_and_gaps_may_be_accepted(tmp_path)
     fake_pictures.truncated(aligned / "train_00002_aligned.jpg")
     (aligned / "train_00003_aligned.jpg").unlink()
     fake_pictures.write(aligned / "train_99999_aligned.jpg")
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("rafdb", tmp_path / "files", tmp_path)
     assert "2 problems" in said  # what the listing shows; the pictures are read after it
     assert "train_00003_aligned.jpg is listed and is not there" in said
     assert "train_99999_aligned.jpg is not in list_patition_label.txt" in said
     assert "--allow_missing=2" in said
-    said = refusal(tmp_path / "files", tmp_path, allow_missing=2)
+    said = refusal("rafdb", tmp_path / "files", tmp_path, allow_missing=2)
     assert "3 problems" in said
     assert "train_00002_aligned.jpg is damaged" in said
-    builder = build(tmp_path / "files", tmp_path / "data", allow_missing=3)
+    builder = build("rafdb", tmp_path / "files", tmp_path / "data", allow_missing=3)
     assert len(builder.as_data_source("train")) == sum(fake_rafdb.COUNTS["train"]) - 2
     again = registry.make_builder("rafdb", str(tmp_path / "data")).info.metadata
     assert not again["complete"]
@@ -102,7 +91,7 @@ def test_broken_pictures(tmp_path, kind):
     root = fake_rafdb.make(tmp_path / "files")
     breaks, says = fake_pictures.BROKEN[kind]
     breaks(root / "Image" / "aligned" / "test_0003_aligned.jpg")
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("rafdb", tmp_path / "files", tmp_path)
     assert f"test_0003_aligned.jpg {says}" in said
 
 
@@ -113,7 +102,7 @@ def test_odd_pictures_are_converted_and_said(tmp_path, kind):
     before = np.asarray(fake_pictures.Image.open(file)).astype(int)
     change, note = fake_pictures.ODD[kind]
     change(file)
-    builder = build(tmp_path / "files", tmp_path / "data")
+    builder = build("rafdb", tmp_path / "files", tmp_path / "data")
     stored = builder.as_data_source("test")[2]["image"].astype(int)
     if kind == "sixteen_bits":
         before = np.round(before @ (0.299, 0.587, 0.114))[..., None]
@@ -135,7 +124,7 @@ def test_rows_of_the_list(tmp_path, row, says):
     path = root / "EmoLabel" / "list_patition_label.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([row, *lines[1:]]))
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("rafdb", tmp_path / "files", tmp_path)
     assert says in said
     assert "list_patition_label.txt:" in said
     assert "--allow_missing" not in said  # no flag accepts a wrong list
@@ -143,38 +132,38 @@ def test_rows_of_the_list(tmp_path, row, says):
 
 def test_other_counts(tmp_path, monkeypatch):
     fake_rafdb.make(tmp_path / "files", counts={"train": (2, 1, 1, 3, 2, 1, 2), "test": (1,) * 6 + (2,)})
-    said = refusal(tmp_path / "files", tmp_path)
+    said = refusal("rafdb", tmp_path / "files", tmp_path)
     assert "test: 2 instead of 1 neutral" in said
     assert "--allow_counts" in said
-    builder = build(tmp_path / "files", tmp_path / "data", allow_counts=True)
+    builder = build("rafdb", tmp_path / "files", tmp_path / "data", allow_counts=True)
     assert not builder.info.metadata["complete"]
 
 
 def test_folders_that_are_not_there(tmp_path):
     (tmp_path / "files").mkdir()
-    assert "has no basic/EmoLabel/list_patition_label.txt" in refusal(tmp_path / "files", tmp_path)
+    assert "has no basic/EmoLabel/list_patition_label.txt" in refusal("rafdb", tmp_path / "files", tmp_path)
     (tmp_path / "files" / "basic.zip").write_bytes(b"x")
-    assert "unpack basic.zip there first" in refusal(tmp_path / "files", tmp_path)
+    assert "unpack basic.zip there first" in refusal("rafdb", tmp_path / "files", tmp_path)
     root = fake_rafdb.make(tmp_path / "more")
     aligned = root / "Image" / "aligned"
     aligned.rename(root / "Image" / "gone")
     (root / "Image" / "aligned.zip").write_bytes(b"x")
-    assert "unpack aligned.zip there first" in refusal(tmp_path / "more", tmp_path)
+    assert "unpack aligned.zip there first" in refusal("rafdb", tmp_path / "more", tmp_path)
     (root / "Image" / "gone").rename(aligned)
     fake_rafdb.make(tmp_path / "more" / "copy")
-    assert "holds RAF-DB (basic) more than once" in refusal(tmp_path / "more", tmp_path)
+    assert "holds RAF-DB (basic) more than once" in refusal("rafdb", tmp_path / "more", tmp_path)
 
 
 def test_pictures_of_another_edition(tmp_path):
     root = fake_rafdb.make(tmp_path / "files")
     fake_pictures.write(root / "Image" / "aligned" / "test_0003_aligned.jpg", 112, 112)
-    assert "has 112x112 pixels, and this edition 100x100" in refusal(tmp_path / "files", tmp_path)
+    assert "has 112x112 pixels, and this edition 100x100" in refusal("rafdb", tmp_path / "files", tmp_path)
 
 
 def test_a_box_outside_of_its_photo(tmp_path):
     root = fake_rafdb.make(tmp_path / "files")
     (root / "Annotation" / "boundingbox" / "test_0003_boundingbox.txt").write_text("400 400 500 500")
-    said = refusal(tmp_path / "files", tmp_path, name="rafdb/basic_original")
+    said = refusal("rafdb/basic_original", tmp_path / "files", tmp_path)
     assert "has 160x180 pixels, and its box" in said
 
 

@@ -5,11 +5,10 @@ import fake_sfew
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from building import build, refusal
 
 from fer_jax import labels
-from fer_jax.errors import UserError
 from fer_jax.inference.detection import Face
-from tfds_builders import registry
 from tfds_builders.sfew import sfew_dataset_builder as sfew
 
 
@@ -19,24 +18,12 @@ def small_counts(monkeypatch):
     monkeypatch.setattr(sfew, "ALIGNED_TOTALS", fake_sfew.TOTALS)
 
 
-def build(manual_dir, data_dir, name="sfew", **options):
-    builder = registry.make_builder(name, str(data_dir), **options)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
-    return builder
-
-
-def refusal(manual_dir, tmp_path, name="sfew", **options) -> str:
-    with pytest.raises(UserError) as error:
-        build(manual_dir, tmp_path / "data", name, **options)
-    return str(error.value)
-
-
 @pytest.mark.parametrize(
     "inner", ["Val_Aligned_Faces_new", "Val_Aligned_Faces", "Val_Aligned_Faces_new/Val_Aligned_Faces"]
 )
 def test_aligned_faces_are_copied_with_their_labels(tmp_path, inner):
     files = fake_sfew.make(tmp_path / "files", inner)
-    builder = build(files, tmp_path / "data")
+    builder = build("sfew", files, tmp_path / "data")
     folders = {"train": files / "Train" / "Train_Aligned_Faces", "validation": files / "Val" / inner}
     for split, folder in folders.items():
         source = tfds.data_source(
@@ -57,7 +44,7 @@ def test_the_newer_alignment_is_taken(tmp_path):
     files = fake_sfew.make(tmp_path / "files")
     fake_sfew.make(tmp_path / "older", "Val_Aligned_Faces")
     (tmp_path / "older" / "Val" / "Val_Aligned_Faces").rename(files / "Val" / "Val_Aligned_Faces")
-    builder = build(files, tmp_path / "data")
+    builder = build("sfew", files, tmp_path / "data")
     assert any("Val_Aligned_Faces_new: 7 pictures" in line for line in builder.contents.found)
 
 
@@ -69,7 +56,7 @@ def test_faces_of_full_frames(tmp_path, monkeypatch):
     fake_pictures.Image.fromarray(blank).save(files / "Train" / code / lost)
     face = Face((10, 20, 40, 40), 1.0, np.array([(22.0, 36.0), (38.0, 36.0)]))
     monkeypatch.setattr(sfew, "detector_of", lambda yunet: lambda image: [] if not image[:, :9].any() else [face])
-    builder = build(files, tmp_path / "data", "sfew/full", size=32)
+    builder = build("sfew/full", files, tmp_path / "data", size=32)
     source = builder.as_data_source("train")
     assert [bool(e["no_face"]) for e in source] == [name == lost for name, _ in fake_sfew.names("train")]
     assert {e["image"].shape for e in source} == {(32, 32, 3)}
@@ -87,7 +74,7 @@ def test_a_true_face_is_found(tmp_path, real_data):
     name, code = fake_sfew.names("train")[0]
     photo = fake_pictures.Image.open(real_data / "astronaut.png").resize((256, 256))
     photo.save(files / "Train" / code / name)
-    source = build(files, tmp_path / "data", "sfew/full", size=32).as_data_source("train")
+    source = build("sfew/full", files, tmp_path / "data", size=32).as_data_source("train")
     assert [bool(e["no_face"]) for e in source] == [False] + [True] * (len(source) - 1)
 
 
@@ -96,9 +83,9 @@ def test_other_counts(tmp_path):
     name, code = fake_sfew.names("validation")[0]
     (files / "Val" / "Val_Aligned_Faces_new" / code / name).unlink()
     (files / "Val" / code / name).unlink()
-    assert "validation: 6 instead of 7 in all" in refusal(files, tmp_path)
-    assert f"validation: 0 instead of 1 {labels.canonical('sfew', code)}" in refusal(files, tmp_path, "sfew/full")
-    builder = build(files, tmp_path / "data", allow_counts=True)
+    assert "validation: 6 instead of 7 in all" in refusal("sfew", files, tmp_path)
+    assert f"validation: 0 instead of 1 {labels.canonical('sfew', code)}" in refusal("sfew/full", files, tmp_path)
+    builder = build("sfew", files, tmp_path / "data", allow_counts=True)
     assert not builder.info.metadata["complete"]
 
 
@@ -107,12 +94,12 @@ def test_one_picture_twice_and_another_edition(tmp_path):
     train = files / "Train" / "Train_Aligned_Faces"
     name, code = fake_sfew.names("validation")[0]
     fake_pictures.write(train / "Sad" / name, 143, 181)
-    said = refusal(files, tmp_path)
+    said = refusal("sfew", files, tmp_path)
     assert f"{code}/{name} is there as {train / 'Sad' / name} too" in said
     (train / "Sad" / name).unlink()
     name, code = fake_sfew.names("train")[0]
     fake_pictures.write(train / code / name, 128, 128)
-    assert f"{name} has 128x128 pixels, and this edition 143x181" in refusal(files, tmp_path)
+    assert f"{name} has 128x128 pixels, and this edition 143x181" in refusal("sfew", files, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "animated"])
@@ -121,7 +108,7 @@ def test_broken_pictures(tmp_path, kind):
     breaks, says = fake_pictures.BROKEN[kind]
     name, code = fake_sfew.names("train")[0]
     breaks(files / "Train" / "Train_Aligned_Faces" / code / name)
-    said = refusal(files, tmp_path)
+    said = refusal("sfew", files, tmp_path)
     assert f"{name} {says}" in said
     assert "--allow_missing=1" in said
 
@@ -130,18 +117,18 @@ def test_folders_that_are_not_there(tmp_path):
     files = tmp_path / "files"
     files.mkdir()
     (files / "Train_Aligned_Faces.zip").write_bytes(b"x")
-    assert "unpack Train_Aligned_Faces.zip there first" in refusal(files, tmp_path)
+    assert "unpack Train_Aligned_Faces.zip there first" in refusal("sfew", files, tmp_path)
     fake_sfew.make(files)
     fear = files / "Train" / "Train_Aligned_Faces" / "Fear"
     fear.rename(fear.with_name("Feer"))
-    assert f"{fear} of SFEW is not there" in refusal(files, tmp_path)
+    assert f"{fear} of SFEW is not there" in refusal("sfew", files, tmp_path)
     (files / "Val" / "Angry").rename(files / "Val" / "Wrath")
-    assert "has no Val/Angry of SFEW (full frames)" in refusal(files, tmp_path, "sfew/full")
+    assert "has no Val/Angry of SFEW (full frames)" in refusal("sfew/full", files, tmp_path)
 
 
 def test_options_are_checked(tmp_path):
     fake_sfew.make(tmp_path / "files")
-    assert "is stored in the size that it has" in refusal(tmp_path / "files", tmp_path, size=64)
-    assert "no crop 'eyes'" in refusal(tmp_path / "files", tmp_path, "sfew/full", crop="eyes")
-    said = refusal(tmp_path / "files", tmp_path, "sfew/full", yunet=str(tmp_path / "no.onnx"))
+    assert "is stored in the size that it has" in refusal("sfew", tmp_path / "files", tmp_path, size=64)
+    assert "no crop 'eyes'" in refusal("sfew/full", tmp_path / "files", tmp_path, crop="eyes")
+    said = refusal("sfew/full", tmp_path / "files", tmp_path, yunet=str(tmp_path / "no.onnx"))
     assert "no.onnx: there is no such file" in said

@@ -22,13 +22,13 @@ from fer_jax.inference import video
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
 from tfds_builders.layout import folder_of, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted, files_below
-from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded
 from tfds_builders.problems import BadPicture, Problems
 from tfds_builders.sequences import (
     Clip,
     check_choice,
-    check_crop,
+    check_following,
     clip_features,
     detector_of,
     face_notes,
@@ -73,34 +73,25 @@ VARIANTS = {"videos": AfewOptions(size=224), "aligned": AfewOptions(source="alig
 class Builder(PictureBuilder):
     """AFEW's clips by the time in their names. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://cs.anu.edu.au/few/AFEW.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "give the folder that holds Train_AFEW/ and Val_AFEW/, each with Angry/ ... Surprise/"
     )
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("afew", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    SUPERVISED_KEYS = ("frames", "label")
     PICTURES_PER_EXAMPLE = 64
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         f, side = tfds.features, self.options.size
         moving = self.options.source == "videos"
         times = {"frame_time": f.Tensor(shape=(None,), dtype=np.float32)} if moving else {}
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    **clip_features(picture_feature((side, side) if side else ALIGNED_SIZE, RGB)),
-                    **times,
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
-                    "code": f.Text(),
-                    "name": f.Text(),
-                }
-            ),
-            supervised_keys=("frames", "label"),
-            homepage="https://cs.anu.edu.au/few/AFEW.html",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            **clip_features(picture_feature((side, side) if side else ALIGNED_SIZE, RGB)),
+            **times,
+            "label": f.ClassLabel(names=list(labels.classes(7))),
+            "code": f.Text(),
+            "name": f.Text(),
+        }
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         self._check_options()
@@ -138,8 +129,7 @@ class Builder(PictureBuilder):
         check_frames("afew", options.every, options.size)
         if options.source != "videos":
             return
-        check_crop("afew", options)
-        detector_of(options.yunet)  # a file that is none is said before anything is read
+        check_following("afew", options)
         if importlib.util.find_spec("av") is None:
             raise UserError("afew: reading its videos needs PyAV: pip install 'fer_jax[video]', or build afew/aligned")
 
@@ -193,11 +183,6 @@ class Builder(PictureBuilder):
             raise BadPicture(_without_path(str(error), path)) from error
         notes = (*face_notes(clip.mask), *(_without_path(line, path) for line in damage))
         return {"frames": clip.frames, "frame_mask": clip.mask, "frame_time": clip.time}, notes
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, margin, every ...)."""
-    return Builder.make("afew", variant, data_dir, options)
 
 
 def _videos(root: pathlib.Path, problems: Problems) -> Videos:

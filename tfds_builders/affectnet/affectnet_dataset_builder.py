@@ -19,7 +19,7 @@ from tfds_builders.affectnet import rows as reading
 from tfds_builders.affectnet.rows import Row
 from tfds_builders.layout import file_of, folder_of, root_of
 from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded, is_picture, pixels
 from tfds_builders.problems import BadPicture, Problems
 
@@ -58,31 +58,21 @@ VARIANTS = {"classes8": AffectNetOptions(), "classes7": AffectNetOptions(classes
 class Builder(PictureBuilder):
     """AffectNet in the order of its lists. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "http://mohammadmahoor.com/affectnet/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Manually_Annotated_file_lists/ or train_set/"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("affectnet", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         f, size = tfds.features, self.options.size
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    "image": picture_feature((size, size), 3),
-                    "label": f.ClassLabel(names=list(labels.classes(self.options.classes))),
-                    "code": np.int64,
-                    "name": f.Text(),
-                    "landmarks": f.Tensor(shape=(reading.MARKS, 2), dtype=np.float32),
-                    "valence": np.float32,
-                    "arousal": np.float32,
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="http://mohammadmahoor.com/affectnet/",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            "image": picture_feature((size, size), 3),
+            "label": f.ClassLabel(names=list(labels.classes(self.options.classes))),
+            "code": np.int64,
+            "name": f.Text(),
+            "landmarks": f.Tensor(shape=(reading.MARKS, 2), dtype=np.float32),
+            "valence": np.float32,
+            "arousal": np.float32,
+        }
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = root_of(manual_dir, [place for places in RELEASES.values() for place in places], "AffectNet")
@@ -189,11 +179,6 @@ class Builder(PictureBuilder):
         example["valence"], example["arousal"] = float(values["valence"][0]), float(values["arousal"][0])
         example["landmarks"] = _inside(values["landmarks"].reshape(reading.MARKS, 2), CROPPED)
         return example, notes
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, margin)."""
-    return Builder.make("affectnet", variant, data_dir, options)
 
 
 def one_less(codes: Sequence[int], classes: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from fer_jax.errors import UserError
 from fer_jax.inference.faces import align_points, crop_box, transform_points
 from tfds_builders.ckplus import trees
 from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded
 from tfds_builders.problems import BadPicture, Problems
 from tfds_builders.sequences import (
@@ -70,33 +70,29 @@ VARIANTS = {
 class Builder(PictureBuilder):
     """CK+ by subject and sequence. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://www.jeffcohn.net/Resources/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds cohn-kanade-images/, Emotion/, Landmarks/ and FACS/"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("ckplus", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    SUPERVISED_KEYS = None
     CHANNELS = 1
     PICTURES_PER_EXAMPLE = 16
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         options, f = self.options, tfds.features
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    **clip_features(picture_feature((options.size, options.size), self.CHANNELS)),
-                    "label": f.ClassLabel(names=list(_names(options.contempt))),
-                    "code": np.int64,
-                    "subject": np.int64,
-                    "fold": np.int64,
-                    "name": f.Text(),
-                    "landmarks": f.Tensor(shape=(None, trees.LANDMARKS, 2), dtype=np.float32),
-                    "facs": f.Tensor(shape=(trees.ACTION_UNITS,), dtype=np.int64),
-                }
-            ),
-            homepage="https://www.jeffcohn.net/Resources/",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            **clip_features(picture_feature((options.size, options.size), self.CHANNELS)),
+            "label": f.ClassLabel(names=list(_names(options.contempt))),
+            "code": np.int64,
+            "subject": np.int64,
+            "fold": np.int64,
+            "name": f.Text(),
+            "landmarks": f.Tensor(shape=(None, trees.LANDMARKS, 2), dtype=np.float32),
+            "facs": f.Tensor(shape=(trees.ACTION_UNITS,), dtype=np.int64),
+        }
+
+    def check_options(self, given: Collection[str]) -> None:
+        check_choice("ckplus", "crop", self.options.crop, CROPS)
+        check_crop("ckplus", self.options)
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         roots = {name: _tree(manual_dir, name) for name in TREES}
@@ -210,14 +206,6 @@ class Builder(PictureBuilder):
 
     def example_name(self, gap: str) -> str:
         return trees.sequence_in(gap)
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, crop, margin, contempt, unlabelled)."""
-    builder = Builder.make("ckplus", variant, data_dir, options)
-    check_choice("ckplus", "crop", builder.options.crop, CROPS)
-    check_crop("ckplus", builder.options)
-    return builder
 
 
 def _tree(manual_dir: os.PathLike[str], name: str) -> pathlib.Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from tfds_builders.dfew.lists import CODES, SETS, Labelled, read_folds
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
 from tfds_builders.layout import folder_of, packed, root_of
 from tfds_builders.listing import Item, Listing, unusual_counts
-from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import Clip, check_choice, clip_features, folders_in
 
@@ -49,31 +50,22 @@ VARIANTS = {edition: DfewOptions(edition=edition) for edition in EDITIONS}
 class Builder(PictureBuilder):
     """DFEW's clips with a single label, by number. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://dfew-dataset.github.io"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Clip/ and EmoLabel_DataSplit/"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("dfew", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    SUPERVISED_KEYS = ("frames", "label")
     PICTURES_PER_EXAMPLE = 16
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         f, side = tfds.features, self.options.size
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    **clip_features(picture_feature((side, side) if side else FRAME_SIZE, RGB)),
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
-                    "code": np.int64,
-                    "name": f.Text(),
-                    "fold": np.int64,
-                    "votes": f.Tensor(shape=(len(labels.FERPLUS_VOTES),), dtype=np.int64),
-                }
-            ),
-            supervised_keys=("frames", "label"),
-            homepage="https://dfew-dataset.github.io",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            **clip_features(picture_feature((side, side) if side else FRAME_SIZE, RGB)),
+            "label": f.ClassLabel(names=list(labels.classes(7))),
+            "code": np.int64,
+            "name": f.Text(),
+            "fold": np.int64,
+            "votes": f.Tensor(shape=(len(labels.FERPLUS_VOTES),), dtype=np.int64),
+        }
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         edition = self.options.edition
@@ -141,10 +133,9 @@ class Builder(PictureBuilder):
         mask = np.ones(len(frames), bool)  # clips in which no face was found are not among the aligned ones
         return {"frames": frames, "frame_mask": mask, "label": item.label, **item.fields}, notes
 
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, every)."""
-    return Builder.make("dfew", variant, data_dir, options)
+    def example_name(self, gap: str) -> str:
+        match = re.match(r".*[/\\](\d{5}) ", gap)  # the clip's folder, not the frame or the list that the line names
+        return match[1] if match else super().example_name(gap)
 
 
 def _votes(

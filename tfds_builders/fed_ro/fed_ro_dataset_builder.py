@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fer_jax.inference.detection import Detector, Haar
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored, whole
 from tfds_builders.fed_ro import layouts
 from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import PictureBuilder, picture_feature
 from tfds_builders.pictures import pixels
 from tfds_builders.problems import Problems
 
@@ -26,29 +26,22 @@ VARIANTS = {"faces": CropOptions(size=224), "whole": CropOptions(size=224, crop=
 class Builder(PictureBuilder):
     """FED-RO, sorted by class and name, or in the order of its list. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://github.com/mysee1989/PG-CNN"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds neural/, happy/, sad/ ... or a list of its pictures"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("fed_ro", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         options, f = self.options, tfds.features
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    "image": picture_feature((options.size, options.size), 3),
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
-                    "code": f.Text(),
-                    "name": f.Text(),
-                    **({"no_face": np.bool_} if options.crop == "faces" else {}),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://github.com/mysee1989/PG-CNN",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            "image": picture_feature((options.size, options.size), 3),
+            "label": f.ClassLabel(names=list(labels.classes(7))),
+            "code": f.Text(),
+            "name": f.Text(),
+            **({"no_face": np.bool_} if options.crop == "faces" else {}),
+        }
+
+    def check_options(self, given: Collection[str]) -> None:
+        check_crop("fed_ro", self.options, ("faces", "whole"))
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         pictures, found = layouts.read(manual_dir, problems)
@@ -77,10 +70,3 @@ class Builder(PictureBuilder):
         image, found = face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector)
         fields |= {"image": stored(image), "no_face": not found}
         return fields, notes if found else (*notes, NO_FACE)
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, margin)."""
-    builder = Builder.make("fed_ro", variant, data_dir, options)
-    check_crop("fed_ro", builder.options, ("faces", "whole"))
-    return builder

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from tfds_builders.image_folder.folders import read_folders
 from tfds_builders.image_folder.rows import Row, classes_of, common_size, split_order
 from tfds_builders.image_folder.table import find_table, read_table
 from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
 from tfds_builders.pictures import is_picture, pixels
 from tfds_builders.problems import Problems
 
@@ -79,10 +79,9 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
       schema: what was found in the files; other processes that write are told so. By default it is what lies prepared.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give a folder of <split>/<class>/a.jpg or <class>/a.jpg, or one with a CSV file"
     VARIANTS = {DEFAULT: FolderOptions()}  # noqa: RUF012
+    BUILDER_CONFIGS = []  # noqa: RUF012 (none that TFDS would look for: any name will do)
 
     def __init__(self, *, schema: Schema | None = None, **kwargs: Any):
         self._schema = schema
@@ -90,12 +89,38 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         super().__init__(**kwargs)
         self._original_state = {**self._original_state, "schema": schema}  # for pickling
 
+    @classmethod
+    def make(cls, variant: str, data_dir: str | None, options: Mapping[str, Any]) -> PictureBuilder:
+        """Returns the builder of the data set of a name of the user's; options count when it is built.
+
+        Args:
+            variant: the name, `default` by default; it may be given as the option `name` as well.
+            data_dir: where prepared data sets lie.
+            options: `name`, those of `FolderOptions`, `allow_missing`.
+        """
+        name = options.get("name", variant) or DEFAULT
+        if variant and name != variant:
+            raise UserError(f"image_folder is named twice, '{variant}' and '{name}': leave one of them out")
+        if not isinstance(name, str) or not NAME.match(name):
+            raise UserError(
+                f"image_folder: the name '{name}' must begin with a letter and hold letters, digits and _ only"
+            )
+        return super().make(name, data_dir, {key: value for key, value in options.items() if key != "name"})
+
+    @classmethod
+    def named_config(cls, name: str, changes: Mapping[str, Any]) -> OptionsConfig:
+        """The configuration is called as the user says, whatever the options: they are found in the metadata."""
+        checked = super().named_config(DEFAULT, changes)
+        return OptionsConfig(name=name, version=checked.version, options=checked.options)
+
     def _create_builder_config(
         self, builder_config: OptionsConfig | str | None, version: str | tfds.core.Version | None
     ) -> OptionsConfig:
         """Any name will do. TFDS would look for it in a list, and warn."""
         del version
-        return builder_config if isinstance(builder_config, OptionsConfig) else _config(builder_config or DEFAULT, {})
+        if isinstance(builder_config, OptionsConfig):
+            return builder_config
+        return self.named_config(builder_config or DEFAULT, {})
 
     @property
     def info(self) -> tfds.core.DatasetInfo:
@@ -104,30 +129,24 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             self._described = self._info()
         return self._described
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=self._features(),
-            supervised_keys=("image", "label"),
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+    def check_options(self, given: Collection[str]) -> None:
+        if self.options.crop != "none" or self.options.size:
+            check_crop("image_folder", self.options, CROPS)
 
-    def _features(self) -> tfds.features.FeaturesDict:
+    def fields(self) -> dict[str, Any]:
         f, schema = tfds.features, self._schema
         if schema is None and (self.data_path / "features.json").exists():
             prepared = f.FeaturesDict.from_config(self.data_path)
             assert isinstance(prepared, f.FeaturesDict)
-            return prepared
-        return f.FeaturesDict(
-            {
-                "image": picture_feature(schema and schema.size, 3),
-                "label": f.ClassLabel(names=schema and list(schema.classes)),
-                "code": f.Text(),
-                "name": f.Text(),
-                **({"subject": np.int64} if schema and schema.people else {}),
-                **({"no_face": np.bool_} if self.options.crop == "faces" else {}),
-            }
-        )
+            return dict(prepared)
+        return {
+            "image": picture_feature(schema and schema.size, 3),
+            "label": f.ClassLabel(names=schema and list(schema.classes)),
+            "code": f.Text(),
+            "name": f.Text(),
+            **({"subject": np.int64} if schema and schema.people else {}),
+            **({"no_face": np.bool_} if self.options.crop == "faces" else {}),
+        }
 
     def _describe(self, schema: Schema) -> None:
         """Takes what the files decide; features of an earlier build that is built anew no longer count."""
@@ -205,34 +224,6 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
                     f"{value}: leave that option out, or build it anew with --overwrite or under another name"
                 )
         return super().as_data_source(*args, **kwargs)
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of the data set of a name of the user's; options (size, crop, ...) count when it is built.
-
-    Args:
-        variant: the name, `default` by default; it may be given as the option `name` as well.
-        data_dir: where prepared data sets lie.
-        options: `name`, those of `FolderOptions`, `allow_missing`.
-    """
-    name = options.pop("name", variant) or DEFAULT
-    if variant and name != variant:
-        raise UserError(f"image_folder is named twice, '{variant}' and '{name}': leave one of them out")
-    if not isinstance(name, str) or not NAME.match(name):
-        raise UserError(f"image_folder: the name '{name}' must begin with a letter and hold letters, digits and _ only")
-    allowed = {key: options.pop(key) for key in ("allow_counts", "allow_missing") if key in options}
-    config = _config(name, options)
-    given = config.options
-    assert isinstance(given, FolderOptions)
-    if given.crop != "none" or given.size:
-        check_crop("image_folder", given, CROPS)
-    return Builder(config=config, data_dir=data_dir, **allowed)
-
-
-def _config(name: str, options: Mapping[str, Any]) -> OptionsConfig:
-    """The configuration is called as the user says, whatever the options: they are found in the metadata."""
-    checked = named_config("image_folder", Builder.VARIANTS, DEFAULT, options).options
-    return OptionsConfig(name=name, version="1.0.0", options=checked)
 
 
 def _item(row: Row, label: int, numbers: dict[str, int]) -> Item:

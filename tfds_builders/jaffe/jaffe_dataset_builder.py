@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fer_jax.inference.detection import Detector, Haar
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.layout import root_with
 from tfds_builders.listing import Item, Listing, files_below
-from tfds_builders.picture_builder import PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import PictureBuilder, picture_feature
 from tfds_builders.pictures import copied, is_picture, pixels
 from tfds_builders.problems import Problems
 
@@ -32,32 +32,25 @@ VARIANTS = {"whole": CropOptions(crop="whole"), "faces": CropOptions(size=112)}
 class Builder(PictureBuilder):
     """JAFFE, sorted by name. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://zenodo.org/records/3451524"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder of jaffedbase.zip, unpacked, with {EXAMPLE} and 212 more"
     VARIANTS = VARIANTS
     CHANNELS = 1
-    BUILDER_CONFIGS = [named_config("jaffe", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         options, f = self.options, tfds.features
         faces = options.crop == "faces"
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    "image": picture_feature((options.size, options.size) if faces else SIZE, 1),
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
-                    "code": f.Text(),
-                    "subject": np.int64,
-                    "name": f.Text(),
-                    **({"no_face": np.bool_} if faces else {}),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://zenodo.org/records/3451524",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            "image": picture_feature((options.size, options.size) if faces else SIZE, 1),
+            "label": f.ClassLabel(names=list(labels.classes(7))),
+            "code": f.Text(),
+            "subject": np.int64,
+            "name": f.Text(),
+            **({"no_face": np.bool_} if faces else {}),
+        }
+
+    def check_options(self, given: Collection[str]) -> None:
+        check_crop("jaffe", self.options, ("whole", "faces"), as_is=("whole",))
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = root_with(manual_dir, NAME.match, "JAFFE", EXAMPLE)
@@ -108,10 +101,3 @@ class Builder(PictureBuilder):
         image, found = face_or_square(photo, size=size, margin=margin, detector=self.detector)
         fields = {"image": stored(image), "label": item.label, "no_face": not found, **item.fields}
         return fields, notes if found else (*notes, NO_FACE)
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, margin)."""
-    builder = Builder.make("jaffe", variant, data_dir, options)
-    check_crop("jaffe", builder.options, ("whole", "faces"), as_is=("whole",))
-    return builder

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_s
 from tfds_builders.kdef.names import ANGLES, EXAMPLE, FOLDER, NAME, ODD_SIZE, Photo, read_names
 from tfds_builders.layout import root_with
 from tfds_builders.listing import Item, Listing, files_below
-from tfds_builders.picture_builder import PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
 from tfds_builders.pictures import copied, pixels
 from tfds_builders.problems import Problems
 
@@ -48,34 +48,33 @@ VARIANTS = {"faces": KdefOptions(), "whole": KdefOptions(crop="whole", size=0)}
 class Builder(PictureBuilder):
     """KDEF, sorted by person and name. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://www.kdef.se"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder KDEF, with AF01/{EXAMPLE} and 4,899 more"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("kdef", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    @classmethod
+    def named_config(cls, name: str, changes: Mapping[str, Any]) -> OptionsConfig:
+        if isinstance(changes.get("angles"), str):
+            changes = {**changes, "angles": _angles(changes["angles"])}
+        return super().named_config(name, changes)
+
+    def fields(self) -> dict[str, Any]:
         options, f = self.options, tfds.features
         faces = options.crop == "faces"
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    "image": picture_feature((options.size, options.size) if faces else SIZE, 3),
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
-                    "code": f.Text(),
-                    "subject": np.int64,
-                    "angle": f.Text(),
-                    "session": f.Text(),
-                    "name": f.Text(),
-                    "dark": np.bool_,
-                    **({"no_face": np.bool_} if faces else {}),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://www.kdef.se",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            "image": picture_feature((options.size, options.size) if faces else SIZE, 3),
+            "label": f.ClassLabel(names=list(labels.classes(7))),
+            "code": f.Text(),
+            "subject": np.int64,
+            "angle": f.Text(),
+            "session": f.Text(),
+            "name": f.Text(),
+            "dark": np.bool_,
+            **({"no_face": np.bool_} if faces else {}),
+        }
+
+    def check_options(self, given: Collection[str]) -> None:
+        check_crop("kdef", self.options, ("faces", "whole"), as_is=("whole",))
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         # The pictures lie in folders of people; some copies have them all in one folder.
@@ -123,15 +122,6 @@ class Builder(PictureBuilder):
         assert self.info.metadata is not None
         dark = [note.removesuffix(f": {DARK}") for note in notes if note.endswith(f": {DARK}")]
         self.info.metadata.update(dark=[path.rpartition("/")[2] for path in dark])
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (angles, size, margin)."""
-    if isinstance(options.get("angles"), str):
-        options["angles"] = _angles(options["angles"])
-    builder = Builder.make("kdef", variant, data_dir, options)
-    check_crop("kdef", builder.options, ("faces", "whole"), as_is=("whole",))
-    return builder
 
 
 def _item(photo: Photo, subject: int) -> Item:

@@ -8,7 +8,7 @@ import itertools
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,16 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.inference import video
+from tfds_builders.frames import check_frames
 from tfds_builders.listing import Item, Listing
 from tfds_builders.mmi import orientation, sessions
-from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.problems import BadPicture, Problems
 from tfds_builders.sequences import (
     Clip,
     archives_below,
     check_choice,
-    check_crop,
+    check_following,
     clip_features,
     detector_of,
     face_notes,
@@ -64,34 +65,31 @@ VARIANTS = {"frontal": MmiOptions()}
 class Builder(PictureBuilder):
     """MMI's frontal videos with an emotion, by session. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://mmifacedb.eu"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Sessions/, or one with several downloads"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("mmi", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    SUPERVISED_KEYS = None
     PICTURES_PER_EXAMPLE = 256  # of which each costs a search for faces
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         f = tfds.features
         picture = picture_feature((self.options.size, self.options.size), self.CHANNELS)
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    **clip_features(picture),
-                    "frame_time": f.Tensor(shape=(None,), dtype=np.float32),
-                    "label": f.ClassLabel(names=list(NAMES)),
-                    "code": np.int64,
-                    "subject": np.int64,
-                    "session": np.int64,
-                    "both_views": np.bool_,
-                    "turned": np.bool_,
-                    "name": f.Text(),
-                }
-            ),
-            homepage="https://mmifacedb.eu",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            **clip_features(picture),
+            "frame_time": f.Tensor(shape=(None,), dtype=np.float32),
+            "label": f.ClassLabel(names=list(NAMES)),
+            "code": np.int64,
+            "subject": np.int64,
+            "session": np.int64,
+            "both_views": np.bool_,
+            "turned": np.bool_,
+            "name": f.Text(),
+        }
+
+    def check_options(self, given: Collection[str]) -> None:
+        check_choice("mmi", "rotate", self.options.rotate, orientation.ROTATIONS)
+        check_following("mmi", self.options)
+        check_frames("mmi", self.options.every, self.options.size)
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         if importlib.util.find_spec("av") is None:
@@ -155,17 +153,6 @@ class Builder(PictureBuilder):
 
     def example_name(self, gap: str) -> str:
         return sessions.session_in(gap) or super().example_name(gap)
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder with some of its options replaced (size, margin, every, rotate, yunet)."""
-    builder = Builder.make("mmi", variant, data_dir, options)
-    check_choice("mmi", "rotate", builder.options.rotate, orientation.ROTATIONS)
-    check_crop("mmi", builder.options)
-    if builder.options.every < 1:
-        raise UserError(f"mmi: option every={builder.options.every} must be from 1: each n-th frame is stored")
-    detector_of(builder.options.yunet)  # a file that is none is said before anything is read
-    return builder
 
 
 def _sessions(manual_dir: os.PathLike[str], problems: Problems) -> dict[int, str]:

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,14 @@ from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.inference.faces import crop_box
 from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import (
     Clip,
     archives_below,
     check_choice,
-    check_crop,
+    check_following,
     clip_features,
     detector_of,
     face_notes,
@@ -88,30 +88,33 @@ VARIANTS = {
 class Builder(PictureBuilder):
     """Oulu-CASIA by person and expression. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://www.oulu.fi/cmvs"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds VL/ and NI/, or one above it"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("oulu_casia", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
+    SUPERVISED_KEYS = None
     PICTURES_PER_EXAMPLE = 64  # of which each costs a search for faces
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         options, f = self.options, tfds.features
         size = (options.size, options.size) if options.source == "original" else None
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    **clip_features(picture_feature(size, self.CHANNELS)),
-                    "label": f.ClassLabel(names=list(NAMES)),
-                    "code": f.Text(),
-                    "subject": np.int64,
-                    "name": f.Text(),
-                }
-            ),
-            homepage="https://www.oulu.fi/cmvs",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            **clip_features(picture_feature(size, self.CHANNELS)),
+            "label": f.ClassLabel(names=list(NAMES)),
+            "code": f.Text(),
+            "subject": np.int64,
+            "name": f.Text(),
+        }
+
+    def check_options(self, given: Collection[str]) -> None:
+        for name, values in {"camera": CAMERAS, "light": LIGHTS, "source": SOURCES, "crop": CROPS}.items():
+            check_choice("oulu_casia", name, getattr(self.options, name), values)
+        if self.options.source == "original":
+            check_following("oulu_casia", self.options)
+        elif idle := [name for name in ("size", "crop", "margin", "yunet") if name in given]:
+            raise UserError(
+                f"oulu_casia: option {idle[0]} does not apply to the cropped faces, which are stored as they are: "
+                "leave it out, or give --option=source=original"
+            )
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = _root(manual_dir, self.options)
@@ -182,26 +185,6 @@ class Builder(PictureBuilder):
     def example_name(self, gap: str) -> str:
         match = re.search(rf"({PERSON})[/\\]({'|'.join(EMOTIONS)})", gap)
         return f"{match[1]}/{match[2]}" if match else super().example_name(gap)
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, camera, light, crop ...)."""
-    builder = Builder.make("oulu_casia", variant, data_dir, options)
-    chosen = builder.options
-    allowed = {"camera": CAMERAS, "light": LIGHTS, "source": SOURCES, "crop": CROPS}
-    for name, values in allowed.items():
-        check_choice("oulu_casia", name, getattr(chosen, name), values)
-    if chosen.source == "original":
-        check_crop("oulu_casia", chosen)
-        detector_of(chosen.yunet)  # a file that is none is said before anything is read
-    else:
-        given = [name for name in ("size", "crop", "margin", "yunet") if name in options]
-        if given:
-            raise UserError(
-                f"oulu_casia: option {given[0]} does not apply to the cropped faces, which are stored as they are: "
-                "leave it out, or give --option=source=original"
-            )
-    return builder
 
 
 def _root(manual_dir: os.PathLike[str], options: OuluOptions) -> pathlib.Path:

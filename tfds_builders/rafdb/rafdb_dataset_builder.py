@@ -16,7 +16,7 @@ from fer_jax import labels
 from fer_jax.inference.faces import crop_box, transform_points
 from tfds_builders.layout import file_of, folder_of, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted, files_below
-from tfds_builders.picture_builder import Options, PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded, pixels
 from tfds_builders.problems import BadPicture, Problems
 from tfds_builders.rafdb import annotations
@@ -58,33 +58,23 @@ VARIANTS = {
 class Builder(PictureBuilder):
     """RAF-DB in the order of its label list. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "http://www.whdeng.cn/RAF/model1.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds basic/ or compound/, each with Image/ and EmoLabel/"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("rafdb", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         options, f = self.options, tfds.features
         size = ALIGNED_SIZE if options.source == "aligned" else (options.size, options.size)
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    "image": picture_feature(size, 3),
-                    "label": f.ClassLabel(names=list(_classes(options.part))),
-                    "code": np.int64,
-                    "name": f.Text(),
-                    "points": f.Tensor(shape=(5, 2), dtype=np.float32),
-                    "gender": np.int64,
-                    "race": np.int64,
-                    "age": np.int64,
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="http://www.whdeng.cn/RAF/model1.html",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            "image": picture_feature(size, 3),
+            "label": f.ClassLabel(names=list(_classes(options.part))),
+            "code": np.int64,
+            "name": f.Text(),
+            "points": f.Tensor(shape=(5, 2), dtype=np.float32),
+            "gender": np.int64,
+            "race": np.int64,
+            "age": np.int64,
+        }
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         options = self.options
@@ -132,11 +122,6 @@ class Builder(PictureBuilder):
         points = transform_points(item.fields["points"], matrix).astype(np.float32)
         fields = {**item.fields, "points": points}
         return {"image": io.BytesIO(encoded(face, "JPEG")), "label": item.label, **fields}, notes
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (source, size, margin ...)."""
-    return Builder.make("rafdb", variant, data_dir, options)
 
 
 def _classes(part: str) -> tuple[str, ...]:

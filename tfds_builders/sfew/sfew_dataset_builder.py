@@ -16,7 +16,7 @@ from fer_jax import labels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.layout import folder_of, root_of, undoubled
 from tfds_builders.listing import ALL, Item, Listing
-from tfds_builders.picture_builder import PictureBuilder, named_config, picture_feature
+from tfds_builders.picture_builder import PictureBuilder, picture_feature
 from tfds_builders.pictures import pixels
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import detector_of, folders_in, pictures_in
@@ -55,30 +55,20 @@ VARIANTS = {"aligned": SfewOptions(crop="aligned"), "full": SfewOptions(size=224
 class Builder(PictureBuilder):
     """SFEW by the names of its files. See README.md for the files and features."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
+    HOMEPAGE = "https://cs.anu.edu.au/few/AFEW.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Train/ and Val/"
     VARIANTS = VARIANTS
-    BUILDER_CONFIGS = [named_config("sfew", VARIANTS, name, {}) for name in VARIANTS]  # noqa: RUF012
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def fields(self) -> dict[str, Any]:
         options, f = self.options, tfds.features
         aligned = options.crop == "aligned"
-        return self.dataset_info_from_configs(
-            features=f.FeaturesDict(
-                {
-                    "image": picture_feature(ALIGNED_SIZE if aligned else (options.size, options.size), 3),
-                    "label": f.ClassLabel(names=list(labels.classes(7))),
-                    "code": f.Text(),
-                    "name": f.Text(),
-                    **({} if aligned else {"no_face": np.bool_}),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://cs.anu.edu.au/few/AFEW.html",
-            metadata=tfds.core.MetadataDict(),
-            disable_shuffling=True,
-        )
+        return {
+            "image": picture_feature(ALIGNED_SIZE if aligned else (options.size, options.size), 3),
+            "label": f.ClassLabel(names=list(labels.classes(7))),
+            "code": f.Text(),
+            "name": f.Text(),
+            **({} if aligned else {"no_face": np.bool_}),
+        }
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         options = self.options
@@ -113,11 +103,6 @@ class Builder(PictureBuilder):
         image, there = face_or_square(photo, size=options.size, margin=options.margin, detector=detector)
         example = {"image": stored(image), "label": item.label, "no_face": not there, **item.fields}
         return example, notes if there else (*notes, NO_FACE)
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **options: Any) -> PictureBuilder:
-    """Returns the builder of a variant with some of its options replaced (size, margin ...)."""
-    return Builder.make("sfew", variant, data_dir, options)
 
 
 def _aligned_folder(manual_dir: os.PathLike[str] | str, split: str) -> pathlib.Path:
