@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; the same command goes on from there", file=sys.stderr)
         return 130
 
 
@@ -122,6 +122,9 @@ def build(
     Raises:
       UserError: for an unknown data set, and for files that are missing or wrong.
     """
+    for flag, number in (("--allow_missing", allow_missing), ("--jobs", jobs)):
+        if number < 0:
+            raise UserError(f"{flag}={number} is below 0: give 0 or more")
     module = registry.builder_module(name.partition("/")[0])
     given = dict(options or {})
     if allow_counts:

@@ -12,6 +12,7 @@ import numpy as np
 from fer_jax.errors import UserError, nearest
 from fer_jax.inference.detection import Detector, Face, choose, overlap
 from fer_jax.inference.faces import crop_box, crop_face
+from fer_jax.inference.tracking import OVERLAP
 from tfds_builders.picture_builder import Options
 from tfds_builders.pictures import encoded
 from tfds_builders.problems import BadPicture
@@ -68,7 +69,7 @@ def face_or_square(
             nothing there, the box itself is the face.
     """
     face = choose(detector(photo), box)
-    if box is not None and (face is None or overlap(face.box, box) == 0):
+    if box is not None and (face is None or overlap(face.box, box) < OVERLAP):
         face = Face(box, 0.0)
     if face is None:
         return square(photo, size), False

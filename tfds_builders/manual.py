@@ -75,7 +75,11 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             self.contents = self.read(_existing_folder(folder, self.name))
             for warning in self.contents.warnings:
                 logging.warning("%s", warning)
+            self.write_ahead()
         super().download_and_prepare(download_dir=download_dir, download_config=config, **kwargs)
+
+    def write_ahead(self) -> None:
+        """Does what may take long or fail, before TFDS deletes what it overwrites; here: nothing."""
 
     def as_data_source(self, *args: Any, **kwargs: Any):
         """As in TFDS, with an error that says what to run when the data set is not there."""

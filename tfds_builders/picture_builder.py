@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import os
 import pathlib
-import re
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,10 +20,10 @@ from fer_jax.errors import UserError, nearest
 from tfds_builders.listing import Item, Listing, check_counts, class_counts, unusual_counts
 from tfds_builders.manual import ManualBuilder
 from tfds_builders.pictures import copied
-from tfds_builders.problems import Problems, listed
-from tfds_builders.shards import write_split
+from tfds_builders.problems import Problems, in_full, listed
+from tfds_builders.shards import Shards, size_and_time, write_splits
 
-_FILE = re.compile(r".*?([^/\\]+?\.\w{2,4})(?= |$)")  # the file that a line begins with; folders may have spaces
+KINDS_OF_NOTES = 100  # in the metadata
 PARTIAL = ".partial"  # beside the finished folder: the shards of a build that is going on, or was killed
 
 
@@ -65,6 +66,8 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         1  # roughly; of clips more, so that few of them are work for several processes
     )
     jobs = 0
+    _problems: Problems
+    _shards: Mapping[str, Shards]
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)  # gives the class its name
@@ -102,7 +105,9 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         for field, value in changes.items():
             if field not in fields:
                 raise UserError(f"{cls.name} has no option '{field}': {nearest(field, fields)}")
-            if type(value) is not type(getattr(base, field)):
+            if type(value) is not type(getattr(base, field)) and not (
+                isinstance(getattr(base, field), float) and type(value) is int
+            ):
                 wanted = type(getattr(base, field)).__name__
                 raise UserError(f"{cls.name}: option {field}={value!r} must be of type {wanted}")
         options = dataclasses.replace(base, **changes)
@@ -153,10 +158,14 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         picture = copied(item.files[0], self.CHANNELS, self.picture_size())
         return {"image": picture.file(), "label": item.label, **item.fields}, picture.notes
 
-    def example_name(self, gap: str) -> str:
-        """Returns what the metadata call the example that a line about a gap is on; here: its file."""
-        match = _FILE.match(gap)
-        return match[1] if match else gap
+    def beside(self, item: Item) -> Sequence[str]:
+        """Returns the files that `encode` reads besides the item's own, so that a change of them is seen."""
+        del item
+        return ()
+
+    def example_name(self, where: str) -> str:
+        """Returns what the metadata call the example at a path that messages name; here: its file."""
+        return pathlib.PurePath(where).name
 
     def picture_size(self) -> tuple[int, int] | None:
         """(height, width) of stored pictures, None where they differ."""
@@ -167,45 +176,51 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         return self.features.serialize_example(dict(example))
 
     def read(self, manual_dir: epath.Path) -> Listing:  # pyright: ignore
-        self._where = f"{self.name} in {manual_dir}"
-        problems = Problems(self._where)
+        self._problems = problems = Problems(f"{self.name} in {manual_dir}")
         listing = self.list_files(manual_dir, problems)
+        _check_names(listing, problems)
         if not any(listing.items.values()) and not (problems.mistakes or problems.gaps):
             raise UserError(f"{manual_dir} holds no picture of {self.name}: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         problems.raise_if_any(self.allow_missing)
-        self._listed_gaps = problems.gaps
         counts = listing.counts(self.classes)
-        # A gap that is allowed changes the counts by itself.
-        allow = self.allow_counts or bool(problems.gaps)
-        warnings = check_counts(self.name, counts, listing.expected, allow)
+        warnings = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
         return dataclasses.replace(listing, warnings=(*listing.warnings, *warnings))
 
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """As in `ManualBuilder`; what a build has written stays until the data set is whole, and then goes."""
+        super().download_and_prepare(**kwargs)
+        shutil.rmtree(self._partial(), ignore_errors=True)
+
+    def write_ahead(self) -> None:
+        """Reads every picture and writes all shards, before TFDS deletes what it overwrites."""
+        listing = self.contents
+        assert isinstance(listing, Listing)
+        settings = [self.name, str(self.version), self.builder_config_name, self.options]
+        options = dataclasses.asdict(self.options).values()
+        settings += [size_and_time(value) for value in options if isinstance(value, str) and os.path.isfile(value)]
+        written = write_splits(self, listing.items, self._partial(), self.jobs, repr(settings))
+        problems = self._problems
+        problems.gaps += [gap for shards in written.values() for _, shard in shards for gap in shard.gaps]
+        problems.raise_if_any(self.allow_missing)
+        self._shards = {split: [one for one in shards if one[1].labels] for split, shards in written.items()}
+        if not any(self._shards.values()):
+            missing = listed(problems.gaps)
+            raise UserError(f"{problems.name}: no example is left of all that are missing; mend them\n{missing}")
+
+    def _partial(self) -> pathlib.Path:
+        return pathlib.Path(self.data_path).parent / f".{self.version}{PARTIAL}"
+
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        """Writes the shards beside the folder that TFDS makes, and moves them into it when all are whole."""
+        """Puts the shards into the folder that TFDS makes; they stay beside it until that is finished."""
         listing = self.contents
         assert isinstance(listing, Listing), "call download_and_prepare, which lists the files first"
-        target = pathlib.Path(self.data_dir)  # TFDS's temporary folder
-        partial = target.parent / f".{self.version}{PARTIAL}"
-        settings = repr((self.name, str(self.version), self.builder_config_name, self.options))
-        splits, gaps, notes, counts = [], list(self._listed_gaps), [], {}
-        written = {}
-        for split, items in listing.items.items():
-            shards = write_split(self, split, items, partial, self.jobs, settings)
-            for _, shard in shards:
-                gaps += shard.gaps
-                notes += shard.notes
-            written[split] = [(path, shard) for path, shard in shards if shard.labels]
-        problems = Problems(self._where)
-        problems.gaps += gaps
-        problems.raise_if_any(self.allow_missing)
-        if not any(written.values()):
-            raise UserError(f"{self._where}: no example is left of all that are missing; mend them\n{listed(gaps)}")
-        for split, shards in written.items():
+        splits, counts = [], {}
+        for split, shards in self._shards.items():
             if not shards:
                 continue
             template = self._get_filename_template(split_name=split)
             for number, (path, _) in enumerate(shards):
-                path.rename(template.sharded_filepath(shard_index=number, num_shards=len(shards)))
+                _link(path, template.sharded_filepath(shard_index=number, num_shards=len(shards)))
             labels = [label for _, shard in shards for label in shard.labels]
             counts[split] = class_counts(labels, self.classes)
             splits.append(
@@ -217,32 +232,58 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
                 )
             )
         self.info.set_splits(SplitDict(splits))
-        self._finish(listing, gaps, notes, counts)
-        shutil.rmtree(partial, ignore_errors=True)
+        self._finish(listing, counts)
 
-    def _finish(
-        self, listing: Listing, gaps: list[str], notes: list[str], counts: Mapping[str, Mapping[str, int]]
-    ) -> None:
+    def notes(self) -> list[str]:
+        """Returns the lines about pictures that were converted."""
+        return [note for shards in self._shards.values() for _, shard in shards for note in shard.notes]
+
+    def _finish(self, listing: Listing, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Completes the metadata and the lines that `prepare` prints."""
+        gaps, unlisted = self._problems.gaps, self._problems.unlisted
+        notes = self.notes()
         warnings = list(listing.warnings)
-        if notes:
-            warnings.append(f"{len(notes)} notes on single files:\n{listed(notes)}")
-        if gaps:
-            warnings.append(f"{len(gaps)} examples are missing, as --allow_missing allows:\n{listed(gaps)}")
+        for lines, what in (
+            (notes, "notes on single files"),
+            (gaps, "examples missing, as --allow_missing allows"),
+            (unlisted, "files left that no list names, as --allow_missing allows"),
+        ):
+            if lines:
+                warnings.append(f"{len(lines)} {what}:\n{listed(lines)}{in_full(lines)}")
         self.contents = dataclasses.replace(listing, warnings=tuple(warnings))  # pyright: ignore
         metadata = self.info.metadata
         assert metadata is not None  # every _info sets a MetadataDict
-        complete = not gaps and not unusual_counts(counts, listing.expected)
         metadata.update(
-            complete=complete,
+            complete=not gaps and not unusual_counts(counts, listing.expected),
             counts={split: dict(classes) for split, classes in counts.items()},
             published={split: dict(classes) for split, classes in listing.expected.items()},
-            missing=[self.example_name(line) for line in gaps],
+            missing=[self.example_name(gap.where) for gap in gaps],
+            unlisted=[pathlib.PurePath(gap.where).name for gap in unlisted],
+            allow_missing=self.allow_missing,
+            notes=dict(Counter(note.rpartition(": ")[2] for note in notes).most_common(KINDS_OF_NOTES)),
             warnings=list(listing.warnings),
             options=dataclasses.asdict(self.options),
             classes=list(self.classes),
             **listing.metadata,
         )
+
+
+def _check_names(listing: Listing, problems: Problems) -> None:
+    """Refuses file names that are no text, as archives of other systems leave them: they cannot be stored."""
+    for items in listing.items.values():
+        for item in items:
+            for text in (*item.files, *(value for value in item.fields.values() if isinstance(value, str))):
+                if not text.isascii() and text.encode(errors="replace").decode() != text:
+                    shown = text.encode(errors="surrogateescape").decode(errors="replace")
+                    problems.mistake(shown, "has a name that is not UTF-8: unpack it again, saying its encoding")
+
+
+def _link(shard: pathlib.Path, place: Any) -> None:
+    """Makes the file appear at a second place; copied where the disk has no links."""
+    try:
+        os.link(shard, place)
+    except OSError:
+        shutil.copyfile(shard, place)
 
 
 def picture_feature(size: tuple[int, int] | None, channels: int) -> tfds.features.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import tensorflow_datasets as tfds
 
@@ -30,12 +31,14 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
                 return
             for left in folder.parent.glob(f"incomplete.*_{folder.name}"):  # of a build that was killed
                 left.rmtree()
-            builder.download_and_prepare(download_config=config, file_format="array_record")
-    except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
+            builder.download_and_prepare(download_config=config)
+    except BrokenProcessPool as error:
         raise UserError(
-            f"cannot prepare {builder.name} under {builder.data_dir} ({first_line(error)}); "
-            "make room there, or give another folder with --data_dir (in a config: data.data_dir)"
+            f"a process that wrote {builder.name} was ended from outside, perhaps for want of memory; the same command "
+            "goes on from there, with fewer processes by --jobs=1"
         ) from error
+    except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
+        raise UserError(_told(builder, error)) from error
     if isinstance(builder, ManualBuilder) and builder.contents is not None:
         for line in builder.contents.found:
             print(f"found {line}")
@@ -43,6 +46,17 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
             print(f"warning: {line}")
     print_splits(builder)
     print(f"wrote {builder.data_dir} in {time.perf_counter() - start:.0f} s")
+
+
+def _told(builder: tfds.core.DatasetBuilder, error: OSError | RuntimeError) -> str:
+    """Says what could not be read or written."""
+    file = str(getattr(error, "filename", None) or "")
+    if file and not file.startswith(str(builder.data_dir_root)):
+        return f"cannot prepare {builder.name}: {file} cannot be read ({first_line(error)}); see to its permissions"
+    return (
+        f"cannot prepare {builder.name} under {builder.data_dir} ({first_line(error)}); "
+        "make room there, or give another folder with --data_dir (in a config: data.data_dir)"
+    )
 
 
 def print_splits(builder: tfds.core.DatasetBuilder) -> None:

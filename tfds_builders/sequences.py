@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -193,6 +193,12 @@ def check_crop(dataset: str, options: Any) -> None:
         raise UserError(f"{dataset}: option size={options.size} must be from 1 to {LARGEST_SIDE} pixels, such as 224")
     if not (math.isfinite(options.margin) and -0.4 <= options.margin <= 2):
         raise UserError(f"{dataset}: option margin={options.margin} must be a share of the face from -0.4 to 2")
+
+
+def refuse_idle(dataset: str, given: Collection[str], names: Sequence[str], what: str) -> None:
+    """Refuses options that were given and have no part in `what` is stored."""
+    if idle := [name for name in names if name in given]:
+        raise UserError(f"{dataset}: option {idle[0]} does not apply to {what}: leave it out")
 
 
 def check_following(dataset: str, options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Writes a split as array_record files, by several processes, so that a build that was killed goes on.
+"""Writes splits as array_record files, by several processes, so that a build that was killed goes on.
 
 A shard is a run of examples in order. It is written under a temporary name, and counts when its small record of what it
 was made from lies beside it: the names, sizes and times of its files and how they were read. The next build keeps each
@@ -12,30 +12,30 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import pickle
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+import cv2
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore
 from tqdm import tqdm
 
 from tfds_builders.listing import Item
-from tfds_builders.problems import BadPicture
+from tfds_builders.problems import BadPicture, Gap
 
 SHARD_BYTES = 128 << 20
-SHARD_EXAMPLES = 4096  # of one picture each
-FEW = 256  # pictures that one process writes sooner than a second one starts
+SHARD_EXAMPLES = 4096
+PARTS = 32  # of a split that has enough examples: work for so many processes
+FEW = 256  # examples that one process writes sooner than a second one starts
 
 
 class Encoder(Protocol):
-    """What the writer needs of a builder; it must pickle.
-
-    Attributes:
-        PICTURES_PER_EXAMPLE: how many pictures an example stands for, roughly.
-    """
+    """What the writer needs of a builder; it must pickle. Of clips `PICTURES_PER_EXAMPLE` is above 1."""
 
     PICTURES_PER_EXAMPLE: ClassVar[int]
 
@@ -47,6 +47,10 @@ class Encoder(Protocol):
         """Returns the example as it is stored."""
         ...
 
+    def beside(self, item: Item) -> Sequence[str]:
+        """Returns the files that `encode` reads besides the item's own."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Written:
@@ -55,68 +59,78 @@ class Written:
     Attributes:
         labels: of the examples in it.
         num_bytes: its size.
-        gaps: lines about examples that could not be had.
+        gaps: examples that could not be had, (where, what).
         notes: lines about pictures that were converted.
     """
 
     labels: list[int]
     num_bytes: int
-    gaps: list[str]
+    gaps: list[Gap]
     notes: list[str]
 
 
-def write_split(
-    encoder: Encoder, split: str, items: Sequence[Item], folder: pathlib.Path, jobs: int, settings: str
-) -> list[tuple[pathlib.Path, Written]]:
-    """Writes the examples of a split and returns its shards in order, also those that came out without an example.
+Shards = list[tuple[pathlib.Path, Written]]
+
+
+def write_splits(
+    encoder: Encoder, splits: Mapping[str, Sequence[Item]], folder: pathlib.Path, jobs: int, settings: str
+) -> dict[str, Shards]:
+    """Writes the examples of all splits; returns the shards of each in order, also those without an example.
 
     Args:
         encoder: the builder.
-        split, items: the examples.
+        splits: the examples.
         folder: where shards lie until all are whole; made where it is missing.
         jobs: processes; 0 is as many as there are cores.
         settings: whatever else decides what is written; shards of other settings are written anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weight = encoder.PICTURES_PER_EXAMPLE
-    parts = _parts(items, max(SHARD_EXAMPLES // weight, 1))
-    tasks = [(folder / f"{split}-{start:08d}", items[start:stop]) for start, stop in parts]
-    with tqdm(total=len(items), desc=f"writing {split}", unit=" examples", disable=None) as bar:
-        done: dict[pathlib.Path, Written] = {}
-        waiting = []
-        for path, part in tasks:
-            if (kept := _kept(path, _stamp(part, settings))) is not None:
+    tasks = {
+        split: [(folder / f"{split}-{start:08d}", items[start:stop]) for start, stop in _parts(items, weight)]
+        for split, items in splits.items()
+    }
+    every = [task for some in tasks.values() for task in some]
+    done: dict[pathlib.Path, Written] = {}
+    with tqdm(total=sum(map(len, splits.values())), desc="writing", unit=" examples", disable=None) as bar:
+        for path, part in every:
+            if (kept := _kept(path, _stamp(encoder, part, settings))) is not None:
                 done[path] = kept
                 bar.update(len(part))
-            else:
-                waiting.append((path, part))
-        cores = jobs or _cores()
-        if cores == 1 or len(waiting) == 1 or weight * sum(len(part) for _, part in waiting) < FEW:
-            for path, part in waiting:
-                done[path] = write_shard(encoder, path, part, settings)
-                bar.update(len(part))
-        else:
-            # Fresh processes: forking one that runs XLA's threads may hang.
-            context = multiprocessing.get_context("spawn")
-            pickled = pickle.dumps(encoder)
-            with concurrent.futures.ProcessPoolExecutor(
-                min(cores, len(waiting)), context, initializer=_take_encoder, initargs=(pickled,)
-            ) as pool:
-                futures = {pool.submit(_write_in_worker, path, part, settings): (path, part) for path, part in waiting}
-                try:
-                    for future in concurrent.futures.as_completed(futures):
-                        path, part = futures[future]
-                        done[path] = future.result()
-                        bar.update(len(part))
-                except BaseException:  # Ctrl-C too: whole shards stay, no further one is begun
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    raise
-    return [(path, done[path]) for path, _ in tasks]
+        waiting = [(path, part) for path, part in every if path not in done]
+        for path, written, count in _written(encoder, waiting, jobs or _cores(), settings):
+            done[path] = written
+            bar.update(count)
+    return {split: [(path, done[path]) for path, _ in some] for split, some in tasks.items()}
+
+
+def _written(
+    encoder: Encoder, waiting: Sequence[tuple[pathlib.Path, Sequence[Item]]], jobs: int, settings: str
+) -> Iterator[tuple[pathlib.Path, Written, int]]:
+    """Yields (path, what was written, examples) of each shard when it is whole, in any order."""
+    examples = encoder.PICTURES_PER_EXAMPLE * sum(len(part) for _, part in waiting)
+    if jobs == 1 or len(waiting) == 1 or examples < FEW:
+        for path, part in waiting:
+            yield path, write_shard(encoder, path, part, settings), len(part)
+        return
+    # Fresh processes: forking one that runs XLA's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        min(jobs, len(waiting)), context, initializer=_start_worker, initargs=(pickle.dumps(encoder),)
+    ) as pool:
+        futures = {pool.submit(_write_in_worker, path, part, settings): (path, part) for path, part in waiting}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                path, part = futures[future]
+                yield path, future.result(), len(part)
+        except BaseException:  # Ctrl-C too: whole shards stay, no further one is begun
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:
     """Writes one file of examples and its record."""
-    temporary = path.with_suffix(".writing")
+    temporary = path.with_suffix(f".{os.getpid()}.writing")  # a worker of a build that was killed may still be here
     labels, gaps, notes = [], [], []
     writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
     try:
@@ -124,7 +138,7 @@ def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], set
             try:
                 example, found = encoder.encode(item)
             except BadPicture as error:
-                gaps.append(f"{item.name} {error}")
+                gaps.append(Gap(item.name, str(error)))
                 continue
             notes += [f"{item.name}: {note}" for note in found]
             writer.write(encoder.serialize(example))
@@ -133,8 +147,8 @@ def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], set
         writer.close()
     written = Written(labels, temporary.stat().st_size, gaps, notes)
     os.replace(temporary, path)
-    record = dataclasses.asdict(written) | {"stamp": _stamp(items, settings)}
-    partial = path.with_suffix(".json.writing")
+    record = dataclasses.asdict(written) | {"stamp": _stamp(encoder, items, settings)}
+    partial = path.with_suffix(f".{os.getpid()}.json")
     partial.write_text(json.dumps(record))
     os.replace(partial, path.with_suffix(".json"))
     return written
@@ -148,9 +162,19 @@ def _cores() -> int:
 _ENCODER: Encoder | None = None  # of a worker process, where it is unpickled once
 
 
-def _take_encoder(pickled: bytes) -> None:
+def _start_worker(pickled: bytes) -> None:
+    """Readies a worker process: one thread for OpenCV, and an end where the build is killed."""
     global _ENCODER
     _ENCODER = pickle.loads(pickled)
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _write_in_worker(path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:
@@ -158,11 +182,16 @@ def _write_in_worker(path: pathlib.Path, items: Sequence[Item], settings: str) -
     return write_shard(_ENCODER, path, items, settings)
 
 
-def _parts(items: Sequence[Item], most: int) -> list[tuple[int, int]]:
-    """Divides the examples in runs of at most `most` and about `SHARD_BYTES` of original files."""
+def _parts(items: Sequence[Item], weight: int) -> list[tuple[int, int]]:
+    """Divides the examples in runs, by their number and by the bytes of their files.
+
+    The number depends on the examples alone, so that a build goes on with other processes.
+    """
+    even = -(-len(items) // PARTS)
+    most = min(max(even, FEW // (4 * weight), 1), max(SHARD_EXAMPLES // weight, 1))
     parts, start, size = [], 0, 0
     for i, item in enumerate(items):
-        size += sum(_size_and_time(file)[0] for file in item.files)
+        size += sum(size_and_time(file)[0] for file in item.files)
         if i + 1 - start == most or size >= SHARD_BYTES:
             parts.append((start, i + 1))
             start, size = i + 1, 0
@@ -172,23 +201,23 @@ def _parts(items: Sequence[Item], most: int) -> list[tuple[int, int]]:
 
 
 def _kept(path: pathlib.Path, stamp: str) -> Written | None:
-    """Returns what an earlier build wrote there, if it is whole, has no gap, and was made from the same."""
+    """Returns what an earlier build wrote there, if it is whole and was made from the same."""
     try:
         record = json.loads(path.with_suffix(".json").read_text())
-        if record.pop("stamp") == stamp and not record["gaps"] and path.stat().st_size == record["num_bytes"]:
-            return Written(**record)
+        if record.pop("stamp") == stamp and path.stat().st_size == record["num_bytes"]:
+            return Written(**record | {"gaps": [Gap(*gap) for gap in record["gaps"]]})
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def _stamp(items: Sequence[Item], settings: str) -> str:
+def _stamp(encoder: Encoder, items: Sequence[Item], settings: str) -> str:
     digest = hashlib.sha256(settings.encode())
     for item in items:
         for value in (item.label, item.crop, *item.fields.items()):
             digest.update(_bytes(value))
-        for file in item.files:
-            digest.update(repr((file, _size_and_time(file))).encode())
+        for file in (*item.files, *encoder.beside(item)):
+            digest.update(repr((file, size_and_time(file))).encode())
     return digest.hexdigest()
 
 
@@ -200,7 +229,8 @@ def _bytes(value: Any) -> bytes:
     return repr(value).encode()
 
 
-def _size_and_time(file: str) -> tuple[int, int]:
+def size_and_time(file: str) -> tuple[int, int]:
+    """Returns what changes when a file does, (0, 0) where there is none."""
     try:
         status = os.stat(file)
     except OSError:

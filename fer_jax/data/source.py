@@ -238,6 +238,19 @@ def prepared_builder(config: Any) -> Any:
     return builder
 
 
+def facts(config: Any) -> dict[str, Any]:
+    """Returns what the prepared data set says of itself that a reader of scores must know; {} of drawn faces.
+
+    Its version, whether it is `complete`, how many examples are `missing`, and the `options` it was prepared with.
+    """
+    builder = prepared_builder(config)
+    known = dict(builder.info.metadata or {})
+    if "complete" not in known:
+        return {}
+    told = {name: known[name] for name in ("complete", "options") if name in known}
+    return {"data": {"version": str(builder.version), "missing": len(known.get("missing", ())), **told}}
+
+
 def image_names(config: Any, split: str) -> list[str]:
     """Returns what the files of a split's images are called, in the order in which they are stored.
 

@@ -16,7 +16,7 @@ from etils import epath
 from fer_jax.data.augmentation import augment
 from fer_jax.data.degradation import degraded, images_sha256, parse
 from fer_jax.data.occlusion import behind_test_objects
-from fer_jax.data.source import Source, load
+from fer_jax.data.source import Source, facts, load
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
@@ -269,6 +269,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "steps": int(state.step),
         "epochs": int(state.step) / setup.steps_per_epoch,
         **fold_facts(config, setup.train.folds),
+        **facts(config.data),
         "seed": config.seed,
         "started_from": memory.get("started_from") or "scratch",
         "params": num_parameters(state.params),

@@ -13,6 +13,7 @@ from tfds_builders import registry
 
 def build(name, manual_dir, data_dir, **options):
     builder = registry.make_builder(name, data_dir=str(data_dir), **options)
+    builder.jobs = 1  # what a test puts in place of a detector does not reach other processes
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
     return builder
 

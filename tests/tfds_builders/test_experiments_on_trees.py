@@ -49,6 +49,7 @@ def test_fdrl_on_rafdb(tmp_path, config_on):
     results = loop.train(config, epath.Path(tmp_path / "run"))
     assert (results["num_examples"], results["classes"]) == (7, list(labels.EMOTIONS[:7]))
     assert "protocol" not in results  # RAF-DB has a test split of its own
+    assert (results["data"]["complete"], results["data"]["missing"]) == (False, 0)  # of 12,271 there are 28
 
 
 def test_fan_on_afew(tmp_path, config_on):

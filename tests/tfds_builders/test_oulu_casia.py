@@ -63,7 +63,7 @@ def test_a_real_face_is_found_by_the_cascades(tmp_path, real_data, monkeypatch):
         for number in range(3):  # the person moves
             photo = whole.convert("RGB").crop((60 + 8 * number, 0, 380 + 8 * number, 240))
             photo.save(clip / f"{number:03d}.jpeg", quality=95)
-    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=64, allow_missing=5)
+    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=64, allow_missing=5, allow_counts=True)
     example = examples(builder)["P001/Anger"]
     assert example["frame_mask"].all()
     first = find_face(np.asarray(fake_pictures.Image.open(clip / "000.jpeg")), size=64)

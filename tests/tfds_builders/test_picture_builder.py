@@ -1,5 +1,6 @@
 """What all builders of picture files share: several processes, a build that was killed, options, the command line."""
 
+import contextlib
 import pathlib
 import pickle
 import signal
@@ -28,20 +29,19 @@ sys.path[:0] = [{root!r}, {tests!r}]
 import fake_rafdb
 from tfds_builders import __main__ as command, shards
 from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
-shards.SHARD_EXAMPLES = 4
+shards.SHARD_EXAMPLES, shards.PARTS = 4, 1
 if {slow}:
     import time
     encode = rafdb.Builder.encode
     rafdb.Builder.encode = lambda self, item: (time.sleep(0.3), encode(self, item))[1]
 rafdb.COUNTS["basic"] = fake_rafdb.COUNTS
-sys.exit(command.main(["build", "rafdb", "--jobs=1", "--manual_dir", {files!r}, "--data_dir", {data!r}]))
+sys.exit(command.main(["build", "rafdb", "--allow_counts", "--jobs={jobs}", "--manual_dir", {files!r}, "--data_dir", {data!r}]))
 """
 
 
-def start(files, data, slow):
-    code = BUILD.format(
-        root=str(ROOT), tests=str(ROOT / "tests" / "tfds_builders"), files=str(files), data=str(data), slow=slow
-    )
+def start(files, data, slow, jobs=1):
+    places = {"root": ROOT, "tests": ROOT / "tests" / "tfds_builders", "files": files, "data": data}
+    code = BUILD.format(slow=slow, jobs=jobs, **{name: str(path) for name, path in places.items()})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, "-c", code], **pipes)
 
@@ -63,14 +63,37 @@ def test_a_builder_is_known_to_tfds_and_reaches_other_processes(tmp_path, name):
         assert "label" in copy.features
 
 
+def wait_for(condition, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def children(pid):
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def is_running(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_build_that_was_killed_goes_on(tmp_path):
     files, data = tmp_path / "files", tmp_path / "data"
     fake_rafdb.make(files)
     killed = start(files, data, slow=True)
     partial = data / "rafdb" / "basic" / ".1.0.0.partial"
-    deadline = time.monotonic() + 60
-    while len(list(partial.glob("train-????????.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: len(list(partial.glob("train-????????.json"))) >= 2, killed)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("train-????????")}
@@ -94,6 +117,7 @@ def test_processes_write_what_one_writes(tmp_path, monkeypatch):
     files = tmp_path / "files"
     fake_rafdb.make(files)
     monkeypatch.setattr(shards, "SHARD_EXAMPLES", 5)
+    monkeypatch.setattr(shards, "PARTS", 1)
     monkeypatch.setattr(shards, "FEW", 0)
     monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
     written = []
@@ -111,6 +135,57 @@ def test_processes_write_what_one_writes(tmp_path, monkeypatch):
             np.testing.assert_array_equal(one[key], two[key])
 
 
+def test_workers_end_with_the_build_that_was_killed(tmp_path):
+    """What is left of them would write into the files of the next build."""
+    files, data = tmp_path / "files", tmp_path / "data"
+    fake_rafdb.make(files, counts={"train": (40,) * 7, "test": (1,) * 7})
+    killed = start(files, data, slow=True, jobs=2)
+    partial = data / "rafdb" / "basic" / ".1.0.0.partial"
+    wait_for(lambda: list(partial.glob("*.writing")), killed)
+    workers = children(killed.pid)
+    assert workers
+    killed.kill()
+    killed.wait()
+    deadline = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+def test_overwriting_keeps_what_is_there_until_all_is_whole(tmp_path, monkeypatch, capsys):
+    files, data = tmp_path / "files", tmp_path / "data"
+    root = fake_rafdb.make(files)
+    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    build = ["build", "rafdb", "--jobs=1", "--manual_dir", str(files), "--data_dir", str(data)]
+    assert command.main(build) == 0
+    fake_pictures.truncated(root / "Image" / "aligned" / "test_0003_aligned.jpg")
+    assert command.main([*build, "--overwrite"]) == 2
+    assert "test_0003_aligned.jpg is damaged" in capsys.readouterr().err
+    assert len(tfds.data_source("rafdb/basic", split="test", data_dir=str(data))) == 7
+    assert command.main([*build, "--overwrite", "--allow_missing=1"]) == 0
+    assert len(tfds.data_source("rafdb/basic", split="test", data_dir=str(data))) == 6
+
+
+def test_a_disk_that_fills_up_at_the_end_loses_no_shard(tmp_path, monkeypatch, capsys):
+    files, data = tmp_path / "files", tmp_path / "data"
+    fake_rafdb.make(files)
+    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    build = ["build", "rafdb", "--jobs=1", "--manual_dir", str(files), "--data_dir", str(data)]
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as now:
+        now.setattr(tfds.core.DatasetInfo, "write_to_directory", full)
+        assert command.main(build) == 2
+    assert "No space left" in capsys.readouterr().err
+    partial = data / "rafdb" / "basic" / ".1.0.0.partial"
+    assert list(partial.glob("*-????????"))
+    monkeypatch.setattr(shards, "write_shard", full)  # nothing is left to write
+    assert command.main(build) == 0
+    assert not partial.exists()
+
+
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
     data = ["--data_dir", str(tmp_path / "data")]
     for arguments, says in (
@@ -119,6 +194,11 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
         (["rafdb", "--option=size=big"], "must be of type int"),
         (["fer2013", "--option=size=3"], "fer2013 has no options"),
         (["fer2013", "--allow_missing=3"], "--allow_missing does not apply to fer2013"),
+        (["rafdb", "--jobs=-1"], "--jobs=-1 is below 0"),
+        (["rafdb", "--allow_missing=-1"], "--allow_missing=-1 is below 0"),
+        (["rafdb", "--option=size=64"], "option size does not apply to the aligned faces"),
+        (["rafdb", "--option=source=original"], "option size=0 must be from 1 to"),
+        (["affectnet", "--option=margin=-0.7"], "option margin=-0.7 must be"),
         (["rafdb", "--manual_dir", str(tmp_path / "none")], "there is no such folder"),
     ):
         assert command.main(["build", *arguments, *data]) == 2
@@ -126,18 +206,6 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
         assert printed.count("\n") == 1
         assert says in printed
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.suffix != ".lock"]
-
-
-@pytest.mark.parametrize(
-    ("line", "name"),
-    [
-        ("/my data.old/a b/train 1.jpg is damaged: copy x.jpg again", "train 1.jpg"),
-        ("C:\\faces\\x.PNG is empty", "x.PNG"),
-        ("what has no file", "what has no file"),
-    ],
-)
-def test_the_file_that_a_line_is_about(line, name):
-    assert rafdb.Builder.example_name(None, line) == name
 
 
 def test_what_is_copied_and_what_is_converted(tmp_path):

@@ -1,5 +1,8 @@
 """RAF-DB's builder: both parts, both sources, and what is wrong with copies."""
 
+import os
+import sys
+
 import fake_pictures
 import fake_rafdb
 import numpy as np
@@ -83,7 +86,41 @@ def test_problems_of_files_are_shown_together_and_gaps_may_be_accepted(tmp_path)
     assert len(builder.as_data_source("train")) == sum(fake_rafdb.COUNTS["train"]) - 2
     again = registry.make_builder("rafdb", str(tmp_path / "data")).info.metadata
     assert not again["complete"]
-    assert sorted(again["missing"]) == [f"train_{n}_aligned.jpg" for n in ("00002", "00003", "99999")]
+    assert sorted(again["missing"]) == [f"train_{n}_aligned.jpg" for n in ("00002", "00003")]
+    assert (again["unlisted"], again["allow_missing"]) == (["train_99999_aligned.jpg"], 3)
+
+
+def test_a_gap_that_is_allowed_excuses_no_other_numbers(tmp_path):
+    root = fake_rafdb.make(tmp_path / "files", counts={"train": (2, 1, 1, 3, 2, 1, 2), "test": (1,) * 6 + (0,)})
+    (root / "Image" / "aligned" / "train_00003_aligned.jpg").unlink()
+    assert "test: 0 instead of 1 neutral" in refusal("rafdb", tmp_path / "files", tmp_path, allow_missing=1)
+
+
+def test_files_that_systems_leave_are_no_pictures(tmp_path):
+    root = fake_rafdb.make(tmp_path / "files")
+    for name in (".DS_Store", "Thumbs.db", "._train_00001_aligned.jpg"):
+        (root / "Image" / "aligned" / name).write_bytes(b"x")
+    assert build("rafdb", tmp_path / "files", tmp_path / "data").info.metadata["complete"]
+
+
+def test_annotations_that_are_missing_or_no_text(tmp_path):
+    root = fake_rafdb.make(tmp_path / "files")
+    (root / "Annotation" / "boundingbox" / "test_0003_boundingbox.txt").unlink()
+    said = refusal("rafdb/basic_original", tmp_path / "files", tmp_path)
+    assert "test_0003_boundingbox.txt is not there" in said
+    builder = build("rafdb/basic_original", tmp_path / "files", tmp_path / "data", allow_missing=1)
+    assert len(builder.as_data_source("test")) == sum(fake_rafdb.COUNTS["test"]) - 1
+    for content in (b"\xff\xfe\x00", b"1 2\n" * 5 + b"inf 0 0", b"1 2\n" * 5 + b"1 0"):
+        (root / "Annotation" / "manual" / "test_0001_manu_attri.txt").write_bytes(content)
+        assert "does not hold five points and three codes" in refusal("rafdb", tmp_path / "files", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
+def test_a_name_that_is_not_utf8(tmp_path):
+    root = fake_rafdb.make(tmp_path / "files")
+    moved = tmp_path / os.fsdecode(b"caf\xe9")
+    root.parent.rename(moved)
+    assert "has a name that is not UTF-8" in refusal("rafdb", moved, tmp_path)
 
 
 @pytest.mark.parametrize("kind", fake_pictures.BROKEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded, is_picture, pixels
 from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.sequences import check_choice, check_crop
 
 CROPPED = 224  # side of the pictures of the newer release
 RELEASES = {  # what each is found by
     "csv": ("Manually_Annotated_file_lists/training.csv", "training.csv"),
     "npy": ("train_set/annotations",),
 }
+KINDS = ("val", "aro", "lnd")  # of files beside a picture of the newer release
 PHOTOS = (
     *("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images"),
     *("Manually_Annotated_compressed/Manually_Annotated_Images", "Manually_Annotated_compressed", "Manually_Annotated"),
@@ -74,6 +76,16 @@ class Builder(PictureBuilder):
             "arousal": np.float32,
         }
 
+    def check_options(self, given: Collection[str]) -> None:
+        check_choice("affectnet", "classes", str(self.options.classes), ("7", "8"))
+        check_crop("affectnet", self.options)
+
+    def beside(self, item: Item) -> Sequence[str]:
+        if item.crop is not None:
+            return ()
+        picture = pathlib.Path(item.files[0])
+        return [str(picture.parent.parent / "annotations" / f"{picture.stem}_{kind}.npy") for kind in KINDS]
+
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = root_of(manual_dir, [place for places in RELEASES.values() for place in places], "AffectNet")
         there = [name for name, places in RELEASES.items() if any((root / place).exists() for place in places)]
@@ -82,6 +94,11 @@ class Builder(PictureBuilder):
                 f"{root} holds both releases of AffectNet, lists and train_set/: move one of them to another folder"
             )
         if there == ["npy"]:
+            if (self.options.size, self.options.margin) != (CROPPED, 0.0):
+                raise UserError(
+                    f"affectnet: options size and margin do not apply to the newer release, which is cropped already "
+                    f"to {CROPPED} pixels: leave them out"
+                )
             return self._list_npy(root, problems)
         return self._list_csv(root, problems)
 
@@ -113,7 +130,7 @@ class Builder(PictureBuilder):
             items[split] = self._items((row, there[row.name]) for row in wanted if row.name in there)
         for name in sorted(set(there) - named):
             if is_picture(name.rpartition("/")[2]):
-                problems.gap(there[name], "is in no list: take it out of the folder, or complete the lists")
+                problems.extra(there[name], "is in no list: take it out of the folder, or complete the lists")
         return self._listing(items, found, COUNTS, "csv")
 
     def _items(self, rows: Any) -> list[Item]:

@@ -21,6 +21,7 @@ COLUMNS = (
     *("facial_landmarks", "expression", "valence", "arousal"),
 )
 CODES = range(11)
+EMOTIONS = 8  # the codes from here on are none, uncertain, no face
 MARKS = 68
 
 
@@ -48,7 +49,7 @@ def read_csv(path: pathlib.Path, problems: Problems) -> list[Row]:
     """Reads training.csv or validation.csv; some copies of the second have no header."""
     rows, seen = [], set()
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        lines = csv.reader(file)
+        lines = csv.reader(file, quoting=csv.QUOTE_NONE)  # no field has a comma in it
         for line in lines:
             if not line or (lines.line_num == 1 and line[0].strip() == COLUMNS[0]):
                 if line and tuple(word.strip() for word in line) != COLUMNS:
@@ -70,14 +71,16 @@ def _parsed(line: list[str], where: str, problems: Problems) -> Row | None:
         problems.mistake(where, f"has {len(line)} fields where there are {len(COLUMNS)}: get the list again")
         return None
     name, *box, marks, code, valence, arousal = (word.strip() for word in line)
+    if not code.isascii() or not code.isdigit() or int(code) not in CODES:
+        problems.mistake(where, f"has the expression {code[:20]}, and codes are 0 to 10: correct it")
+        return None
+    if int(code) >= EMOTIONS:  # nothing else of it is used, and it need not be there
+        return Row(name, int(code))
     try:
         landmarks = np.array(marks.split(";"), np.float32).reshape(-1, 2)
         numbers = [float(word) for word in (*box, valence, arousal)]
     except ValueError:
         problems.mistake(where, "holds words where numbers are expected: get the list again")
-        return None
-    if not code.isascii() or not code.isdigit() or int(code) not in CODES:
-        problems.mistake(where, f"has the expression {code[:20]}, and codes are 0 to 10: correct it")
         return None
     if len(landmarks) != MARKS or not np.isfinite(landmarks).all() or not all(map(math.isfinite, numbers)):
         problems.mistake(where, f"has {len(landmarks)} landmarks or numbers that are not finite: get the list again")

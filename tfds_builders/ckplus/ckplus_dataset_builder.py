@@ -204,8 +204,8 @@ class Builder(PictureBuilder):
         }
         return example, tallied(notes)
 
-    def example_name(self, gap: str) -> str:
-        return trees.sequence_in(gap)
+    def example_name(self, where: str) -> str:
+        return trees.sequence_in(where)
 
 
 def _tree(manual_dir: os.PathLike[str], name: str) -> pathlib.Path:

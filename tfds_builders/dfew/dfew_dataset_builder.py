@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -132,10 +131,6 @@ class Builder(PictureBuilder):
         frames, notes = stored_frames(item.files, FRAME_SIZE, self.options.size)
         mask = np.ones(len(frames), bool)  # clips in which no face was found are not among the aligned ones
         return {"frames": frames, "frame_mask": mask, "label": item.label, **item.fields}, notes
-
-    def example_name(self, gap: str) -> str:
-        match = re.match(r".*[/\\](\d{5}) ", gap)  # the clip's folder, not the frame or the list that the line names
-        return match[1] if match else super().example_name(gap)
 
 
 def _votes(

@@ -37,7 +37,7 @@ from tfds_builders.image_folder.rows import Row, classes_of, common_size, split_
 from tfds_builders.image_folder.table import find_table, read_table
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
-from tfds_builders.pictures import is_picture, pixels
+from tfds_builders.pictures import pixels
 from tfds_builders.problems import Problems
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -207,12 +207,6 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         if options.crop == "square":
             return square(photo, options.size, box), True
         return face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector, box=box)
-
-    def example_name(self, gap: str) -> str:
-        # Paths of users have spaces in them: the picture's ends where a name of one ends.
-        ends = (match.start() for match in re.finditer(r"\s", gap))
-        names = (gap[:end].rpartition("/")[2] for end in ends)
-        return next(filter(is_picture, names), gap)
 
     def as_data_source(self, *args: Any, **kwargs: Any):
         """As in TFDS, but refuses options that are not those of what lies prepared."""

@@ -115,12 +115,10 @@ class Builder(PictureBuilder):
             return fields | {"image": stored(np.asarray(fitted))}, (*notes, note)
         return fields | {"image": copied(item.files[0], self.CHANNELS, SIZE).file()}, notes
 
-    def _finish(
-        self, listing: Listing, gaps: list[str], notes: list[str], counts: Mapping[str, Mapping[str, int]]
-    ) -> None:
-        super()._finish(listing, gaps, notes, counts)
+    def _finish(self, listing: Listing, counts: Mapping[str, Mapping[str, int]]) -> None:
+        super()._finish(listing, counts)
         assert self.info.metadata is not None
-        dark = [note.removesuffix(f": {DARK}") for note in notes if note.endswith(f": {DARK}")]
+        dark = [note.removesuffix(f": {DARK}") for note in self.notes() if note.endswith(f": {DARK}")]
         self.info.metadata.update(dark=[path.rpartition("/")[2] for path in dark])
 
 

@@ -151,8 +151,8 @@ class Builder(PictureBuilder):
         }
         return example, face_notes(clip.mask)
 
-    def example_name(self, gap: str) -> str:
-        return sessions.session_in(gap) or super().example_name(gap)
+    def example_name(self, where: str) -> str:
+        return sessions.session_in(where) or super().example_name(where)
 
 
 def _sessions(manual_dir: os.PathLike[str], problems: Problems) -> dict[int, str]:

@@ -37,6 +37,7 @@ from tfds_builders.sequences import (
     numbered,
     pictures_in,
     read_frame,
+    refuse_idle,
     tallied,
     whole_frames,
 )
@@ -110,11 +111,9 @@ class Builder(PictureBuilder):
             check_choice("oulu_casia", name, getattr(self.options, name), values)
         if self.options.source == "original":
             check_following("oulu_casia", self.options)
-        elif idle := [name for name in ("size", "crop", "margin", "yunet") if name in given]:
-            raise UserError(
-                f"oulu_casia: option {idle[0]} does not apply to the cropped faces, which are stored as they are: "
-                "leave it out, or give --option=source=original"
-            )
+        else:
+            idle = ("size", "crop", "margin", "yunet")
+            refuse_idle("oulu_casia", given, idle, "the cropped faces, which are stored as they are")
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = _root(manual_dir, self.options)
@@ -182,9 +181,9 @@ class Builder(PictureBuilder):
     def _example(self, item: Item, frames: list[io.BytesIO], mask: np.ndarray) -> dict[str, Any]:
         return {"frames": frames, "frame_mask": mask, "label": item.label, **item.fields}
 
-    def example_name(self, gap: str) -> str:
-        match = re.search(rf"({PERSON})[/\\]({'|'.join(EMOTIONS)})", gap)
-        return f"{match[1]}/{match[2]}" if match else super().example_name(gap)
+    def example_name(self, where: str) -> str:
+        match = re.search(rf"({PERSON})[/\\]({'|'.join(EMOTIONS)})", where)
+        return f"{match[1]}/{match[2]}" if match else super().example_name(where)
 
 
 def _root(manual_dir: os.PathLike[str], options: OuluOptions) -> pathlib.Path:

@@ -48,17 +48,18 @@ def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np
     points, attributes = np.full((5, 2), np.nan, np.float32), dict.fromkeys(ATTRIBUTES, UNKNOWN)
     path = folder / f"{stem}_manu_attri.txt"
     try:
-        words = path.read_text().split()
+        numbers = [float(word) for word in path.read_text().split()]
+        codes = [int(number) for number in numbers[10:]]
+        found = np.array(numbers[:10], np.float32).reshape(5, 2)
     except FileNotFoundError:
         return points, attributes
-    try:
-        numbers = [float(word) for word in words]
-        points = np.array(numbers[:10], np.float32).reshape(5, 2)
-        codes = [int(number) for number in numbers[10:13]]
-    except ValueError:
+    except (ValueError, OverflowError):  # also what is no text
+        numbers = []
+    if len(numbers) != 10 + len(ATTRIBUTES):
         problems.mistake(path, "does not hold five points and three codes: unpack manual.zip again")
         return points, attributes
-    for (name, most), code in zip(ATTRIBUTES.items(), codes, strict=False):
+    points = found
+    for (name, most), code in zip(ATTRIBUTES.items(), codes, strict=True):
         if not 0 <= code < most:
             problems.mistake(path, f"has the {name} {code}, and codes are 0 to {most - 1}: correct it")
         attributes[name] = code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.inference.faces import crop_box, transform_points
 from tfds_builders.layout import file_of, folder_of, root_of
-from tfds_builders.listing import Item, Listing, check_unlisted, files_below
+from tfds_builders.listing import Item, Listing, check_unlisted
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded, pixels
 from tfds_builders.problems import BadPicture, Problems
 from tfds_builders.rafdb import annotations
+from tfds_builders.sequences import check_choice, check_crop, pictures_in, refuse_idle
 
 ALIGNED_SIZE = (100, 100)
 LIST_NAMES = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")  # the first is the real one
@@ -76,12 +77,20 @@ class Builder(PictureBuilder):
             "age": np.int64,
         }
 
+    def check_options(self, given: Collection[str]) -> None:
+        check_choice("rafdb", "part", self.options.part, COUNTS)
+        check_choice("rafdb", "source", self.options.source, ("aligned", "original"))
+        if self.options.source == "original":
+            check_crop("rafdb", self.options)
+        else:
+            refuse_idle("rafdb", given, ("size", "margin"), "the aligned faces, which are stored as they are")
+
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         options = self.options
         root = root_of(manual_dir, [f"{options.part}/{name}" for name in LIST_NAMES], f"RAF-DB ({options.part})")
         root = root / options.part
         list_path = file_of(root, LIST_NAMES, "RAF-DB")
-        images = files_below(folder_of(root, [f"Image/{options.source}"], "RAF-DB"))
+        images = pictures_in(folder_of(root, [f"Image/{options.source}"], "RAF-DB"))
         rows = annotations.read_list(list_path, _codes(options.part), problems)
         items: dict[str, list[Item]] = {split: [] for split in SPLITS}
         names = {}
@@ -90,7 +99,8 @@ class Builder(PictureBuilder):
             if file not in images:
                 problems.gap(list_path.parent.parent / "Image" / options.source / file, "is listed and is not there")
                 continue
-            items[name.partition("_")[0]].append(self._item(root, images[file], name, code, problems))
+            if (item := self._item(root, images[file], name, code, problems)) is not None:
+                items[name.partition("_")[0]].append(item)
         check_unlisted(images, names.values(), list_path.name, problems)
         return Listing(
             items={split: some for split, some in items.items() if some},
@@ -99,12 +109,14 @@ class Builder(PictureBuilder):
             expected=_expected(options.part),
         )
 
-    def _item(self, root: pathlib.Path, path: str, name: str, code: int, problems: Problems) -> Item:
+    def _item(self, root: pathlib.Path, path: str, name: str, code: int, problems: Problems) -> Item | None:
         stem = name.rsplit(".", 1)[0]
         points, attributes = annotations.read_manual(root / "Annotation" / "manual", stem, problems)
         crop = None
         if self.options.source == "original":
             crop = annotations.read_box(root / "Annotation" / "boundingbox", stem, problems)
+            if crop is None:
+                return None
         fields = {"code": code, "name": name, "points": points, **attributes}
         return Item((path,), label=_label(self.options.part, code), fields=fields, crop=crop)
 
