@@ -35,7 +35,8 @@ if {slow}:
     encode = rafdb.Builder.encode
     rafdb.Builder.encode = lambda self, item: (time.sleep(0.3), encode(self, item))[1]
 rafdb.COUNTS["basic"] = fake_rafdb.COUNTS
-sys.exit(command.main(["build", "rafdb", "--allow_counts", "--jobs={jobs}", "--manual_dir", {files!r}, "--data_dir", {data!r}]))
+folders = ["--manual_dir", {files!r}, "--data_dir", {data!r}]
+sys.exit(command.main(["build", "rafdb", "--allow_counts", "--jobs={jobs}", *folders]))
 """
 
 
