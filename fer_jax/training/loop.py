@@ -30,6 +30,7 @@ from fer_jax.training.protocol import protocol
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.sharding import any_process, is_main
 from fer_jax.training.state import TrainState, num_parameters
+from fer_jax.training.stored import check_classes
 from fer_jax.training.workdir import check_owner, claim, device_name, with_stored_words
 
 LOWER_IS_BETTER = frozenset({"nll"})
@@ -53,6 +54,7 @@ class Memory:
         window: metrics of the steps since the last log line, so that a line after a resume is the same line.
         images, seconds: trained so far, over all the times the run was started.
         started_from: the account of the weights it began with; empty from scratch.
+        classes: the names of the model's outputs, in order.
     """
 
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -63,6 +65,7 @@ class Memory:
     wall_seconds: float = 0.0
     waited: float = 0.0
     started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
+    classes: list[str] = dataclasses.field(default_factory=list)
 
 
 def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
@@ -193,9 +196,10 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
     for problem in problems:
         _say(f"warning: {problem}; the one before is used")
     if stored is not None:
+        check_classes(stored.record, setup.train.classes, checkpoints.folder)
         known = {field.name for field in dataclasses.fields(Memory)}
         return stored.state, stored.best, Memory(**{k: v for k, v in stored.record.items() if k in known})
-    state, memory = setup.init(), Memory()
+    state, memory = setup.init(), Memory(classes=list(setup.train.classes))
     if start:
         state, memory.started_from = start.into(state, setup.mesh), start.account
     return state, _copy(_evaluated(state)), memory

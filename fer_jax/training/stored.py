@@ -44,6 +44,16 @@ class StoredModel:
         return evaluator(self.variables if variables is None else variables, source)
 
 
+def check_classes(record: Mapping[str, Any], classes: Sequence[str], where: Any) -> None:
+    """Refuses a model whose outputs have other names than the classes of the data set, such as one prepared anew."""
+    trained = record.get("classes") or list(classes)
+    if list(trained) != list(classes):
+        raise UserError(
+            f"{where} was trained on the classes {', '.join(trained)}, and the data set has {', '.join(classes)}: "
+            "prepare again the data set that it was trained on, or train anew"
+        )
+
+
 def read_model(workdir: epath.Path, changes: Mapping[str, Any] | None = None) -> StoredModel:
     """Reads the selected model of `workdir`, for any devices there are; nothing is written.
 
@@ -68,5 +78,6 @@ def read_model(workdir: epath.Path, changes: Mapping[str, Any] | None = None) ->
         print(f"warning: {problem}; the one before is used", flush=True)
     if stored is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train it first")
+    check_classes(stored.record, setup.train.classes, workdir)
     variables = {"params": stored.best["params"], **stored.best["collections"]}
     return StoredModel(setup, variables, stored.state, stored.record)

@@ -13,6 +13,7 @@ from etils import epath
 from fer_jax.errors import UserError
 from fer_jax.training import loop
 from fer_jax.training.checkpoint import Checkpoint, Checkpoints
+from fer_jax.training.stored import check_classes, read_model
 
 
 def tree(value):
@@ -142,3 +143,13 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, 
     assert results["params_sha256"] == reference["params_sha256"]
     lines = [(workdir / "metrics.jsonl").read_text(), (tmp_path / "reference" / "metrics.jsonl").read_text()]
     assert lines[0] == lines[1]
+
+
+def test_a_checkpoint_knows_its_classes(tiny, tmp_path):
+    """A data set that was prepared anew with other classes under the same name is not what a model was trained on."""
+    config, workdir = tiny(max_steps=2), epath.Path(tmp_path / "run")
+    loop.train(config, workdir)
+    names = list(read_model(workdir).setup.train.classes)
+    assert read_model(workdir).record["classes"] == names
+    with pytest.raises(UserError, match="was trained on the classes neutral, .* and the data set has fear, "):
+        check_classes(read_model(workdir).record, names[::-1], workdir)
