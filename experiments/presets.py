@@ -177,6 +177,18 @@ def jaffe(config):
     config.selection.rule = "last"  # too few people to hold some of them out
 
 
+def image_folder(config):
+    """Your own faces, prepared as image_folder with splits train and test; another name by config.data.dataset.
+
+    Pictures that are all training: config.data.folds=examples:5 and config.fold=all test each fifth in turn.
+    """
+    fer2013_short(config)
+    config.data.dataset = "image_folder/default"
+    config.data.validation_split = ""
+    config.data.test_split = "test"
+    config.data.exclude = ()
+
+
 def imagenet_pixels(config):
     """Pixels as the networks trained on ImageNet had them."""
     config.augmentation.mean = (0.485, 0.456, 0.406)
@@ -203,4 +215,5 @@ VARIANTS = {
     "sfew": sfew,
     "ckplus": ckplus,
     "jaffe": jaffe,
+    "image_folder": image_folder,
 }

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C while libraries load: nothing is lost, and they take it badly
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import os
@@ -25,12 +30,19 @@ from tfds_builders.verify import verify
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 2 after a mistake of the user, told in one line."""
     args = _parser().parse_args(argv)
+    if argv is None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.set_verbosity(logging.ERROR)  # what the builders log is printed below, in order and once
     try:
-        return COMMANDS[args.command](args)
+        status = COMMANDS[args.command](args)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from there", file=sys.stderr)
         return 130
@@ -70,6 +82,8 @@ def verify_one(args: argparse.Namespace) -> int:
 
 def show_one(args: argparse.Namespace) -> int:
     """Draws a contact sheet of a prepared data set."""
+    if args.seed < 0:
+        raise UserError(f"--seed={args.seed} is below 0: give 0 or more")
     builder = _builder(args)
     sheet = contact_sheet(builder, args.split, args.seed)
     path = pathlib.Path(args.out or f"{args.name.replace('/', '_')}.png")
@@ -93,6 +107,10 @@ def build_one(args: argparse.Namespace) -> int:
     return 0
 
 
+FLAGS = {  # what is no option of a data set
+    **{name: f"--{name}" for name in ("allow_counts", "allow_missing", "data_dir", "manual_dir", "jobs", "overwrite")},
+    **dict.fromkeys(("variant", "config"), "the variant behind the name, as in rafdb/compound,"),
+}
 COMMANDS = {"list": list_all, "build": build_one, "verify": verify_one, "show": show_one}
 
 
@@ -192,6 +210,8 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise UserError(f"--option={pair}: write --option=KEY=VALUE, such as --option=size=112")
+        if key in FLAGS:
+            raise UserError(f"--option={pair}: give {FLAGS[key]} instead")
         try:
             options[key] = json.loads(value)
         except ValueError:

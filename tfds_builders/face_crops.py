@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from fer_jax.inference.detection import Detector, Face, choose, overlap
 from fer_jax.inference.faces import crop_box, crop_face
 from fer_jax.inference.tracking import OVERLAP
 from tfds_builders.picture_builder import Options
-from tfds_builders.pictures import encoded
+from tfds_builders.pictures import LARGEST_SIDE, encoded
 from tfds_builders.problems import BadPicture
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.inference.alignment
@@ -47,10 +46,14 @@ def check_crop(dataset: str, options: CropOptions, crops: Sequence[str], as_is: 
     if options.crop in as_is:
         if options.size:
             raise UserError(f"{dataset}: crop={options.crop} is stored in the size that it has: leave out size")
+    elif options.size < 0:
+        raise UserError(f"{dataset}: option size={options.size} is below 0")
     elif options.size < 1:
         raise UserError(f"{dataset}: crop={options.crop} is of one size, in pixels: add --option=size=112")
-    if not (math.isfinite(options.margin) and options.margin > -0.5):
-        raise UserError(f"{dataset}: margin={options.margin} leaves nothing of a face: give one above -0.5")
+    if options.size > LARGEST_SIDE:
+        raise UserError(f"{dataset}: option size={options.size} must be {LARGEST_SIDE} pixels at most")
+    if not (-0.5 < options.margin <= 2):
+        raise UserError(f"{dataset}: margin={options.margin} must be a share of the face above -0.5, 2 at most")
 
 
 def face_or_square(

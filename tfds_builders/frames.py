@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from fer_jax.errors import UserError
-from tfds_builders.pictures import encoded
+from tfds_builders.pictures import LARGEST_SIDE, encoded
 from tfds_builders.problems import BadPicture, Problems
-from tfds_builders.sequences import LARGEST_SIDE, pictures_in, read_frame, tallied, whole_frames
+from tfds_builders.sequences import pictures_in, read_frame, tallied, whole_frames
 
 RGB = 3
 NUMBERS = re.compile(r"[0-9]+")

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tfds_builders.problems import BadPicture
 
 MOST_PIXELS = 64_000_000
+LARGEST_SIDE = 1024  # of a crop
 COPIED = ("JPEG", "PNG")  # formats that TFDS decodes
 ORIENTATION = 0x0112  # the EXIF field; 1 is upright
 MODES = {1: "L", 3: "RGB"}

@@ -28,6 +28,7 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
         folder.parent.mkdir(parents=True, exist_ok=True)
         with alone(folder.parent / f".{folder.name}.lock"):  # another process may be preparing it
             if not overwrite and (folder / "dataset_info.json").exists():
+                print(f"{builder.name} {builder.version} has been prepared by another process: {folder}")
                 return
             for left in folder.parent.glob(f"incomplete.*_{folder.name}"):  # of a build that was killed
                 left.rmtree()

@@ -71,4 +71,5 @@ def prepared(name: str, data_dir: str | None = None) -> list[str]:
     """Returns what of a data set lies prepared: versions, after their variants where there are some."""
     root = pathlib.Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))) / name
     places = [*root.glob("*/dataset_info.json"), *root.glob("*/*/dataset_info.json")]
-    return sorted(str(place.parent.relative_to(root)) for place in places if "incomplete" not in str(place))
+    there = [place.parent.relative_to(root) for place in places]
+    return sorted(str(one) for one in there if not one.name.startswith(("incomplete.", ".")))

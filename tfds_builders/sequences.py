@@ -23,12 +23,11 @@ from fer_jax.errors import UserError, nearest
 from fer_jax.inference.faces import Detector, faces_of_clip, make_detector
 from tfds_builders.layout import ARCHIVES
 from tfds_builders.listing import Item
-from tfds_builders.pictures import copied, encoded, is_picture, pixels
+from tfds_builders.pictures import LARGEST_SIDE, copied, encoded, is_picture, pixels
 from tfds_builders.problems import BadPicture
 
 NUMBER = re.compile(r"(\d+)\.[^.]+$")  # of a frame, at the end of its name
 NUMBERED = re.compile(r"[A-Z]?\d+")  # folders of single people, sessions and sequences
-LARGEST_SIDE = 1024  # of a crop
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ shard whose record still says the same, and writes the others.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,6 +17,7 @@ import multiprocessing.connection
 import os
 import pathlib
 import pickle
+import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -118,7 +120,8 @@ def _written(
     with concurrent.futures.ProcessPoolExecutor(
         min(jobs, len(waiting)), context, initializer=_start_worker, initargs=(pickle.dumps(encoder),)
     ) as pool:
-        futures = {pool.submit(_write_in_worker, path, part, settings): (path, part) for path, part in waiting}
+        with _without_interrupts():  # the workers start here, and Ctrl-C is for the build alone
+            futures = {pool.submit(_write_in_worker, path, part, settings): (path, part) for path, part in waiting}
         try:
             for future in concurrent.futures.as_completed(futures):
                 path, part = futures[future]
@@ -126,6 +129,19 @@ def _written(
         except BaseException:  # Ctrl-C too: whole shards stay, no further one is begun
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Holds Ctrl-C back inside the `with` block; processes that start in it never see it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:

@@ -13,11 +13,11 @@ import numpy as np
 
 from fer_jax.errors import UserError, nearest
 
-WAYS = ("subject:10", "leave_one_subject_out", "stored")
+WAYS = ("subject:10", "leave_one_subject_out", "stored", "examples:5")
 
 
 class Division(NamedTuple):
-    """A way to divide: 'subject', 'leave_one_subject_out' or 'stored'; `count` folds, 0 where the data set decides."""
+    """A way to divide: 'subject', 'leave_one_subject_out', 'stored' or 'examples'; `count` folds, 0 where not said."""
 
     way: str
     count: int = 0
@@ -27,17 +27,18 @@ class Division(NamedTuple):
             "subject": f"whole subjects, by their rank modulo {self.count}",
             "leave_one_subject_out": "one subject to a fold",
             "stored": "the data set's own folds",
+            "examples": "single examples, whoever they show, each class evenly",
         }[self.way]
 
 
 def parse_division(text: str) -> Division:
-    """Reads `config.data.folds`: 'subject:K', 'leave_one_subject_out' or 'stored'."""
-    if text in WAYS[1:]:
+    """Reads `config.data.folds`: 'subject:K', 'leave_one_subject_out', 'stored' or 'examples:K'."""
+    if text in WAYS[1:3]:
         return Division(text)
-    if match := re.fullmatch(r"subject:(\d+)", text):
-        if int(match[1]) < 2:
-            raise UserError(f"config.data.folds='{text}': give at least 2 folds, for example 'subject:10'")
-        return Division("subject", int(match[1]))
+    if match := re.fullmatch(r"(subject|examples):(\d+)", text):
+        if int(match[2]) < 2:
+            raise UserError(f"config.data.folds='{text}': give at least 2 folds, for example '{match[1]}:10'")
+        return Division(match[1], int(match[2]))
     raise UserError(f"config.data.folds='{text}': {nearest(text, WAYS)}")
 
 
@@ -53,14 +54,16 @@ def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndar
         UserError: where the data set lacks the field that says so, or has fewer subjects than folds.
     """
     division = parse_division(text)
-    field = "fold" if division.way == "stored" else "subject"
+    field = {"stored": "fold", "examples": "label"}.get(division.way, "subject")
     if field not in arrays:
-        lacks = "has no folds of its own" if field == "fold" else "does not say who is seen"
+        lacks = {"fold": "has no folds of its own", "label": "has votes only"}.get(field, "does not say who is seen")
         raise UserError(
             f"config.data.folds='{text}': {dataset} {lacks} (it has no field '{field}'); divide it otherwise"
         )
     if division.way == "stored":
         return stored_folds(arrays["fold"])
+    if division.way == "examples":
+        return example_folds(arrays["label"], division.count)
     if not division.count:
         return leave_one_out(arrays["subject"])
     folds = subject_folds(arrays["subject"], division.count)
@@ -81,6 +84,17 @@ def subject_folds(subject: np.ndarray, k: int) -> np.ndarray:
             "'leave_one_subject_out'"
         )
     return (rank % k).astype(np.int32)
+
+
+def example_folds(label: np.ndarray, k: int) -> np.ndarray:
+    """Examples at random, each class as evenly as can be, int32 [N]; for pictures that nobody knows the people of."""
+    rng = np.random.default_rng(0)  # the same folds for every seed of training
+    order = np.concatenate([rng.permutation(np.flatnonzero(label == c)) for c in np.unique(label)])
+    if len(order) < k:
+        raise UserError(f"config.data.folds='examples:{k}': there are {len(order)} examples; give fewer folds")
+    folds = np.empty(len(order), np.int32)
+    folds[order] = np.arange(len(order)) % k
+    return folds
 
 
 def leave_one_out(subject: np.ndarray) -> np.ndarray:

@@ -103,3 +103,18 @@ def test_a_fold_that_lost_its_examples_is_refused():
         take_fold(left, 2)
     with pytest.raises(UserError, match="config.fold=4: there are 3 folds; give 1 to 3, or all"):
         take_fold(left, 4)
+
+
+def test_examples_are_dealt_evenly_class_by_class():
+    label = np.random.default_rng(0).choice(4, 203, p=[0.6, 0.2, 0.15, 0.05])
+    dealt = folds.divide({"label": label}, "examples:5", "x")
+    assert set(dealt.tolist()) == set(range(5))
+    for c in range(4):
+        counts = np.bincount(dealt[label == c], minlength=5)
+        assert counts.max() - counts.min() <= 1
+    np.testing.assert_array_equal(dealt, folds.divide({"label": label}, "examples:5", "x"))
+    assert "whoever they show" in folds.parse_division("examples:5").describe()
+    with pytest.raises(UserError, match="there are 3 examples"):
+        folds.divide({"label": np.zeros(3, int)}, "examples:5", "x")
+    with pytest.raises(UserError, match="has votes only"):
+        folds.divide({}, "examples:5", "x")

@@ -97,7 +97,7 @@ def test_options(tmp_path):
         registry.make_builder("jaffe", str(tmp_path), size=64)
     with pytest.raises(UserError, match="no crop 'face': did you mean 'faces'|no crop 'face'; did you mean 'faces'"):
         registry.make_builder("jaffe/faces", str(tmp_path), crop="face")
-    with pytest.raises(UserError, match=r"margin=-0\.5 leaves nothing"):
+    with pytest.raises(UserError, match=r"margin=-0\.5 must be a share"):
         registry.make_builder("jaffe/faces", str(tmp_path), margin=-0.5)
     with pytest.raises(UserError, match="add --option=size=112"):
         registry.make_builder("jaffe/faces", str(tmp_path), size=0)

@@ -78,7 +78,7 @@ def _walk(root: pathlib.Path, parts: tuple[str, ...], tree: Tree) -> bool:
                 continue
             if entry.is_dir():
                 inner.append(entry.name)
-            elif is_picture(entry.name):
+            elif is_picture(entry.name) and entry.is_file():
                 tree.pictures.append((*parts, entry.name))
                 here += 1
             elif parts and entry.name.lower() not in LEFT_BEHIND:  # beside the folders lie licences and read-me files

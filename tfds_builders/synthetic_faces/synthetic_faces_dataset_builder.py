@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Plan] = {
     "occluded_train": Plan(bank="train"),
     "occluded_test": Plan(bank="test"),
 }
+LARGEST = 1024  # pixels
 _DESCRIPTIONS = {
     "basic": "Neutral and the six basic expressions.",
     "compound": "The 22 categories of Du, Tao and Martinez (2014).",
@@ -64,7 +65,12 @@ def faces_config(name: str = "basic", **changes: Any) -> FacesConfig:
     for field in changes:
         if field not in fields:
             raise UserError(f"synthetic_faces has no option '{field}': {nearest(field, fields)}")
+        if type(changes[field]) is not type(getattr(base, field)):
+            wanted = type(getattr(base, field)).__name__
+            raise UserError(f"synthetic_faces: option {field}={changes[field]!r} must be of type {wanted}")
     plan = dataclasses.replace(base, **changes)
+    if plan.size > LARGEST:
+        raise UserError(f"synthetic_faces: option size={plan.size} must be {LARGEST} pixels at most")
     parts = [f"{f}{getattr(plan, f)}" for f in changes if getattr(plan, f) != getattr(base, f)]
     return FacesConfig(name="-".join([name, *parts]), version="1.0.0", plan=plan, description=_DESCRIPTIONS[name])
 
