@@ -30,8 +30,14 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
             f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
         )
     if not found:
-        raise UserError(f"{start} has no {' or '.join(wanted)} of {name}{packed(start)}")
+        raise UserError(f"{start} has no {' or '.join(wanted)} of {name}{packed(start) or _above(start, wanted)}")
     return found[0]
+
+
+def _above(start: pathlib.Path, wanted: Sequence[str]) -> str:
+    """Returns a hint where a folder too far inside was given, '' elsewhere."""
+    inner = [pathlib.PurePath(one).parts[1:] for one in wanted]
+    return f": give {start.parent} instead" if any(parts and start.joinpath(*parts).exists() for parts in inner) else ""
 
 
 def folders_with(manual_dir: os.PathLike[str] | str, matches: Callable[[str], object]) -> list[pathlib.Path]:

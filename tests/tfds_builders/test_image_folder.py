@@ -107,7 +107,7 @@ def test_another_process_knows_the_classes(tmp_path):
         (("train/happy/a.jpg",), "has one class, 'happiness'"),
         (("1st/happy/a.jpg", "1st/sad/b.jpg"), "names the split '1st', and splits are of letters, digits and _"),
         (("all/happy/a.jpg", "all/sad/b.jpg"), "names the split 'all', which means every split together"),
-        ((), "holds no pictures: arrange them as <split>/<class>/a.jpg"),
+        ((), "holds no pictures, 4 folders deep: arrange them as <split>/<class>/a.jpg"),
     ],
 )
 def test_folders_that_are_none(tmp_path, paths, says):

@@ -191,6 +191,11 @@ def test_folders_that_are_not_there(tmp_path):
     assert "holds RAF-DB (basic) more than once" in refusal("rafdb", tmp_path / "more", tmp_path)
 
 
+def test_a_folder_too_far_inside(tmp_path):
+    root = fake_rafdb.make(tmp_path / "files")
+    assert f"give {tmp_path / 'files'} instead" in refusal("rafdb", root, tmp_path)
+
+
 def test_pictures_of_another_edition(tmp_path):
     root = fake_rafdb.make(tmp_path / "files")
     fake_pictures.write(root / "Image" / "aligned" / "test_0003_aligned.jpg", 112, 112)

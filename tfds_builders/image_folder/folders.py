@@ -42,7 +42,7 @@ def read_folders(root: pathlib.Path, problems: Problems) -> tuple[list[Row], lis
     tree = Tree([], [], Counter())
     _walk(root, (), tree)
     if not tree.pictures:
-        raise UserError(f"{root} holds no pictures{packed(root) or f': {WANTED}'}")
+        raise UserError(f"{root} holds no pictures, {DEEPEST + 1} folders deep{packed(root) or f': {WANTED}'}")
     pictures, depths = sorted(tree.pictures), Counter(len(parts) - 1 for parts in tree.pictures)
     around = ()
     if min(depths) == DEEPEST and len({parts[0] for parts in pictures}) == 1:
