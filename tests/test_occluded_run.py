@@ -76,7 +76,7 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
 
 
 def test_the_report_of_a_run_that_is_scored_clean_only(tmp_path):
-    from fer_jax.evaluation.report.inside import Shown
+    from fer_jax.evaluation.report.shown import Shown
 
     rng = np.random.default_rng(0)
     shown = Shown(

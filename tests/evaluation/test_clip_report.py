@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fer_jax.evaluation.report import clips, style
-from fer_jax.evaluation.report.inside import Shown, inside
+from fer_jax.evaluation.report.inside import inside
 from fer_jax.evaluation.report.pictures import Book
+from fer_jax.evaluation.report.shown import Shown
 
 
 def shown(lengths, truth=True, seed=0):

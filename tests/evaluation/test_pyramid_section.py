@@ -3,8 +3,9 @@
 import numpy as np
 
 from fer_jax.evaluation.report import pyramid
-from fer_jax.evaluation.report.inside import Shown, inside
+from fer_jax.evaluation.report.inside import inside
 from fer_jax.evaluation.report.pictures import Book
+from fer_jax.evaluation.report.shown import Shown
 
 RNG = np.random.default_rng(0)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,10 +9,8 @@ from matplotlib.figure import Figure
 from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.evaluation.report.markup import Html, element, figure_card, percent, section
 from fer_jax.evaluation.report.pictures import Book
+from fer_jax.evaluation.report.shown import Shown
 from fer_jax.evaluation.report.style import BLUE, FAINT, LINE, ORANGE, SOFT, font, new_figure, paler
-
-if TYPE_CHECKING:  # its table names the drawer below
-    from fer_jax.evaluation.report.inside import Shown
 
 CLIPS = 8
 FRAMES = 16  # of a longer clip so many are shown, evenly spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +15,8 @@ from matplotlib.patches import Circle
 
 from fer_jax.evaluation.report.markup import Html, element, figure_card, section
 from fer_jax.evaluation.report.pictures import Book
+from fer_jax.evaluation.report.shown import Shown
 from fer_jax.evaluation.report.style import BLUE, INK, ORANGE, SOFT, new_figure
-
-if TYPE_CHECKING:  # its table names the drawer below
-    from fer_jax.evaluation.report.inside import Shown
 
 _GATE = LinearSegmentedColormap.from_list("gate", ("#7d3606", ORANGE, "#ffffff", BLUE, "#173a73"))
 NARROWEST = 0.15  # the colours reach at least so far from a half

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from fer_jax.evaluation.report.markup import Html, figure_card, section
 from fer_jax.evaluation.report.pictures import Book
+from fer_jax.evaluation.report.shown import Shown
 from fer_jax.evaluation.report.style import INK, SOFT, new_figure, wrapped
-
-if TYPE_CHECKING:  # its table names the drawer below
-    from fer_jax.evaluation.report.inside import Shown
 
 ROWS = 8
 SIDE, LEFT, TOP = 112, 84, 40  # CSS pixels

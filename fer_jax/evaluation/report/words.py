@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,10 +11,8 @@ from matplotlib.figure import Figure
 
 from fer_jax.evaluation.report.markup import Html, element, figure_card, section
 from fer_jax.evaluation.report.pictures import Book
+from fer_jax.evaluation.report.shown import Shown
 from fer_jax.evaluation.report.style import BLUE, INK, SOFT, new_figure, wrapped
-
-if TYPE_CHECKING:
-    from fer_jax.evaluation.report.inside import Shown
 
 _COSINE = LinearSegmentedColormap.from_list("cosine", ("#ffffff", "#cfdef3", "#7ea4db", BLUE, "#173a73"))
 

@@ -13,7 +13,7 @@ from fer_jax.evaluation.metrics import classification_metrics, log_softmax
 from fer_jax.evaluation.report import charts, headline
 from fer_jax.evaluation.report.degraded import degraded
 from fer_jax.evaluation.report.folds import folds
-from fer_jax.evaluation.report.inside import Shown, inside
+from fer_jax.evaluation.report.inside import inside
 from fer_jax.evaluation.report.learning import learning
 from fer_jax.evaluation.report.markup import (
     Html,
@@ -29,6 +29,7 @@ from fer_jax.evaluation.report.markup import (
     table,
 )
 from fer_jax.evaluation.report.pictures import Book
+from fer_jax.evaluation.report.shown import Shown
 from fer_jax.evaluation.report.style import class_color
 
 MISTAKES = 24  # how many are shown, the most confident first
