@@ -71,7 +71,7 @@ def _opened(av: Any, path: pathlib.Path) -> tuple[Any, Any]:
         raise UserError(f"{path} is empty; {REMEDY}")
     try:
         # Nothing but this file is read, whatever it says about others. (`options` would crash on MPEG before PyAV 18.)
-        container = av.open(str(path), container_options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = av.open(str(path), container_options={"protocol_whitelist": "file"}, **_lenient(av.__version__))
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a video, or is cut off ({first_line(error)}); {REMEDY}") from error
     names = set(container.format.name.split(","))
@@ -82,6 +82,11 @@ def _opened(av: Any, path: pathlib.Path) -> tuple[Any, Any]:
         container.close()
         raise UserError(f"{path} has no pictures, only sound or text; {REMEDY}")
     return container, container.streams.video[0]
+
+
+def _lenient(version: str) -> dict[str, str]:
+    """Titles and such that are no text break nothing; from PyAV 19 on they never do, and it has no option for that."""
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def _frames(
