@@ -23,6 +23,7 @@ from tfds_builders.pictures import copied
 from tfds_builders.problems import Problems, in_full, listed
 from tfds_builders.shards import Shards, size_and_time, write_splits
 
+FEW_ALIKE = 3  # notes that are shown one by one
 KINDS_OF_NOTES = 100  # in the metadata
 PARTIAL = ".partial"  # beside the finished folder: the shards of a build that is going on, or was killed
 
@@ -244,7 +245,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         notes = self.notes()
         warnings = list(listing.warnings)
         for lines, what in (
-            (notes, "notes on single files"),
+            (_summary(notes), "notes on single files"),
             (gaps, "examples missing, as --allow_missing allows"),
             (unlisted, "files left that no list names, as --allow_missing allows"),
         ):
@@ -266,6 +267,19 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
             classes=list(self.classes),
             **listing.metadata,
         )
+
+
+def _summary(notes: Sequence[str]) -> list[str]:
+    """Returns notes 'file: note' as they are where few say the same, else one line for all of these."""
+    files: dict[str, list[str]] = {}
+    for line in notes:
+        file, _, note = line.rpartition(": ")
+        files.setdefault(note, []).append(file)
+    lines = []
+    for note, some in files.items():
+        few = [f"{file}: {note}" for file in some]
+        lines += few if len(few) <= FEW_ALIKE else [f"{len(some):,} files, the first {some[0]}: {note}"]
+    return lines
 
 
 def _check_names(listing: Listing, problems: Problems) -> None:
