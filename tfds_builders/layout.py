@@ -25,13 +25,7 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
         inside = any(folder.is_relative_to(one / path.partition("/")[0]) for one in found for path in wanted)
         if not inside and any((folder / one).exists() for one in wanted):
             found.append(folder)
-    if len(found) > 1:
-        raise UserError(
-            f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
-        )
-    if not found:
-        raise UserError(f"{start} has no {' or '.join(wanted)} of {name}{packed(start) or _above(start, wanted)}")
-    return found[0]
+    return _only(found, start, " or ".join(wanted), name, _above(start, wanted))
 
 
 def _above(start: pathlib.Path, wanted: Sequence[str]) -> str:
@@ -54,13 +48,17 @@ def root_with(
     manual_dir: os.PathLike[str] | str, matches: Callable[[str], object], name: str, example: str
 ) -> pathlib.Path:
     """As `root_of`, for files or folders that are known by the pattern of their names, such as `example`."""
-    found = folders_with(manual_dir, matches)
+    return _only(folders_with(manual_dir, matches), pathlib.Path(manual_dir), example, name)
+
+
+def _only(found: Sequence[pathlib.Path], start: pathlib.Path, wanted: str, name: str, hint: str = "") -> pathlib.Path:
+    """Returns the one folder that was found; refuses none, with what may help, and several."""
     if len(found) > 1:
         raise UserError(
-            f"{manual_dir} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
+            f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
         )
     if not found:
-        raise UserError(f"{manual_dir} has no {example} of {name}{packed(pathlib.Path(manual_dir))}")
+        raise UserError(f"{start} has no {wanted} of {name}{packed(start) or hint}")
     return found[0]
 
 

@@ -6,6 +6,7 @@ same for the same image, and may be called from several threads at once.
 
 from __future__ import annotations
 
+import abc
 import collections
 import itertools
 import os
@@ -70,7 +71,7 @@ class Detector(Protocol):
     def __call__(self, image: np.ndarray, /) -> list[Face]: ...
 
 
-class _PerThread:
+class _PerThread(abc.ABC):
     """OpenCV's detectors keep state while they run: every thread loads its own, when it first needs it."""
 
     def __init__(self) -> None:
@@ -87,8 +88,9 @@ class _PerThread:
             self._mine.model = self._load()
         return self._mine.model
 
+    @abc.abstractmethod
     def _load(self) -> Any:
-        raise NotImplementedError
+        """Makes what one thread works with."""
 
 
 class Haar(_PerThread):
