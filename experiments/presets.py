@@ -14,7 +14,7 @@ def faces(experiment, variant, method):
 
 
 def synthetic(config):
-    """Under three minutes on two CPU cores: synthetic faces, seen at 48 pixels, by a ResNet-18 of half the width.
+    """About three minutes on two CPU cores: synthetic faces, seen at 48 pixels, by a ResNet-18 of half the width.
 
     At full width (model.width=64) an epoch takes 2.7 times as long, which buys less than the epochs do.
     """
