@@ -11,7 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from fer_jax.data import geometry
 from fer_jax.errors import UserError, nearest
@@ -28,6 +28,8 @@ class Augmentation:
 
     Attributes:
         flip: mirror half of the images.
+        flip_alternate: mirror an image in every other epoch instead of at random, half of them in the first
+            (Jordan, arXiv 2404.00498): two epochs show it once in each form. Needs `flip`.
         shift: move by whole pixels, -shift .. shift in x and y ("pad and crop" when the size does not
             change).
         crop: side of the window that is cut out, at random while training and from the middle otherwise.
@@ -55,6 +57,7 @@ class Augmentation:
     """
 
     flip: bool = False
+    flip_alternate: bool = False
     shift: int = 0
     crop: int | None = None
     crop_scale: tuple[float, float] | None = None
@@ -103,6 +106,8 @@ class Augmentation:
             raise UserError("augmentation.mean and .std: give three numbers each, for red, green and blue")
         if min(self.std) <= 0:
             raise UserError(f"augmentation.std = {self.std}: give numbers above 0")
+        if self.flip_alternate and not self.flip:
+            raise UserError("augmentation.flip_alternate says when an image is mirrored: set augmentation.flip as well")
         if self.crop is not None and self.crop_scale is not None:
             raise UserError("augmentation.crop and augmentation.crop_scale exclude each other: set one to None")
 
@@ -115,6 +120,7 @@ def augment(
     size: int,
     train: bool,
     alike: int = 1,
+    flips: Bool[Array, "B"] | None = None,
 ) -> Float[Array, "B size size 3"]:
     """The network's input: augmented when `train`, else the middle window, resized; normalised, three
     channels.
@@ -124,11 +130,12 @@ def augment(
         images: C = 1 (grey, repeated at the end) or 3.
         size: side of the result.
         alike: so many successive images, such as the frames of a clip, are augmented in the same way.
+        flips: which images are mirrored, where that is not drawn (see `alternate_flips`).
     """
     if not train:
         return jax.vmap(functools.partial(normalise, config=config))(central(images, config, size) / 255)
     keys = example_keys(key, len(images), alike)
-    matrices = warp_matrices(key, images.shape, config, size=size, alike=alike)
+    matrices = warp_matrices(key, images.shape, config, size=size, alike=alike, flips=flips)
     source, width_ratio, height_ratio = smoothed(images.astype(jnp.float32), config, size)
 
     def one(key: Key[Array, ""], image: Float[Array, "h w C"], matrix: Float[Array, "2 3"]) -> jax.Array:
@@ -141,23 +148,51 @@ def augment(
 
 
 def warp_matrices(
-    key: Key[Array, ""], shape: tuple[int, ...], config: Augmentation, *, size: int, alike: int = 1
+    key: Key[Array, ""],
+    shape: tuple[int, ...],
+    config: Augmentation,
+    *,
+    size: int,
+    alike: int = 1,
+    flips: Bool[Array, "B"] | None = None,
 ) -> Float[Array, "B R 3"]:
     """The maps that `augment` applies with this key while training, from output to stored pixels.
 
     `geometry.move_points` takes landmarks through them.
     """
     draw = functools.partial(warp_matrix, height=shape[1], width=shape[2], config=config, size=size)
-    return jax.vmap(draw)(example_keys(key, shape[0], alike))
+    keys = example_keys(key, shape[0], alike)
+    return jax.vmap(draw)(keys) if flips is None else jax.vmap(lambda key, flip: draw(key, flip=flip))(keys, flips)
+
+
+def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Array, "B"]) -> Bool[Array, "B"]:
+    """Which images are mirrored in an epoch: each in every other one, and half of all in the first.
+
+    Args:
+        key: the same at every step.
+        index: of each image in the training set.
+        epoch: how often it has been shown before.
+    """
+    first = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
+    return first ^ (epoch % 2 == 1)
 
 
 # Geometry: one map per image
 
 
 def warp_matrix(
-    key: Key[Array, ""], *, height: int, width: int, config: Augmentation, size: int
+    key: Key[Array, ""],
+    *,
+    height: int,
+    width: int,
+    config: Augmentation,
+    size: int,
+    flip: Bool[Array, ""] | None = None,
 ) -> Float[Array, "R 3"]:
-    """Draws one image's map: output -> perspective -> flip -> affine -> window of the stored image."""
+    """Draws one image's map: output -> perspective -> flip -> affine -> window of the stored image.
+
+    Whether it is mirrored is drawn too, unless `flip` says it.
+    """
     centre, extent = window(stream(key, "window"), height, width, config)
     if config.shift:
         check_shift(config.shift, height, width)
@@ -165,7 +200,7 @@ def warp_matrix(
         centre = centre - pixels.astype(jnp.float32)
     linear, offset = affine(stream(key, "affine"), config)
     if config.flip:
-        mirrored = jax.random.bernoulli(stream(key, "flip"))
+        mirrored = jax.random.bernoulli(stream(key, "flip")) if flip is None else flip
         linear = linear * jnp.array([jnp.where(mirrored, -1.0, 1.0), 1.0])  # the columns: x_out changes sign
     matrix = geometry.around((extent / size)[:, None] * linear, centre + extent * offset, size, size)
     if not config.warp:

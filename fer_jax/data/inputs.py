@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from fer_jax.data import geometry
 from fer_jax.data.augmentation import Augmentation, augment, warp_matrices
@@ -15,7 +15,13 @@ CORNER_ZOOM = 1.1
 
 
 def network_inputs(
-    key: Key[Array, ""] | None, batch: Batch, config: Augmentation, *, size: int, mirror: Order = ()
+    key: Key[Array, ""] | None,
+    batch: Batch,
+    config: Augmentation,
+    *,
+    size: int,
+    mirror: Order = (),
+    flips: Bool[Array, "B"] | None = None,
 ) -> Batch:
     """Replaces `image` uint8 [B, H, W, C] by the network's input and moves `points` [B, L, 2] with it.
 
@@ -28,6 +34,7 @@ def network_inputs(
         config: the augmentation.
         size: side of the network's input.
         mirror: for each point, which one stands in its place on the mirrored face.
+        flips: which images are mirrored, where that is not drawn.
 
     Returns:
         The batch with `image` float32 [B, size, size, 3], or `frames` float32 [B, T, size, size, 3].
@@ -40,11 +47,11 @@ def network_inputs(
         alike = 1 if config.per_frame else length
         flat = augment(key, flat, config, size=size, train=train, alike=alike)
         return batch | {"frames": flat.reshape(clips, length, *flat.shape[1:])}
-    moved = {"image": augment(key, batch["image"], config, size=size, train=train)}
+    moved = {"image": augment(key, batch["image"], config, size=size, train=train, flips=flips)}
     if "points" in batch:
         shape = batch["image"].shape
         if train:
-            matrices = warp_matrices(key, shape, config, size=size)
+            matrices = warp_matrices(key, shape, config, size=size, flips=flips)
         else:
             matrices = jnp.broadcast_to(central_matrix(shape, config, size), (shape[0], 2, 3))
         moved["points"] = _move(matrices, batch["points"].astype(jnp.float32), mirror)
