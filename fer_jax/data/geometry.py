@@ -105,7 +105,7 @@ def inverse(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
 def mirrors(matrix: Float[Array, "R 3"]) -> Bool[Array, ""]:
     """Whether the picture comes out mirrored."""
     if len(matrix) == 3:
-        return jnp.dot(matrix[0], jnp.cross(matrix[1], matrix[2])) < 0
+        return jnp.sum(matrix[0] * jnp.cross(matrix[1], matrix[2])) < 0
     return matrix[0, 0] * matrix[1, 1] < matrix[0, 1] * matrix[1, 0]
 
 

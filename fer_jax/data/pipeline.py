@@ -41,9 +41,11 @@ def index_batches(
     return rows.batch(batch_size, batch_fn=lambda values: np.asarray(values, np.int32))
 
 
-def stream(batches: grain.MapDataset, start_step: int, gather: Any) -> Iterator[Mapping[str, Any]]:
-    """Yields `gather(indices)` for each step from `start_step` on, prepared ahead by background threads."""
-    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=STREAM_AHEAD)
+def stream(
+    batches: grain.MapDataset, start_step: int, gather: Any, ahead: int = STREAM_AHEAD
+) -> Iterator[Mapping[str, Any]]:
+    """Yields `gather(indices)` for each step from `start_step` on; background threads prepare `ahead` of them."""
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=ahead)
     iterator = iter(batches.map(gather).to_iter_dataset(options))
     iterator.set_state({"next_index": start_step})
     yield from iterator

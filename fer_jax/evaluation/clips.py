@@ -20,7 +20,7 @@ from fer_jax.data.clips import frame_rows, is_per_frame
 from fer_jax.data.inputs import mirrored, network_inputs
 from fer_jax.data.pipeline import eval_batches
 from fer_jax.data.source import Source
-from fer_jax.training.compiler import step_options
+from fer_jax.training.compiler import program
 from fer_jax.training.sharding import put_rows, replicated, sharded
 from fer_jax.training.step import Batch, Task, mean_of_views
 
@@ -38,9 +38,7 @@ class ClipEvaluator:
         """`batch_size`: faces that the trunk, and the most clips that the attention, is given at once."""
         self._mesh, self._batch_size = mesh, batch_size
         whole, rows = replicated(mesh), sharded(mesh)
-        compiled: Any = functools.partial(
-            jax.jit, in_shardings=(whole, rows), out_shardings=whole, compiler_options=step_options(mesh)
-        )
+        compiled: Any = functools.partial(program, mesh, in_shardings=(whole, rows), out_shardings=whole)
         self._embed = compiled(functools.partial(embed, task))
         self._join = compiled(functools.partial(join, task))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,37 +17,58 @@ from fer_jax.data.source import Source
 from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.training.compiler import step_options
-from fer_jax.training.sharding import put_rows, replicated, sharded
-from fer_jax.training.step import Task, corner_step, eval_step
+from fer_jax.training.compiler import program
+from fer_jax.training.sharding import (
+    memory_limit,
+    on_cpu,
+    put_indices,
+    put_replicated,
+    put_rows,
+    replicated,
+    sharded,
+)
+from fer_jax.training.step import Task, corner_step, eval_step, take_rows
 
 Outputs = dict[str, np.ndarray]
+EVALUATED_SHARE = 0.1  # of a device's memory that evaluated data may fill
+EVALUATED_UNKNOWN = 1 << 30  # bytes, where a device does not say what it has
+BATCHES_PER_DISPATCH = 8  # out of device memory, at most
 PLAIN = np.float32(0.4)  # weight of the plain prediction beside the mean of its views (fastai)
 
 
 class Evaluator:
-    """The compiled evaluation of a task; called with variables and a source, it returns the outputs of all examples."""
+    """The compiled evaluation of a task; called with variables and a source, it returns the outputs of all examples.
 
-    def __init__(self, task: Task, mesh: Mesh, batch_size: int):
-        self._task, self._mesh = task, mesh
+    On an accelerator the images of the last source stay on the device, as stored, for the next evaluation of it. On a
+    CPU that would be a second copy in the same memory: there the rows of each batch are taken from the source.
+    """
+
+    def __init__(self, task: Task, mesh: Mesh, batch_size: int, *, resident: bool | None = None):
+        """`resident`: whether to keep sources on the device; None decides by device and size."""
+        self._task, self._mesh, self._resident = task, mesh, resident
+        self._held: tuple[Source, Any] | None = None
+        self._several = 0  # batches per dispatch; the first source that is kept decides
         self._clips: ClipEvaluator | None = None
         # The result does not depend on the batch size: any that the devices can share will do.
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
-        self._step = jax.jit(
-            functools.partial(eval_step, task),
-            in_shardings=(whole, sharded(mesh)),
+        self._step = program(
+            mesh, functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)), out_shardings=whole
+        )
+        self._steps = program(
+            mesh,
+            functools.partial(eval_steps, task, sharded(mesh)),
+            in_shardings=(whole, whole, sharded(mesh, 1)),
             out_shardings=whole,
-            compiler_options=step_options(mesh),
         )
         self._corner: Any = None
         if task.corner_evaluation:
             # A program for any one view, called for each: as one program it would hold all views in memory.
-            self._corner = jax.jit(
+            self._corner = program(
+                mesh,
                 functools.partial(corner_step, task),
                 in_shardings=(whole, sharded(mesh), whole),
                 out_shardings=whole,
-                compiler_options=step_options(mesh),
             )
 
     def __call__(self, variables: Any, source: Source, *, views: bool = True) -> Outputs:
@@ -59,15 +80,43 @@ class Evaluator:
         if source.frames:
             self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size)
             return self._clips(variables, source)
+        several = self._corner is not None and views
+        dispatches = self._from_host if several or not self._keeps(source) else self._from_device
         parts = []
-        for rows, mask in eval_batches(len(source), self._batch_size):
-            batch = put_rows(self._mesh, source.arrays, rows)
-            batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
-            parts.append((self._outputs(variables, batch, views), mask))
+        for outputs, mask in dispatches(variables, source, views):
+            for values in outputs.values():
+                values.copy_to_host_async()
+            parts.append((outputs, mask))
             if len(parts) > 1:  # bounds what is in flight
                 jax.block_until_ready(parts[-2][0])
         outputs = [jax.tree.map(lambda x, m=mask: np.asarray(x)[m], out) for out, mask in parts]
         return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
+
+    def _from_host(self, variables: Any, source: Source, views: bool) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields the outputs of each batch and which of its rows are examples."""
+        for rows, mask in eval_batches(len(source), self._batch_size):
+            batch = put_rows(self._mesh, source.arrays, rows)
+            batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
+            yield self._outputs(variables, batch, views), mask
+
+    def _from_device(self, variables: Any, source: Source, _: bool) -> Iterator[tuple[Any, np.ndarray]]:
+        """The same out of device memory, of several batches at once."""
+        if self._held is None or self._held[0] is not source:
+            self._held = None  # before the next source comes, the last one goes
+            self._held = (source, put_replicated(self._mesh, dict(source.arrays)))
+        # One program for all sources; it fits the first one, which is evaluated most often.
+        batches = -(-len(source) // self._batch_size)
+        self._several = self._several or -(-batches // -(-batches // BATCHES_PER_DISPATCH))
+        for rows, mask in eval_batches(len(source), self._several * self._batch_size):
+            chosen = {"rows": rows, "mask": mask}
+            chosen = {k: v.reshape(self._several, self._batch_size) for k, v in chosen.items()}
+            yield self._steps(variables, self._held[1], put_indices(self._mesh, chosen)), mask
+
+    def _keeps(self, source: Source) -> bool:
+        if self._resident is not None or on_cpu(self._mesh) or source.on_disk:
+            return bool(self._resident)
+        limit = memory_limit(self._mesh)
+        return source.nbytes <= (EVALUATED_UNKNOWN if limit is None else int(limit * EVALUATED_SHARE))
 
     def _outputs(self, variables: Any, batch: Mapping[str, jax.Array], views: bool) -> dict[str, jax.Array]:
         outputs = self._step(variables, batch)
@@ -75,6 +124,19 @@ class Evaluator:
             return outputs
         plain, corners = outputs["logits"], [self._corner(variables, batch, np.int32(n)) for n in range(CORNER_VIEWS)]
         return outputs | {"logits": with_corners(plain, jnp.stack(corners)), "plain_logits": plain}
+
+
+def eval_steps(
+    task: Task, rows: Any, variables: Any, data: Any, chosen: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """`eval_step` for each batch of `rows` and `mask` [steps, B], taken from data on the device -> [steps * B, ...]."""
+
+    def one(_: None, at: Mapping[str, jax.Array]) -> tuple[None, dict[str, jax.Array]]:
+        batch = take_rows(data, at["rows"]) | {"mask": at["mask"]}
+        return None, eval_step(task, variables, jax.lax.with_sharding_constraint(batch, rows))
+
+    _, outputs = jax.lax.scan(one, None, chosen)
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in outputs.items()}
 
 
 def with_corners(plain: jax.Array, views: jax.Array) -> jax.Array:

@@ -28,6 +28,7 @@ from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
+from fer_jax.nn.lowering import for_cpu
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.pooling import global_average_pool, max_pool
 from fer_jax.nn.vgg import LAYERS, VGG
@@ -262,7 +263,7 @@ def crops(
     """The K x K cells of F around each point, zero outside of F. No gradient goes to the points."""
     first = corners(jax.lax.stop_gradient(points.astype(jnp.float32)), stride, patch)
     # The gradient of slices adds up in no fixed order on a GPU; on a CPU it takes a twentieth of the products' time.
-    return (crop_slices if jax.default_backend() == "cpu" else crop_products)(f, first, patch)
+    return (crop_slices if for_cpu() else crop_products)(f, first, patch)
 
 
 def crop_slices(f: Float[Array, "B H W C"], first: Float[Array, "B P 2"], patch: int) -> Float[Array, "B P K K C"]:

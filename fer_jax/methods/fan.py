@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
-from fer_jax.nn.linear import Linear, uniform_fan_in
+from fer_jax.nn.linear import Linear, full_einsum, full_matmul, uniform_fan_in
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
 LOSS_WEIGHTS = {"cross_entropy": 1.0}
@@ -52,10 +52,10 @@ class RelationScore(nn.Module):
         b1 = self.param("bias", init, (1,))
         drop = nn.Dropout(self.dropout, deterministic=not train)
         if train and self.dropout:
-            beside = drop(jnp.broadcast_to(anchor[:, None], frames.shape)) @ q1[size:]  # [B, T]
+            beside = full_matmul(drop(jnp.broadcast_to(anchor[:, None], frames.shape)), q1[size:])  # [B, T]
         else:
-            beside = (anchor @ q1[size:])[:, None]
-        return drop(frames) @ q1[:size] + beside + b1
+            beside = full_matmul(anchor, q1[size:])[:, None]
+        return full_matmul(drop(frames), q1[:size]) + beside + b1
 
 
 class Model(nn.Module):
@@ -176,7 +176,7 @@ def normalised(a: Float[Array, "B T"]) -> Float[Array, "B T"]:
 
 def weighted_sum(w: Float[Array, "B T"], f: Float[Array, "B T P"]) -> Float[Array, "B P"]:
     """sum_i w_i f_i."""
-    return jnp.einsum("bt,btp->bp", w, f)
+    return full_einsum("bt,btp->bp", w, f)
 
 
 def loss(

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
-from fer_jax.nn.linear import Linear, ParallelLinear
+from fer_jax.nn.linear import Linear, ParallelLinear, full_einsum, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
 LOSS_WEIGHTS = {"cross_entropy": 1.0, "compactness": 1e-4, "balance": 1.0, "distribution": 1e-4}
@@ -92,7 +92,7 @@ class InterRM(nn.Module):
         fc = ParallelLinear(m, d, self.use_bias, dtype=self.dtype, name="fc")
         g = nn.relu(fc(intra)).astype(jnp.float32)
         omega = relations(g, self.edge)
-        fhat = jnp.einsum("bjm,bmd->bjd", omega, g)  # fhat_j = sum_m omega_jm g_m
+        fhat = full_einsum("bjm,bmd->bjd", omega, g)  # fhat_j = sum_m omega_jm g_m
         return g, omega, fhat
 
 
@@ -239,9 +239,9 @@ def relations(g: Float[Array, "B M D"], edge: str) -> Float[Array, "B M M"]:
     elif edge == "cosine":
         length = safe_norm(g)
         unit = g / jnp.where(length > 0, length, 1.0)[..., None]
-        s = jnp.einsum("bjd,bmd->bjm", unit, unit)
+        s = full_einsum("bjd,bmd->bjm", unit, unit)
     elif edge == "dot":
-        s = jnp.einsum("bjd,bmd->bjm", g, g) * g.shape[-1] ** -0.5
+        s = full_einsum("bjd,bmd->bjm", g, g) * g.shape[-1] ** -0.5
     else:
         s = jnp.full((len(g), m, m), jnp.inf, g.dtype)
     return jnp.tanh(s) * (1 - jnp.eye(m, dtype=g.dtype))
@@ -320,7 +320,7 @@ def move_centres(
     """c_j <- c_j - gamma sum_i (c_j - l_ij) / (1 + N), over the N examples that are no padding."""
     weight = mask.astype(jnp.float32)
     n = jnp.sum(weight)
-    return centres - gamma * (n * centres - jnp.einsum("b,bmd->md", weight, latent)) / (1 + n)
+    return centres - gamma * (n * centres - full_einsum("b,bmd->md", weight, latent)) / (1 + n)
 
 
 def move_class_centres(
@@ -333,7 +333,7 @@ def move_class_centres(
     """w_k <- w_k - gamma sum_{i: k_i = k} (w_k - w_i) / (1 + n_k); a class without examples stays."""
     member = jax.nn.one_hot(label, len(centres)) * mask.astype(jnp.float32)[:, None]  # [B, C]
     n = jnp.sum(member, axis=0)[:, None]
-    return centres - gamma * (n * centres - member.T @ alpha) / (1 + n)
+    return centres - gamma * (n * centres - full_matmul(member.T, alpha)) / (1 + n)
 
 
 def class_of(batch: dict[str, Array]) -> Int[Array, "B"]:
@@ -349,4 +349,4 @@ def example_mask(batch: dict[str, Array], size: int) -> Bool[Array, "B"]:
 def masked_mean(x: Float[Array, "B *S"], mask: Bool[Array, "B"]) -> Float[Array, "*S"]:
     """Mean over the examples that are no padding (0 when there are none)."""
     weight = mask.astype(jnp.float32)
-    return jnp.einsum("b,b...->...", weight, x) / jnp.maximum(jnp.sum(weight), 1.0)
+    return full_einsum("b,b...->...", weight, x) / jnp.maximum(jnp.sum(weight), 1.0)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
+from fer_jax.nn.linear import precision_of
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.stn import IDENTITY, STN
 from fer_jax.nn.vgg import LAYERS, VGG, cut
@@ -54,10 +55,10 @@ class Head(nn.Module):
         x = jnp.concatenate([jnp.max(maps, axis=(1, 2)), jnp.mean(maps, axis=(1, 2))], axis=-1)  # [B, 2P]
         x = BatchNorm(name="bn1")(x, train=train)
         x = nn.Dropout(self.dropout / 2, deterministic=not train)(x)
-        x = nn.relu(nn.Dense(self.hidden, kernel_init=he, name="fc1")(x))
+        x = nn.relu(nn.Dense(self.hidden, kernel_init=he, precision=precision_of(jnp.float32), name="fc1")(x))
         x = BatchNorm(name="bn2")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=he, name="fc2")(x)
+        return nn.Dense(self.num_classes, kernel_init=he, precision=precision_of(jnp.float32), name="fc2")(x)
 
 
 class Model(nn.Module):
@@ -75,7 +76,7 @@ class Model(nn.Module):
         width: channels of VGG's first stage; 64 is VGG-16.
         sr_blocks, sr_width: of EDSR (`fer_jax.nn.edsr`).
         hidden, dropout: of the head.
-        dtype: of the convolutions; alignment, head and logits are float32.
+        dtype: of the convolutions; sampling, head and logits are float32.
     """
 
     num_classes: int
@@ -104,7 +105,7 @@ class Model(nn.Module):
         aux: dict[str, Any] = {}
         x = image.astype(jnp.float32)
         if self.stn:
-            x, aux["theta"] = STN(name="stn")(x)
+            x, aux["theta"] = STN(dtype=self.dtype, name="stn")(x)
         aux["aligned"] = x
 
         scaled = [x]

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import cross_entropy
-from fer_jax.nn.linear import Linear
+from fer_jax.nn.linear import Linear, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
 LOSS_WEIGHTS = {"cosine": 1.0, "softmax": 1.0, "distribution": 1.0, "delta": 1e-2}
@@ -200,7 +200,7 @@ def kl_divergence(target: Float[Array, "B C"], logits: Float[Array, "B C"]) -> F
 
 def vote_loss(u: Float[Array, "B D"], v: Float[Array, "C D"], votes: Float[Array, "B C"]) -> Float[Array, "B"]:
     """A5: 1 - û . t, t = normalise(sum_k d_k v_k). Without any votes t is 0: a constant, nothing is learned."""
-    return 1.0 - jnp.sum(normalise(u) * normalise(votes.astype(jnp.float32) @ v), axis=-1)
+    return 1.0 - jnp.sum(normalise(u) * normalise(full_matmul(votes.astype(jnp.float32), v)), axis=-1)
 
 
 def check(config: Any) -> None:
@@ -243,8 +243,8 @@ def loss(
     if kind == "distribution":
         if not (0.0 <= epsilon < 1.0 and tau > 0.0):
             raise UserError(f"config.loss.options: give epsilon={epsilon} in [0, 1) and tau={tau} above 0")
-        gram = aux["class_vectors"] @ aux["class_vectors"].T
-        d = target @ jax.lax.stop_gradient(word_targets(gram, epsilon, tau))
+        gram = full_matmul(aux["class_vectors"], aux["class_vectors"].T)
+        d = full_matmul(target, jax.lax.stop_gradient(word_targets(gram, epsilon, tau)))
         terms["distribution"] = kl_divergence(d, s * similarity)
     if kind == "votes":
         if "vote_target" not in batch:
@@ -326,7 +326,7 @@ def random_orthonormal(rows: int, dimension: int, seed: int) -> Float[np.ndarray
 
 def pseudo_inverse(v: Float[Array, "C D"]) -> Float[Array, "D C"]:
     """V^+ = V^T G^-1, for which û V^+ is the mixture p of class vectors that û is."""
-    return jnp.linalg.solve(v @ v.T, v).T
+    return jnp.linalg.solve(full_matmul(v, v.T), v).T
 
 
 def check_invertible(v: Float[np.ndarray, "C D"], what: str) -> None:

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution that picks its lowering by backend and shape.
+"""Two-dimensional convolution that picks its lowering by device and shape.
 
 GPU and TPU always keep XLA's own convolution. On a CPU each of the three passes (output, gradient to the input,
 gradient to the kernel) takes the faster of two forms, which are the same function up to rounding:
@@ -22,6 +22,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from fer_jax.nn.linear import add_bias
+from fer_jax.nn.lowering import for_cpu
+
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)), all >= 0
 
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, untruncated
@@ -29,7 +32,7 @@ he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et
 
 def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))) -> jax.Array:
     """Convolves x [B, H, W, C] with kernel [kh, kw, C, F], zero-padded as given -> [B, H', W', F]."""
-    conv = conv_cpu if jax.default_backend() == "cpu" else conv_xla
+    conv = conv_cpu if for_cpu() else conv_xla
     return conv(x, kernel, stride, padding)
 
 
@@ -238,5 +241,5 @@ class Conv(nn.Module):
         conv = conv_patches if self.as_product else conv2d
         y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, padding)
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
+            y = add_bias(y, self.param("bias", self.bias_init, (self.features,)))
         return y

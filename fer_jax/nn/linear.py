@@ -1,4 +1,8 @@
-"""Fully connected layers initialised as in PyTorch: uniform on +-1/sqrt(fan_in), weights and biases alike."""
+"""Fully connected layers initialised as in PyTorch: uniform on +-1/sqrt(fan_in), weights and biases alike.
+
+A product that is asked for in float32 is taken in float32: left to itself a TPU would round the factors to bfloat16 and
+a GPU to TF32.
+"""
 
 from typing import Any
 
@@ -6,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
+
+from fer_jax.nn.lowering import for_cpu
 
 
 def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
@@ -16,6 +22,26 @@ def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
+
+
+def precision_of(dtype: Any) -> str | None:
+    """The `precision` of a product whose factors are of this type: all of float32, which a CPU takes anyway."""
+    return "highest" if dtype == jnp.float32 and not for_cpu() else None
+
+
+def full_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`a @ b` of float32 arrays in float32, on every device."""
+    return jnp.matmul(a, b, precision=precision_of(jnp.float32))
+
+
+def full_einsum(spec: str, *operands: jax.Array) -> jax.Array:
+    """`jnp.einsum` of float32 arrays in float32, on every device."""
+    return jnp.einsum(spec, *operands, precision=precision_of(jnp.float32))
+
+
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """y + bias, added in float32: then the gradient to the bias, a sum over the batch, adds up in float32 as well."""
+    return (y.astype(jnp.float32) + bias).astype(y.dtype)
 
 
 class Linear(nn.Module):
@@ -35,10 +61,10 @@ class Linear(nn.Module):
     def __call__(self, x: Float[Array, "*B P"]) -> Float[Array, "*B D"]:
         init = uniform_fan_in(x.shape[-1])
         kernel = self.param("kernel", self.kernel_init or init, (x.shape[-1], self.features))
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
-        if self.use_bias:
-            y = y + self.param("bias", self.bias_init or init, (self.features,)).astype(self.dtype)
-        return y
+        y = jnp.matmul(x.astype(self.dtype), kernel.astype(self.dtype), precision=precision_of(self.dtype))
+        if not self.use_bias:
+            return y
+        return add_bias(y, self.param("bias", self.bias_init or init, (self.features,)))
 
 
 class ParallelLinear(nn.Module):
@@ -64,8 +90,7 @@ class ParallelLinear(nn.Module):
         init = uniform_fan_in(fan_in)
         kernel = self.param("kernel", init, (self.branches, fan_in, self.features))
         spec = "bp,mpd->bmd" if x.ndim == 2 else "bmp,mpd->bmd"
-        y = jnp.einsum(spec, x.astype(self.dtype), kernel.astype(self.dtype))
-        if self.use_bias:
-            bias = self.param("bias", self.bias_init or init, (self.branches, self.features))
-            y = y + bias.astype(self.dtype)
-        return y
+        y = jnp.einsum(spec, x.astype(self.dtype), kernel.astype(self.dtype), precision=precision_of(self.dtype))
+        if not self.use_bias:
+            return y
+        return add_bias(y, self.param("bias", self.bias_init or init, (self.branches, self.features)))

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from fer_jax.nn.lowering import for_cpu
+
 
 def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -> jax.Array:
     """Maximum over square windows of x [B, H, W, C], padded with -inf on every side.
@@ -18,7 +20,7 @@ def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -
     gradient of XLA's reduce-window (select-and-scatter) is several times slower than pooling the columns and then
     the rows with a gradient of shifted slices.
     """
-    if jax.default_backend() != "cpu":
+    if not for_cpu():
         pad: Any = ((padding, padding), (padding, padding))  # Flax's annotation knows strings only
         return nn.max_pool(x, (window, window), (stride, stride), pad)
     columns = max_pool_axis(x, 2, window, stride, padding)
@@ -65,5 +67,5 @@ max_pool_axis.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
-    """The mean over the map: [B, H, W, C] -> [B, C]."""
-    return jnp.mean(x, axis=(1, 2))
+    """The mean over the map, in float32 whatever the type of the map: [B, H, W, C] -> [B, C]."""
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,7 +11,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
 from fer_jax.nn.convolution import Conv
-from fer_jax.nn.linear import Linear, uniform_fan_in
+from fer_jax.nn.linear import Linear, precision_of, uniform_fan_in
 from fer_jax.nn.pooling import max_pool
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -17,15 +19,19 @@ SMALLEST = 22  # pixels: a smaller image leaves the localisation net nothing to 
 
 
 class STN(nn.Module):
-    """Localisation net and sampler, in float32 throughout: rounded positions would blur the image.
+    """Localisation net and sampler.
+
+    From the fully connected layers on everything is float32: rounded positions would blur the image.
 
     Attributes:
         channels: of the two convolutions.
         hidden: width of the fully connected layer.
+        dtype: of the two convolutions.
     """
 
     channels: tuple[int, int] = (8, 10)
     hidden: int = 32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W C"]) -> tuple[Float[Array, "B H W C"], Float[Array, "B 2 3"]]:
@@ -42,14 +48,23 @@ class STN(nn.Module):
         x = image
         for number, (features, side) in enumerate(zip(self.channels, (7, 5), strict=True), start=1):
             init = uniform_fan_in(side * side * x.shape[-1])
-            none = ((0, 0), (0, 0))
-            conv = Conv(features, (side, side), padding=none, use_bias=True, kernel_init=init, bias_init=init)
-            x = nn.relu(max_pool(conv.copy(name=f"conv{number}")(x), window=2, stride=2, padding=0))
-        x = nn.relu(Linear(self.hidden, name="fc1")(x.reshape(len(x), -1)))
+            conv = Conv(
+                features,
+                (side, side),
+                padding=((0, 0), (0, 0)),
+                use_bias=True,
+                kernel_init=init,
+                bias_init=init,
+                dtype=self.dtype,
+                name=f"conv{number}",
+            )
+            x = nn.relu(max_pool(conv(x), window=2, stride=2, padding=0))
+        x = nn.relu(Linear(self.hidden, name="fc1")(x.reshape(len(x), -1).astype(jnp.float32)))
         theta = nn.Dense(
             6,
             kernel_init=nn.initializers.zeros_init(),
             bias_init=lambda *_: jnp.array(IDENTITY, jnp.float32),
+            precision=precision_of(jnp.float32),
             name="fc2",
         )(x).reshape(-1, 2, 3)
         return sample_affine(image, theta), theta

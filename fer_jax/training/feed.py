@@ -13,11 +13,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.data.clips import Drawn
-from fer_jax.data.pipeline import index_batches, stream
+from fer_jax.data.pipeline import STREAM_AHEAD, index_batches, stream
 from fer_jax.data.source import Source
-from fer_jax.training.compiler import step_options
+from fer_jax.training.compiler import platform_of, program
 from fer_jax.training.setup import Setup
-from fer_jax.training.sharding import on_cpu, put_indices, put_replicated, put_rows, replicated, sharded
+from fer_jax.training.sharding import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Metrics, mark_valid, take_rows, train_step
 
@@ -42,43 +42,24 @@ class Feed:
             labels = None if labels is None else labels[instances.row]
             batches = index_batches(len(instances), config.train.batch_size, config.seed, labels=labels)
             batches = batches.map_with_index(lambda step, rows: instances.draw(rows, config.seed, step))
-        whole, rows = replicated(setup.mesh), sharded(setup.mesh)
-        step = functools.partial(
-            train_step,
-            setup.task,
-            setup.tx,
-            setup.schedule,
-            accumulate=config.train.accumulate,
-            ema_decay=config.train.ema_decay,
-        )
+        self._run = training_program(setup)
         if setup.resident:
             # Rows come from device memory inside the program; the host sends indices only.
             images = {"frames": source.frames["frames"]} if source.frames else {}
             self._data = put_replicated(setup.mesh, dict(source.arrays) | images)
-            self._batches: Iterator[Any] = stream(batches, start_step, lambda indices: indices)
-            self._run: Any = jax.jit(
-                functools.partial(_resident_steps, step, rows, not on_cpu(setup.mesh)),
-                in_shardings=(whole, whole, sharded(setup.mesh, 1)),
-                out_shardings=whole,
-                donate_argnums=0,
-                compiler_options=step_options(setup.mesh),
-            )
+            # As many as two dispatches take: one that waits for the device and the next.
+            ahead = max(STREAM_AHEAD, 2 * setup.steps_per_dispatch)
+            self._batches: Iterator[Any] = stream(batches, start_step, lambda indices: indices, ahead)
         else:
             self._batches = stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
-            self._run = jax.jit(
-                functools.partial(_streamed_step, step),
-                in_shardings=(whole, rows),
-                out_shardings=whole,
-                donate_argnums=0,
-                compiler_options=step_options(setup.mesh),
-            )
 
     def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
         """Makes up to `most` steps in one dispatch.
 
         Returns:
-            The new state, the metrics of each step [steps], and the number of steps made. Only one step or
-            `steps_per_dispatch` of them are ever made at once: two programs to compile, not one for each count.
+            The new state, the metrics of each step [steps], which are on their way to the host, and the number of
+            steps made. Only one step or `steps_per_dispatch` of them are ever made at once: two programs to compile,
+            not one for each count.
         """
         several = self._setup.steps_per_dispatch if self._setup.resident else 1
         count = several if several <= most else 1
@@ -91,11 +72,36 @@ class Feed:
             state, metrics = self._run(state, self._data, indices)
         else:
             state, metrics = self._run(state, taken[0])
+        for values in metrics.values():
+            values.copy_to_host_async()  # whoever reads them later finds them there
         return state, metrics, count
 
     def programs(self) -> int:
         """Returns how many programs were compiled: one or two, whatever the number of steps."""
         return self._run._cache_size()
+
+
+def training_program(setup: Setup, platform: str = "") -> Any:
+    """The compiled steps of a setup: (state, data, indices), or (state, batch) streamed -> (state, metrics [steps]).
+
+    The state is donated: its memory becomes that of the new one. `platform` is that of `compiler.program`.
+    """
+    config, mesh = setup.config, setup.mesh
+    whole, rows = replicated(mesh), sharded(mesh)
+    step = functools.partial(
+        train_step,
+        setup.task,
+        setup.tx,
+        setup.schedule,
+        accumulate=config.train.accumulate,
+        ema_decay=config.train.ema_decay,
+    )
+    scan = (platform or platform_of(mesh)) != "cpu"
+    function: Any = functools.partial(_resident_steps, step, rows, scan)
+    places: Any = (whole, whole, sharded(mesh, 1))
+    if not setup.resident:
+        function, places = functools.partial(_streamed_step, step), (whole, rows)
+    return program(mesh, function, platform=platform, in_shardings=places, out_shardings=whole, donate_argnums=0)
 
 
 def _resident_steps(

@@ -109,57 +109,65 @@ def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None)
     feed = Feed(setup, step)
     evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
     progress = Progress(total, step, setup.steps_per_epoch, enabled=is_main())
-    wall_before, pending = memory.wall_seconds, []
-    watch = Stopwatch()
+    wall_before, watch = memory.wall_seconds, Stopwatch()
+    pending: list[tuple[int, Any, int]] = []  # of dispatches: first step, metrics, images that count for the speed
 
     def save() -> None:
         memory.wall_seconds = wall_before + time.perf_counter() - began
         checkpoints.save(step, Checkpoint(state, best, dataclasses.asdict(memory)))
 
-    def settle() -> None:
-        """Fetches what the device has computed since the last time, and stops at a value that is not finite."""
-        for first, metrics in pending:
+    def settle(keep: int = 0) -> None:
+        """Reads the metrics of all dispatches but the last `keep`, and writes the log lines that are full then.
+
+        It waits for those dispatches alone; what they computed has been on its way to the host since they were begun.
+        Stops at a value that is not finite.
+        """
+        settled = 0
+        while len(pending) > keep:
+            first, metrics, images = pending.pop(0)
             records = _by_step(jax.device_get(metrics))
             if broken := first_broken(records):
                 where, name = broken
                 raise UserError(_divergence(name, first + where + 1, records[where]))
             memory.window += records
-        pending.clear()
+            watch.images += images
+            settled = first + len(records)
+        if not settled:
+            return
         images, seconds, waited = watch.split(feed.waited)
         memory.images, memory.seconds, memory.waited = (
             memory.images + images,
             memory.seconds + seconds,
             memory.waited + waited,
         )
+        means = {}
+        for line in _full_windows(memory, settled, config.train.log_every_steps, total):
+            place = {"kind": "train", "step": line["step"], "epoch": line["step"] / setup.steps_per_epoch}
+            metrics_log.append(place | line)
+            means = line
+        if means:
+            timing = watch.lap()
+            timing_log.append({"step": settled} | timing)
+            progress.show(settled, means, timing, (total - settled) * setup.images_per_step)
 
-    programs, means = 0, {}
+    programs = 0
     with Signals() as signals, _closing(progress, checkpoints):
         while step < total:
             state, metrics, made = feed.run(state, _next_stop(setup, step) - step)
-            pending.append((step, metrics))
+            compiled = feed.programs() > programs
+            pending.append((step, metrics, 0 if compiled else made * setup.images_per_step))
             step += made
             progress.advance(step)
-            if feed.programs() > programs:  # compiling is no part of the speed
+            if compiled:  # that is no part of the speed
                 jax.block_until_ready(metrics)
                 if not programs:
                     progress.say(f"  first step after {time.perf_counter() - began:.1f} s")
                     signals.hold()
                 programs = feed.programs()
+                pending[:] = [(first, values, 0) for first, values, _ in pending]
                 watch.restart(feed.waited)
-            else:
-                watch.images += made * setup.images_per_step
-            if len(pending) > 1:  # one dispatch computes, one waits: enough to hide the host, little to wait for
-                jax.block_until_ready(pending[-2][1])
-
-            if _passed(step, made, config.train.log_every_steps) or step == total:
-                settle()
-                for line in _full_windows(memory, step, config.train.log_every_steps, total):
-                    place = {"kind": "train", "step": line["step"], "epoch": line["step"] / setup.steps_per_epoch}
-                    metrics_log.append(place | line)
-                    means = line
-                timing = watch.lap()
-                timing_log.append({"step": step} | timing)
-                progress.show(step, means, timing, (total - step) * setup.images_per_step)
+            # One dispatch computes while the host reads the one before: enough to hide the host, little to wait for.
+            settle(keep=1)
 
             if evaluation_is_due(step, setup.eval_steps, total) or step in setup.phase_ends:
                 settle()

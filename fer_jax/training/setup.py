@@ -24,7 +24,8 @@ from fer_jax.data.points import MIRROR
 from fer_jax.data.prior import prior_matrix
 from fer_jax.data.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
 from fer_jax.errors import UserError
-from fer_jax.training.compiler import once_options
+from fer_jax.nn.lowering import traced_for
+from fer_jax.training.compiler import once_options, platform_of
 from fer_jax.training.config import Config, check_config, load_method
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.phases import phases
@@ -101,7 +102,8 @@ class Setup:
             return init_state(self.task, self.tx, self.template(), ema=self.config.train.ema_decay > 0)
 
         where = replicated(self.mesh)
-        return jax.jit(first, out_shardings=where, compiler_options=once_options(self.mesh))
+        born = traced_for(platform_of(self.mesh), first)
+        return jax.jit(born, out_shardings=where, compiler_options=once_options(self.mesh))
 
 
 def make_setup(config: Config, training: bool = True) -> Setup:

@@ -15,6 +15,7 @@ import optax
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.clips import Drawn
 from fer_jax.data.inputs import corner_view, mirrored, network_inputs
+from fer_jax.nn.lowering import for_cpu
 from fer_jax.training.rng import stream_key
 from fer_jax.training.state import TrainState
 from fer_jax.words.classes import ClassVectors
@@ -224,10 +225,12 @@ def smooth(target: jax.Array, epsilon: float, prior: Sequence[Sequence[float]] |
 
 def take_rows(data: Mapping[str, jax.Array], indices: jax.Array | Drawn) -> Batch:
     """Gathers a batch out of arrays that live on the device; of clips `frames` are taken by their own places."""
+    # Rows that do not exist: by default JAX looks at every pixel once more to fill in for them. There are none.
+    take = functools.partial(jnp.take, axis=0, mode=None if for_cpu() else "clip")
     if not isinstance(indices, Drawn):
-        return {name: jnp.take(values, indices, axis=0) for name, values in data.items()}
-    batch = {name: jnp.take(values, indices.row, axis=0) for name, values in data.items() if name != "frames"}
-    frames = jnp.take(data["frames"], jnp.maximum(indices.frame, 0), axis=0)  # [B, K, H, W, C]
+        return {name: take(values, indices) for name, values in data.items()}
+    batch = {name: take(values, indices.row) for name, values in data.items() if name != "frames"}
+    frames = take(data["frames"], jnp.maximum(indices.frame, 0))  # [B, K, H, W, C]
     return batch | {"frames": frames, "frame_mask": jnp.asarray(indices.frame) >= 0}
 
 
