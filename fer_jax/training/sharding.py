@@ -1,4 +1,4 @@
-"""The one place that knows about devices, meshes and hosts."""
+"""The one place that knows about devices and meshes, and who of several processes does what (see hosts.py)."""
 
 from __future__ import annotations
 
@@ -10,39 +10,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fer_jax.errors import UserError, first_line
-
-
-def initialize_hosts(
-    coordinator: str = "", num_processes: int = 0, process_id: int = -1, automatic: bool = False
-) -> None:
-    """Joins this process to the others of the run. On a pod or under a cluster manager, `automatic` suffices.
-
-    Args:
-        coordinator: host:port of process 0.
-        num_processes: processes in all.
-        process_id: which of them this is, from 0.
-        automatic: let JAX ask its cluster environment.
-
-    Raises:
-        UserError: if the description is incomplete, or the others do not appear within a minute.
-    """
-    if not (coordinator or automatic):
-        return
-    if coordinator and not (num_processes > 0 and 0 <= process_id < num_processes):
-        raise UserError(
-            f"--coordinator={coordinator} needs --num_processes and --process_id (0 to num_processes-1); "
-            f"got {num_processes} and {process_id}"
-        )
-    try:
-        if coordinator:
-            jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=60)
-        else:
-            jax.distributed.initialize(initialization_timeout=60)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"the processes of this run did not meet: {reason}; check that all of them were started"
-        ) from error
 
 
 def is_main() -> bool:

@@ -162,6 +162,11 @@ def git_commit() -> str | None:
         return None
 
 
+def code_facts() -> dict[str, Any]:
+    """Returns what decides the numbers besides the config: packages and commit; Python's version does not."""
+    return {name: version for name, version in versions().items() if name != "python"} | {"commit": git_commit()}
+
+
 def device_name() -> str:
     """Returns what the run computed on, e.g. '4 x NVIDIA H100' or 'cpu (x86_64, 2 cores)'."""
     device = jax.devices()[0]
