@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.data.inputs import CORNER_VIEWS
-from fer_jax.data.pipeline import eval_batches
+from fer_jax.data.pipeline import eval_batches, stream
 from fer_jax.data.source import Source
 from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
@@ -22,6 +22,7 @@ from fer_jax.training.sharding import put_rows, replicated, sharded
 from fer_jax.training.step import Task, corner_step, eval_step
 
 Outputs = dict[str, np.ndarray]
+EVAL_AHEAD = 1  # batches that are read while another is computed
 PLAIN = np.float32(0.4)  # weight of the plain prediction beside the mean of its views (fastai)
 
 
@@ -60,9 +61,13 @@ class Evaluator:
             self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size)
             return self._clips(variables, source)
         parts = []
-        for rows, mask in eval_batches(len(source), self._batch_size):
+
+        def put(rows_and_mask: tuple[np.ndarray, np.ndarray]) -> tuple[dict[str, jax.Array], np.ndarray]:
+            rows, mask = rows_and_mask
             batch = put_rows(self._mesh, source.arrays, rows)
-            batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
+            return batch | put_rows(self._mesh, {"mask": mask}, np.arange(len(rows))), mask
+
+        for batch, mask in stream(list(eval_batches(len(source), self._batch_size)), 0, put, ahead=EVAL_AHEAD):
             parts.append((self._outputs(variables, batch, views), mask))
             if len(parts) > 1:  # bounds what is in flight
                 jax.block_until_ready(parts[-2][0])

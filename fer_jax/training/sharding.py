@@ -84,17 +84,31 @@ def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) 
     Indices [B, ...] give arrays [B, ..., *shape of a row].
     """
     where = sharded(mesh)
+    parts = list(dict.fromkeys(_span(index, len(indices)) for index in _local_parts(mesh, len(indices))))
+    mine = np.concatenate([indices[begin:end] for begin, end in parts])
+    first = dict(zip(parts, np.cumsum([0, *(end - begin for begin, end in parts)]).tolist(), strict=False))
 
-    def put(name: str) -> jax.Array:
-        source = arrays[name]
-        shape = (*indices.shape, *source.shape[1:])
+    def put(source: np.ndarray) -> jax.Array:
+        rows = source[mine]  # at once: pictures on disk are decoded by all threads, whatever a device's share
 
-        def rows(index: Any) -> np.ndarray:
-            return source[indices[index[0]]]
+        def part(index: Any) -> np.ndarray:
+            begin, end = _span(index[0], len(indices))
+            place = first[begin, end]
+            return rows[place : place + end - begin]
 
-        return jax.make_array_from_callback(shape, where, rows)
+        return jax.make_array_from_callback((len(indices), *rows.shape[1:]), where, part)
 
-    return {name: put(name) for name in arrays}
+    return {name: put(source) for name, source in arrays.items()}
+
+
+def _local_parts(mesh: Mesh, count: int) -> list[slice]:
+    """The parts of a batch of `count` rows that the devices of this process hold."""
+    return [index[0] for index in sharded(mesh).addressable_devices_indices_map((count,)).values() if index]
+
+
+def _span(part: slice, count: int) -> tuple[int, int]:
+    begin, end, _ = part.indices(count)
+    return begin, end
 
 
 def on_cpu(mesh: Mesh) -> bool:
