@@ -8,6 +8,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load: not
 
 import functools
 import glob
+import json
 import operator
 import os
 import runpy
@@ -30,6 +31,7 @@ _COORDINATOR = flags.DEFINE_string("coordinator", "", "Several hosts: host:port 
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Several hosts: how many processes there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several hosts: which of them this one is, from 0.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Several hosts that JAX finds by itself (TPU pod, Slurm).")
+_PATIENCE = flags.DEFINE_float("patience", 50.0, "Several hosts: seconds to wait at the start for all of them.", 1.0)
 
 MODES = ("train", "evaluate")
 INTERRUPTED = 128  # exit status of a run stopped by signal N is 128 + N, as a shell says it
@@ -47,11 +49,24 @@ def main() -> int:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a trained run")
 
     # Imported late: what is wrong with the command line is said at once.
-    from fer_jax.training import allocator, finish, loop, protocol, setup, sharding, sweep, workdir
+    from fer_jax.training import hosts, workdir
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = epath.Path(_WORKDIR.value) if _WORKDIR.value else workdir.default_workdir(experiment)
-    sharding.initialize_hosts(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value)
+    others = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value, _PATIENCE.value)
+    with hosts.join(*others) as several:
+        if several:
+            asked = {"mode": _MODE.value, "workdir": str(folder), "split": _SPLIT.value, "output": _OUTPUT.value}
+            given = json.loads(experiment.to_json()) if experiment else {}
+            hosts.agree("a command line", asked | {"config": given}, "give the same one on every host")
+            hosts.agree("code", workdir.code_facts(), "install the same on every host")
+        return work(experiment, folder)
+
+
+def work(experiment: Any, folder: epath.Path) -> int:
+    """Trains or evaluates; returns the exit status."""
+    from fer_jax.training import allocator, finish, loop, protocol, setup, sweep
+
     allocator.keep_freed_memory()
     setup.use_compilation_cache()
     if _MODE.value == "evaluate":

@@ -1,18 +1,31 @@
-"""Keeps two processes of one machine from writing the same folder at once. The lock goes with the process."""
+"""Keeps two processes from writing the same folder at once. The lock goes with the process.
+
+A file system has locks. A bucket has none: there a small object says who is at work, and changes every few seconds as
+long as that process lives.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import socket
+import threading
+import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from fer_jax.errors import UserError
+from fer_jax.storage import in_bucket
 
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked
     fcntl = None
+
+BEAT = 15.0  # seconds between signs of life in a bucket
+SETTLE = 2.0  # seconds for two that begin at once to see each other
 
 
 @contextlib.contextmanager
@@ -20,13 +33,17 @@ def alone(path: Any, busy: str = "") -> Iterator[None]:
     """Holds the lock file at `path` inside the `with` block.
 
     Args:
-        path: made where it is missing; its folder must exist. Buckets ('gs://...') have no locks.
+        path: made where it is missing; its folder must exist.
         busy: what to say where another process holds it; empty to wait for that process.
 
     Raises:
         UserError: `busy`, with the number of the process that holds the lock.
     """
-    if fcntl is None or "://" in str(path):
+    if in_bucket(path):
+        with _alone_in_bucket(path, busy):
+            yield
+        return
+    if fcntl is None:
         yield
         return
     with open(path, "a+") as file:
@@ -39,3 +56,49 @@ def alone(path: Any, busy: str = "") -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextlib.contextmanager
+def _alone_in_bucket(path: Any, busy: str) -> Iterator[None]:
+    """The same where nothing can be locked: who finds a sign of life waits to see whether there comes another."""
+    me = {"run": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}
+
+    def write(beat: int) -> None:
+        path.write_text(json.dumps(me | {"beat": beat}))
+
+    while before := _read(path):
+        time.sleep(2.5 * BEAT)
+        now = _read(path)
+        if now == before:  # its process is gone
+            break
+        if now and busy:
+            raise UserError(f"{busy} (process {now.get('process')} on {now.get('host')})")
+    write(0)
+    time.sleep(SETTLE)
+    if (winner := _read(path)).get("run") != me["run"]:
+        raise UserError(f"{busy or f'{path} is taken'} (process {winner.get('process')} on {winner.get('host')})")
+    over = threading.Event()
+
+    def live() -> None:
+        beat = 0
+        while not over.wait(BEAT):
+            beat += 1
+            with contextlib.suppress(Exception):  # a write that fails is made up for by the next
+                write(beat)
+
+    keeper = threading.Thread(target=live, name="keeps the lock", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _read(path: Any) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

@@ -16,6 +16,7 @@ import numpy as np
 
 from fer_jax.data import clips
 from fer_jax.data.on_disk import LazyPictures, RecordReader, fit_in_memory, pictures_in
+from fer_jax.data.workers import decoded_by_workers
 from fer_jax.errors import UserError
 
 FIELDS_LEFT_ON_DISK = frozenset({"occlusion_mask"})  # ground truth for analyses, never fed to a network
@@ -25,7 +26,7 @@ CHUNK = 1024  # examples read at once
 Arrays = dict[str, Any]
 
 
-def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
+def decoded(builder: Any, split: str, on_disk: bool, workers: int = 0) -> Arrays:
     """Returns the fields of all examples, by name; those per frame hold the frames of all clips one after the other.
 
     What was decoded is kept beside the data set, for the next run to load.
@@ -35,6 +36,7 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
         split: of it.
         on_disk: leave the pictures there, whatever their size; they stay there in any case where they would fill too
             much of the memory. Then `image` or `frames` is a `LazyPictures`.
+        workers: processes that decode what stays on disk; 0 for threads of this one.
 
     Raises:
         UserError: for files that cannot be read.
@@ -61,7 +63,7 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
         return fields
     name, stored = pictures
     if on_disk or not fit_in_memory(stored.shape):
-        return fields | {name: stored}
+        return fields | {name: decoded_by_workers(stored, workers) if workers else stored}
     pixels = _kept(beside / split, stamp)
     if pixels is None:
         pixels = {name: stored[:]}

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, first_line
 
 PART = 64  # examples that a thread reads at once
 MEMORY_SHARE = 0.4  # of the machine's memory that the pixels of a split may fill; larger splits stay on disk
@@ -86,22 +86,39 @@ class RecordReader:
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """Reads each example once and decodes the pictures that are asked for: uint8 [M, H, W, C]."""
+        return self.read(places, threads())
+
+    def examples(self, places: np.ndarray) -> np.ndarray:
+        """Returns the example that holds each picture."""
+        return self._record[places]
+
+    def read(self, places: np.ndarray, parts: int) -> np.ndarray:
+        """As a call, by `parts` threads at least, as far as there are examples for them."""
         pixels = np.empty((len(places), *self.shape), np.uint8)
         examples, owner = np.unique(self._record[places], return_inverse=True)
         order = np.argsort(owner, kind="stable")
         first = np.searchsorted(owner[order], np.arange(len(examples) + 1))
 
         def fill(part: np.ndarray) -> None:
-            records = self._records.__getitems__(examples[part].tolist())
-            for example, data in zip(part, records, strict=True):
+            for example, data in zip(part, self._stored(examples[part]), strict=True):
                 files = pictures_in(data, self._feature)
                 for row in order[first[example] : first[example + 1]]:
                     pixels[row] = self._decode(files[int(self._number[places[row]])])
 
         if len(examples):  # a thread holds the files of one part only
-            count = max(min(len(examples), threads()), len(examples) // PART)
-            list(_pool(threads()).map(fill, np.array_split(np.arange(len(examples)), count)))
+            count = max(min(len(examples), parts), len(examples) // PART)
+            split = np.array_split(np.arange(len(examples)), count)
+            list(map(fill, split) if parts == 1 else _pool(threads()).map(fill, split))
         return pixels
+
+    def _stored(self, examples: np.ndarray) -> Sequence[bytes]:
+        try:
+            return self._records.__getitems__(examples.tolist())
+        except Exception as error:
+            raise UserError(
+                f"{self._where} cannot be read ({first_line(error)}): the disk or the network failed, or the files "
+                "were changed; see that they are there and start the same command again"
+            ) from error
 
     def _decode(self, data: bytes) -> np.ndarray:
         flag = cv2.IMREAD_GRAYSCALE if self.shape[-1] == 1 else cv2.IMREAD_COLOR_RGB
@@ -127,10 +144,10 @@ def pictures_in(data: bytes, feature: str) -> Sequence[bytes]:
 
 def fit_in_memory(shape: Sequence[int]) -> bool:
     """Whether uint8 pixels of this shape take no more than `MEMORY_SHARE` of the machine's memory."""
-    return int(np.prod(shape, dtype=np.int64)) <= MEMORY_SHARE * _memory()
+    return int(np.prod(shape, dtype=np.int64)) <= MEMORY_SHARE * machine_memory()
 
 
-def _memory() -> int:
+def machine_memory() -> int:
     """The bytes that this process may fill: of the machine, or of its container."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 16 << 30
     with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import collections
+import concurrent.futures
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
 from absl import flags
 
-STREAM_AHEAD = 4  # batches that a background thread gathers before they are asked for
+STREAM_AHEAD = 4  # batches that are gathered, and put on the device, before they are asked for
+STREAM_THREADS = 2  # that gather: one may wait for the disk, or put on the device, while the other decodes
+Item = TypeVar("Item")
 
 
 def index_batches(
@@ -41,14 +46,51 @@ def index_batches(
     return rows.batch(batch_size, batch_fn=lambda values: np.asarray(values, np.int32))
 
 
-def stream(
-    batches: grain.MapDataset, start_step: int, gather: Any, ahead: int = STREAM_AHEAD
-) -> Iterator[Mapping[str, Any]]:
-    """Yields `gather(indices)` for each step from `start_step` on; background threads prepare `ahead` of them."""
-    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=ahead)
-    iterator = iter(batches.map(gather).to_iter_dataset(options))
-    iterator.set_state({"next_index": start_step})
-    yield from iterator
+def stream(batches: Any, start_step: int, gather: Callable[[Any], Item], ahead: int = STREAM_AHEAD) -> Stream[Item]:
+    """Yields `gather(batches[step])` for each step from `start_step` on, prepared ahead in the background.
+
+    Args:
+        batches: anything with elements by number; where it ends, the stream does.
+        start_step: the first of them.
+        gather: called in threads of its own, for several elements at once.
+        ahead: how many elements are made before they are asked for.
+    """
+    return Stream(batches, start_step, gather, ahead)
+
+
+class Stream(Iterator[Item]):
+    """See `stream`. What a thread raises is raised where its element is asked for."""
+
+    def __init__(self, batches: Any, start_step: int, gather: Callable[[Any], Item], ahead: int):
+        self._batches, self._gather, self._ahead = batches, gather, ahead
+        self._next = start_step
+        self._pool = concurrent.futures.ThreadPoolExecutor(STREAM_THREADS, "gathers batches")
+        self._made: collections.deque[concurrent.futures.Future[Item]] = collections.deque()
+
+    def __next__(self) -> Item:
+        while len(self._made) <= self._ahead and not self._ended():
+            self._made.append(self._pool.submit(self._make, self._next))
+            self._next += 1
+        if not self._made:
+            self.close()
+            raise StopIteration
+        try:
+            return self._made.popleft().result()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of what was made ahead; the threads end with what they are at."""
+        self._next = sys.maxsize
+        self._made.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _make(self, step: int) -> Item:
+        return self._gather(self._batches[step])
+
+    def _ended(self) -> bool:
+        return self._next >= len(self._batches)
 
 
 def eval_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

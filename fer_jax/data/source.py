@@ -137,7 +137,7 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     check_split(builder, config.dataset, split)
     if not {"image", "frames"} & set(builder.info.features):
         raise UserError(f"{config.dataset} has neither images nor clips: name another data set")
-    arrays, frames = decoded(builder, split, on_disk=config.path == "disk"), {}
+    arrays, frames = decoded(builder, split, config.path == "disk", config.workers), {}
     if "frames" in arrays:
         arrays, frames = clips.separate(arrays)
         if not arrays["length"].any():

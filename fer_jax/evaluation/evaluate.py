@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.data.inputs import CORNER_VIEWS
-from fer_jax.data.pipeline import eval_batches
+from fer_jax.data.pipeline import eval_batches, stream
 from fer_jax.data.source import Source
 from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
@@ -33,6 +33,7 @@ Outputs = dict[str, np.ndarray]
 EVALUATED_SHARE = 0.1  # of a device's memory that evaluated data may fill
 EVALUATED_UNKNOWN = 1 << 30  # bytes, where a device does not say what it has
 BATCHES_PER_DISPATCH = 8  # out of device memory, at most
+EVAL_AHEAD = 1  # batches that are read while another is computed
 PLAIN = np.float32(0.4)  # weight of the plain prediction beside the mean of its views (fastai)
 
 
@@ -94,9 +95,13 @@ class Evaluator:
 
     def _from_host(self, variables: Any, source: Source, views: bool) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields the outputs of each batch and which of its rows are examples."""
-        for rows, mask in eval_batches(len(source), self._batch_size):
+
+        def put(rows_and_mask: tuple[np.ndarray, np.ndarray]) -> tuple[dict[str, jax.Array], np.ndarray]:
+            rows, mask = rows_and_mask
             batch = put_rows(self._mesh, source.arrays, rows)
-            batch |= put_rows(self._mesh, {"mask": mask}, np.arange(len(rows)))
+            return batch | put_rows(self._mesh, {"mask": mask}, np.arange(len(rows))), mask
+
+        for batch, mask in stream(list(eval_batches(len(source), self._batch_size)), 0, put, ahead=EVAL_AHEAD):
             yield self._outputs(variables, batch, views), mask
 
     def _from_device(self, variables: Any, source: Source, _: bool) -> Iterator[tuple[Any, np.ndarray]]:

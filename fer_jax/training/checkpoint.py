@@ -20,6 +20,7 @@ from absl import logging as absl_logging
 from etils import epath
 
 from fer_jax.errors import UserError, first_line
+from fer_jax.storage import in_bucket, write_whole
 from fer_jax.training.sharding import on_main
 
 PyTree = Any
@@ -189,9 +190,7 @@ def _write_manifest(folder: epath.Path) -> None:
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().length, "sha256": _sha256(path)} for path in _files(folder)
     }
-    temporary = folder / (MANIFEST + ".tmp")
-    temporary.write_text(json.dumps(files, indent=1) + "\n")
-    temporary.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(files, indent=1) + "\n")
 
 
 def _fault(folder: epath.Path) -> str:
@@ -218,7 +217,7 @@ def _sha256(path: epath.Path) -> str:
 
 def _check_room(folder: epath.Path, tree: PyTree) -> None:
     """Refuses a save that the disk has no room for, before half of it is written."""
-    if "://" in str(folder):  # a bucket
+    if in_bucket(folder):
         return
     needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)), shutil.disk_usage(folder).free
     if free < needed:

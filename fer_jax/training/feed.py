@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,9 +12,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.data.clips import Drawn
-from fer_jax.data.pipeline import STREAM_AHEAD, index_batches, stream
+from fer_jax.data.pipeline import STREAM_AHEAD, Stream, index_batches, stream
 from fer_jax.data.source import Source
 from fer_jax.training.compiler import platform_of, program
+from fer_jax.training.memory import check_memory
 from fer_jax.training.setup import Setup
 from fer_jax.training.sharding import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.state import TrainState
@@ -34,6 +34,7 @@ class Feed:
         self.waited = 0.0
         self.dispatches = 0
         self._setup = setup
+        self._checked: set[int] = set()  # numbers of steps whose program fits into memory
         config, source, instances = setup.config, setup.train, setup.instances
         labels = source.arrays["label"] if config.data.balanced_sampling else None
         if instances is None:
@@ -49,7 +50,7 @@ class Feed:
             self._data = put_replicated(setup.mesh, dict(source.arrays) | images)
             # As many as two dispatches take: one that waits for the device and the next.
             ahead = max(STREAM_AHEAD, 2 * setup.steps_per_dispatch)
-            self._batches: Iterator[Any] = stream(batches, start_step, lambda indices: indices, ahead)
+            self._batches: Stream[Any] = stream(batches, start_step, lambda indices: indices, ahead)
         else:
             self._batches = stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
@@ -69,12 +70,20 @@ class Feed:
         self.dispatches += 1
         if self._setup.resident:
             indices = put_indices(self._setup.mesh, jax.tree.map(lambda *steps: np.stack(steps), *taken))
-            state, metrics = self._run(state, self._data, indices)
+            data = (self._data, indices)
         else:
-            state, metrics = self._run(state, taken[0])
+            data = (taken[0],)
+        if count not in self._checked:
+            check_memory(self._run, (state, *data), self._setup.mesh, self._setup.config)
+            self._checked.add(count)
+        state, metrics = self._run(state, *data)
         for values in metrics.values():
             values.copy_to_host_async()  # whoever reads them later finds them there
         return state, metrics, count
+
+    def close(self) -> None:
+        """Ends the threads that prepare batches."""
+        self._batches.close()
 
     def programs(self) -> int:
         """Returns how many programs were compiled: one or two, whatever the number of steps."""

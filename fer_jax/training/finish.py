@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -295,13 +294,13 @@ def _report(
     source: Source,
     shown: Shown | None,
     history: epath.Path | None = None,
-) -> pathlib.Path | None:
+) -> epath.Path | None:
     """Writes the report and returns its page; None where the config wants none."""
     if not setup.config.evaluation.report:
         return None
     titles = getattr(setup.task.method, "PROFILES", {})
     return write_report(
-        pathlib.Path(folder / "report"),
+        folder / "report",
         results=results | {"config": setup.config.to_dict()},
         history=read_lines(history or folder / "metrics.jsonl"),
         predictions=None if "measures" in results else _predictions(outputs, source),

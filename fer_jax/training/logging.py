@@ -14,13 +14,21 @@ from etils import epath
 from tqdm import tqdm
 
 from fer_jax.errors import writing
+from fer_jax.storage import in_bucket, write_whole
+
+BUCKET_SECONDS = 60.0  # between two writings of a whole file into a bucket
 
 
 class JsonLines:
-    """An append-only file of JSON objects, one a line, that can be wound back to a step."""
+    """An append-only file of JSON objects, one a line, that can be wound back to a step.
+
+    A bucket does not append: there the lines are kept, and written as a whole every now and then and by `flush`.
+    """
 
     def __init__(self, path: epath.Path, write: bool):
         self.path, self._write = path, write
+        self._lines: list[str] | None = [] if in_bucket(path) else None
+        self._written = time.monotonic()
 
     def rewind(self, step: int) -> None:
         """Drops the lines beyond `step`, and a last line that a kill cut short."""
@@ -34,16 +42,29 @@ class JsonLines:
             except (json.JSONDecodeError, KeyError):
                 break
             kept.append(line + "\n")
-        temporary = self.path.with_suffix(".tmp")
         with writing(self.path):
-            temporary.write_text("".join(kept))
-            temporary.replace(self.path)
+            write_whole(self.path, "".join(kept))
+        if self._lines is not None:
+            self._lines = kept
 
     def append(self, line: Mapping[str, Any]) -> None:
         if not self._write:
             return
-        with writing(self.path), open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        text = json.dumps(line) + "\n"
+        if self._lines is None:
+            with writing(self.path), self.path.open("a") as file:
+                file.write(text)
+            return
+        self._lines.append(text)
+        if time.monotonic() - self._written > BUCKET_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sees to it that all lines are stored: to be called before a save, which a restart winds back to."""
+        if self._write and self._lines is not None:
+            with writing(self.path):
+                write_whole(self.path, "".join(self._lines))
+            self._written = time.monotonic()
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:

@@ -20,11 +20,13 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, score
+from fer_jax.storage import absolute
 from fer_jax.training import finish
 from fer_jax.training.checkpoint import Checkpoint, Checkpoints, holds_a_save
 from fer_jax.training.config import Config, check_config
 from fer_jax.training.feed import Feed
 from fer_jax.training.logging import JsonLines, Progress, Stopwatch, first_broken, window_means
+from fer_jax.training.memory import explained
 from fer_jax.training.pretrained import Start, read_start
 from fer_jax.training.protocol import protocol
 from fer_jax.training.setup import Setup, make_setup
@@ -88,14 +90,14 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     setup = make_setup(with_stored_words(config, workdir))
     # Read before anything is written; a run that has saved never needs its weights again.
     start = None if holds_a_save(workdir / "checkpoints") else read_start(setup)
-    with claim(workdir, config, setup.task.words, start.account if start else None):
+    with claim(workdir, config, setup.task.words, start.account if start else None), explained(setup.mesh, config):
         return _train(setup, workdir, began, start)
 
 
 def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None) -> dict[str, Any]:
     """The loop itself, in a folder that is this run's own; `began` is when the command was started."""
     config = setup.config
-    checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints)
+    checkpoints = Checkpoints(absolute(workdir / "checkpoints"), config.train.keep_checkpoints)
     state, best, memory = _restore_or_init(setup, checkpoints, start)
     step, total = int(state.step), setup.total_steps
     metrics_log = JsonLines(workdir / "metrics.jsonl", write=is_main())
@@ -114,6 +116,8 @@ def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None)
 
     def save() -> None:
         memory.wall_seconds = wall_before + time.perf_counter() - began
+        metrics_log.flush()
+        timing_log.flush()
         checkpoints.save(step, Checkpoint(state, best, dataclasses.asdict(memory)))
 
     def settle(keep: int = 0) -> None:
@@ -151,7 +155,7 @@ def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None)
             progress.show(settled, means, timing, (total - settled) * setup.images_per_step)
 
     programs = 0
-    with Signals() as signals, _closing(progress, checkpoints):
+    with Signals() as signals, _closing(progress, checkpoints, feed):
         while step < total:
             state, metrics, made = feed.run(state, _next_stop(setup, step) - step)
             compiled = feed.programs() > programs
@@ -337,10 +341,11 @@ class Signals:
 
 
 @contextmanager
-def _closing(progress: Progress, checkpoints: Checkpoints) -> Iterator[None]:
+def _closing(progress: Progress, checkpoints: Checkpoints, feed: Feed) -> Iterator[None]:
     try:
         yield
     finally:
+        feed.close()
         progress.close()
         checkpoints.close()
 

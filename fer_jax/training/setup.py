@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -27,10 +28,11 @@ from fer_jax.errors import UserError
 from fer_jax.nn.lowering import traced_for
 from fer_jax.training.compiler import once_options, platform_of
 from fer_jax.training.config import Config, check_config, load_method
+from fer_jax.training.hosts import agree
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.phases import phases
 from fer_jax.training.protocol import fold_number, part_to_test, split_to_test
-from fer_jax.training.sharding import check_batch, make_mesh, memory_limit, on_cpu, on_main, replicated
+from fer_jax.training.sharding import check_batch, is_main, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, corner_step, dry_loss, init_state
 from fer_jax.words.classes import ClassVectors, class_vectors
@@ -121,6 +123,9 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     if training:
         check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     train, validation = _training_and_validation(config)
+    agree("data", {"training": _digest(train), "validation": _digest(validation)}, "prepare the same on every host")
+    if config.data.workers and not train.on_disk:
+        _say(f"config.data.workers={config.data.workers}: the pixels fit in memory, and nothing is left to decode")
     for text in config.evaluation.degraded:  # before training, not after it
         degradation.check_size(text, train.picture_shape)
     noise = None
@@ -319,14 +324,35 @@ def _evenly(eval_steps: int) -> int:
 
 
 def _resident(path: str, train: Source, mesh: Mesh) -> bool:
+    """Whether the training data go to the device; says why not, unless that is what was asked for."""
     if train.on_disk:
+        if path != "disk":
+            _say(f"config.data.path={path}: {train.name} stays on disk, {train.nbytes / 2**30:.1f} GiB of pixels")
         return False
     limit = memory_limit(mesh)
     room = RESIDENT_ON_CPU if limit is None else int(limit * RESIDENT_SHARE)
-    if path == "device" and train.nbytes > room:
-        print(
-            f"config.data.path=device: {train.nbytes / 2**30:.1f} GiB of training data do not fit the "
-            f"{room / 2**30:.1f} GiB of device memory set aside for data; streaming instead",
-            flush=True,
+    if path != "stream" and train.nbytes > room:
+        _say(
+            f"config.data.path={path}: {train.nbytes / 2**30:.1f} GiB of training data do not fit the "
+            f"{room / 2**30:.1f} GiB of device memory set aside for data; streaming instead"
         )
     return path != "stream" and train.nbytes <= room
+
+
+def _digest(source: Source) -> dict[str, Any]:
+    """What two hosts must have in common of a split."""
+    order = hashlib.sha256(np.ascontiguousarray(source.rows.astype(np.int64)).tobytes())
+    labels = hashlib.sha256(np.ascontiguousarray(source.arrays["label"].astype(np.int64)).tobytes())
+    return {
+        "data set": f"{source.name} {source.split}",
+        "examples": len(source),
+        "classes": list(source.classes),
+        "picture": list(source.picture_shape),
+        "labels": labels.hexdigest()[:12],
+        "order": order.hexdigest()[:12],
+    }
+
+
+def _say(text: str) -> None:
+    if is_main():
+        print(text, flush=True)

@@ -1,4 +1,4 @@
-"""The one place that knows about devices, meshes and hosts."""
+"""The one place that knows about devices and meshes, and who of several processes does what (see hosts.py)."""
 
 from __future__ import annotations
 
@@ -10,39 +10,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fer_jax.errors import UserError, first_line
-
-
-def initialize_hosts(
-    coordinator: str = "", num_processes: int = 0, process_id: int = -1, automatic: bool = False
-) -> None:
-    """Joins this process to the others of the run. On a pod or under a cluster manager, `automatic` suffices.
-
-    Args:
-        coordinator: host:port of process 0.
-        num_processes: processes in all.
-        process_id: which of them this is, from 0.
-        automatic: let JAX ask its cluster environment.
-
-    Raises:
-        UserError: if the description is incomplete, or the others do not appear within a minute.
-    """
-    if not (coordinator or automatic):
-        return
-    if coordinator and not (num_processes > 0 and 0 <= process_id < num_processes):
-        raise UserError(
-            f"--coordinator={coordinator} needs --num_processes and --process_id (0 to num_processes-1); "
-            f"got {num_processes} and {process_id}"
-        )
-    try:
-        if coordinator:
-            jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=60)
-        else:
-            jax.distributed.initialize(initialization_timeout=60)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"the processes of this run did not meet: {reason}; check that all of them were started"
-        ) from error
 
 
 def is_main() -> bool:
@@ -117,17 +84,31 @@ def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) 
     Indices [B, ...] give arrays [B, ..., *shape of a row].
     """
     where = sharded(mesh)
+    parts = list(dict.fromkeys(_span(index, len(indices)) for index in _local_parts(mesh, len(indices))))
+    mine = np.concatenate([indices[begin:end] for begin, end in parts])
+    first = dict(zip(parts, np.cumsum([0, *(end - begin for begin, end in parts)]).tolist(), strict=False))
 
-    def put(name: str) -> jax.Array:
-        source = arrays[name]
-        shape = (*indices.shape, *source.shape[1:])
+    def put(source: np.ndarray) -> jax.Array:
+        rows = source[mine]  # at once: pictures on disk are decoded by all threads, whatever a device's share
 
-        def rows(index: Any) -> np.ndarray:
-            return source[indices[index[0]]]
+        def part(index: Any) -> np.ndarray:
+            begin, end = _span(index[0], len(indices))
+            place = first[begin, end]
+            return rows[place : place + end - begin]
 
-        return jax.make_array_from_callback(shape, where, rows)
+        return jax.make_array_from_callback((len(indices), *rows.shape[1:]), where, part)
 
-    return {name: put(name) for name in arrays}
+    return {name: put(source) for name, source in arrays.items()}
+
+
+def _local_parts(mesh: Mesh, count: int) -> list[slice]:
+    """The parts of a batch of `count` rows that the devices of this process hold."""
+    return [index[0] for index in sharded(mesh).addressable_devices_indices_map((count,)).values() if index]
+
+
+def _span(part: slice, count: int) -> tuple[int, int]:
+    begin, end, _ = part.indices(count)
+    return begin, end
 
 
 def on_cpu(mesh: Mesh) -> bool:

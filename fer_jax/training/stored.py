@@ -11,6 +11,7 @@ from etils import epath
 from fer_jax.data.source import Source
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, Outputs
+from fer_jax.storage import absolute
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.config import assign
 from fer_jax.training.setup import Setup, make_setup
@@ -72,7 +73,7 @@ def read_model(workdir: epath.Path, changes: Mapping[str, Any] | None = None) ->
     setup = make_setup(config, training=False)
     like = setup.abstract_state()
     best_like = {"params": like.params, "collections": like.collections}
-    checkpoints = Checkpoints((workdir / "checkpoints").absolute(), config.train.keep_checkpoints, read_only=True)
+    checkpoints = Checkpoints(absolute(workdir / "checkpoints"), config.train.keep_checkpoints, read_only=True)
     stored, problems = checkpoints.restore(like, best_like)
     for problem in problems:
         print(f"warning: {problem}; the one before is used", flush=True)

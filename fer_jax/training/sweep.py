@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 import statistics
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -228,14 +227,14 @@ def _describe(
 
 def _report(
     config: Config, results: dict[str, Any], source: Source, outputs: Mapping[str, np.ndarray], folder: epath.Path
-) -> pathlib.Path | None:
+) -> epath.Path | None:
     if not config.evaluation.report:
         return None
     predictions = None
     if "measures" not in results:
         predictions = Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.pictures())
     return write_report(
-        pathlib.Path(folder / "report"),
+        folder / "report",
         results=results | {"config": config.to_dict()},
         history=[],
         predictions=predictions,

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,13 +18,16 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.locks import alone
+from fer_jax.storage import write_whole
 from fer_jax.training.config import Config, default_config, differences
+from fer_jax.training.hosts import agree
 from fer_jax.training.protocol import ALL
 from fer_jax.training.sharding import on_main
 from fer_jax.words.classes import STORED, ClassVectors
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
+NETWORK_SECONDS = 15.0  # until a file of another host is seen on a network's file system
 FACTS = ("dataset", "split", "num_examples")  # any finished run has them
 SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless it has measures of its own
 
@@ -100,7 +104,18 @@ def claim(
 
     with lock:
         on_main(write)
+        _check_shared(workdir)
         yield
+
+
+def _check_shared(workdir: epath.Path) -> None:
+    """Refuses a work directory that lies on the first host alone: all of them read checkpoints."""
+    if jax.process_count() == 1:
+        return
+    end = time.monotonic() + NETWORK_SECONDS
+    while not (there := (workdir / "config.json").exists()) and time.monotonic() < end:
+        time.sleep(0.2)
+    agree("a work directory", {"config.json": there}, f"{workdir} must be one that all hosts share, or a bucket")
 
 
 def stored_config(workdir: epath.Path) -> Config:
@@ -143,9 +158,7 @@ def read_results(workdir: epath.Path) -> dict[str, Any] | None:
 
 def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
     """Writes a JSON file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=indent) + "\n")
-    temporary.replace(path)
+    write_whole(path, json.dumps(value, indent=indent) + "\n")
 
 
 def versions() -> dict[str, str]:
@@ -160,6 +173,11 @@ def git_commit() -> str | None:
         return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def code_facts() -> dict[str, Any]:
+    """Returns what decides the numbers besides the config: packages and commit; Python's version does not."""
+    return {name: version for name, version in versions().items() if name != "python"} | {"commit": git_commit()}
 
 
 def device_name() -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.labels import ALIASES, COMPOUND_EMOTIONS, name_of
@@ -154,7 +155,7 @@ def _read(source: str, words: str, chosen: Sequence[tuple[str, ...]], classes: t
 
 def _stored(path: str, emotions: Sequence[str], classes: tuple[str, ...]) -> ClassVectors:
     try:
-        stored = json.loads(pathlib.Path(path).expanduser().read_text())
+        stored = json.loads(epath.Path(path).expanduser().read_text())
         names = [name_of(name) for name in stored["classes"]]
         table = ClassVectors(
             stored["source"],

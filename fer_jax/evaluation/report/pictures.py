@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import pathlib
 from dataclasses import dataclass
 
 import numpy as np
+from etils import epath
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -21,7 +21,7 @@ STRETCH = 1.25  # a chart may be shown this much larger than it was laid out
 class Book:
     """The folder of a report. Each method stores a PNG and returns the <img> that shows it."""
 
-    folder: pathlib.Path
+    folder: epath.Path
 
     def chart(self, name: str, figure: Figure, alt: str) -> Html:
         """Stores a chart; the <img> reserves its place before it has loaded."""

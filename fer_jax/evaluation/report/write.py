@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from fer_jax.evaluation.metrics import classification_metrics, log_softmax
 from fer_jax.evaluation.report import charts, headline
@@ -67,7 +67,7 @@ class Profile:
 
 
 def write_report(
-    folder: pathlib.Path,
+    folder: epath.Path,
     *,
     results: dict[str, Any],
     history: list[dict[str, Any]],
@@ -75,7 +75,7 @@ def write_report(
     samples: Samples | None = None,
     profiles: Mapping[str, Profile] | None = None,
     shown: Shown | None = None,
-) -> pathlib.Path:
+) -> epath.Path:
     """Writes `folder/index.html` and the PNGs it shows, and removes those of an earlier report.
 
     Args:

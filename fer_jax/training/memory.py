@@ -1,0 +1,74 @@
+"""Memory that is not there: one line in place of a stack trace from XLA, or of a process that the system kills."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from fer_jax.data.on_disk import machine_memory
+from fer_jax.errors import UserError
+from fer_jax.training.config import Config
+from fer_jax.training.sharding import memory_limit, on_cpu
+
+SHARE = 0.95  # of a machine's memory that a program may take: the system has the rest
+
+
+def check_memory(program: Any, arguments: tuple[Any, ...], mesh: Mesh, config: Config) -> None:
+    """Refuses a compiled program that needs more memory than the machine has, before it runs; for CPUs.
+
+    There the system would kill the process without a word. An accelerator says so by itself (see `explained`). The
+    program is compiled here, and the call that follows finds it.
+
+    Args:
+        program: a jitted function.
+        arguments: that it will be called with.
+        mesh: where it runs.
+        config: the run's, to name what makes it smaller.
+
+    Raises:
+        UserError: with what the program asks for and what there is.
+    """
+    if not on_cpu(mesh):
+        return
+    needs = program.lower(*arguments).compile().memory_analysis()
+    if needs is None:  # a backend that does not tell
+        return
+    own = needs.temp_size_in_bytes + needs.output_size_in_bytes - needs.alias_size_in_bytes
+    asked = (own + needs.argument_size_in_bytes) * len(mesh.local_devices)
+    there = machine_memory()
+    if asked > SHARE * there:
+        raise UserError(_advice(config, f"asks for {_gib(asked)} of the {_gib(there)} of memory of this machine"))
+
+
+@contextlib.contextmanager
+def explained(mesh: Mesh, config: Config) -> Iterator[None]:
+    """Turns a device that runs out of memory inside the `with` block into one line that says what makes it do."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        text = " ".join(str(error).split())
+        if not (isinstance(error, MemoryError) or re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", text)):
+            raise
+        amount = re.search(r"(?:allocat\w*|for|of) (\d[\d.]* ?(?:bytes|[KMGT]i?B)\b)", text)
+        limit = memory_limit(mesh)
+        there = f"the {_gib(limit)} of each device" if limit else "what is free"
+        wanted = f"asks for {amount.group(1)} more" if amount else "asks for more"
+        raise UserError(_advice(config, f"{wanted} than fits into {there}")) from error
+
+
+def _advice(config: Config, what: str) -> str:
+    path = "" if config.data.path in ("stream", "disk") else ", or set config.data.path=stream"
+    return (
+        f"not enough memory: with config.train.batch_size={config.train.batch_size} the program {what}; give a smaller "
+        f"one (also config.evaluation.batch_size={config.evaluation.batch_size}), more micro-batches than "
+        f"config.train.accumulate={config.train.accumulate}{path}"
+    )
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB"
