@@ -32,6 +32,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several hosts: which of th
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Several hosts that JAX finds by itself (TPU pod, Slurm).")
 
 MODES = ("train", "evaluate")
+NAMING = ("fold", "seeds")  # fields that have named the default folder
 INTERRUPTED = 128  # exit status of a run stopped by signal N is 128 + N, as a shell says it
 
 
@@ -47,7 +48,7 @@ def main() -> int:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a trained run")
 
     # Imported late: what is wrong with the command line is said at once.
-    from fer_jax.training import allocator, finish, loop, protocol, setup, sharding, sweep, workdir
+    from fer_jax.training import allocator, loop, setup, sharding, sweep, workdir
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = epath.Path(_WORKDIR.value) if _WORKDIR.value else workdir.default_workdir(experiment)
@@ -58,13 +59,11 @@ def main() -> int:
         fields = [override_path(argument) for argument in sys.argv[1:] if is_override(argument)]
         changes = {field: functools.reduce(operator.getitem, field.split("."), experiment) for field in fields}
         if not _WORKDIR.value:
-            changes.pop("fold", None)  # it has named the folder
-        evaluate = sweep.evaluate if sweep.is_sweep(folder) else finish.evaluate
-        evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
+            changes = {field: value for field, value in changes.items() if field not in NAMING}
+        sweep.evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
         return 0
-    train = sweep.train if experiment.get("fold") == protocol.ALL else loop.train
     try:
-        train(experiment, folder)
+        sweep.train(experiment, folder)
     except loop.Interrupted as stop:
         print(f"{stop}; the same command goes on from there", flush=True)
         return INTERRUPTED + stop.signum
