@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 WIDTH, SIZE, BATCH = 16, 48, 64
+PATIENCE = 12.0  # seconds of steps after which a slow contestant has its median
 IN_TURN, DIVIDED, SIDE_BY_SIDE, VMAPPED = (
     "one after another, one device",
     "one after another, the batch divided among the devices",
@@ -115,6 +116,8 @@ def measure(seeds: int, repeats: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
+            if sum(seconds[name]) > PATIENCE:
+                continue
             start = time.perf_counter()
             step()
             taken = time.perf_counter() - start
