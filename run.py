@@ -34,6 +34,7 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Several hosts that JAX f
 _PATIENCE = flags.DEFINE_float("patience", 50.0, "Several hosts: seconds to wait at the start for all of them.", 1.0)
 
 MODES = ("train", "evaluate")
+NAMING = ("fold", "seeds")  # fields that have named the default folder
 INTERRUPTED = 128  # exit status of a run stopped by signal N is 128 + N, as a shell says it
 
 
@@ -65,7 +66,7 @@ def main() -> int:
 
 def work(experiment: Any, folder: epath.Path) -> int:
     """Trains or evaluates; returns the exit status."""
-    from fer_jax.training import allocator, finish, loop, protocol, setup, sweep
+    from fer_jax.training import allocator, loop, setup, sweep
 
     allocator.keep_freed_memory()
     setup.use_compilation_cache()
@@ -73,13 +74,11 @@ def work(experiment: Any, folder: epath.Path) -> int:
         fields = [override_path(argument) for argument in sys.argv[1:] if is_override(argument)]
         changes = {field: functools.reduce(operator.getitem, field.split("."), experiment) for field in fields}
         if not _WORKDIR.value:
-            changes.pop("fold", None)  # it has named the folder
-        evaluate = sweep.evaluate if sweep.is_sweep(folder) else finish.evaluate
-        evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
+            changes = {field: value for field, value in changes.items() if field not in NAMING}
+        sweep.evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
         return 0
-    train = sweep.train if experiment.get("fold") == protocol.ALL else loop.train
     try:
-        train(experiment, folder)
+        sweep.train(experiment, folder)
     except loop.Interrupted as stop:
         print(f"{stop}; the same command goes on from there", flush=True)
         return INTERRUPTED + stop.signum

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 from matplotlib.figure import Figure
-from scipy import stats
 
 from experiments.claims.picture import paired_chart
 from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.metrics import mean_interval
 from fer_jax.evaluation.report.style import to_png
 from fer_jax.training import loop, setup
 from fer_jax.training.config import Config
@@ -224,7 +224,7 @@ def compare(comparison: Comparison, values: Mapping[str, Sequence[Measures]]) ->
     else:
         theirs = [comparison.theirs] * len(ours)
     differences = np.subtract(ours, theirs)
-    low, high = interval(differences)
+    low, high = mean_interval(differences)
     sign = 1 if comparison.better == "higher" else -1
     worst, best = sorted((sign * low, sign * high))
     return dataclasses.asdict(comparison) | {
@@ -234,13 +234,6 @@ def compare(comparison: Comparison, values: Mapping[str, Sequence[Measures]]) ->
         "interval": [low, high],
         "verdict": "holds" if worst > 0 else "contradicted" if best < 0 else "undecided",
     }
-
-
-def interval(differences: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Student's 95 % interval of the mean."""
-    values = np.asarray(differences, float)
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def _write(trial: Trial, record: Mapping[str, Any], out: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
+from scipy.special import stdtrit
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 INTERVAL = (2.5, 97.5)  # percentiles of the bootstrap: a 95 % interval
@@ -175,6 +176,13 @@ def bootstrap_intervals(
         f"{name}_interval": np.percentile(score, INTERVAL).tolist()
         for name, score in zip(("accuracy", "mean_recall", "macro_f1"), scores, strict=True)
     }
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> list[float]:
+    """Student's 95 % interval [low, high] of the mean that independent `values`, at least two, are drawn around."""
+    drawn = np.asarray(values, float)
+    half = stdtrit(len(drawn) - 1, 0.975) * drawn.std(ddof=1) / len(drawn) ** 0.5
+    return [float(drawn.mean() - half), float(drawn.mean() + half)]
 
 
 def _class_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -35,7 +35,8 @@ def table(folder: pathlib.Path) -> str:
     runs: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text())
-        runs.setdefault(f"`{result['experiment']}.py:{result['variant']}`", []).append(result)
+        seeds = [result | seed for seed in result.get("seeds", [{}])]  # of a sweep of seeds, or the one there is
+        runs.setdefault(f"`{result['experiment']}.py:{result['variant']}`", []).extend(seeds)
     return HEADER + "".join(_row(name, seeds) for name, seeds in runs.items())
 
 

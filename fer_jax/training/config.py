@@ -44,6 +44,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     config.variant = variant
     config.method = method
     config.seed = 0
+    config.seeds = 1  # so many runs, with seed, seed + 1, ... (fer_jax/training/sweep_seeds.py)
     config.fold = ""  # with data.folds: which of them is tested, from 1, or all for every one in turn
     config.init_from = ""  # weights to start from: a work directory, .safetensors, .pth; several with commas between
     config.init_ignore = ()  # expressions: parameters that stay at init, and weights that are left out, whatever fits
@@ -105,6 +106,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     train.dtype = "auto"  # float32 | bfloat16; auto is bfloat16 on accelerators
     train.platform = "auto"  # cpu | gpu | tpu: refuse to run elsewhere
     train.devices = 0  # how many of them; 0 is all
+    train.seeds_together = 0  # of several seeds: so many side by side, a device each; 0: as is faster, 1: in turn
     train.steps_per_dispatch = 0  # 0: one on a CPU, many on an accelerator
     train.keep_checkpoints = 2
 
@@ -149,6 +151,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     return config
 
 
+LAST_SEED = 2**31 - 1
 RANGES = {
     "data.holdout_fraction": (0.0, 0.9),
     "data.label_noise_rate": (0.0, 1.0),
@@ -168,6 +171,7 @@ RANGES = {
     "train.keep_checkpoints": (1, 1000),
     "train.max_steps": (0, 1 << 30),
     "train.devices": (0, 1 << 20),
+    "train.seeds_together": (0, 1000),
     "train.steps_per_dispatch": (0, 10_000),
     "optimizer.b1": (0.0, 0.999999),
     "optimizer.b2": (0.0, 0.999999),
@@ -176,7 +180,8 @@ RANGES = {
     "schedule.final_fraction": (0.0, 1.0),
     "evaluation.batch_size": (1, 1 << 20),
     "evaluation.bootstrap": (0, 1_000_000),
-    "seed": (0, 2**31 - 1),
+    "seed": (0, LAST_SEED),
+    "seeds": (1, 1000),
 }
 NOT_NEGATIVE = (
     "optimizer.learning_rate",
@@ -250,6 +255,13 @@ def check_config(config: Config) -> None:
     for phase in phases(config, MANY_STEPS):
         _check_numbers(phase.config)
     check_protocol(config)
+    if config.seed + config.seeds - 1 > LAST_SEED:
+        raise UserError(f"config.seeds={config.seeds} from config.seed={config.seed} on: the last may be {LAST_SEED}")
+    if config.train.seeds_together > 1 and config.seeds == 1:
+        raise UserError(
+            f"config.train.seeds_together={config.train.seeds_together} does nothing with one seed: set "
+            "config.seeds=5, for example, or leave it out"
+        )
     if config.data.neutral_frames and not config.data.last_frames:
         raise UserError(
             f"config.data.neutral_frames={config.data.neutral_frames} is for clips taken as images: set "

@@ -217,7 +217,9 @@ def _short(setup: Setup, outputs: Outputs, source: Source) -> dict[str, Any]:
 
 
 def headline(results: dict[str, Any]) -> str:
-    """Returns the score of a run in one line."""
+    """Returns the score of a run, or of a sweep, in one line."""
+    if "seeds" in results:
+        return _over_seeds(results)
     if "measures" in results:
         means = ", ".join(f"{title} {results[name]:.3f}" for name, title in results["measures"].items())
         return (
@@ -233,6 +235,21 @@ def headline(results: dict[str, Any]) -> str:
         + (f"; behind objects: accuracy {results['occluded']['accuracy']:.4f}" if "occluded" in results else "")
         + "".join(f"; {name}: accuracy {found['accuracy']:.4f}" for name, found in results.get("degraded", {}).items())
         + _over_folds(results)
+    )
+
+
+def _over_seeds(results: Mapping[str, Any]) -> str:
+    """The means over seeds, with standard deviation and interval."""
+    names = list(results.get("measures", ("accuracy", "mean_recall", "macro_f1")))
+    shown = []
+    for name in names:
+        low, high = results["interval"][name]
+        mean, std = results["mean"][name], results["std"][name]
+        title = name.replace("_f1", " F1").replace("_", " ")
+        shown.append(f"{title} {mean:.4f} ± {std:.4f} (95 % interval of the mean {low:.4f} to {high:.4f})")
+    return (
+        f"{results['dataset']} {results['split']}, {results['num_examples']} {results.get('unit', 'images')}, "
+        f"{len(results['seeds'])} seeds: {', '.join(shown)}"
     )
 
 
@@ -280,6 +297,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "images_per_second": memory["images"] / max(memory["seconds"], 1e-9),
         "waiting_for_data": memory["waited"] / max(memory["seconds"], 1e-9),
         "wall_seconds": memory["wall_seconds"],
+        **({"side_by_side": memory["side_by_side"]} if memory.get("side_by_side", 1) > 1 else {}),
         "device": device_name(),
         "versions": versions(),
         "git_commit": git_commit(),

@@ -3,39 +3,40 @@
 A save holds everything that the next step reads, and the evaluation before it has already been counted. So a run
 that is killed anywhere goes on from its last save as if nothing had happened: the batches are a function of the step
 number, the random keys of (seed, stream, step), and metrics.jsonl is wound back to the step of the save.
+
+The loop drives one run, or several seeds side by side (`lanes.py`). What belongs to a run is `Running`; the loop knows
+the order of things and who is where: a run whose newest save is ahead of the others' waits for them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from etils import epath
 
-from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, score
-from fer_jax.storage import absolute
 from fer_jax.training import finish
-from fer_jax.training.checkpoint import Checkpoint, Checkpoints, holds_a_save
+from fer_jax.training.checkpoint import holds_a_save
 from fer_jax.training.config import Config, check_config
 from fer_jax.training.feed import Feed
-from fer_jax.training.logging import JsonLines, Progress, Stopwatch, first_broken, window_means
+from fer_jax.training.lanes import Alone, Lanes, of_seeds
+from fer_jax.training.logging import Progress, Stopwatch
 from fer_jax.training.memory import explained
 from fer_jax.training.pretrained import Start, read_start
 from fer_jax.training.protocol import protocol
+from fer_jax.training.running import Running, next_multiple
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.sharding import any_process, is_main
-from fer_jax.training.state import TrainState, num_parameters
-from fer_jax.training.stored import check_classes
+from fer_jax.training.state import num_parameters
 from fer_jax.training.workdir import check_owner, claim, device_name, with_stored_words
-
-LOWER_IS_BETTER = frozenset({"nll"})
 
 
 class Interrupted(Exception):
@@ -44,30 +45,6 @@ class Interrupted(Exception):
     def __init__(self, signum: int, step: int):
         super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}, saved")
         self.signum = signum
-
-
-@dataclasses.dataclass
-class Memory:
-    """What the loop remembers besides the state; saved with it as plain JSON.
-
-    Attributes:
-        best: score and step of the best evaluation so far.
-        last: scores of the newest evaluation.
-        window: metrics of the steps since the last log line, so that a line after a resume is the same line.
-        images, seconds: trained so far, over all the times the run was started.
-        started_from: the account of the weights it began with; empty from scratch.
-        classes: the names of the model's outputs, in order.
-    """
-
-    best: dict[str, Any] = dataclasses.field(default_factory=dict)
-    last: dict[str, Any] = dataclasses.field(default_factory=dict)
-    window: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    images: int = 0
-    seconds: float = 0.0
-    wall_seconds: float = 0.0
-    waited: float = 0.0
-    started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
-    classes: list[str] = dataclasses.field(default_factory=list)
 
 
 def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
@@ -88,37 +65,70 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         return finished
 
     setup = make_setup(with_stored_words(config, workdir))
-    # Read before anything is written; a run that has saved never needs its weights again.
-    start = None if holds_a_save(workdir / "checkpoints") else read_start(setup)
+    start = _start(setup, workdir)
     with claim(workdir, config, setup.task.words, start.account if start else None), explained(setup.mesh, config):
-        return _train(setup, workdir, began, start)
+        run = Running(setup, workdir, began, start)
+        return _train([run], Alone(Feed(setup, run.step)), start, began)[0]
 
 
-def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None) -> dict[str, Any]:
-    """The loop itself, in a folder that is this run's own; `began` is when the command was started."""
-    config = setup.config
-    checkpoints = Checkpoints(absolute(workdir / "checkpoints"), config.train.keep_checkpoints)
-    state, best, memory = _restore_or_init(setup, checkpoints, start)
-    step, total = int(state.step), setup.total_steps
-    metrics_log = JsonLines(workdir / "metrics.jsonl", write=is_main())
-    timing_log = JsonLines(workdir / "timing.jsonl", write=is_main())
-    metrics_log.rewind(step)
-    timing_log.rewind(step)
-    _announce(setup, state, workdir, step)
+def train_side_by_side(configs: Sequence[Config], workdirs: Sequence[epath.Path]) -> list[dict[str, Any]]:
+    """Trains runs that differ in nothing but their seed in one program, each on a device of its own.
+
+    Args:
+        configs: of the runs, none of them finished.
+        workdirs: theirs; each ends as that of a run alone.
+
+    Returns:
+        The results of each.
+
+    Raises:
+        UserError, Interrupted: as `train`.
+    """
+    began = time.perf_counter()
+    for config, workdir in zip(configs, workdirs, strict=True):
+        check_config(config)
+        check_owner(workdir, config)
+    common = make_setup(with_stored_words(configs[0], workdirs[0]), training=False)  # no batch is shared by devices
+    setups = of_seeds(common, configs)
+    starts = [_start(setup, workdir) for setup, workdir in zip(setups, workdirs, strict=True)]
+    with contextlib.ExitStack() as claims:
+        claims.enter_context(explained(common.mesh, common.config))
+        runs = []
+        for setup, workdir, start in zip(setups, workdirs, starts, strict=True):
+            account = start.account if start else None
+            claims.enter_context(claim(workdir, setup.config, setup.task.words, account))
+            runs.append(Running(setup, workdir, began, start, name=f"seed {setup.config.seed}: "))
+        return _train(runs, Lanes(setups, min(run.step for run in runs)), starts[0], began)
+
+
+def _start(setup: Setup, workdir: epath.Path) -> Start | None:
+    """Reads the weights to begin with, before anything is written; a run that has saved never needs them again."""
+    return None if holds_a_save(workdir / "checkpoints") else read_start(setup)
+
+
+def _train(runs: Sequence[Running], carrier: Alone | Lanes, start: Start | None, began: float) -> list[dict[str, Any]]:
+    """The loop itself, in folders that are the runs' own; `began` is when the command was started."""
+    setup = runs[0].setup  # what the runs have in common; they differ in their seed alone
+    config, total, every = setup.config, setup.total_steps, setup.config.train.log_every_steps
+    step = min(run.step for run in runs)
+    here = [run for run in runs if run.step == step]  # the others wait until the step of their newest save
+    _announce(runs)
     if start:
         _say(start.describe())
 
-    feed = Feed(setup, step)
     evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
     progress = Progress(total, step, setup.steps_per_epoch, enabled=is_main())
-    wall_before, watch = memory.wall_seconds, Stopwatch()
+    carried = carrier.carry([run.state for run in runs])
     pending: list[tuple[int, Any, int]] = []  # of dispatches: first step, metrics, images that count for the speed
+    watch = Stopwatch()
+    for run in runs:
+        run.memory.side_by_side = len(runs)
 
-    def save() -> None:
-        memory.wall_seconds = wall_before + time.perf_counter() - began
-        metrics_log.flush()
-        timing_log.flush()
-        checkpoints.save(step, Checkpoint(state, best, dataclasses.asdict(memory)))
+    def collect() -> None:
+        """Gives every run that is here its state."""
+        for run, state in zip(runs, carrier.states(carried), strict=True):
+            if run in here:
+                run.state = state
 
     def settle(keep: int = 0) -> None:
         """Reads the metrics of all dispatches but the last `keep`, and writes the log lines that are full then.
@@ -129,144 +139,94 @@ def _train(setup: Setup, workdir: epath.Path, began: float, start: Start | None)
         settled = 0
         while len(pending) > keep:
             first, metrics, images = pending.pop(0)
-            records = _by_step(jax.device_get(metrics))
-            if broken := first_broken(records):
-                where, name = broken
-                raise UserError(_divergence(name, first + where + 1, records[where]))
-            memory.window += records
+            for run, records in zip(runs, carrier.records(metrics), strict=True):
+                if run in here:
+                    run.remember(first, records)
+                    settled = first + len(records)
             watch.images += images
-            settled = first + len(records)
         if not settled:
             return
-        images, seconds, waited = watch.split(feed.waited)
-        memory.images, memory.seconds, memory.waited = (
-            memory.images + images,
-            memory.seconds + seconds,
-            memory.waited + waited,
-        )
-        means = {}
-        for line in _full_windows(memory, settled, config.train.log_every_steps, total):
-            place = {"kind": "train", "step": line["step"], "epoch": line["step"] / setup.steps_per_epoch}
-            metrics_log.append(place | line)
-            means = line
-        if means:
-            timing = watch.lap()
-            timing_log.append({"step": settled} | timing)
-            progress.show(settled, means, timing, (total - settled) * setup.images_per_step)
+        spent = watch.split(carrier.waited)
+        for run in here:
+            run.spend(*spent)
+        lines = [list(run.log_windows(settled, every)) for run in here]
+        if not lines[0]:
+            return
+        timing = watch.lap()
+        for run in here:
+            run.timing_log.append({"step": settled} | timing)
+        shown = timing | {"images_per_second": len(here) * timing["images_per_second"]}
+        means = _over_runs([of_run[-1] for of_run in lines])
+        progress.show(settled, means, shown, (total - settled) * setup.images_per_step * len(here))
+
+    def evaluate() -> None:
+        collect()
+        for run in here:
+            # What selects is plain.
+            outputs = evaluator(carrier.whole(run.state.variables()), setup.validation, views=False)
+            scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
+            progress.say(run.judge(scores))
+            run.log_scores(scores)
+            if step in setup.phase_ends and config.train.phase_restores_best:
+                run.return_to_best()
 
     programs = 0
-    with Signals() as signals, _closing(progress, checkpoints, feed):
+    with Signals() as signals, _closing(progress, runs, carrier):
         while step < total:
-            state, metrics, made = feed.run(state, _next_stop(setup, step) - step)
-            compiled = feed.programs() > programs
+            waiting = [run.step for run in runs if run.step > step]
+            carried, metrics, made = carrier.run(carried, min([_next_stop(setup, step), *waiting]) - step)
+            compiled = carrier.programs() > programs
             pending.append((step, metrics, 0 if compiled else made * setup.images_per_step))
             step += made
+            for run in here:
+                run.step = step
             progress.advance(step)
             if compiled:  # that is no part of the speed
                 jax.block_until_ready(metrics)
                 if not programs:
                     progress.say(f"  first step after {time.perf_counter() - began:.1f} s")
                     signals.hold()
-                programs = feed.programs()
+                programs = carrier.programs()
                 pending[:] = [(first, values, 0) for first, values, _ in pending]
-                watch.restart(feed.waited)
+                watch.restart(carrier.waited)
             # One dispatch computes while the host reads the one before: enough to hide the host, little to wait for.
             settle(keep=1)
 
             if evaluation_is_due(step, setup.eval_steps, total) or step in setup.phase_ends:
                 settle()
-                outputs = evaluator(state.variables(), setup.validation, views=False)  # what selects is plain
-                scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
-                best = _judge(config, memory, scores, step, state, best, progress)
-                metrics_log.append(
-                    {"kind": "validation", "step": step, "epoch": step / setup.steps_per_epoch}
-                    | finish.main_scores(scores)
-                )
+                evaluate()
                 if step in setup.phase_ends and config.train.phase_restores_best:
-                    state = _with_variables(state, best)
-                save()
-                watch.restart(feed.waited)
+                    carried = carrier.carry([run.state for run in runs])
+                for run in here:
+                    run.save()
+                watch.restart(carrier.waited)
 
-            if _should_stop(signals, _passed(step, made, config.train.log_every_steps)):
+            if _should_stop(signals, _passed(step, made, every)):
                 settle()
-                save()
+                collect()
+                for run in here:
+                    run.save()
                 raise Interrupted(signals.caught[0], step)
 
-        memory.wall_seconds = wall_before + time.perf_counter() - began
-    return finish.write_results(setup, evaluator, workdir, state, best, dataclasses.asdict(memory))
+            if step in waiting:  # those who were ahead join
+                settle()
+                collect()
+                here = [run for run in runs if run.step == step]
+                carried = carrier.carry([run.state for run in runs])
 
-
-def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None) -> tuple[TrainState, Any, Memory]:
-    """Finds the state to go on from.
-
-    1. The run's own newest checkpoint that is whole.
-    2. Else step 0 with the weights of `config.init_from`; what they do not hold is drawn as in 3.
-    3. Else step 0 from scratch.
-    """
-    like = setup.abstract_state()
-    stored, problems = checkpoints.restore(like, _evaluated(like))
-    for problem in problems:
-        _say(f"warning: {problem}; the one before is used")
-    if stored is not None:
-        check_classes(stored.record, setup.train.classes, checkpoints.folder)
-        known = {field.name for field in dataclasses.fields(Memory)}
-        return stored.state, stored.best, Memory(**{k: v for k, v in stored.record.items() if k in known})
-    state, memory = setup.init(), Memory(classes=list(setup.train.classes))
-    if start:
-        state, memory.started_from = start.into(state, setup.mesh), start.account
-    return state, _copy(_evaluated(state)), memory
-
-
-def _judge(
-    config: Any,
-    memory: Memory,
-    scores: dict[str, Any],
-    step: int,
-    state: TrainState,
-    best: Any,
-    progress: Progress,
-) -> Any:
-    """Compares an evaluation with the best one so far; returns the variables of the better model."""
-    metric = config.selection.metric
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    memory.last = {"step": step} | finish.main_scores(scores)
-    better = not memory.best or sign * scores[metric] > sign * memory.best[metric]
-    if better or config.selection.rule == "last":
-        memory.best = dict(memory.last)
-        best = _copy(_evaluated(state))  # a copy: the next step reuses the state's own memory
-    where = "TEST (selection on it: config.selection.rule)" if config.selection.rule == "best_on_test" else "validation"
-    shown = ("accuracy", "mean_recall", "nll") if "accuracy" in scores else scores["measures"]
-    words = "  ".join(f"{name.replace('_', ' ')} {scores[name]:{'.3f' if name == 'nll' else '.4f'}}" for name in shown)
-    progress.say(f"step {step:>5}  {where}: {words}" + ("  (best so far)" if better else ""))
-    return best
-
-
-def _evaluated(state: TrainState) -> dict[str, Any]:
-    variables = dict(state.variables())
-    return {"params": variables.pop("params"), "collections": variables}
-
-
-def _with_variables(state: TrainState, best: dict[str, Any]) -> TrainState:
-    """The state with other parameters and collections; a copy, because the next step reuses the state's memory."""
-    average = None if state.average is None else _copy(best)
-    return state.replace(**_copy(best), average=average)
-
-
-def _copy(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)
-
-
-def _by_step(metrics: dict[str, Any]) -> list[dict[str, float]]:
-    steps = len(next(iter(metrics.values())))
-    return [{k: float(v[i]) for k, v in metrics.items()} for i in range(steps)]
-
-
-def _divergence(name: str, step: int, record: dict[str, float]) -> str:
-    return (
-        f"training broke at step {step}: {name} is {record[name]} (learning rate {record['learning_rate']:.3g}); "
-        "lower config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or warm up with "
-        "config.schedule.warmup_epochs; the last checkpoint is from before"
-    )
+        for run in runs:
+            run.count_wall_seconds()
+    return [
+        finish.write_results(
+            run.setup,
+            evaluator,
+            run.workdir,
+            carrier.whole(run.state),
+            carrier.whole(run.best),
+            dataclasses.asdict(run.memory),
+        )
+        for run in runs
+    ]
 
 
 def evaluation_is_due(step: int, every: int, total: int) -> bool:
@@ -277,11 +237,7 @@ def evaluation_is_due(step: int, every: int, total: int) -> bool:
 def _next_stop(setup: Setup, step: int) -> int:
     """The next step after which something may have to be done besides training."""
     ends = [end for end in (*setup.phase_ends, setup.total_steps) if end > step]
-    return min(_next_multiple(step, setup.eval_steps), ends[0])
-
-
-def _next_multiple(step: int, every: int) -> int:
-    return (step // every + 1) * every
+    return min(next_multiple(step, setup.eval_steps), ends[0])
 
 
 def _passed(step: int, made: int, every: int) -> bool:
@@ -289,13 +245,9 @@ def _passed(step: int, made: int, every: int) -> bool:
     return step // every > (step - made) // every
 
 
-def _full_windows(memory: Memory, step: int, every: int, total: int) -> Iterator[dict[str, float]]:
-    """Takes the log windows that are complete at `step` out of the memory: their last step and their means."""
-    first = step - len(memory.window)
-    while first < step and (last := min(_next_multiple(first, every), total)) <= step:
-        records, memory.window = memory.window[: last - first], memory.window[last - first :]
-        yield {"step": last} | window_means(records)
-        first = last
+def _over_runs(means: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Returns the mean of each value over the runs."""
+    return {name: statistics.mean(of_run[name] for of_run in means) for name in means[0]}
 
 
 def _should_stop(signals: Signals, ask: bool) -> bool:
@@ -341,16 +293,18 @@ class Signals:
 
 
 @contextmanager
-def _closing(progress: Progress, checkpoints: Checkpoints, feed: Feed) -> Iterator[None]:
+def _closing(progress: Progress, runs: Sequence[Running], carrier: Alone | Lanes) -> Iterator[None]:
     try:
         yield
     finally:
-        feed.close()
+        carrier.close()
         progress.close()
-        checkpoints.close()
+        for run in runs:
+            run.checkpoints.close()
 
 
-def _announce(setup: Setup, state: TrainState, workdir: epath.Path, step: int) -> None:
+def _announce(runs: Sequence[Running]) -> None:
+    setup, workdir = runs[0].setup, runs[0].workdir
     config, train = setup.config, setup.train
     height, width, channels = train.picture_shape
     where = "in device memory" if setup.resident else "streamed"
@@ -367,17 +321,23 @@ def _announce(setup: Setup, state: TrainState, workdir: epath.Path, step: int) -
             f"\n         label noise, {noise['kind']}: {noise['changed']:,} of {noise['examples']:,} training labels "
             f"changed, {100 * noise['changed_share']:.1f} %"
         )
+    seeds, devices = f"seed {config.seed}", f"{setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}"
+    if len(runs) > 1:
+        seeds = f"seeds {', '.join(str(run.setup.config.seed) for run in runs)} side by side"
+        workdir = ", ".join([str(workdir), *(run.workdir.name for run in runs[1:])])
+        devices += f", {len(runs)} in use for training"
     _say(
-        f"{config.experiment}:{config.variant} (method {config.method}, seed {config.seed}) in {workdir} on "
-        f"{device_name()}, {setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}\n"
+        f"{config.experiment}:{config.variant} (method {config.method}, {seeds}) in {workdir} on "
+        f"{device_name()}, {devices}\n"
         f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation {train.unit} "
         f"{height}x{width}x{channels}, seen at {config.data.image_size} pixels, {where}; "
         f"{len(train.classes)} classes{counts}\n{_tested(setup)}"
-        f"  model  {num_parameters(state.params):,} parameters; {setup.total_steps} steps of "
+        f"  model  {num_parameters(runs[0].state.params):,} parameters; {setup.total_steps} steps of "
         f"{batch} = {setup.total_steps / setup.steps_per_epoch:.4g} epochs"
     )
-    if step:
-        _say(f"  resumed at step {step} of {setup.total_steps}")
+    for run in runs:
+        if run.step:
+            _say(f"  {run.name}resumed at step {run.step} of {setup.total_steps}")
 
 
 def _tested(setup: Setup) -> str:

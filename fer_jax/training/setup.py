@@ -88,20 +88,21 @@ class Setup:
 
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
-        return self._first()
+        return self._first(np.int32(self.config.seed))
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and shardings without computing anything."""
         where = replicated(self.mesh)
-        shapes = self._first.eval_shape()
+        shapes = self._first.eval_shape(np.int32(0))
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
 
     @functools.cached_property
     def _first(self) -> Any:
-        """The program of `init`, kept: shapes and values come from one tracing of it."""
+        """The program of `init`, kept: shapes and values come from one tracing of it, and all seeds share it."""
 
-        def first() -> TrainState:
-            return init_state(self.task, self.tx, self.template(), ema=self.config.train.ema_decay > 0)
+        def first(seed: Any) -> TrainState:
+            task = dataclasses.replace(self.task, seed=seed)
+            return init_state(task, self.tx, self.template(), ema=self.config.train.ema_decay > 0)
 
         where = replicated(self.mesh)
         born = traced_for(platform_of(self.mesh), first)

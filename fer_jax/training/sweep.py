@@ -1,81 +1,64 @@
-"""Cross-validation: every fold trained and tested in turn by the one loop, and the scores over all of them.
+"""Several runs as one: every fold, several seeds, or every fold of several seeds. The one frame of them.
 
-Two numbers are in use. `pooled` takes all test examples once, each as the model of its own fold saw it, which is what
-"correct of all" reports; `mean` and `std` are over the scores of the folds. results.json holds both and every fold.
+Each run has a folder of its own under that of the sweep, the very folder that it has when it is trained alone. So a
+sweep that was killed goes on where it was, and a run that was trained there before, or on another machine, counts.
+What makes folds folds and seeds seeds is in `sweep_folds` and `sweep_seeds`: which runs there are (`first`,
+`members`), how many are trained side by side (`at_once`), and what is said of all of them (`together`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import statistics
-import zipfile
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 from etils import epath
 
-from fer_jax.data.source import Source, load
-from fer_jax.errors import UserError, first_line, writing
-from fer_jax.evaluation.evaluate import score
-from fer_jax.evaluation.report import Predictions, write_report
-from fer_jax.training import finish, loop
+from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.report import write_report
+from fer_jax.training import finish, loop, sweep_folds, sweep_seeds
 from fer_jax.training.config import Config, assign, check_config
-from fer_jax.training.protocol import ALL, fold_facts, protocol, selected_on, split_to_test
-from fer_jax.training.setup import make_setup
-from fer_jax.training.sharding import on_main
-from fer_jax.training.step import Task
-from fer_jax.training.workdir import (
-    check_owner,
-    claim,
-    device_name,
-    fold_folder,
-    git_commit,
-    stored_config,
-    versions,
-    with_stored_words,
-    write_json,
-)
-
-OF_EACH = ("num_examples", "training_examples", "validation_examples", "steps", "params_sha256")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """A fold that was scored: its results, and the folder with them and its predictions."""
-
-    results: Mapping[str, Any]
-    folder: epath.Path
+from fer_jax.training.members import Member, Run
+from fer_jax.training.protocol import ALL
+from fer_jax.training.setup import Setup, make_setup
+from fer_jax.training.sharding import check_batch, is_main, on_main
+from fer_jax.training.workdir import check_owner, claim, read_results, stored_config, with_stored_words, write_json
 
 
 def is_sweep(workdir: epath.Path) -> bool:
-    """Whether a work directory holds the runs of every fold."""
-    return stored_config(workdir).fold == ALL
+    """Whether a work directory holds several runs."""
+    return _kind(stored_config(workdir)) is not None
 
 
 def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
-    """Trains every fold in turn under `workdir`, those that are finished left as they are, and scores them together.
+    """Trains what `config` says under `workdir`: one run, or all runs of a sweep, those that are finished left alone.
 
     Returns:
         What it wrote to results.json.
 
     Raises:
         UserError: for bad input, before anything is written.
-        Interrupted: after SIGTERM or Ctrl-C, with the fold that was being trained saved.
+        Interrupted: after SIGTERM or Ctrl-C, with what was being trained saved.
     """
+    kind = _kind(config)
+    if kind is None:
+        return loop.train(config, workdir)
     check_config(config)
     check_owner(workdir, config)
     finished = finish.say_finished(workdir)
     if finished is not None:
         return finished
-    task, count = _common(config, workdir, training=True)
+    setup = _common(config, workdir)
+    at_once, how = kind.at_once(config, setup)
+    members = kind.members(config, workdir, setup)
+    if at_once == 1 or len(members) % at_once == 1:  # a run that is trained alone, on all devices
+        check_batch(setup.mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     with claim(workdir, config):
-        runs = []
-        for number in range(1, count + 1):
-            folder = fold_folder(workdir, number)
-            runs.append(_Run(loop.train(one_fold(config, number), folder), folder))
-        return _write(config, task, runs, workdir, workdir / "results.json")
+        if how and is_main():
+            print(how, flush=True)
+        results = _train_members(members, at_once)
+        runs = [Run(results[member.folder], member.folder) for member in members]
+        return _write(kind, config, setup, runs, workdir, workdir / "results.json")
 
 
 def evaluate(
@@ -84,158 +67,105 @@ def evaluate(
     output: epath.Path | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Scores every fold's stored model on its own fold again, and all of them together.
+    """Scores the stored model of a run, or those of all runs of a sweep and all of them together.
 
     Args:
-        workdir: of a run of every fold; nothing of it is changed.
-        split: must be empty: one split for all models is no cross-validation.
-        output: where the scores go; `workdir/evaluation/results.json` by default.
+        workdir: nothing of the runs in it is changed.
+        split: as in `finish.evaluate`; must be empty where every fold is tested.
+        output: where the scores go; of a sweep `workdir/evaluation/results.json` by default, or, of a split that is
+            given, `workdir/evaluation-<split>/results.json`.
         changes: as in `finish.evaluate`.
 
     Raises:
-        UserError: as `finish.evaluate`, and where a fold is not trained to its end.
+        UserError: as `finish.evaluate`, and where a run of the sweep is not trained to its end.
     """
-    if split:
-        raise UserError(
-            f"--split={split}: {workdir} holds a run for every fold; score one of them, for example "
-            f"--workdir={fold_folder(workdir, 1)}"
-        )
-    finish.check_changes(changes or {})
     config = stored_config(workdir)
+    kind = _kind(config)
+    if kind is None:
+        return finish.evaluate(workdir, split, output, changes)
+    kind.check_split(config, workdir, split)
+    finish.check_changes(changes or {})
     config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)
-    task, count = _common(config, workdir, training=False)
-    folders = [fold_folder(workdir, number) for number in range(1, count + 1)]
-    for number, folder in enumerate(folders, start=1):
-        if not (folder / "results.json").exists():
+    setup = _common(config, workdir)
+    members = kind.members(config, workdir, setup)
+    for member in members:
+        if not (member.folder / "results.json").exists():
             raise UserError(
-                f"fold {number} of {count} is not trained to its end in {folder}: start the command that trains "
-                f"{workdir} again, or score a fold that is finished"
+                f"{member.name} is not trained to its end in {member.folder}: start the command that trains "
+                f"{workdir} again, or score a {kind.NAME} that is finished"
             )
-    target = output or workdir / "evaluation" / "results.json"
+    folder = _evaluation_folder(workdir, split)
+    target = output or folder / "results.json"
     with writing(target):
-        on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (workdir / "evaluation", target.parent)])
+        on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
     runs = []
-    for folder in folders:
-        results = finish.evaluate(folder, changes=changes)
-        runs.append(_Run(results, finish.evaluation_folder(folder, results["split"])))
-    return _write(config, task, runs, workdir / "evaluation", target)
+    for member in members:
+        results = evaluate(member.folder, split, changes=changes)
+        runs.append(Run(results, _evaluation_folder(member.folder, split, results)))
+    return _write(kind, config, setup, runs, folder, target)
 
 
-def one_fold(config: Config, number: int) -> Config:
-    """Returns the config of one fold of a run of every fold."""
-    config = config.copy_and_resolve_references()
-    config.fold = str(number)
-    return config
+def _kind(config: Config) -> ModuleType | None:
+    """Returns what sort of sweep a config asks for; None for a single run. Seeds come first: each has its folds."""
+    if config.get("seeds", 1) != 1:
+        return sweep_seeds
+    return sweep_folds if config.get("fold") == ALL else None
 
 
-def _common(config: Config, workdir: epath.Path, training: bool) -> tuple[Task, int]:
-    """Returns what the folds have in common, their task and their number; refuses what the first fold would refuse."""
-    config = with_stored_words(one_fold(config, 1), fold_folder(workdir, 1))
-    setup = make_setup(config, training)
-    return setup.task, setup.train.folds
+def _common(config: Config, workdir: epath.Path) -> Setup:
+    """Returns the setup of the first run; refuses what that one would refuse, before anything is written."""
+    kind = _kind(config)
+    if kind is None:
+        return make_setup(with_stored_words(config, workdir), training=False)  # a device may train a run of its own
+    member = kind.first(config, workdir)
+    return _common(member.config, member.folder)
 
 
-def _write(config: Config, task: Task, runs: Sequence[_Run], folder: epath.Path, target: epath.Path) -> dict[str, Any]:
-    """Scores all folds together; writes `target` and the report in `folder`."""
-    results: dict[str, Any] = {}
-
-    def write() -> None:
-        source = by_fold(load(config.data, split_to_test(config), training=False), len(runs))
-        outputs = _outputs(runs, source)
-        results.update(_describe(config, task, runs, source, outputs, folder))
-        with writing(f"the results under {folder}", "make room and start the same command again"):
-            page = _report(config, results, source, outputs, folder)
-            write_json(target, results)
-        print(
-            "\n".join(map(str, filter(None, (finish.headline(results), results["protocol"], target, page)))), flush=True
-        )
-
-    on_main(write)
+def _train_members(members: Sequence[Member], at_once: int) -> dict[epath.Path, dict[str, Any]]:
+    """Trains what is not finished, so many at once; returns the results of all by folder."""
+    results = {m.folder: train(m.config, m.folder) for m in members if read_results(m.folder) is not None}
+    unfinished = [member for member in members if member.folder not in results]
+    for place in range(0, len(unfinished), at_once):
+        group = unfinished[place : place + at_once]
+        folders = [member.folder for member in group]
+        if len(group) == 1:
+            found = [train(group[0].config, group[0].folder)]
+        else:
+            found = loop.train_side_by_side([member.config for member in group], folders)
+        results |= dict(zip(folders, found, strict=True))
     return results
 
 
-def by_fold(source: Source, count: int) -> Source:
-    """Returns all examples of a divided split, fold after fold: the order of the folds' predictions."""
-    rows = np.concatenate([np.flatnonzero(source.arrays["fold"] == fold) for fold in range(count)])
-    return dataclasses.replace(source.select(rows), split=f"{count} folds of {source.split}")
+def _evaluation_folder(folder: epath.Path, split: str, results: Mapping[str, Any] | None = None) -> epath.Path:
+    """Returns where `evaluate` writes what it finds: of a sweep, or, given its results, perhaps of a single run."""
+    if results is not None and not is_sweep(folder):
+        return finish.evaluation_folder(folder, results["split"])
+    return finish.evaluation_folder(folder, split) if split else folder / "evaluation"
 
 
-def _outputs(runs: Sequence[_Run], source: Source) -> dict[str, np.ndarray]:
-    """Reads the predictions of every fold, one after the other, and sees to it that they are those of `source`."""
-    parts = []
-    for number, run in enumerate(runs):
-        path = run.folder / finish.PREDICTIONS
-        try:
-            with path.open("rb") as file, np.load(file) as stored:
-                part = dict(stored)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{path} cannot be read ({first_line(error)}): delete {run.folder} and start the same command again"
-            ) from error
-        if not np.array_equal(part.pop("row"), source.rows[source.arrays["fold"] == number]):
-            raise UserError(
-                f"{path} is about other examples than {source.name} now has in fold {number + 1}: the data set has "
-                f"changed; delete {run.folder} and start the same command again"
-            )
-        parts.append(part)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _describe(
-    config: Config,
-    task: Task,
-    runs: Sequence[_Run],
-    source: Source,
-    outputs: Mapping[str, np.ndarray],
-    folder: epath.Path,
+def _write(
+    kind: ModuleType, config: Config, setup: Setup, runs: Sequence[Run], folder: epath.Path, target: epath.Path
 ) -> dict[str, Any]:
-    """Returns results.json of all folds; the scores at its top level are the pooled ones."""
-    scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=task)
-    pooled = finish.main_scores(scores) | {"num_examples": scores["num_examples"]}
-    if "confusion" in scores:
-        pooled |= {"correct": int(np.trace(scores["confusion"])), "confusion": scores["confusion"]}
-    of_each = [finish.main_scores(run.results) for run in runs]
-    columns = {name: [scores[name] for scores in of_each] for name in of_each[0]}
-    return {
-        "experiment": config.experiment,
-        "variant": config.variant,
-        "method": config.method,
-        **scores,
-        "protocol": protocol(config, len(runs)),
-        **fold_facts(config, len(runs)),
-        "pooled": pooled,
-        "mean": {name: statistics.mean(values) for name, values in columns.items()},
-        "std": {name: statistics.stdev(values) for name, values in columns.items()},
-        "folds": [
-            {"fold": number, "folder": os.path.relpath(run.folder, folder)}
-            | main
-            | {name: run.results[name] for name in OF_EACH}
-            | {"best_step": run.results["selection"]["best_step"]}
-            for number, (run, main) in enumerate(zip(runs, of_each, strict=True), start=1)
-        ],
-        "selection": {"rule": config.selection.rule, "metric": config.selection.metric, "on": selected_on(config)},
-        "seed": config.seed,
-        "params": runs[0].results["params"],
-        "wall_seconds": sum(run.results["wall_seconds"] for run in runs),
-        "device": device_name(),
-        "versions": versions(),
-        "git_commit": git_commit(),
-    }
+    """Scores all runs together; writes `target` and the report in `folder`."""
+    results: dict[str, Any] = {}
 
+    def write() -> None:
+        scored, predictions = kind.together(config, setup, runs, folder)
+        results.update(scored)
+        page = None
+        with writing(f"the results under {folder}", "make room and start the same command again"):
+            if config.evaluation.report:
+                page = write_report(
+                    folder / "report",
+                    results=results | {"config": config.to_dict()},
+                    history=[],
+                    predictions=predictions,
+                )
+            write_json(target, results)
+        said = (finish.headline(results), results.get("protocol"), target, page)
+        print("\n".join(map(str, filter(None, said))), flush=True)
 
-def _report(
-    config: Config, results: dict[str, Any], source: Source, outputs: Mapping[str, np.ndarray], folder: epath.Path
-) -> epath.Path | None:
-    if not config.evaluation.report:
-        return None
-    predictions = None
-    if "measures" not in results:
-        predictions = Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.pictures())
-    return write_report(
-        folder / "report",
-        results=results | {"config": config.to_dict()},
-        history=[],
-        predictions=predictions,
-    )
+    on_main(write)
+    return results

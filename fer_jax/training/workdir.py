@@ -33,8 +33,12 @@ SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless it has mea
 
 
 def default_workdir(config: Config) -> epath.Path:
-    """Returns runs/<experiment>/<variant>; of a single fold the folder that it has when every fold is trained."""
-    folder = epath.Path("runs") / config.experiment / config.variant
+    """Returns runs/<experiment>/<variant>, of several seeds <variant>_seeds; of a single fold its folder under that.
+
+    So a fold has the folder that it has when every fold is trained.
+    """
+    several = "_seeds" if config.get("seeds", 1) != 1 else ""
+    folder = epath.Path("runs") / config.experiment / f"{config.variant}{several}"
     fold = config.get("fold", "")
     return folder if fold in ("", ALL) else fold_folder(folder, fold)
 
@@ -42,6 +46,11 @@ def default_workdir(config: Config) -> epath.Path:
 def fold_folder(workdir: epath.Path, number: int | str) -> epath.Path:
     """Returns the folder of a fold, counted from 1, in that of all of them."""
     return workdir / f"fold{number:0>2}"
+
+
+def seed_folder(workdir: epath.Path, seed: int) -> epath.Path:
+    """Returns the folder of a seed in that of all of them."""
+    return workdir / f"seed{seed:02}"
 
 
 def check_owner(workdir: epath.Path, config: Config) -> None:
@@ -131,8 +140,13 @@ def stored_config(workdir: epath.Path) -> Config:
 
 
 def stored_run(workdir: epath.Path) -> Config:
-    """Returns the config of a work directory that holds a model, which one with a run for every fold does not."""
+    """Returns the config of a work directory that holds a model, which one of several runs does not."""
     config = stored_config(workdir)
+    if config.seeds > 1:
+        raise UserError(
+            f"{workdir} holds a run for each of {config.seeds} seeds: give one of them, for example "
+            f"{seed_folder(workdir, config.seed)}"
+        )
     if config.fold == ALL:
         raise UserError(
             f"{workdir} holds a run for every fold: give one of them, for example {fold_folder(workdir, 1)}"

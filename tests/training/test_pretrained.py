@@ -17,6 +17,7 @@ from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.config import load_method, method_names
 from fer_jax.training.pretrained import _other_classes, _pairs, _renamed, _Target, parts_of, read_start
 from fer_jax.training.published import match
+from fer_jax.training.running import Running
 from fer_jax.training.setup import make_setup
 from fer_jax.training.sharding import replicated
 from fer_jax.training.state import tree_sha256
@@ -228,7 +229,7 @@ def test_a_resumed_run_needs_its_file_no_more(tiny, resnet_file, tmp_path, monke
     whole = loop.train(config, epath.Path(tmp_path / "whole"))
 
     stopped = epath.Path(tmp_path / "stopped")
-    judge, calls = loop._judge, []
+    judge, calls = Running.judge, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -237,7 +238,7 @@ def test_a_resumed_run_needs_its_file_no_more(tiny, resnet_file, tmp_path, monke
         return judge(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_judge", interrupted)
+        patch.setattr(Running, "judge", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.train(config, stopped)
     epath.Path(resnet_file).unlink()

@@ -10,7 +10,7 @@ from etils import epath
 from fer_jax.data.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.training import finish, loop, sweep
+from fer_jax.training import finish, loop, sweep, sweep_folds
 from fer_jax.training.workdir import check_owner
 
 ONE_DEVICE = {"train.devices": 1}
@@ -169,7 +169,7 @@ def test_nothing_is_written_before_everything_fits(folds_of, tmp_path):
 def test_all_examples_fold_after_fold(folds_of):
     config = folds_of("1")
     whole = load(config.data, "train", training=False)
-    ordered = sweep.by_fold(whole, 3)
+    ordered = sweep_folds.by_fold(whole, 3)
     assert (np.diff(ordered.arrays["fold"]) >= 0).all()
     np.testing.assert_array_equal(ordered.arrays["image"], whole.arrays["image"][ordered.rows])
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.evaluation.report.markup import Html, duration, element, join, percent, score_card
+from fer_jax.evaluation.report.markup import Html, duration, element, join, percent, plain, score_card
+
+SEED_CARDS = {"accuracy": "Accuracy", "mean_recall": "Mean recall", "macro_f1": "Macro F1", "nll": "NLL"}
 
 
 def title(results: Mapping[str, Any]) -> str:
@@ -48,6 +50,8 @@ def unit(results: Mapping[str, Any]) -> str:
 
 def _in_words(results: Mapping[str, Any]) -> list[object]:
     """The result as sentences a newcomer understands."""
+    if "seeds" in results:
+        return _seeds_in_words(results)
     if "measures" in results:
         name, title = next(iter(results["measures"].items()))
         return [f"{title}: ", element("b", f"{results[name]:.2f}"), ", the mean over all images."]
@@ -75,12 +79,28 @@ def _in_words(results: Mapping[str, Any]) -> list[object]:
     ]
 
 
+def _seeds_in_words(results: Mapping[str, Any]) -> list[object]:
+    """The mean of the first score over the seeds, and its interval."""
+    measures = results.get("measures", {})
+    name = next(iter(measures or ("accuracy",)))
+    written = plain if measures else percent
+    low, high = results["interval"][name]
+    what = measures[name] if measures else f"of the {unit(results)} are named correctly"
+    return [
+        element("b", written(results["mean"][name])),
+        f" {what}, the mean of {len(results['seeds'])} seeds. With more seeds the mean would be between "
+        f"{written(low)} and {written(high)}, with 95 % confidence.",
+    ]
+
+
 def _facts(results: Mapping[str, Any]) -> list[str]:
     """What else one wants to know at a glance; each only if it is known."""
     facts = [scored_on(results), f"{results['num_examples']:,} {unit(results)}", f"{len(results['classes'])} classes"]
+    hidden = ("seed",) if "seeds" in results else ()
     written = {
         "steps": lambda steps: f"{steps:,} steps",
         "epochs": lambda epochs: f"{epochs:.4g} epochs",
+        "seeds": lambda seeds: f"{len(seeds)} seeds",
         "seed": lambda seed: f"seed {seed}",
         "params": lambda params: f"{params / 1e6:.2f} M parameters",
         "wall_seconds": duration,
@@ -88,7 +108,7 @@ def _facts(results: Mapping[str, Any]) -> list[str]:
         "label_noise": lambda noise: f"{percent(noise['changed_share'])} of the training labels changed",
         "device": str,
     }
-    return facts + [write(results[key]) for key, write in written.items() if key in results]
+    return facts + [write(results[key]) for key, write in written.items() if key in results and key not in hidden]
 
 
 def cards(results: Mapping[str, Any], mean_confidence: float) -> Html:
@@ -146,6 +166,24 @@ def measure_cards(results: Mapping[str, Any]) -> Html:
         what, _, unit = title.partition(", ")
         note = f"The last step's weights: {last[name]:.2f}." if last.get(name) is not None else "Mean over all images."
         drawn.append(score_card(what, f"{results[name]:.2f}", unit, note))
+    return element("div", *drawn, class_="headline")
+
+
+def seed_cards(results: Mapping[str, Any]) -> Html:
+    """The mean of each score over the seeds, with its interval."""
+    measures = results.get("measures")
+    drawn = []
+    for name, title in (measures or SEED_CARDS).items():
+        mean, std, interval = (results[key][name] for key in ("mean", "std", "interval"))
+        if mean is None:
+            continue
+        if measures or name == "nll":
+            what, _, unit = title.partition(", ")
+            note = f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}. Standard deviation {std:.3f}."
+            drawn.append(score_card(what, f"{mean:.3f}", unit, note))
+        else:
+            note = f"Standard deviation over the seeds: {100 * std:.2f} points."
+            drawn.append(_rate(title, {name: mean, f"{name}_interval": interval}, name, note))
     return element("div", *drawn, class_="headline")
 
 

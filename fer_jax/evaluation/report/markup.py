@@ -66,7 +66,7 @@ def score_card(
     if at is not None:
         marks = [element("b", style=f"left:{100 * at:.2f}%")]
         if interval is not None:
-            low, high = interval
+            low, high = (min(max(end, 0.0), 1.0) for end in interval)  # Student's may reach beyond
             marks.insert(0, element("i", style=f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"))
         track = element("div", *marks, class_="track", aria_hidden="true")
     number = element("p", value, element("span", unit, class_="unit") if unit else "", class_="value")

@@ -12,7 +12,7 @@ from etils import epath
 from fer_jax.evaluation.metrics import classification_metrics, log_softmax
 from fer_jax.evaluation.report import charts, headline
 from fer_jax.evaluation.report.degraded import degraded
-from fer_jax.evaluation.report.folds import folds
+from fer_jax.evaluation.report.folds import folds, seeds
 from fer_jax.evaluation.report.inside import inside
 from fer_jax.evaluation.report.learning import learning
 from fer_jax.evaluation.report.markup import (
@@ -84,7 +84,7 @@ def write_report(
         `config` in it is listed under the details.
       history: the lines of metrics.jsonl, empty when there was no training.
       predictions: on the split that `results` is about, in order; None where the method predicts no classes and
-        `results` has `measures` of its own instead.
+        `results` has `measures` of its own instead, and of several seeds, each of which has its own page.
       samples: training examples to show.
       profiles: per name, values to compare between classes.
       shown: what the method shows of its inside on a few examples.
@@ -96,8 +96,13 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     book = Book(folder)
     book.clear()
-    trained = folds(results) if "folds" in results else learning(book, results, history)
-    if predictions is None:
+    if "seeds" in results:
+        trained = seeds(results)
+    else:
+        trained = folds(results) if "folds" in results else learning(book, results, history)
+    if "seeds" in results:
+        body = [headline.header(results), headline.seed_cards(results), trained, _details(results)]
+    elif predictions is None:
         top = [headline.header(results), headline.measure_cards(results), trained]
         body = [*top, inside(book, shown), _samples(book, classes, samples), _details(results)]
     else:

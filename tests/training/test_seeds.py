@@ -1,0 +1,211 @@
+"""Several seeds in turn: each is the run of that seed alone, a killed sweep goes on, and what is said of them all."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from etils import epath
+from scipy import stats
+
+from fer_jax.data.source import load
+from fer_jax.errors import UserError
+from fer_jax.evaluation.evaluate import score
+from fer_jax.evaluation.report import write_report
+from fer_jax.evaluation.tables import table
+from fer_jax.training import finish, loop, sweep
+from fer_jax.training.protocol import part_to_test
+from fer_jax.training.setup import make_setup
+from fer_jax.training.workdir import check_owner, default_workdir
+
+ONE_DEVICE = {"train.devices": 1}
+NAMES = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
+
+
+@pytest.fixture
+def seeds_of(tiny):
+    """A function that makes a config small enough to train with several seeds."""
+
+    def make(seeds=3, seed=4, **train):
+        config = tiny("baseline", max_steps=2, **train)
+        config.seed, config.seeds = seed, seeds
+        config.evaluation.bootstrap = 20
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("seeds") / "run")
+
+
+def test_a_killed_sweep_goes_on_and_each_seed_is_that_seed_alone(seeds_of, finished, monkeypatch, capsys):
+    original, trained = loop.train, []
+
+    def killed(config, workdir):
+        """The third seed makes one of its two steps; the last one is not begun."""
+        trained.append(config.seed)
+        if config.seed == 6 and not (workdir / "checkpoints").exists():
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "_should_stop", lambda signals, _: signals.caught.append(signal.SIGTERM) or True)
+                return original(config, workdir)
+        return original(config, workdir)
+
+    monkeypatch.setattr(loop, "train", killed)
+    config = seeds_of()
+    with pytest.raises(loop.Interrupted, match="at step 1"):
+        sweep.train(config, finished)
+    assert trained == [4, 5, 6]
+    assert not (finished / "results.json").exists()
+    before = {seed: (finished / f"seed0{seed}" / "results.json").read_bytes() for seed in (4, 5)}
+    with pytest.raises(UserError, match="seed 6 is not trained to its end in .*seed06: start the command that trains"):
+        sweep.evaluate(finished, changes=ONE_DEVICE)
+
+    capsys.readouterr()
+    results = sweep.train(config, finished)
+    said = capsys.readouterr().out
+    assert said.count("is finished") == 2
+    assert said.count("resumed at step 1 of 2") == 1
+    assert {seed: (finished / f"seed0{seed}" / "results.json").read_bytes() for seed in (4, 5)} == before
+
+    singles = [json.loads((finished / f"seed0{seed}" / "results.json").read_text()) for seed in (4, 5, 6)]
+    assert [seed["seed"] for seed in results["seeds"]] == [single["seed"] for single in singles] == [4, 5, 6]
+    assert len({seed["params_sha256"] for seed in results["seeds"]}) == 3
+    for name in NAMES:
+        each = [single[name] for single in singles]
+        assert [seed[name] for seed in results["seeds"]] == each
+        assert results[name] == results["mean"][name] == pytest.approx(np.mean(each))
+        assert results["std"][name] == pytest.approx(np.std(each, ddof=1))
+        half = stats.t.ppf(0.975, 2) * stats.sem(each)
+        assert results["interval"][name] == pytest.approx([np.mean(each) - half, np.mean(each) + half])
+    assert json.loads((finished / "results.json").read_text()) == results
+    assert f"3 seeds: accuracy {results['mean']['accuracy']:.4f} ± " in said
+
+    alone = seeds_of(seeds=1, seed=5)
+    check_owner(finished / "seed05", alone)  # the folder of a run of that seed
+    reference = original(alone, finished.parent / "alone")
+    assert reference["params_sha256"] == results["seeds"][1]["params_sha256"]
+    assert [reference[name] for name in NAMES] == [results["seeds"][1][name] for name in NAMES]
+
+
+def test_it_says_that_it_is_finished_and_whose_folder_it_is(seeds_of, finished, capsys):
+    sweep.train(seeds_of(), finished)
+    said = f"{finished} is finished: synthetic_faces/basic test, 70 images, 3 seeds: accuracy"
+    assert said in capsys.readouterr().out
+    with pytest.raises(UserError, match="belongs to another config .*seeds: 3 -> 5"):
+        sweep.train(seeds_of(seeds=5), finished)
+    other = seeds_of(seeds=2, seed=5)
+    other.optimizer.learning_rate = 0.5
+    (finished.parent / "other").mkdir(parents=True, exist_ok=True)
+    (finished / "seed05").rename(finished.parent / "other" / "seed05")
+    with pytest.raises(UserError, match="other/seed05 belongs to another config .optimizer.learning_rate: .* -> 0.5"):
+        sweep.train(other, finished.parent / "other")
+    (finished.parent / "other" / "seed05").rename(finished / "seed05")
+
+
+def test_every_seed_is_scored_again(seeds_of, finished, tmp_path):
+    stored = json.loads((finished / "results.json").read_text())
+    results = sweep.evaluate(finished, changes=ONE_DEVICE)
+    for name in (*NAMES, "mean", "std", "interval"):
+        assert results[name] == stored[name]
+    assert results["seeds"][0]["folder"] == "../seed04/evaluation-test"
+    assert json.loads((finished / "evaluation" / "results.json").read_text()) == results
+    on_train = sweep.evaluate(finished, split="train", changes=ONE_DEVICE)
+    assert (on_train["split"], on_train["num_examples"]) == ("train", 280)
+    assert (finished / "evaluation-train" / "results.json").exists()
+    assert json.loads((finished / "results.json").read_text()) == stored
+    with pytest.raises(UserError, match="holds a run for each of 3 seeds: give one of them, for example .*seed04"):
+        finish.evaluate(finished)
+    start = seeds_of(seeds=1)
+    start.init_from = str(finished)
+    with pytest.raises(UserError, match="holds a run for each of 3 seeds: give one of them"):
+        loop.train(start, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_seeds_that_were_scored_on_different_examples(seeds_of, finished):
+    kept = (finished / "results.json").read_bytes()
+    (finished / "results.json").unlink()
+    path = finished / "seed05" / "results.json"
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole) | {"num_examples": 71}))
+    with pytest.raises(UserError, match="seed05 was scored on other examples than .*seed04 .num_examples 71, there 70"):
+        sweep.train(seeds_of(), finished)
+    path.write_text(whole)
+    (finished / "results.json").write_bytes(kept)
+
+
+def test_the_page_shows_every_seed(finished, tmp_path):
+    results = json.loads((finished / "results.json").read_text())
+    page = write_report(tmp_path / "report", results=results, history=[], predictions=None).read_text()
+    section = page[page.index("Seed by seed") :].split("</section>")[0]
+    cells = [f"{100 * seed['accuracy']:.1f}" for seed in results["seeds"]]
+    places = [section.index(f'href="../seed0{seed}/report/index.html"') for seed in (4, 5, 6)]
+    assert places == sorted(places)
+    assert all(cell in section for cell in cells)
+    assert f"{results['std']['nll']:.6g}" in section
+    assert f"{100 * results['interval']['accuracy'][1]:.1f}" in section
+    assert "the mean of 3 seeds" in page
+
+
+def test_a_sweep_in_a_table_of_results(finished, tmp_path):
+    results = json.loads((finished / "results.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(results))
+    shown = table(tmp_path)
+    assert "| 4, 5, 6 |" in shown
+    assert f"{100 * results['mean']['accuracy']:.2f} ± {100 * results['std']['accuracy']:.2f}" in shown
+
+
+def guessing(config, workdir):
+    """Stands for the training of one fold with one seed: it guesses, and leaves what such a run leaves."""
+    setup = make_setup(config)
+    test = part_to_test(config, load(config.data, "train", training=False))
+    logits = np.random.default_rng(config.seed).normal(size=(len(test), 7)).astype(np.float32)
+    outputs = {"logits": logits}
+    facts = {"selection": {"best_step": 2}, "steps": 2, "params": 3, "params_sha256": "0", "wall_seconds": 1.0}
+    facts |= {"training_examples": len(setup.train), "validation_examples": len(setup.validation)}
+    results = score(outputs, test, bootstrap=0) | facts
+    workdir.mkdir(parents=True)
+    finish._keep_predictions(setup, workdir, outputs, test)
+    (workdir / "results.json").write_text(json.dumps(results))
+    return results
+
+
+def test_every_fold_of_every_seed(seeds_of, tmp_path, monkeypatch):
+    config = seeds_of(seeds=2, seed=0)
+    config.fold, config.data.folds = "all", "subject:2"
+    config.evaluation.report = False
+    monkeypatch.setattr(loop, "train", guessing)
+    results = sweep.train(config, epath.Path(tmp_path / "run"))
+    each = [json.loads((tmp_path / "run" / f"seed0{seed}" / "results.json").read_text()) for seed in (0, 1)]
+    assert [len(one["folds"]) for one in each] == [2, 2]
+    assert results["mean"]["accuracy"] == pytest.approx(np.mean([one["pooled"]["accuracy"] for one in each]))
+    assert results["fold"] == {"number": "all", "of": 2, "by": "subject:2"}
+    assert results["protocol"].startswith("Each of 2 folds")
+    assert (results["num_examples"], results["wall_seconds"]) == (280, 4.0)
+    with pytest.raises(UserError, match="--split=test: .*seed00 holds a run for every fold; score one of them"):
+        sweep.evaluate(epath.Path(tmp_path / "run"), split="test", changes=ONE_DEVICE)
+
+
+def test_nothing_is_written_before_everything_fits(seeds_of, tmp_path):
+    last = 2**31 - 1
+    for change, says in (
+        ({"seeds": 0}, "config.seeds=0 is out of range: give 1 to 1000"),
+        ({"seed": last}, f"config.seeds=3 from config.seed={last} on: the last may be {last}"),
+        ({"seeds": 1, "train.seeds_together": 2}, "config.train.seeds_together=2 does nothing with one seed"),
+        ({"data.holdout_fraction": 0.0}, "leaves nothing to validate"),
+    ):
+        config = seeds_of()
+        config.update_from_flattened_dict(change)
+        with pytest.raises(UserError, match=says):
+            sweep.train(config, epath.Path(tmp_path / "run"))
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_of_several_seeds(seeds_of):
+    assert str(default_workdir(seeds_of(seeds=1))).endswith("baseline/smoke")
+    several = seeds_of()
+    assert str(default_workdir(several)).endswith("baseline/smoke_seeds")
+    several.fold = "3"
+    assert str(default_workdir(several)).endswith("baseline/smoke_seeds/fold03")
