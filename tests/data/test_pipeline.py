@@ -1,9 +1,13 @@
 """Order of examples: every one once per epoch, the same from any starting step, on both paths."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from fer_jax.data.pipeline import eval_batches, index_batches, stream
+from fer_jax.errors import UserError
 
 
 def test_each_epoch_is_a_permutation_and_epochs_differ():
@@ -25,6 +29,43 @@ def test_a_stream_starts_at_any_step():
     taken = stream(order, 17, lambda rows: rows)
     for step in range(17, 40):
         np.testing.assert_array_equal(next(taken), order[step])
+
+
+def test_a_stream_is_made_ahead_but_not_far():
+    made, taken = [], threading.Semaphore(0)
+
+    def gather(rows):
+        made.append(int(rows[0]))
+        taken.release()
+        return rows
+
+    elements = stream(np.arange(50).reshape(50, 1), 10, gather, ahead=3)
+    assert made == []  # nothing before the first is asked for
+    next(elements)
+    for _ in range(4):
+        assert taken.acquire(timeout=30)
+    time.sleep(0.05)
+    assert sorted(made) == [10, 11, 12, 13]
+    assert [int(rows[0]) for rows in elements] == list(range(11, 50))
+    assert sorted(made) == list(range(10, 50))
+
+
+def test_what_breaks_in_a_stream_is_raised_in_its_turn_and_ends_the_threads():
+    def gather(rows):
+        if rows[0] == 12:
+            raise UserError("a broken picture")
+        return rows
+
+    elements = stream(np.arange(50).reshape(50, 1), 10, gather)
+    assert [int(next(elements)[0]) for _ in range(2)] == [10, 11]
+    with pytest.raises(UserError, match="^a broken picture$"):
+        next(elements)
+    threads = [t for t in threading.enumerate() if t in elements._pool._threads]
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    with pytest.raises(StopIteration):
+        next(elements)
 
 
 def test_seeds_differ():

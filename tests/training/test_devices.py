@@ -43,40 +43,57 @@ def test_one_and_four_devices_agree_over_twenty_steps(method, tiny, tmp_path):
     assert runs[4][2]["nll"] == pytest.approx(runs[1][2]["nll"], rel=1e-4)
 
 
-def test_two_processes_train_together_and_save_once(run_py, tmp_path, results_of):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+@pytest.fixture(scope="module")
+def alone():
+    """The workdir of the run that those of two processes are compared with; trained once."""
+    return {}
+
+
+@pytest.mark.parametrize("path", ["device", "disk"])
+def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path, results_of, alone, tmp_path_factory):
     arguments = (
         "--config=experiments/baseline.py:smoke",
         "--config.model.depth=10",
         "--config.model.width=8",
-        "--config.train.max_steps=10",
+        "--config.train.max_steps=8",
         "--config.train.log_every_steps=1",
+        "--config.train.eval_every_epochs=0.5",
         "--config.optimizer.name=sgd",
         "--config.schedule.name=constant",
     )
-    alone = run_py(*arguments, "--config.evaluation.report=False", f"--workdir={tmp_path / 'alone'}", devices=2)
-    assert alone.returncode == 0, alone.stdout
+    if not alone:
+        folder = tmp_path_factory.mktemp("alone")
+        done = run_py(*arguments, "--config.evaluation.report=False", f"--workdir={folder / 'run'}", devices=4)
+        assert done.returncode == 0, done.stdout
+        alone["workdir"] = folder / "run"
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
     both = [
         run_py(
             *arguments,
+            f"--config.data.path={path}",
+            f"--config.evaluation.report={path == 'device'}",
             f"--workdir={tmp_path / 'together'}",
             f"--coordinator=localhost:{port}",
             "--num_processes=2",
             f"--process_id={number}",
             wait=False,
+            devices=2,
         )
         for number in (0, 1)
     ]
     outputs = [process.communicate(timeout=240)[0] for process in both]
     assert [p.returncode for p in both] == [0, 0], "\n".join(outputs)
+    assert "4 devices" in outputs[0]
     assert "accuracy" in outputs[0]
     assert "accuracy" not in outputs[1]  # only the first process prints and writes
-    np.testing.assert_allclose(losses(tmp_path / "together"), losses(tmp_path / "alone"), rtol=1e-4)
-    assert results_of(tmp_path / "together")["confusion"] == results_of(tmp_path / "alone")["confusion"]
+    np.testing.assert_allclose(losses(tmp_path / "together"), losses(alone["workdir"]), rtol=1e-4)
+    ours, theirs = results_of(tmp_path / "together"), results_of(alone["workdir"])
+    assert ours["confusion"] == theirs["confusion"]
+    assert ours["selection"]["best_step"] == theirs["selection"]["best_step"]
     lines = (tmp_path / "together" / "metrics.jsonl").read_text().splitlines()
-    assert len({json.loads(line)["step"] for line in lines if '"train"' in line}) == 10
+    assert len({json.loads(line)["step"] for line in lines if '"train"' in line}) == 8
 
 
 def test_the_step_compiles_once(tiny, monkeypatch, tmp_path):

@@ -1,0 +1,136 @@
+"""Training from disk: how fast pictures come, by threads and by processes, and how long the step waits for them.
+
+    python -m benchmarks.streaming --out benchmarks/results/streaming.json
+
+Generates JPEGs of 224 pixels (see benchmarks/reading.py), prepares them, and asks for shuffled batches as a training
+run does: read, decoded and put on the device ahead of the step. First the feed alone, with threads of this process
+(0 workers) and with processes that decode; then a ResNet-18 that trains on them. `waiting` is what the loop writes
+to timing.jsonl: the share of the time between two steps in which the next batch was not there yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.reading import SIDE, build, make_tree
+from experiments.baseline import get_config
+from fer_jax.data.on_disk import threads
+from fer_jax.training.allocator import keep_freed_memory
+from fer_jax.training.feed import Feed
+from fer_jax.training.setup import make_setup, use_compilation_cache
+from fer_jax.training.sharding import on_cpu
+
+WORKERS = (0, 1, 2)
+PICTURES = 2000
+ON_CPU, ON_ACCELERATOR = 16, 256  # batch
+
+
+def config_of(data_dir: str, path: str, workers: int, batch: int) -> Any:
+    """The ResNet-18 baseline on pictures of 224 pixels, with AffectNet's augmentation."""
+    config = get_config("affectnet")
+    config.data.data_dir, config.data.path, config.data.workers = data_dir, path, workers
+    config.train.batch_size = batch
+    return config
+
+
+def feed_alone(data_dir: str, workers: int, batch: int, seconds: float) -> float:
+    """Images per second of the batches alone: nobody computes."""
+    feed = Feed(make_setup(config_of(data_dir, "disk", workers, batch)), 0)
+    for _ in range(8):  # processes start, and what is made ahead is used up
+        next(feed._batches)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        jax.block_until_ready(next(feed._batches))
+        count += batch
+    rate = count / (time.perf_counter() - began)
+    feed.close()
+    return rate
+
+
+def training(data_dir: str, path: str, workers: int, batch: int, steps: int) -> dict[str, float]:
+    """Images per second and the share of waiting of a training run, as its loop measures them."""
+    setup = make_setup(config_of(data_dir, path, workers, batch))
+    feed = Feed(setup, 0)
+    state, metrics, _ = feed.run(setup.init(), 1)
+    jax.block_until_ready(metrics)  # compiled
+    began, waited, made, before = time.perf_counter(), feed.waited, 0, metrics
+    while made < steps:
+        state, metrics, count = feed.run(state, 1)
+        made += count
+        jax.block_until_ready(before)  # one step computes, one waits, as in the loop
+        before = metrics
+    jax.block_until_ready(metrics)
+    seconds = time.perf_counter() - began
+    feed.close()
+    return {"images_per_second": made * batch / seconds, "waiting": (feed.waited - waited) / seconds}
+
+
+def section(quick: bool = False) -> dict[str, Any]:
+    """Everything, measured; `quick` is as little of it as shows that it runs."""
+    keep_freed_memory()
+    use_compilation_cache()
+    pictures, seconds, steps = (64, 0.2, 1) if quick else (PICTURES, 3.0, 6)
+    with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder)
+        kib = make_tree(place / "tree", pictures)
+        build(place / "tree", place / "data", 0)
+        data = str(place / "data")
+        batch = (
+            4 if quick else ON_CPU if on_cpu(make_setup(config_of(data, "disk", 0, 16), False).mesh) else ON_ACCELERATOR
+        )
+        feed = {str(n): feed_alone(data, n, batch, seconds) for n in WORKERS}
+        trained = {f"disk, {n} workers": training(data, "disk", n, batch, steps) for n in WORKERS}
+        trained["in device memory"] = training(data, "device", 0, batch, steps)
+    return {
+        "pictures": pictures,
+        "kib": round(kib, 1),
+        "batch": batch,
+        "feed_images_per_second": feed,
+        "training": trained,
+        "threads": threads(),
+        "device": jax.devices()[0].device_kind,
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
+    }
+
+
+def as_table(measured: dict[str, Any]) -> str:
+    """The measurements as markdown."""
+    head = (
+        f"| {measured['threads']} CPU cores, jax {measured['versions']['jax']}, JPEGs of {SIDE}x{SIDE} "
+        f"({measured['kib']:.0f} KiB), batch {measured['batch']} | images/s | waiting |\n|---|---|---|\n"
+    )
+    rows = [
+        f"| feed alone, {'threads of the process' if n == '0' else f'{n} worker processes'} | {rate:.0f} | |"
+        for n, rate in measured["feed_images_per_second"].items()
+    ]
+    rows += [
+        f"| ResNet-18 trains, {where} | {run['images_per_second']:.1f} | {100 * run['waiting']:.2f} % |"
+        for where, run in measured["training"].items()
+    ]
+    return head + "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
+    parser.add_argument("--quick", action="store_true", help="as little as shows that it runs")
+    args = parser.parse_args()
+    measured = section(args.quick)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(measured, indent=1) + "\n")
+    args.out.with_suffix(".md").write_text(as_table(measured))
+    print(as_table(measured), f"load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""A work directory in a bucket: nothing is appended, renamed or locked there, and nothing lands on the local disk.
+
+Orbax reaches buckets through its own library, for which no bucket can be had here: a stand-in takes its place, and
+stores through the same paths. Everything else is the real thing.
+"""
+
+import pickle
+import threading
+import time
+from typing import ClassVar
+
+import fsspec
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from fsspec.implementations.memory import MemoryFileSystem
+
+from fer_jax import locks
+from fer_jax.errors import UserError
+from fer_jax.evaluation.report import Predictions, write_report
+from fer_jax.storage import absolute
+from fer_jax.training import loop
+from fer_jax.training.checkpoint import MANIFEST, _fault, _write_manifest
+from fer_jax.training.logging import JsonLines, read_lines
+from fer_jax.training.workdir import stored_config
+
+
+class Bucket(MemoryFileSystem):
+    """Objects under s3:// that can be put, read, listed and deleted, and nothing else."""
+
+    protocol = "s3"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return MemoryFileSystem._strip_protocol(str(path).removeprefix("s3://"))
+
+    def open(self, path, mode="rb", **options):
+        if "a" in mode or "+" in mode:
+            raise NotImplementedError("objects cannot be appended to")
+        return super().open(path, mode, **options)
+
+    def mv(self, *_, **__):
+        raise NotImplementedError("objects cannot be renamed")
+
+    rename = move = mv
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    """The path of a bucket, in a process whose own folder must stay empty."""
+    Bucket.store.clear()
+    Bucket.clear_instance_cache()
+    fsspec.register_implementation("s3", Bucket, clobber=True)
+    monkeypatch.setattr(locks, "BEAT", 0.1)
+    monkeypatch.setattr(locks, "SETTLE", 0.0)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    yield epath.Path("s3://faces/runs")
+    assert list(here.iterdir()) == []
+
+
+class Stored:
+    """Stands in for `Checkpoints`: pickles, with the real manifests."""
+
+    def __init__(self, folder, keep):
+        assert str(folder).startswith("s3://faces/")
+        self.folder = folder
+
+    def save(self, step, checkpoint):
+        folder = self.folder / str(step)
+        if not (folder / MANIFEST).exists():
+            tree = jax.device_get((checkpoint.state, checkpoint.best))
+            (folder / "tree").mkdir(parents=True, exist_ok=True)
+            (folder / "tree" / "pickle").write_bytes(pickle.dumps((tree, dict(checkpoint.record))))
+            _write_manifest(folder)
+
+    def restore(self, like, best_like):
+        steps = sorted(int(path.name) for path in self.folder.iterdir()) if self.folder.exists() else []
+        if not steps:
+            return None, []
+        assert _fault(self.folder / str(steps[-1])) == ""
+        (state, best), record = pickle.loads((self.folder / str(steps[-1]) / "tree" / "pickle").read_bytes())
+        where = jax.tree.leaves(like)[0].sharding
+        return loop.Checkpoint(*jax.device_put((state, best), where), record), []
+
+    def close(self):
+        pass
+
+
+def test_a_run_lives_in_a_bucket_and_goes_on_there(tiny, bucket, tmp_path, monkeypatch):
+    reference = epath.Path(tmp_path / "reference")
+    config = tiny(max_steps=8)
+    expected = loop.train(config, reference)
+    monkeypatch.setattr(loop, "Checkpoints", Stored)
+    original, saves = Stored.save, []
+
+    def stop_after_a_save(self, step, checkpoint):
+        original(self, step, checkpoint)
+        saves.append(step)
+        raise KeyboardInterrupt
+
+    workdir = bucket / "baseline"
+    monkeypatch.setattr(Stored, "save", stop_after_a_save)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(config, workdir)
+    assert max(line["step"] for line in read_lines(workdir / "metrics.jsonl")) == saves[0] < 8
+    monkeypatch.setattr(Stored, "save", original)
+    results = loop.train(config, workdir)
+    assert results["params_sha256"] == expected["params_sha256"]
+    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+    assert stored_config(workdir).train.max_steps == 8
+    assert loop.train(config, workdir)["accuracy"] == expected["accuracy"]  # finished
+    assert not (workdir / ".lock").exists()
+    other = tiny(max_steps=9)
+    with pytest.raises(UserError, match="work directory s3://faces/runs/baseline belongs to another config"):
+        loop.train(other, workdir)
+
+
+def test_a_report_is_written_into_a_bucket(bucket):
+    logits = np.array([[3, 0], [0, 5], [0, 9]], np.float32)
+    predictions = Predictions(logits, np.array([0, 0, 1]), np.zeros((3, 8, 8, 3), np.uint8))
+    page = write_report(bucket / "report", results={"classes": ["calm", "glad"]}, history=[], predictions=predictions)
+    assert str(page) == "s3://faces/runs/report/index.html"
+    assert "glad" in page.read_text()
+    assert len(list((bucket / "report").iterdir())) > 1
+
+
+def test_lines_are_kept_until_they_are_stored_whole(bucket):
+    log = JsonLines(bucket / "m.jsonl", write=True)
+    log.append({"step": 1})
+    assert read_lines(bucket / "m.jsonl") == []
+    log.flush()
+    log.append({"step": 2})
+    log.flush()
+    assert [line["step"] for line in read_lines(bucket / "m.jsonl")] == [1, 2]
+    again = JsonLines(bucket / "m.jsonl", write=True)
+    again.rewind(1)
+    again.append({"step": 3})
+    again.flush()
+    assert [line["step"] for line in read_lines(bucket / "m.jsonl")] == [1, 3]
+
+
+def test_two_processes_do_not_share_a_folder_of_a_bucket(bucket):
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with locks.alone(bucket / ".lock", "busy"):
+            held.set()
+            over.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(60)
+    taken = locks.alone(bucket / ".lock", "another is at work")
+    with pytest.raises(UserError, match=r"^another is at work \(process \d+ on .*\)$"), taken:
+        pass
+    over.set()
+    holder.join()
+    assert not (bucket / ".lock").exists()
+    (bucket / ".lock").write_text('{"run": "of a process that was killed", "beat": 7}')
+    began = time.monotonic()
+    with locks.alone(bucket / ".lock", "another is at work"):
+        assert time.monotonic() - began > 2 * locks.BEAT
+
+
+def test_the_absolute_path_of_a_bucket_is_itself(bucket):
+    assert str(absolute(bucket)) == "s3://faces/runs"
+    assert absolute(epath.Path("runs")).is_absolute()

@@ -1,0 +1,53 @@
+"""Memory that is not there: one line with the fields that decide, before or after XLA finds out."""
+
+import jax
+import pytest
+from etils import epath
+
+from fer_jax.errors import UserError
+from fer_jax.training import loop, memory, setup
+from fer_jax.training.sharding import make_mesh
+
+
+def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "machine_memory", lambda: 1 << 20)
+    config = tiny(max_steps=2)
+    with pytest.raises(UserError) as caught:
+        loop.train(config, epath.Path(tmp_path / "run"))
+    said = str(caught.value)
+    assert said.startswith("not enough memory: with config.train.batch_size=16 the program asks for 0.")
+    assert "of the 0.0 GiB of memory of this machine" in said
+    assert "config.train.accumulate=1, or set config.data.path=stream" in said
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."),
+            "asks for 17179869184 bytes more than fits into what is free",
+        ),
+        (MemoryError("Unable to allocate 3.5 GiB for an array"), "asks for 3.5 GiB more than"),
+        (MemoryError(), "asks for more than fits"),
+    ],
+)
+def test_a_device_that_runs_out_says_so_in_one_line(error, says, tiny):
+    with pytest.raises(UserError, match=says) as caught, memory.explained(make_mesh(devices=1), tiny()):
+        raise error
+    assert "config.train.batch_size=16" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_left_alone(tiny):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.explained(make_mesh(devices=1), tiny()):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+@pytest.mark.parametrize("path", ["auto", "device"])
+def test_data_too_large_for_the_device_are_streamed_and_it_is_said(path, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(setup, "RESIDENT_ON_CPU", 1 << 10)
+    config = tiny()
+    config.data.path = path
+    assert not setup.make_setup(config).resident
+    assert f"config.data.path={path}: 0.0 GiB of training data do not fit" in capsys.readouterr().out
