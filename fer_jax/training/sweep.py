@@ -44,16 +44,18 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     if kind is None:
         return loop.train(config, workdir)
     check_config(config)
-    check_owner(workdir, config)
-    finished = finish.say_finished(workdir)
-    if finished is not None:
-        return finished
+    grows = sweep_seeds.grows(config, workdir)
+    if not grows:
+        check_owner(workdir, config)
+        finished = finish.say_finished(workdir)
+        if finished is not None:
+            return finished
     setup = _common(config, workdir)
     at_once, how = kind.at_once(config, setup)
     members = kind.members(config, workdir, setup)
     if at_once == 1 or len(members) % at_once == 1:  # a run that is trained alone, on all devices
         check_batch(setup.mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
-    with claim(workdir, config):
+    with claim(workdir, config, anew=grows):
         if how and is_main():
             print(how, flush=True)
         results = _train_members(members, at_once)

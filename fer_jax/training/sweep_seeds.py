@@ -24,13 +24,30 @@ from fer_jax.training.lanes import seeds_at_once
 from fer_jax.training.members import Member, Run, facts, spread
 from fer_jax.training.protocol import ALL
 from fer_jax.training.setup import Setup
-from fer_jax.training.workdir import seed_folder
+from fer_jax.training.workdir import check_owner, seed_folder, stored_config
 
 NAME = "seed"
 SAME = ("dataset", "split", "num_examples", "classes")  # of the examples that all seeds are scored on
 SHARED = (*SAME, "unit", "measures", "frames", "protocol", "fold", "label_noise", "class_vectors", "started_from")
 SHARED += ("steps", "epochs", "training_examples", "validation_examples")
 OF_EACH = ("params_sha256", "steps", "wall_seconds", "images_per_second")
+
+
+def grows(config: Config, workdir: epath.Path) -> bool:
+    """Whether `workdir` holds the same sweep of fewer seeds, to which the others are added.
+
+    Raises:
+        UserError: if it holds a sweep of fewer seeds that differs in more than their number.
+    """
+    if not (workdir / "config.json").exists():
+        return False
+    there = stored_config(workdir).seeds
+    if not 1 < there < config.seeds:
+        return False
+    fewer = config.copy_and_resolve_references()
+    fewer.seeds = there
+    check_owner(workdir, fewer)
+    return True
 
 
 def first(config: Config, workdir: epath.Path) -> Member:

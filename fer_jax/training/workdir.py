@@ -77,6 +77,7 @@ def claim(
     config: Config,
     words: ClassVectors | None = None,
     started_from: Mapping[str, Any] | None = None,
+    anew: bool = False,
 ) -> Iterator[None]:
     """Makes the folder this run's own inside the `with` block: writes config.json where there is none.
 
@@ -85,6 +86,7 @@ def claim(
         config: the run's.
         words: class vectors to keep with the run, so that it never needs their source again.
         started_from: the account of the weights that a run starts from at step 0, kept in config.json as well.
+        anew: whether the folder takes another config than the one it had: what was the end of that is no end of this.
 
     Raises:
         UserError: if the folder cannot be written, or another process is at work in it.
@@ -100,7 +102,9 @@ def claim(
                 (workdir / ".writable").unlink()
             busy = f"another process is at work in {workdir}: wait for it, or give another --workdir"
             lock.enter_context(alone(workdir / ".lock", busy))
-            if not path.exists() or started_from:  # a run that never saved may find other weights the next time
+            if anew:
+                (workdir / "results.json").unlink(missing_ok=True)
+            if anew or not path.exists() or started_from:  # a run that never saved may find other weights the next time
                 ours = json.loads(config.to_json())
                 origin = {"started_from": started_from} if started_from else {}
                 write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()} | origin)

@@ -1,6 +1,7 @@
 """Several seeds in turn: each is the run of that seed alone, a killed sweep goes on, and what is said of them all."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -93,8 +94,8 @@ def test_it_says_that_it_is_finished_and_whose_folder_it_is(seeds_of, finished, 
     sweep.train(seeds_of(), finished)
     said = f"{finished} is finished: synthetic_faces/basic test, 70 images, 3 seeds: accuracy"
     assert said in capsys.readouterr().out
-    with pytest.raises(UserError, match="belongs to another config .*seeds: 3 -> 5"):
-        sweep.train(seeds_of(seeds=5), finished)
+    with pytest.raises(UserError, match="belongs to another config .*seeds: 3 -> 2"):
+        sweep.train(seeds_of(seeds=2), finished)
     other = seeds_of(seeds=2, seed=5)
     other.optimizer.learning_rate = 0.5
     (finished.parent / "other").mkdir(parents=True, exist_ok=True)
@@ -102,6 +103,37 @@ def test_it_says_that_it_is_finished_and_whose_folder_it_is(seeds_of, finished, 
     with pytest.raises(UserError, match="other/seed05 belongs to another config .optimizer.learning_rate: .* -> 0.5"):
         sweep.train(other, finished.parent / "other")
     (finished.parent / "other" / "seed05").rename(finished / "seed05")
+
+
+def test_seeds_are_added_later(seeds_of, finished, tmp_path, monkeypatch):
+    grown = epath.Path(tmp_path / "grown")
+    shutil.copytree(finished, grown)
+    different = seeds_of(seeds=4)
+    different.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match="belongs to another config .optimizer.learning_rate: .* -> 0.5"):
+        sweep.train(different, grown)
+    assert (grown / "results.json").exists()
+
+    original, fourth = loop.train, json.loads((finished / "seed06" / "results.json").read_text()) | {"seed": 7}
+
+    def train(config, workdir):
+        """The seed that is added is stopped at once, then has the scores of another one."""
+        if config.seed != 7:
+            return original(config, workdir)
+        if (grown / "second").exists():
+            return fourth
+        raise loop.Interrupted(signal.SIGTERM, 0)
+
+    monkeypatch.setattr(loop, "train", train)
+    with pytest.raises(loop.Interrupted):
+        sweep.train(seeds_of(seeds=4), grown)
+    assert not (grown / "results.json").exists()  # it is not finished any more
+    (grown / "second").touch()
+    results = sweep.train(seeds_of(seeds=4), grown)
+    assert [seed["seed"] for seed in results["seeds"]] == [4, 5, 6, 7]
+    assert results["seeds"][:3] == json.loads((finished / "results.json").read_text())["seeds"]
+    with pytest.raises(UserError, match="belongs to another config .seeds: 4 -> 3"):
+        sweep.train(seeds_of(), grown)
 
 
 def test_every_seed_is_scored_again(seeds_of, finished, tmp_path):
