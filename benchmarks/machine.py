@@ -12,6 +12,7 @@ import subprocess
 from typing import Any
 
 import jax
+from absl import logging
 
 from fer_jax.training.allocator import keep_freed_memory
 from fer_jax.training.compiler import Options, step_options
@@ -22,7 +23,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch")
 
 
 def prepare() -> None:
-    """Memory that stays with the process; to be called before the first computation."""
+    """Memory that stays with the process, no chatter; to be called before the first computation."""
+    logging.set_verbosity(logging.ERROR)
     keep_freed_memory()
     # On a GPU the contestants share one process: none may take all memory in advance.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
