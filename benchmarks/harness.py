@@ -22,6 +22,7 @@ from fer_jax.training.step import mark_valid, take_rows
 METHODS = ("baseline", "fdrl", "acnn", "fan", "psr", "word2vec")
 DATA_VARIABLE = "FER_JAX_BENCHMARK_DATA"
 EVALUATED = 4  # batches of a split that is evaluated
+STEPS_PER_DISPATCH = 20  # on an accelerator; the loop takes up to 50
 WIDE = 512  # images per step on an accelerator, which the CPU's recipe would leave idle
 
 
@@ -52,6 +53,7 @@ def make_config(method: str, data_dir: str) -> Any:
     config.data.builder.train = enough(config.train.batch_size if clips else max(64, config.train.batch_size))
     config.train.devices = 1
     config.train.eval_every_epochs = config.train.epochs = 1000.0  # nothing but steps
+    config.train.steps_per_dispatch = STEPS_PER_DISPATCH if accelerated() else 1
     return config
 
 

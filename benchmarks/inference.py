@@ -24,6 +24,7 @@ from fer_jax.training.setup import make_setup
 
 SIZES = (48, 112, 224)
 OURS = "fer_jax"
+QUICK_BATCH = 4
 
 
 def predictions(size: int, batch: int, repeats: int, with_torch: bool) -> dict[str, Any]:
@@ -75,11 +76,11 @@ def _row(
 def section(quick: bool = False, sizes: tuple[int, ...] = SIZES, repeats: int = 5) -> dict[str, Any]:
     """What `python -m benchmarks` stores: rows, for each size of prediction, of a single image, and of evaluation."""
     with_torch = machine.has_torch() and not quick
-    chosen, repeats = (sizes[:1], 1) if quick else (sizes, repeats)
+    batches = {sizes[0]: QUICK_BATCH} if quick else {size: flax_resnet.batches()[size] for size in sizes}
+    repeats = 1 if quick else repeats
     rows = []
     with harness.faces_folder() as folder:
-        for size in chosen:
-            batch = flax_resnet.batches()[size]
+        for size, batch in batches.items():
             rows.append(predictions(size, batch, repeats, with_torch))
             rows.append(predictions(size, 1, repeats, with_torch))
             rows.append(evaluations(size, batch, repeats, with_torch, folder))

@@ -1,8 +1,8 @@
 """ResNet-18 in PyTorch, in each of the ways that make it fast: the best of them is what fer_jax is compared with.
 
 Channels last throughout. On a CPU eagerly (oneDNN) and through torch.compile; predictions also frozen and fused by
-TorchScript. On a GPU under autocast to bfloat16 with cuDNN's own search, eagerly, compiled, as CUDA graphs and autotuned,
-with the fused Adam; predictions by a network whose weights are bfloat16.
+TorchScript. On a GPU under autocast to bfloat16 with cuDNN's own search, eagerly, compiled, as CUDA graphs and
+autotuned, with the fused Adam; predictions by a network whose weights are bfloat16.
 """
 
 from __future__ import annotations

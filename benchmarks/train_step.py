@@ -22,12 +22,12 @@ from benchmarks.turns import markdown, medians, take_turns
 
 SIZES = (48, 112, 224)
 OURS, FEED, PLAIN = "fer_jax", "fer_jax, Feed", "plain Flax"
+QUICK_BATCH = 4
 PLAIN_TURNS = 2  # plain Flax takes seconds per step at 48 pixels on a CPU: its turns are few there
 
 
-def measure(size: int, repeats: int, with_torch: bool, data_dir: str) -> dict[str, Any]:
-    """One row of the table: every contestant on `size` pixels."""
-    batch = flax_resnet.batches()[size]
+def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str) -> dict[str, Any]:
+    """One row of the table: every contestant on `batch` images of `size` pixels."""
     images, labels = flax_resnet.examples(size, batch)
     dtype = jnp.dtype(machine.compute_type())
     feed = harness.FeedRun(harness.baseline_config(size, batch, data_dir))
@@ -60,10 +60,11 @@ def measure(size: int, repeats: int, with_torch: bool, data_dir: str) -> dict[st
 
 def section(quick: bool = False, sizes: tuple[int, ...] = SIZES, repeats: int = 5) -> dict[str, Any]:
     """What `python -m benchmarks` stores: rows, one of each size."""
-    chosen, repeats = (sizes[:1], 1) if quick else (sizes, repeats)
     with harness.faces_folder() as folder:
-        rows = [measure(size, repeats, machine.has_torch() and not quick, folder) for size in chosen]
-    return {"rows": rows}
+        if quick:
+            return {"rows": [measure(sizes[0], QUICK_BATCH, 1, False, folder)]}
+        with_torch, batches = machine.has_torch(), flax_resnet.batches()
+        return {"rows": [measure(size, batches[size], repeats, with_torch, folder) for size in sizes]}
 
 
 def as_table(result: dict[str, Any]) -> str:
