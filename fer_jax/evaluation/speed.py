@@ -57,10 +57,8 @@ def _device(device: str, runs: Sequence[Run]) -> str:
 
 
 def _named(run: Run) -> str:
-    versions = ", ".join(
-        f"{name} {run['versions'][name]}" for name in ("jax", "flax", "torch") if name in run["versions"]
-    )
-    return f"{run['dtype']}, {versions}, {run['when'][:10]}"
+    named = [f"{name} {run['versions'][name]}" for name in ("jax", "flax", "torch") if name in run["versions"]]
+    return ", ".join([run["dtype"], *named, run["when"][:10]])
 
 
 def _rows(run: Run, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -90,7 +88,8 @@ def _roofline(device: str, result: Mapping[str, Any]) -> str:
     text = (
         f"{device}, each step against the machine's limits, {product:,.0f} GFLOP/s in a matrix product and "
         f"{copy:,.0f} GB/s in a copy:\n\n"
-        "| step | input, images | GFLOP | MB | floor, ms | set by | measured, ms | times |\n|---|---|---|---|---|---|---|---|\n"
+        "| step | input, images | GFLOP | MB | floor, ms | set by | measured, ms | times |\n"
+        "|---|---|---|---|---|---|---|---|\n"
     )
     for row in result["rows"]:
         text += (

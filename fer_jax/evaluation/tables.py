@@ -4,8 +4,8 @@ What stands between `<!-- results: FOLDER -->` and `<!-- end -->` is a table of 
 `run.py --mode=evaluate --output=` wrote into that folder, grouped by experiment over seeds; what stands between
 `<!-- include: FILE -->` and `<!-- end -->` is that file, as another command wrote it; what stands between
 `<!-- claims: FOLDER -->` and `<!-- end -->` is a table of the records that `python -m experiments.claims.NAME` wrote
-there; what stands between `<!-- speed: FOLDER -->` and `<!-- end -->` is the newest that `python -m benchmarks` measured
-on each device.
+there; what stands between `<!-- speed: FOLDER -->` and `<!-- end -->` is the newest that `python -m benchmarks`
+measured on each device.
 """
 
 from __future__ import annotations
