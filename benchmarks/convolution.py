@@ -12,15 +12,15 @@ import argparse
 import functools
 import pathlib
 import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.train_step import BATCHES, THREADS, our_options, prepare
+from benchmarks.flax_resnet import CPU_BATCHES
+from benchmarks.machine import cores, our_options, prepare
+from benchmarks.turns import markdown, medians, take_turns
 from fer_jax.nn.convolution import (
     Lowering,
     choose_lowering,
@@ -80,27 +80,19 @@ def passes(shape: Shape, batch: int) -> dict[str, tuple[Callable, Callable, tupl
 def measure(forms: tuple[Callable, Callable], operands: tuple[jax.Array, ...], repeats: int) -> list[float]:
     """Median milliseconds of each form, taken in turns."""
     compiled = [jax.jit(f).lower(*operands).compile(our_options()) for f in forms]  # pyright: ignore
-    seconds: list[list[float]] = [[], []]
-    for turn in range(repeats + 1):
-        for times, run in zip(seconds, compiled, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(run(*operands))
-            if turn:  # the first turn warms the caches
-                times.append(time.perf_counter() - start)
-    return [1e3 * statistics.median(times) for times in seconds]
+    turns = {str(n): functools.partial(run, *operands) for n, run in enumerate(compiled)}
+    return [1e3 * s for s in medians(take_turns(turns, repeats)).values()]
 
 
 def table(sizes: list[int], repeats: int) -> str:
     """The measurements as a markdown table."""
-    lines = [
-        f"jax {jax.__version__}, {platform.machine()}, {THREADS} threads, float32. Milliseconds as XLA's convolution /",
-        "as taps; a star marks the form that the rule takes.",
-        "",
-        "| input, batch | input map, C -> F, kernel/stride | GFLOP | " + " | ".join(Lowering._fields) + " |",
-        "|---|---|---|" + "---|" * len(Lowering._fields),
-    ]
+    head = (
+        f"jax {jax.__version__}, {platform.machine()}, {cores()} threads, float32. Milliseconds as XLA's convolution\n"
+        "/ as taps; a star marks the form that the rule takes.\n\n"
+    )
+    rows = []
     for size in sizes:
-        batch = BATCHES[size]
+        batch = CPU_BATCHES[size]
         for shape in resnet18_shapes(size):
             side, channels, features, k, stride = shape
             out_side = halved(side) if stride == 2 else side
@@ -113,10 +105,10 @@ def table(sizes: list[int], repeats: int) -> str:
                 a, b = measure((xla, taps), operands, repeats)
                 cells.append(f"{a:.1f} / {b:.1f}*" if getattr(rule, name) else f"{a:.1f}* / {b:.1f}")
             gflop = 2e-9 * batch * out_side**2 * k * k * channels * features
-            what = f"{size}, {batch} | {side}x{side}, {channels} -> {features}, {k}x{k}/{stride} | {gflop:.2f}"
-            lines.append(f"| {what} | {' | '.join(cells)} |")
-            print(lines[-1], flush=True)
-    return "\n".join(lines) + "\n"
+            what = [f"{size}, {batch}", f"{side}x{side}, {channels} -> {features}, {k}x{k}/{stride}", f"{gflop:.2f}"]
+            rows.append([*what, *cells])
+            print(" | ".join(rows[-1]), flush=True)
+    return head + markdown(["input, batch", "input map, C -> F, kernel/stride", "GFLOP", *Lowering._fields], rows)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
@@ -21,9 +20,8 @@ import tempfile
 import time
 from typing import Any
 
-import jax
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from benchmarks import machine
+from fer_jax.errors import UserError
 
 
 def run(workdir: pathlib.Path, caches: pathlib.Path, to_the_end: bool) -> tuple[float, float]:
@@ -32,7 +30,7 @@ def run(workdir: pathlib.Path, caches: pathlib.Path, to_the_end: bool) -> tuple[
     environment = os.environ | {"TFDS_DATA_DIR": str(caches / "data"), "JAX_COMPILATION_CACHE_DIR": str(caches / "jax")}
     began = time.perf_counter()
     first_step = None
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=machine.ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "first step after" in line:
@@ -58,17 +56,18 @@ def as_table(measured: dict[str, Any]) -> str:
     return head + "".join(f"| {what} | {value} |\n" for what, value in rows.items())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
-    args = parser.parse_args()
+def section(quick: bool = False) -> dict[str, Any]:
+    """What `python -m benchmarks` stores."""
+    if quick:
+        raise UserError("the main job has no quick form: leave out main_job, or --quick")
     with tempfile.TemporaryDirectory() as folder:
         caches = pathlib.Path(folder)
         seconds, first_step = run(caches / "first", caches, to_the_end=True)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest process
         results = json.loads((caches / "first" / "results.json").read_text())
         _, second_first_step = run(caches / "second", caches, to_the_end=False)
-    measured = {
+    found = machine.versions()
+    return {
         "command": "python run.py --config=experiments/fdrl.py",
         "seconds": round(seconds, 1),
         "peak_memory_gib": round(peak / 2**20, 2),
@@ -76,9 +75,16 @@ def main() -> None:
         "num_examples": results["num_examples"],
         "first_step_seconds": round(first_step, 1),
         "first_step_seconds_with_caches": round(second_first_step, 1),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "versions": {"python": platform.python_version(), "jax": jax.__version__},
+        "cores": machine.cores(),
+        "versions": {name: found[name] for name in ("python", "jax")},
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
+    args = parser.parse_args()
+    measured = section()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(measured, indent=1) + "\n")
     args.out.with_suffix(".md").write_text(as_table(measured))

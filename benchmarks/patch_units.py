@@ -18,7 +18,6 @@ import argparse
 import functools
 import json
 import pathlib
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from benchmarks.train_step import THREADS, our_options, prepare, versions
+from benchmarks.machine import cores, our_options, prepare, versions
+from benchmarks.turns import markdown, medians, take_turns
 from fer_jax.methods.acnn import POINTS, Gate, PGUnit, PGUnits
 
 SHAPES = ((32, 3, 64), (64, 6, 32), (128, 6, 16), (256, 6, 8))  # channels, cells along a side, images
@@ -80,20 +80,12 @@ def measure(channels: int, side: int, batch: int, repeats: int) -> dict[str, Any
     rng = np.random.default_rng(0)
     patches = jnp.asarray(rng.standard_normal((batch, POINTS, side, side, channels), dtype=np.float32))
     made = {name: make_step(model, patches) for name, model in forms(channels).items()}
-    seconds: dict[str, list[float]] = {name: [] for name in made}
-    for turn in range(repeats + 1):
-        for name, (step, _) in made.items():
-            if name == SLOW and turn > SLOW_TURNS:
-                continue
-            start = time.perf_counter()
-            jax.block_until_ready(step())
-            if turn:  # the first turn warms the caches
-                seconds[name].append(time.perf_counter() - start)
+    seconds = take_turns({name: step for name, (step, _) in made.items()}, repeats, {SLOW: min(SLOW_TURNS, repeats)})
     return {
         "channels": channels,
         "side": side,
         "batch": batch,
-        "milliseconds": {name: round(1e3 * statistics.median(times), 1) for name, times in seconds.items()},
+        "milliseconds": {name: round(1e3 * s, 1) for name, s in medians(seconds).items()},
         "compile_seconds": {name: round(compiling, 1) for name, (_, compiling) in made.items()},
     }
 
@@ -101,16 +93,13 @@ def measure(channels: int, side: int, batch: int, repeats: int) -> dict[str, Any
 def as_table(rows: list[dict[str, Any]]) -> str:
     """The rows as markdown."""
     names = list(rows[0]["milliseconds"])
-    lines = [
-        "| patches, channels, images | " + " | ".join(names) + " | compile: batched / loop, s |",
-        "|---|" + "---|" * (len(names) + 1),
-    ]
+    cells_of = []
     for row in rows:
         cells = [f"{row['milliseconds'][name]:.1f}" for name in names]
         compiling = f"{row['compile_seconds']['batched']:.1f} / {row['compile_seconds']['loop, convolutions']:.1f}"
         what = f"24 of {row['side']}x{row['side']}, {row['channels']}, {row['batch']}"
-        lines.append(f"| {what} | {' | '.join(cells)} | {compiling} |")
-    return "\n".join(lines) + "\n"
+        cells_of.append([what, *cells, compiling])
+    return markdown(["patches, channels, images", *names, "compile: batched / loop, s"], cells_of)
 
 
 def main() -> None:
@@ -126,9 +115,9 @@ def main() -> None:
         rows.append(measure(*shape, args.repeats))
         print(as_table(rows[-1:]), flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"threads": THREADS, "versions": versions(), "rows": rows}, indent=1) + "\n")
+    args.out.write_text(json.dumps({"threads": cores(), "versions": versions(), "rows": rows}, indent=1) + "\n")
     named = ", ".join(f"{name} {version}" for name, version in versions().items())
-    head = f"Training step of 24 PG-Units, milliseconds ({named}; {THREADS} threads, float32).\n\n"
+    head = f"Training step of 24 PG-Units, milliseconds ({named}; {cores()} threads, float32).\n\n"
     args.out.with_suffix(".md").write_text(head + as_table(rows))
 
 

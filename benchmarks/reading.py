@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,7 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from benchmarks.machine import ROOT, cores, versions
+
 SIDE, BATCH, BATCHES = 224, 64, 30
 BUILD = """
 import resource, sys
@@ -102,12 +101,9 @@ def as_table(measured: dict[str, Any]) -> str:
     return head + "".join(f"| {what} | {value} |\n" for what, value in rows.items())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
-    parser.add_argument("--pictures", type=int, default=4000, help="of the smaller tree (default %(default)s)")
-    args = parser.parse_args()
-    few, many = args.pictures, 4 * args.pictures
+def measure(few: int) -> dict[str, Any]:
+    """Prepares and reads back trees of `few` and of four times as many pictures."""
+    many = 4 * few
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         make_tree(place / "few", few)
@@ -117,7 +113,7 @@ def main() -> None:
         many_one, peak_many = build(place / "many", place / "many_one", 1)
         many_all, _ = build(place / "many", place / "all", 0)
         read = read_back(place / "all")
-    measured = {
+    return {
         "few": few,
         "many": many,
         "kib": round(kib, 1),
@@ -128,9 +124,22 @@ def main() -> None:
         "peak_few": peak_few,
         "peak_many": peak_many,
         "read": read,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "cores": cores(),
+        "versions": versions(),
     }
+
+
+def section(quick: bool = False) -> dict[str, Any]:
+    """What `python -m benchmarks` stores: a smaller tree than the README's own table is of."""
+    return measure(100 if quick else 1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
+    parser.add_argument("--pictures", type=int, default=4000, help="of the smaller tree (default %(default)s)")
+    args = parser.parse_args()
+    measured = measure(args.pictures)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(measured, indent=1) + "\n")
     args.out.with_suffix(".md").write_text(as_table(measured))

@@ -4,7 +4,8 @@ What stands between `<!-- results: FOLDER -->` and `<!-- end -->` is a table of 
 `run.py --mode=evaluate --output=` wrote into that folder, grouped by experiment over seeds; what stands between
 `<!-- include: FILE -->` and `<!-- end -->` is that file, as another command wrote it; what stands between
 `<!-- claims: FOLDER -->` and `<!-- end -->` is a table of the records that `python -m experiments.claims.NAME` wrote
-there.
+there; what stands between `<!-- speed: FOLDER -->` and `<!-- end -->` is the newest that `python -m benchmarks`
+measured on each device.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from fer_jax.evaluation.speed import speed_table
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"(<!-- (?P<kind>results|include|claims): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (?P<kind>results|include|claims|speed): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CLAIMS_HEADER = (
     "| claim | measure (claimed) | ours | against | difference (95 % interval) | seeds | the claim |\n"
     "|---|---|---|---|---|---|---|\n"
@@ -66,12 +69,14 @@ def _comparison(comparison: dict[str, Any]) -> str:
     )
 
 
+MAKERS = {"results": table, "claims": claims_table, "include": pathlib.Path.read_text, "speed": speed_table}
+
+
 def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
     """Returns `text` with each block made anew."""
 
     def block(match: re.Match[str]) -> str:
-        make = {"results": table, "claims": claims_table, "include": pathlib.Path.read_text}[match["kind"]]
-        return match[1] + make(root / match["path"]) + match[4]
+        return match[1] + MAKERS[match["kind"]](root / match["path"]) + match[4]
 
     return BLOCK.sub(block, text)
 

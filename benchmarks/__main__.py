@@ -1,0 +1,136 @@
+"""Measures everything on the machine it stands on:  python -m benchmarks [--only=train_step,inference] [--quick].
+
+Each section runs in a process of its own, so that one that crashes or runs out of memory costs no other, and all of
+them share the faces that are drawn and the programs that are compiled. What was measured is added as one run to
+benchmarks/results/<device>.json; `python -m fer_jax.evaluation.tables` then writes the speed table of README.md.
+PyTorch takes part where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import harness, machine, records
+from fer_jax.errors import UserError, nearest
+
+SECTIONS = {
+    "train_step": "training steps, side by side with plain Flax and PyTorch",
+    "inference": "prediction and evaluation, side by side with PyTorch",
+    "roofline": "each step against the machine's own limits",
+    "waiting": "the share of training that waits for data",
+    "reading": "a large data set prepared and read back",
+    "streaming": "training from disk",
+    "seeds": "several seeds at once",
+    "main_job": "the first command of the README, from nothing",
+}
+ONLY_IF_ASKED = ("main_job",)  # takes minutes
+LONGEST = 3600  # seconds of a section, after which it counts as hung
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help=f"sections, with commas between: {', '.join(SECTIONS)}")
+    parser.add_argument("--main_job", action="store_true", help="the main job too, which takes minutes")
+    parser.add_argument("--quick", action="store_true", help="as little of each as shows that it runs")
+    parser.add_argument("--out", type=pathlib.Path, default=records.RESULTS, help="folder (default %(default)s)")
+    parser.add_argument("--section", default="", help=argparse.SUPPRESS)  # what the processes are started with
+    args = parser.parse_args(arguments)
+    try:
+        if args.section:
+            run_section(args.section, args.quick, args.out)
+            return 0
+        return run_all(chosen(args.only, args.main_job), args.quick, args.out)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+
+
+def chosen(only: str, main_job: bool) -> list[str]:
+    """The sections to run: those named, or all whose module is there but the longest."""
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in SECTIONS:
+            raise UserError(f"--only={only}: there is no section '{name}'; {nearest(name, SECTIONS)}")
+        if not _is_there(name):
+            raise UserError(f"--only={only}: section '{name}' has no benchmarks/{name}.py here")
+    everything = [name for name in SECTIONS if _is_there(name) and name not in ONLY_IF_ASKED]
+    return (names or everything) + (["main_job"] if main_job and "main_job" not in names else [])
+
+
+def _is_there(name: str) -> bool:
+    return importlib.util.find_spec(f"benchmarks.{name}") is not None
+
+
+def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
+    """Runs the sections one after the other and keeps what they measured; returns 1 where one of them failed."""
+    head = describe_in_a_process()
+    kept = out / f"{machine.file_name(head['device'])}.json"
+    if kept.exists():
+        records.read(kept)  # a damaged file is refused now, not when everything has been measured
+    sections, began = {}, time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        shared = pathlib.Path(folder)
+        environment = os.environ | {
+            harness.DATA_VARIABLE: str(shared / "faces"),
+            "JAX_COMPILATION_CACHE_DIR": str(shared / "compiled"),
+        }
+        for name in names:
+            print(f"== {name}: {SECTIONS[name]}", flush=True)
+            start = time.perf_counter()
+            sections[name] = in_a_process(name, quick, shared, environment)
+            print(f"== {name}: {time.perf_counter() - start:.0f} s\n", flush=True)
+    path = records.append(out, sections, head | {"quick": quick, "seconds": round(time.perf_counter() - began)})
+    print(f"added to {path}; python -m fer_jax.evaluation.tables writes the speed table of README.md")
+    failed = [name for name, result in sections.items() if "error" in result]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def in_a_process(name: str, quick: bool, folder: pathlib.Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Runs one section in a process of its own; returns what it measured, or {'error': why it did not}."""
+    result = folder / f"{name}.json"
+    command = [sys.executable, "-m", "benchmarks", f"--section={name}", f"--out={result}"]
+    try:
+        done = subprocess.run(
+            [*command, *(["--quick"] if quick else [])], cwd=machine.ROOT, env=environment, timeout=LONGEST
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"took longer than {LONGEST} s"}
+    if done.returncode or not result.exists():
+        return {"error": f"ended with status {done.returncode}"}
+    return json.loads(result.read_text())
+
+
+def run_section(name: str, quick: bool, out: pathlib.Path) -> None:
+    """Measures one section, prints it and writes it to a file."""
+    machine.prepare()
+    module = importlib.import_module(f"benchmarks.{name}")
+    result = module.section(quick=quick)
+    if hasattr(module, "as_table"):
+        print(module.as_table(result), flush=True)
+    out.write_text(json.dumps(result))
+
+
+def describe_in_a_process() -> dict[str, Any]:
+    """What `machine.describe` says, asked of a process that then ends and leaves the device to the sections."""
+    code = "import json; from benchmarks import machine; print(json.dumps(machine.describe()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=machine.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The machine that a benchmark stands on: set up alike for all of them, and named in what they write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import re
+import subprocess
+from typing import Any
+
+import jax
+from absl import logging
+
+from fer_jax.training.allocator import keep_freed_memory
+from fer_jax.training.compiler import Options, step_options
+from fer_jax.training.sharding import make_mesh
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch")
+
+
+def prepare() -> None:
+    """Memory that stays with the process, no chatter; to be called before the first computation."""
+    logging.set_verbosity(logging.ERROR)
+    keep_freed_memory()
+    # On a GPU the contestants share one process: none may take all memory in advance.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def cores() -> int:
+    """The CPU cores that this process may use; JAX and PyTorch both take all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def accelerated() -> bool:
+    """Whether JAX computes on something other than the CPU."""
+    return jax.default_backend() != "cpu"
+
+
+def compute_type() -> str:
+    """The type that networks compute in, on every side of a comparison: what `config.train.dtype='auto'` means here."""
+    return "bfloat16" if accelerated() else "float32"
+
+
+def our_options() -> Options:
+    """The compiler options of fer_jax's training step."""
+    return step_options(make_mesh("auto", 1))
+
+
+def device_name() -> str:
+    """One accelerator by its kind, or the CPU by its model with the number of cores, 'AMD EPYC, 2 cores'."""
+    return jax.devices()[0].device_kind if accelerated() else f"{cpu_model()}, {cores()} cores"
+
+
+def cpu_model() -> str:
+    """The processor's own name where the system tells it."""
+    try:
+        info = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def file_name(device: str) -> str:
+    """A device's name as a file has it: 'AMD EPYC, 2 cores' is 'amd_epyc_2_cores'."""
+    return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on besides this code; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit of this code, with a plus where files differ from it; empty outside a git checkout."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def describe() -> dict[str, Any]:
+    """The head of an entry: device, cores, compute type, versions and commit."""
+    return {
+        "device": device_name(),
+        "backend": jax.default_backend(),
+        "cores": cores(),
+        "dtype": compute_type(),
+        "versions": versions(),
+        "commit": commit(),
+    }

@@ -1,0 +1,97 @@
+"""What was measured, kept: benchmarks/results/<device>.json holds every run of `python -m benchmarks` on a device."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks import machine
+from fer_jax.errors import UserError, nearest, writing
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def append(folder: pathlib.Path, sections: Mapping[str, Any], head: Mapping[str, Any]) -> pathlib.Path:
+    """Adds a run to the file of its device and returns the file.
+
+    Args:
+        folder: of the files.
+        sections: what was measured, by name.
+        head: what `machine.describe` says.
+
+    Raises:
+        UserError: if the file is there and is none of ours: it is left as it is.
+    """
+    path = folder / f"{machine.file_name(head['device'])}.json"
+    stored = read(path) if path.exists() else {"device": head["device"], "runs": []}
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    facts = {name: value for name, value in head.items() if name != "device"}
+    stored["runs"].append({"when": when, **facts, "sections": dict(sections)})
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(stored, indent=1) + "\n")
+        os.replace(partial, path)  # whole or not at all
+    return path
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Returns {'device', 'runs'} of a file; refuses one that holds something else."""
+    try:
+        stored = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}): mend it, or move it away and run again") from error
+    if not (isinstance(stored, dict) and isinstance(stored.get("runs"), list) and "device" in stored):
+        raise UserError(f"{path} holds no runs of python -m benchmarks: move it away and run again")
+    return stored
+
+
+def command_line(
+    name: str, doc: str | None, section: Callable[..., Any], as_table: Callable[[Any], str], **defaults: Any
+) -> None:
+    """The command of one benchmark: measures its section, prints it, and adds it to the file of the device.
+
+    Args:
+        name: of the section.
+        doc: what --help says.
+        section: measures; called with `quick` and the options.
+        as_table: what is printed.
+        defaults: the options of the benchmark; of a tuple some are chosen, with commas between.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder to write into (default %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="as little as shows that it runs")
+    for option, value in defaults.items():
+        if isinstance(value, tuple):
+            parser.add_argument(f"--{option}", type=several(value), default=value, help="(default %(default)s)")
+        else:
+            parser.add_argument(f"--{option}", type=type(value), default=value, help="(default %(default)s)")
+    args = vars(parser.parse_args())
+    out = args.pop("out")
+    machine.prepare()
+    try:
+        result = section(**args)
+        print(as_table(result))
+        print(append(out, {name: result}, machine.describe()))
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+
+
+def several(known: tuple[Any, ...]) -> Callable[[str], tuple[Any, ...]]:
+    """Reads '48,112' as (48, 112) and refuses what is not among `known`."""
+
+    def read_values(text: str) -> tuple[Any, ...]:
+        values = {str(value): value for value in known}
+        for part in text.split(","):
+            if part not in values:
+                raise argparse.ArgumentTypeError(f"'{part}': {nearest(part, values)}")
+        return tuple(values[part] for part in text.split(","))
+
+    return read_values

@@ -1,0 +1,106 @@
+"""`python -m benchmarks`: what it runs, what it refuses, and what it keeps."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import records
+from fer_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HEAD = {"device": "Some CPU, 2 cores", "backend": "cpu", "dtype": "float32", "versions": {"jax": "0.10.2"}}
+
+
+def test_runs_are_added_one_after_the_other(tmp_path):
+    first = records.append(tmp_path, {"train_step": {"rows": []}}, HEAD)
+    assert records.append(tmp_path, {"inference": {"rows": []}}, HEAD) == first
+    stored = json.loads(first.read_text())
+    assert first.name == "some_cpu_2_cores.json"
+    assert stored["device"] == "Some CPU, 2 cores"
+    assert [list(run["sections"]) for run in stored["runs"]] == [["train_step"], ["inference"]]
+    assert {"when", "backend", "dtype", "versions"} <= set(stored["runs"][0])
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+@pytest.mark.parametrize("damage", ['{"device": "Some CPU, 2 cores", "runs": [', '["something else"]'])
+def test_a_damaged_file_is_refused_in_one_line_and_not_lost(tmp_path, damage):
+    path = tmp_path / "some_cpu_2_cores.json"
+    path.write_text(damage)
+    with pytest.raises(UserError, match="move it away and run again") as refused:
+        records.append(tmp_path, {}, HEAD)
+    assert "\n" not in str(refused.value)
+    assert path.read_text() == damage
+
+
+def test_a_misspelt_section_is_refused_with_the_nearest(capsys):
+    assert command.main(["--only=train_stepp"]) == 2
+    assert "did you mean 'train_step'?" in capsys.readouterr().err
+
+
+def test_everything_is_all_that_is_there_but_what_takes_minutes():
+    everything = command.chosen("", main_job=False)
+    assert {"train_step", "inference", "roofline", "waiting", "reading"} <= set(everything)
+    assert "main_job" not in everything
+    assert command.chosen("roofline, inference", main_job=True) == ["roofline", "inference", "main_job"]
+
+
+def test_every_section_has_what_the_command_calls():
+    for name in command.SECTIONS:
+        spec = importlib.util.find_spec(f"benchmarks.{name}")
+        if spec and spec.origin:
+            assert "def section(" in pathlib.Path(spec.origin).read_text(), name
+
+
+def test_one_section_that_fails_costs_no_other(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(command, "describe_in_a_process", lambda: dict(HEAD))
+
+    def measured(name, quick, folder, environment):
+        return {"error": "ended with status -9"} if name == "inference" else {"rows": [name]}
+
+    monkeypatch.setattr(command, "in_a_process", measured)
+    assert command.run_all(["train_step", "inference", "roofline"], True, tmp_path) == 1
+    (run,) = records.read(tmp_path / "some_cpu_2_cores.json")["runs"]
+    assert run["quick"] is True
+    assert run["sections"]["inference"] == {"error": "ended with status -9"}
+    assert run["sections"]["roofline"] == {"rows": ["roofline"]}
+    assert "failed: inference" in capfd.readouterr().err
+
+
+def test_a_process_that_ends_badly_is_an_error(tmp_path):
+    found = command.in_a_process("no_such_section", True, tmp_path, dict(os.environ))
+    assert found == {"error": "ended with status 1"}
+
+
+def test_the_command_runs(tmp_path, data_dir):
+    """One quick section, from the command line to the file."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--only=roofline", "--quick", f"--out={tmp_path}"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("*.json")
+    (run,) = records.read(path)["runs"]
+    result = run["sections"]["roofline"]
+    assert run["backend"] == "cpu"
+    assert run["versions"]["jax"]
+    (row,) = result["rows"]
+    assert row["method"] == "baseline"
+    assert row["not_counted"] == []
+    # XLA counts the elementwise work too, and nothing twice.
+    assert row["operations"] < row["xla_operations"] < 2 * row["operations"]
+    floor = max(
+        row["operations"] / result["ceilings"]["operations_per_second"],
+        row["bytes"] / result["ceilings"]["bytes_per_second"],
+    )
+    assert row["floor_seconds"] == pytest.approx(floor)
+    assert row["times"] == pytest.approx(row["seconds"] / floor)
