@@ -64,7 +64,7 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "word2vec": 11_373_505}
     if variant in ("fer2013", "ferplus") and experiment in full:  # a 3x3 stem in place of the 7x7 one
         assert num_parameters(variables["params"]) == full[experiment] - (49 - 9) * 3 * 64
-    elif config.model.width == 64 and experiment in full:
+    elif experiment in full and config.model.width == 64:
         assert num_parameters(variables["params"]) == full[experiment]
 
 
@@ -93,7 +93,7 @@ def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_pa
     own = list(results.get("measures", ()))  # of a method that predicts no classes
     for field in (*written.split(), *(own or CLASSIFICATION.split())):
         assert field in results
-    assert json.loads((workdir / "config.json").read_text())["config"]["method"] == experiment
+    assert json.loads((workdir / "config.json").read_text())["config"]["method"] == config.method
     assert "plain" not in results  # no views: the scores are those of the images alone
 
     loop.train(config, workdir)

@@ -11,7 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from fer_jax.data import geometry
 from fer_jax.errors import UserError, nearest
@@ -130,7 +130,7 @@ def augment(
         images: C = 1 (grey, repeated at the end) or 3.
         size: side of the result.
         alike: so many successive images, such as the frames of a clip, are augmented in the same way.
-        flips: which images are mirrored, where that is not drawn (see `alternate_flips`).
+        flips: which images are mirrored, where that is not drawn (see `inputs.alternate_flips`).
     """
     if not train:
         return jax.vmap(functools.partial(normalise, config=config))(central(images, config, size) / 255)
@@ -163,18 +163,6 @@ def warp_matrices(
     draw = functools.partial(warp_matrix, height=shape[1], width=shape[2], config=config, size=size)
     keys = example_keys(key, shape[0], alike)
     return jax.vmap(draw)(keys) if flips is None else jax.vmap(lambda key, flip: draw(key, flip=flip))(keys, flips)
-
-
-def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Array, "B"]) -> Bool[Array, "B"]:
-    """Which images are mirrored in an epoch: each in every other one, and half of all in the first.
-
-    Args:
-        key: the same at every step.
-        index: of each image in the training set.
-        epoch: how often it has been shown before.
-    """
-    first = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
-    return first ^ (epoch % 2 == 1)
 
 
 # Geometry: one map per image

@@ -58,6 +58,18 @@ def network_inputs(
     return batch | moved
 
 
+def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Array, "B"]) -> Bool[Array, "B"]:
+    """Which images are mirrored in an epoch: each in every other one, and half of all in the first.
+
+    Args:
+        key: the same at every step.
+        index: of each image in the training set.
+        epoch: how often it has been shown before.
+    """
+    first = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
+    return first ^ (epoch % 2 == 1)
+
+
 def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
     """The same network inputs, mirrored: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2].
 

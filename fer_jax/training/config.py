@@ -23,6 +23,8 @@ from fer_jax.data.prior import PRIORS
 from fer_jax.errors import UserError, nearest
 from fer_jax.training.phases import phases
 from fer_jax.training.protocol import check_protocol
+from fer_jax.training.ranges import LAST_SEED, check_numbers
+from fer_jax.training.resolutions import stages
 
 NOT_METHODS = frozenset({"losses"})
 FREE_FORM = ("model", "loss.weights", "loss.options", "data.builder")
@@ -69,6 +71,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.target = "label"  # or a rule over votes: see fer_jax/data/targets.py
     data.votes = "votes"  # which votes, where a data set has several
     data.image_size = 48
+    data.resolutions = ()  # ((share of the run, pixels), ...): smaller images first (fer_jax/training/resolutions.py)
     data.path = "auto"  # device | stream | disk: in device memory, in the host's, or decoded as they are needed
     data.workers = 0  # processes that decode what is on disk; 0: threads of this one, which measured faster
     data.balanced_sampling = False  # draw every class equally often
@@ -111,7 +114,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     train.keep_checkpoints = 2
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
-    optimizer.name = "adam"  # adam | adamw | sgd
+    optimizer.name = "adam"  # adam | adamw | sgd | muon
     optimizer.learning_rate = 1e-3
     optimizer.b1 = 0.9
     optimizer.b2 = 0.999
@@ -122,6 +125,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     optimizer.decoupled = True  # False: L2 added to the gradient, as PyTorch's Adam and SGD do
     optimizer.decay_1d = True  # False: biases and norms are not decayed
     optimizer.clip_norm = 0.0
+    optimizer.adam_share = 0.15  # of muon's learning rate: that of Adam, for what muon does not train
     optimizer.groups = ()  # ((regex, {'lr_multiplier': .1, 'weight_decay': 0., 'frozen': False}), ...)
 
     config.schedule = schedule = ml_collections.ConfigDict()
@@ -151,48 +155,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     return config
 
 
-LAST_SEED = 2**31 - 1
-RANGES = {
-    "data.holdout_fraction": (0.0, 0.9),
-    "data.label_noise_rate": (0.0, 1.0),
-    "data.label_noise_seed": (0, 2**31 - 1),
-    "data.label_smoothing": (0.0, 1.0),
-    "data.image_size": (8, 2048),
-    "data.points_cheek": (0.0, 64.0),
-    "data.class_weight_power": (0.0, 4.0),
-    "data.workers": (0, 256),
-    "data.clip_frames": (1, 1024),
-    "data.last_frames": (0, 1024),
-    "data.neutral_frames": (0, 1024),
-    "train.batch_size": (1, 1 << 20),
-    "train.accumulate": (1, 1024),
-    "train.ema_decay": (0.0, 0.999999),
-    "train.log_every_steps": (1, 1 << 30),
-    "train.keep_checkpoints": (1, 1000),
-    "train.max_steps": (0, 1 << 30),
-    "train.devices": (0, 1 << 20),
-    "train.seeds_together": (0, 1000),
-    "train.steps_per_dispatch": (0, 10_000),
-    "optimizer.b1": (0.0, 0.999999),
-    "optimizer.b2": (0.0, 0.999999),
-    "optimizer.momentum": (0.0, 0.999999),
-    "schedule.peak_fraction": (0.0, 1.0),
-    "schedule.final_fraction": (0.0, 1.0),
-    "evaluation.batch_size": (1, 1 << 20),
-    "evaluation.bootstrap": (0, 1_000_000),
-    "seed": (0, LAST_SEED),
-    "seeds": (1, 1000),
-}
-NOT_NEGATIVE = (
-    "optimizer.learning_rate",
-    "optimizer.eps",
-    "optimizer.weight_decay",
-    "optimizer.clip_norm",
-    "schedule.warmup_epochs",
-    "schedule.factor",
-)
 MANY_STEPS = 1 << 20  # a run long enough for any phases: how many steps it has is not known before its data
-POSITIVE = ("train.epochs", "train.eval_every_epochs", "schedule.div_factor", "schedule.final_div_factor")
 
 
 def method_names() -> list[str]:
@@ -227,6 +190,11 @@ def check_config(config: Config) -> None:
             f"config.data.workers={config.data.workers} decode what stays on disk, and config.data.path="
             f"'{config.data.path}' keeps pixels in memory: give 0, or config.data.path=disk"
         )
+    if config.data.balanced_sampling and config.augmentation.flip_alternate:
+        raise UserError(
+            "config.augmentation.flip_alternate mirrors in every other epoch, and with config.data.balanced_sampling there "
+            "are no epochs: set one of them to False"
+        )
     one_of(config.data.smoothing_prior, PRIORS, "config.data.smoothing_prior")
     if config.data.smoothing_prior != "uniform" and not config.data.label_smoothing:
         raise UserError(
@@ -252,8 +220,9 @@ def check_config(config: Config) -> None:
     for field in ("flip", "views", "occluded", "degraded"):
         if config.evaluation[field] and hasattr(method, "MEASURES"):
             raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
+    stages(config, MANY_STEPS)
     for phase in phases(config, MANY_STEPS):
-        _check_numbers(phase.config)
+        check_numbers(phase.config)
     check_protocol(config)
     if config.seed + config.seeds - 1 > LAST_SEED:
         raise UserError(f"config.seeds={config.seeds} from config.seed={config.seed} on: the last may be {LAST_SEED}")
@@ -285,17 +254,6 @@ def check_config(config: Config) -> None:
             f"config.train.batch_size={config.train.batch_size} does not divide into "
             f"config.train.accumulate={config.train.accumulate} micro-batches"
         )
-
-
-def _check_numbers(config: Config) -> None:
-    for path, (low, high) in RANGES.items():
-        value = _lookup(config, path)
-        if not low <= value <= high:
-            raise UserError(f"config.{path}={value} is out of range: give {low:g} to {high:g}")
-    for path in NOT_NEGATIVE + POSITIVE:
-        value = _lookup(config, path)
-        if not (math.isfinite(value) and (value > 0 or (value == 0 and path in NOT_NEGATIVE))):
-            raise UserError(f"config.{path}={value}: give a number {'above' if path in POSITIVE else 'of at least'} 0")
 
 
 def _check_target(config: Config, options: Mapping[str, Any]) -> None:
@@ -385,12 +343,6 @@ def assign(config: Config, path: str, value: Any) -> None:
     for group in groups:
         config = config[group]
     config[name] = value
-
-
-def _lookup(config: Config, path: str) -> Any:
-    for part in path.split("."):
-        config = config[part]
-    return config
 
 
 def _plain(field: dataclasses.Field[Any]) -> Any:

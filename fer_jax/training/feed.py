@@ -16,6 +16,7 @@ from fer_jax.data.pipeline import STREAM_AHEAD, Stream, index_batches, stream
 from fer_jax.data.source import Source
 from fer_jax.training.compiler import platform_of, program
 from fer_jax.training.memory import check_memory
+from fer_jax.training.resolutions import size_at
 from fer_jax.training.setup import Setup
 from fer_jax.training.sharding import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.state import TrainState
@@ -34,7 +35,7 @@ class Feed:
         self.waited = 0.0
         self.dispatches = 0
         self._setup = setup
-        self._checked: set[int] = set()  # numbers of steps whose program fits into memory
+        self._checked: set[tuple[int, int]] = set()  # sizes and numbers of steps whose program fits into memory
         config, source, instances = setup.config, setup.train, setup.instances
         labels = source.arrays["label"] if config.data.balanced_sampling else None
         if instances is None:
@@ -43,7 +44,8 @@ class Feed:
             labels = None if labels is None else labels[instances.row]
             batches = index_batches(len(instances), config.train.batch_size, config.seed, labels=labels)
             batches = batches.map_with_index(lambda step, rows: instances.draw(rows, config.seed, step))
-        self._run = training_program(setup)
+        self._step = start_step
+        self._programs = {stage.size: training_program(setup.at_size(stage.size)) for stage in setup.stages}
         if setup.resident:
             # Rows come from device memory inside the program; the host sends indices only.
             images = {"frames": source.frames["frames"]} if source.frames else {}
@@ -55,7 +57,7 @@ class Feed:
             self._batches = stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
     def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
-        """Makes up to `most` steps in one dispatch.
+        """Makes up to `most` steps in one dispatch, which must not reach over the end of a stage.
 
         Returns:
             The new state, the metrics of each step [steps], which are on their way to the host, and the number of
@@ -73,10 +75,13 @@ class Feed:
             data = (self._data, indices)
         else:
             data = (taken[0],)
-        if count not in self._checked:
-            check_memory(self._run, (state, *data), self._setup.mesh, self._setup.config)
-            self._checked.add(count)
-        state, metrics = self._run(state, *data)
+        size = size_at(self._setup.stages, self._step)
+        run = self._programs[size]
+        if (size, count) not in self._checked:
+            check_memory(run, (state, *data), self._setup.mesh, self._setup.config)
+            self._checked.add((size, count))
+        state, metrics = run(state, *data)
+        self._step += count
         for values in metrics.values():
             values.copy_to_host_async()  # whoever reads them later finds them there
         return state, metrics, count
@@ -86,8 +91,8 @@ class Feed:
         self._batches.close()
 
     def programs(self) -> int:
-        """Returns how many programs were compiled: one or two, whatever the number of steps."""
-        return self._run._cache_size()
+        """Returns how many programs were compiled: one or two of each size, whatever the number of steps."""
+        return sum(run._cache_size() for run in self._programs.values())
 
 
 def training_program(setup: Setup, platform: str = "") -> Any:

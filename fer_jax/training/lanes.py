@@ -24,6 +24,7 @@ from fer_jax.training.compiler import program
 from fer_jax.training.config import Config
 from fer_jax.training.feed import Feed, _resident_steps
 from fer_jax.training.protocol import ALL
+from fer_jax.training.resolutions import size_at
 from fer_jax.training.setup import Setup
 from fer_jax.training.sharding import on_cpu, put_replicated, replicated
 from fer_jax.training.state import TrainState
@@ -148,19 +149,23 @@ class Lanes:
         self._data = put_replicated(mesh, dict(source.arrays))
         self._seeds = jax.device_put(np.asarray([lane.config.seed for lane in setups], np.int32), self._rows)
         spec, whole = PartitionSpec(AXIS), PartitionSpec()
-        lanes = jax.shard_map(
-            functools.partial(_lane, setup, not on_cpu(mesh)),
-            mesh=mesh,
-            in_specs=(spec, spec, whole, spec),
-            out_specs=spec,
-            check_vma=False,  # nothing passes between the lanes
-        )
-        self._run = program(mesh, lanes, donate_argnums=0)
+
+        def lanes(size: int) -> Any:
+            return jax.shard_map(
+                functools.partial(_lane, setup.at_size(size), not on_cpu(mesh)),
+                mesh=mesh,
+                in_specs=(spec, spec, whole, spec),
+                out_specs=spec,
+                check_vma=False,  # nothing passes between the lanes
+            )
+
+        self._step = start_step
+        self._programs = {s.size: program(mesh, lanes(s.size), donate_argnums=0) for s in setup.stages}
         self._into_row = jax.jit(lambda tree: jax.tree.map(lambda x: x[None], tree))
         self._out_of_row = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
 
     def programs(self) -> int:
-        return self._run._cache_size()  # pyright: ignore
+        return sum(run._cache_size() for run in self._programs.values())
 
     def carry(self, states: Sequence[TrainState]) -> TrainState:
         rows = [self._into_row(jax.device_put(state, where)) for state, where in zip(states, self._where, strict=True)]
@@ -187,7 +192,9 @@ class Lanes:
         taken = [np.stack([next(batches) for _ in range(count)]) for batches in self._batches]
         self.waited += time.perf_counter() - began
         indices = jax.device_put(np.stack(taken), self._rows)  # [runs, steps, B]
-        carried, metrics = self._run(carried, self._seeds, self._data, indices)
+        run = self._programs[size_at(self._setup.stages, self._step)]
+        self._step += count
+        carried, metrics = run(carried, self._seeds, self._data, indices)
         for values in metrics.values():
             values.copy_to_host_async()
         return carried, metrics, count

@@ -236,8 +236,8 @@ def evaluation_is_due(step: int, every: int, total: int) -> bool:
 
 def _next_stop(setup: Setup, step: int) -> int:
     """The next step after which something may have to be done besides training."""
-    ends = [end for end in (*setup.phase_ends, setup.total_steps) if end > step]
-    return min(next_multiple(step, setup.eval_steps), ends[0])
+    ends = (*setup.phase_ends, *(stage.end for stage in setup.stages))
+    return min(next_multiple(step, setup.eval_steps), *(end for end in ends if end > step))
 
 
 def _passed(step: int, made: int, every: int) -> bool:

@@ -10,6 +10,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.training.config import check_expression
@@ -18,6 +19,8 @@ from fer_jax.training.phases import in_phases, phases, schedule_in_phases
 Schedule = Callable[[Any], Any]
 PyTree = Any
 
+IMAGE_CHANNELS = 3  # a convolution of as many channels reads the image itself
+RULES = ("adam", "adamw", "sgd", "muon")
 GROUP_FIELDS = {"lr_multiplier": 1.0, "weight_decay": None, "frozen": False}
 
 
@@ -73,6 +76,8 @@ def _rule(
     options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float
 ) -> optax.GradientTransformation:
     """Gradients to updates for one group: L2 (coupled), moments, decoupled decay, learning rate."""
+    if options.name == "muon":
+        return _muon(options, schedule, momentum, weight_decay)
     if options.name == "adam" or options.name == "adamw":
         fixed = {"b2": options.b2, "eps": options.eps}
         moments = _moments(optax.scale_by_adam, fixed, "b1", options.b1 if momentum is None else momentum)
@@ -80,13 +85,43 @@ def _rule(
         fixed = {"nesterov": options.nesterov}
         moments = _moments(optax.trace, fixed, "decay", options.momentum if momentum is None else momentum)
     else:
-        raise UserError(f"config.optimizer.name='{options.name}': {nearest(options.name, ('adam', 'adamw', 'sgd'))}")
+        raise UserError(f"config.optimizer.name='{options.name}': {nearest(options.name, RULES)}")
     decoupled = options.decoupled or options.name == "adamw"
     decay = optax.add_decayed_weights(weight_decay, mask=None if options.decay_1d else _more_than_1d)
     parts = [moments, decay] if decoupled else [decay, moments]
     if not weight_decay:
         parts = [moments]
     return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+
+
+def _muon(
+    options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float
+) -> optax.GradientTransformation:
+    """Muon (Jordan et al. 2024): momentum made orthogonal, for convolutions between hidden layers; Adam for the rest.
+
+    A kernel [kh, kw, C, F] is taken as the matrix [kh kw C, F]. The first convolution, the output layer, biases and
+    norms are Adam's, at `optimizer.adam_share` of the learning rate and without decay.
+    """
+    if momentum is not None or not (options.decoupled and options.nesterov):
+        raise UserError(
+            "config.optimizer.name='muon' has Nesterov momentum, constant, and decoupled decay: set "
+            "config.optimizer.nesterov=True, config.optimizer.decoupled=True and config.schedule.momentum=()"
+        )
+    return optax.contrib.muon(
+        schedule,
+        beta=options.momentum,
+        weight_decay=weight_decay,
+        adam_b1=options.b1,
+        adam_b2=options.b2,
+        adam_learning_rate=_scaled(schedule, options.adam_share),
+        muon_weight_dimension_numbers=lambda params: jax.tree.map(_as_matrix, params),
+    )
+
+
+def _as_matrix(kernel: Any) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which axes of a kernel are the rows and the columns of Muon's matrix; None for what it leaves to Adam."""
+    hidden = kernel.ndim == 4 and kernel.shape[2] > IMAGE_CHANNELS
+    return optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=(3,)) if hidden else None
 
 
 def _moments(rule: Any, fixed: Mapping[str, Any], name: str, value: float | Schedule) -> optax.GradientTransformation:

@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +25,7 @@ from fer_jax.data.occlusion import with_occluded_copies
 from fer_jax.data.points import MIRROR
 from fer_jax.data.prior import prior_matrix
 from fer_jax.data.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, first_line
 from fer_jax.nn.lowering import traced_for
 from fer_jax.training.compiler import once_options, platform_of
 from fer_jax.training.config import Config, check_config, load_method
@@ -32,6 +33,7 @@ from fer_jax.training.hosts import agree
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.phases import phases
 from fer_jax.training.protocol import fold_number, part_to_test, split_to_test
+from fer_jax.training.resolutions import Stage, stages
 from fer_jax.training.sharding import check_batch, is_main, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, corner_step, dry_loss, init_state
@@ -55,6 +57,7 @@ class Setup:
         steps_per_epoch: batches in an epoch, not a whole number in general.
         total_steps, eval_steps: when training ends, and how often it is evaluated.
         phase_ends: the last steps of the phases before the last one; each is evaluated.
+        stages: the sizes of the images, in order; one where it never changes.
         steps_per_dispatch: how many steps one call of the compiled program makes.
         resident: whether the training data live on the device.
         instances: of clips, what an epoch draws frames from; None where examples are images.
@@ -72,6 +75,7 @@ class Setup:
     total_steps: int
     eval_steps: int
     phase_ends: tuple[int, ...]
+    stages: tuple[Stage, ...]
     steps_per_dispatch: int
     resident: bool
     instances: Instances | None
@@ -81,6 +85,10 @@ class Setup:
     def images_per_step(self) -> int:
         """Images, or frames of clips, that the network sees in a step."""
         return self.config.train.batch_size * (self.instances.frames if self.instances else 1)
+
+    def at_size(self, size: int) -> Setup:
+        """Returns the same with images of another size."""
+        return dataclasses.replace(self, task=dataclasses.replace(self.task, image_size=size))
 
     def template(self) -> dict[str, jax.Array]:
         """Returns two examples in the shape of a batch."""
@@ -147,6 +155,9 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
     # What the model or the loss refuses is refused here, before anything is written.
     jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
+    sizes = stages(config, total)
+    for stage in sizes[:-1]:
+        _check_size(config, shapes, template, dataclasses.replace(task, image_size=stage.size))
     if task.corner_evaluation:
         jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))
     eval_steps = min(total, max(1, round(config.train.eval_every_epochs * steps_per_epoch)))
@@ -162,12 +173,24 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
         eval_steps=eval_steps,
+        stages=sizes,
         phase_ends=tuple(phase.end for phase in phases(config, total)[:-1]),
         steps_per_dispatch=config.train.steps_per_dispatch or (_evenly(eval_steps) if accelerated else 1),
         resident=_resident(config.data.path, train, mesh),
         instances=drawn,
         label_noise=noise,
     )
+
+
+def _check_size(config: Config, state: TrainState, template: Any, task: Task) -> None:
+    """Refuses to begin with smaller images where the model's parameters depend on their size."""
+    try:
+        jax.eval_shape(functools.partial(dry_loss, task), state, template)
+    except (flax.errors.ScopeParamShapeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"config.data.resolutions: {config.method} cannot train at {task.image_size} pixels what it evaluates at "
+            f"{config.data.image_size} ({first_line(error)}); give ()"
+        ) from error
 
 
 def _instances(config: Config, train: Source, model: Any) -> Instances | None:
@@ -230,6 +253,7 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
         flip_evaluation=config.evaluation.flip,
         corner_evaluation=config.evaluation.views == "corners",
         seed=config.seed,
+        examples=0 if config.data.balanced_sampling else len(train),
         profiles=tuple(getattr(method, "PROFILES", {})),
         point_mirror=MIRROR.get(config.data.points, ()),
         words=words,
@@ -309,6 +333,7 @@ def _check_kind(config: Config, train: Source) -> None:
 def _check_no_clips(config: Config, train: Source) -> None:
     """Refuses for clips what is there for images only."""
     asked = {
+        "augmentation.flip_alternate": config.augmentation.flip_alternate,
         "data.points": config.data.points,
         "data.occluded_copies": config.data.occluded_copies,
         "evaluation.occluded": config.evaluation.occluded,

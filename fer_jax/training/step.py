@@ -14,7 +14,7 @@ import optax
 
 from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.clips import Drawn
-from fer_jax.data.inputs import corner_view, mirrored, network_inputs
+from fer_jax.data.inputs import alternate_flips, corner_view, mirrored, network_inputs
 from fer_jax.nn.lowering import for_cpu
 from fer_jax.training.rng import stream_key
 from fer_jax.training.state import TrainState
@@ -44,6 +44,7 @@ class Task:
         flip_evaluation: average each prediction with that of the mirrored image.
         corner_evaluation: average each prediction with those of magnified corners, mirrored and not.
         seed: root of all random streams.
+        examples: how many there are in an epoch; 0 where examples are drawn without epochs.
         profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
         words: the class vectors that `model` holds, with their words and source, where the method has them.
         point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
@@ -62,6 +63,7 @@ class Task:
     flip_evaluation: bool = False
     corner_evaluation: bool = False
     seed: int = 0
+    examples: int = 0
     profiles: tuple[str, ...] = ()
     point_mirror: tuple[int, ...] = ()
     words: ClassVectors | None = None
@@ -99,7 +101,7 @@ def train_step(
         `learning_rate`, and what the method's `monitor` adds.
     """
     batch = prepare_targets(task, batch, state.step)
-    inputs = _model_input(task, batch, stream_key(task.seed, "augment", state.step))
+    inputs = _model_input(task, batch, stream_key(task.seed, "augment", state.step), _flips(task, batch, state.step))
     keys = {name: stream_key(task.seed, name, state.step) for name in STREAMS}
     gradient = jax.value_and_grad(functools.partial(loss_and_metrics, task), has_aux=True)
 
@@ -245,8 +247,18 @@ def _or_one(total: jax.Array) -> jax.Array:
     return jnp.where(total > 0, total, 1.0)
 
 
-def _model_input(task: Task, batch: Batch, key: jax.Array | None) -> Batch:
-    return network_inputs(key, batch, task.augmentation, size=task.image_size, mirror=task.point_mirror)
+def _model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Array | None = None) -> Batch:
+    size, mirror = task.image_size, task.point_mirror
+    return network_inputs(key, batch, task.augmentation, size=size, mirror=mirror, flips=flips)
+
+
+def _flips(task: Task, batch: Batch, step: jax.Array) -> jax.Array | None:
+    """Which images are mirrored, where that alternates from epoch to epoch; None where it is drawn."""
+    if not task.augmentation.flip_alternate:
+        return None
+    index = batch["index"]
+    place = step * len(index) + jnp.arange(len(index))  # a batch may reach from one epoch into the next
+    return alternate_flips(stream_key(task.seed, "flip"), index, place // task.examples)
 
 
 def _micro_batches(batch: Batch, parts: int) -> list[Batch]:
