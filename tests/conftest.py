@@ -90,7 +90,10 @@ def tiny(data_dir, monkeypatch):
         config.data.data_dir = data_dir
         if "depth" in config.model:
             config.model.depth = 10  # half of what there is to compile
-        config.model.width = 8
+        if "widths" in config.model:
+            config.model.widths = (8, 8, 8)
+        else:
+            config.model.width = 8
         config.train.batch_size = 16
         config.train.devices = 1  # tests/training/test_devices.py takes more
         config.train.max_steps = 6

@@ -192,8 +192,8 @@ def check_config(config: Config) -> None:
         )
     if config.data.balanced_sampling and config.augmentation.flip_alternate:
         raise UserError(
-            "config.augmentation.flip_alternate mirrors in every other epoch, and with config.data.balanced_sampling there "
-            "are no epochs: set one of them to False"
+            "config.augmentation.flip_alternate mirrors in every other epoch, and with "
+            "config.data.balanced_sampling there are no epochs: set one of them to False"
         )
     one_of(config.data.smoothing_prior, PRIORS, "config.data.smoothing_prior")
     if config.data.smoothing_prior != "uniform" and not config.data.label_smoothing:

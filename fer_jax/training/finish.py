@@ -294,6 +294,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         **({"label_noise": setup.label_noise} if setup.label_noise else {}),
         "training_examples": len(setup.train),
         "validation_examples": len(setup.validation),
+        "training_seconds": memory["seconds"],
         "images_per_second": memory["images"] / max(memory["seconds"], 1e-9),
         "waiting_for_data": memory["waited"] / max(memory["seconds"], 1e-9),
         "wall_seconds": memory["wall_seconds"],

@@ -100,7 +100,7 @@ def _muon(
     """Muon (Jordan et al. 2024): momentum made orthogonal, for convolutions between hidden layers; Adam for the rest.
 
     A kernel [kh, kw, C, F] is taken as the matrix [kh kw C, F]. The first convolution, the output layer, biases and
-    norms are Adam's, at `optimizer.adam_share` of the learning rate and without decay.
+    norms are Adam's, with Nesterov momentum too, at `optimizer.adam_share` of the learning rate and without decay.
     """
     if momentum is not None or not (options.decoupled and options.nesterov):
         raise UserError(

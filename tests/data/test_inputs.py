@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.inputs import CORNER_VIEWS, CORNER_ZOOM, corner_view, mirrored, network_inputs
+from fer_jax.data.inputs import CORNER_VIEWS, CORNER_ZOOM, alternate_flips, corner_view, mirrored, network_inputs
 from fer_jax.errors import UserError
 
 MIRROR = (1, 0, 2)
@@ -86,3 +86,33 @@ def test_corner_views_are_the_magnified_corners_and_points_follow():
     np.testing.assert_allclose(swapped, seen[5]["points"][:, list(MIRROR)], atol=1e-4)
     with pytest.raises(UserError, match="needs still images"):
         corner_view({"frames": jnp.zeros((1, 2, 4, 4, 3))}, jnp.int32(0))
+
+
+def test_alternating_flips_show_every_image_once_in_each_form():
+    index = jnp.arange(200)
+    first, second, third = (
+        np.asarray(alternate_flips(jax.random.key(3), index, jnp.full(200, epoch))) for epoch in range(3)
+    )
+    np.testing.assert_array_equal(second, ~first)
+    np.testing.assert_array_equal(third, first)
+    assert 70 < first.sum() < 130  # half of them begin mirrored, which ones the key decides
+    other = np.asarray(alternate_flips(jax.random.key(4), index, jnp.zeros(200, int)))
+    assert 60 < (other != first).sum() < 140
+    shuffled = np.random.default_rng(0).permutation(200)
+    np.testing.assert_array_equal(
+        alternate_flips(jax.random.key(3), index[shuffled], jnp.zeros(200, int)), first[shuffled]
+    )
+
+
+def test_given_flips_mirror_picture_and_points():
+    points = np.random.default_rng(0).uniform(17, 31, (4, 3, 2)).astype(np.float32)
+    batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points)}
+    flips = jnp.array([True, False, True, False])
+    config = Augmentation(flip=True, flip_alternate=True)
+    seen = network_inputs(jax.random.key(0), batch, config, size=48, mirror=MIRROR, flips=flips)
+    plain = network_inputs(None, batch, config, size=48, mirror=MIRROR)
+    both = mirrored(plain, MIRROR)
+    for number, flip in enumerate([True, False, True, False]):
+        expected = both if flip else plain
+        np.testing.assert_allclose(seen["image"][number], expected["image"][number], atol=1e-5)
+        np.testing.assert_allclose(seen["points"][number], expected["points"][number], atol=1e-4)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fer_jax.methods
-from fer_jax.methods import acnn, baseline, fan, fdrl, psr, psr_sr, word2vec
+from fer_jax.methods import acnn, baseline, compact, fan, fdrl, psr, psr_sr, word2vec
 
 NOT_METHODS = {"losses"}
 
@@ -38,6 +38,7 @@ GOOGLE_NEWS_SIZE = tuple(tuple(map(float, row)) for row in np.eye(7, 300))
 TOTALS = {
     "acnn": (acnn.Model(num_classes=7), 209_274_495),
     "baseline": (baseline.Model(num_classes=7), 11_180_103),
+    "compact": (compact.Model(num_classes=7), 1_168_960),
     "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
     "psr": (psr.Model(num_classes=7), 20_149_546),

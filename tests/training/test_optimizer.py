@@ -230,3 +230,40 @@ def test_mistakes_are_named(optimizer, message):
 def test_a_misspelt_schedule_is_named():
     with pytest.raises(UserError, match="did you mean 'cosine'"):
         make_optimizer(config(schedule={"name": "cosin"}), PARAMS, 100, 10)
+
+
+# Muon
+
+
+def test_muon_makes_the_momentum_of_hidden_convolutions_orthogonal_and_leaves_the_rest_to_adam():
+    params = {
+        "stem": {"kernel": jnp.ones((3, 3, 1, 8))},
+        "conv": {"kernel": jnp.ones((3, 3, 8, 16))},
+        "classifier": {"kernel": jnp.ones((16, 7))},
+    }
+    settings = config(optimizer={"name": "muon", "learning_rate": 0.1, "nesterov": True, "adam_share": 0.2})
+    tx, _ = make_optimizer(settings, params, 10, 10)
+    keys = jax.random.split(jax.random.key(0), 3)
+    grads = {
+        name: {"kernel": jax.random.normal(key, params[name]["kernel"].shape)}
+        for name, key in zip(params, keys, strict=True)
+    }
+    updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+    matrix = np.asarray(updates["conv"]["kernel"]).reshape(72, 16)
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    before = np.linalg.svd(np.asarray(grads["conv"]["kernel"]).reshape(72, 16), compute_uv=False)
+    assert before.max() / before.min() > 2
+    assert singular.max() / singular.min() < 1.8  # five Newton-Schulz steps bring them to about 0.7 .. 1.2
+    first = 0.9 * 0.1 / (1 - 0.9**2) + 1  # Adam's first step with Nesterov momentum, in units of its rate
+    for name in ("stem", "classifier"):
+        expected = -0.1 * 0.2 * first * np.sign(grads[name]["kernel"])
+        np.testing.assert_allclose(updates[name]["kernel"], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"nesterov": False}, {"decoupled": False}], ids=["without Nesterov momentum", "with coupled decay"]
+)
+def test_muon_refuses_what_it_does_not_have(wrong):
+    settings = config(optimizer={"name": "muon", "nesterov": True} | wrong)
+    with pytest.raises(UserError, match="config.optimizer.nesterov=True, config.optimizer.decoupled=True"):
+        make_optimizer(settings, PARAMS, 10, 10)

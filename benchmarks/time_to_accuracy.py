@@ -1,0 +1,120 @@
+"""What each piece of experiments/fer2013_fast.py is worth, on a smaller budget than that of the recipe.
+
+    python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json [--epochs 5] [--seeds 2]
+
+Every arm is the recipe for two CPU cores with one piece taken out or put in, trained for as many epochs, and scored on
+public_test, the split that selects; private_test is not looked at. Arms whose steps cost less or more say so in their
+seconds: read both columns. Goes on after a kill: an arm that is in the file is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import tempfile
+from typing import Any
+
+from etils import epath
+
+from experiments.fer2013_fast import get_config
+from fer_jax.training import loop
+from fer_jax.training.allocator import keep_freed_memory
+from fer_jax.training.config import assign
+from fer_jax.training.setup import use_compilation_cache
+from fer_jax.training.workdir import device_name, git_commit, versions
+
+SGD = {
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.2,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 5e-4,
+    "optimizer.decoupled": False,
+}
+ADAM = {"optimizer.name": "adamw", "optimizer.learning_rate": 4e-3, "optimizer.momentum": 0.9}
+ARMS: dict[str, dict[str, Any]] = {
+    "the recipe": {},
+    "SGD with Nesterov momentum in place of Muon": SGD,
+    "AdamW in place of Muon": ADAM,
+    "48 pixels from the first step on": {"data.resolutions": ()},
+    "flips drawn, not alternating": {"augmentation.flip_alternate": False},
+    "no flips": {"augmentation.flip_alternate": False, "augmentation.flip": False},
+    "no shifts": {"augmentation.shift": 0},
+    "no label smoothing": {"data.label_smoothing": 0.0},
+    "no moving average": {"train.ema_decay": 0.0},
+    "no flips at the test": {"evaluation.flip": False},
+    "strides in every stage": {"model.strided": 3},
+    "pooling in every stage": {"model.strided": 0},
+    "batches of 128": {"train.batch_size": 128},
+    "cosine in place of the triangle": {"schedule.name": "one_cycle"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file; a table is written beside it")
+    parser.add_argument("--epochs", type=float, default=5.0)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--data_dir", default="", help="where FER-2013 lies prepared (default: TFDS's own)")
+    args = parser.parse_args()
+    keep_freed_memory()
+    use_compilation_cache()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = {"epochs": args.epochs, "split": "public_test", "runs": []}
+    if args.out.exists():
+        record = json.loads(args.out.read_text())
+    done = {(run["arm"], run["seed"]) for run in record["runs"]}
+    for seed in range(args.seeds):
+        for arm in ARMS:
+            if (arm, seed) in done:
+                continue
+            record["runs"].append({"arm": arm, "seed": seed} | trained(arm, seed, record["epochs"], args.data_dir))
+            record |= {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
+            args.out.write_text(json.dumps(record, indent=1) + "\n")
+            args.out.with_suffix(".md").write_text(as_table(record))
+    print(as_table(record))
+
+
+def trained(arm: str, seed: int, epochs: float, data_dir: str) -> dict[str, float]:
+    """Trains an arm; returns its accuracy on the split that selects and the seconds of training."""
+    config = get_config("cpu")
+    config.seed = seed
+    config.train.epochs = config.train.eval_every_epochs = epochs
+    config.data.data_dir = data_dir
+    config.selection.rule = "last"
+    config.evaluation.report = False
+    config.evaluation.bootstrap = 0
+    for field, value in ARMS[arm].items():
+        assign(config, field, value)
+    with tempfile.TemporaryDirectory() as folder:
+        results = loop.train(config, epath.Path(folder) / "run")
+    return {
+        "accuracy": results["selection"]["best_validation"]["accuracy"],
+        "seconds": results["training_seconds"],
+    }
+
+
+def as_table(record: dict[str, Any]) -> str:
+    """The arms as markdown, differences paired by seed."""
+    runs = {(run["arm"], run["seed"]): run for run in record["runs"]}
+    lines = [
+        f"| {record['epochs']:g} epochs, {record['device']} | accuracy on {record['split']}, % | to the recipe, points | seconds |",
+        "|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        seeds = [seed for name, seed in runs if name == arm and ("the recipe", seed) in runs]
+        if not seeds:
+            continue
+        scores = [100 * runs[arm, seed]["accuracy"] for seed in seeds]
+        against = [
+            score - 100 * runs["the recipe", seed]["accuracy"] for score, seed in zip(scores, seeds, strict=True)
+        ]
+        difference = "" if arm == "the recipe" else " / ".join(f"{d:+.1f}" for d in against)
+        seconds = statistics.mean(runs[arm, seed]["seconds"] for seed in seeds)
+        lines.append(f"| {arm} | {' / '.join(f'{s:.1f}' for s in scores)} | {difference} | {seconds:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Growing images: where the sizes change, what is refused, and that a run which was killed goes on the same."""
+
+import jax
+import pytest
+from etils import epath
+
+from fer_jax.errors import UserError
+from fer_jax.training import loop
+from fer_jax.training.config import check_config
+from fer_jax.training.feed import Feed
+from fer_jax.training.logging import read_lines
+from fer_jax.training.resolutions import Stage, size_at, stages
+from fer_jax.training.setup import make_setup
+
+
+def resolutions(tiny, given, **train):
+    config = tiny("fer2013_fast", **train)
+    config.data.resolutions = given
+    return config
+
+
+def test_stages_share_the_run_and_end_at_the_full_size(tiny):
+    of_run = stages(resolutions(tiny, ((0.25, 24), (0.5, 32))), 100)
+    assert of_run == (Stage(25, 24), Stage(75, 32), Stage(100, 48))
+    assert [size_at(of_run, step) for step in (0, 24, 25, 74, 75, 99, 100)] == [24, 24, 32, 32, 48, 48, 48]
+    assert stages(resolutions(tiny, ()), 7) == (Stage(7, 48),)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (((1.0, 32),), "add up to less than 1"),
+        (((-0.1, 32),), "above 0"),
+        (((0.5, 64),), "give 8 to config.data.image_size=48 pixels"),
+        (((0.5, 4),), "give 8 to"),
+        (((0.5, 32.5),), "share of the run, pixels"),
+        ((0.5, 32), "share of the run, pixels"),
+    ],
+)
+def test_what_is_no_resolution_is_refused(given, message, tiny):
+    with pytest.raises(UserError, match=message):
+        check_config(resolutions(tiny, given))
+
+
+def test_too_few_steps_are_refused(tiny):
+    with pytest.raises(UserError, match="2 steps are too few for 3 sizes"):
+        stages(resolutions(tiny, ((0.1, 24), (0.1, 32))), 2)
+
+
+def test_a_model_whose_parameters_depend_on_the_size_is_refused(tiny):
+    config = tiny("acnn")
+    config.data.resolutions = ((0.5, 32),)
+    with pytest.raises(UserError, match="config.data.resolutions: acnn cannot train at 32 pixels"):
+        make_setup(config)
+
+
+def test_each_step_sees_images_of_its_stage(tiny):
+    setup = make_setup(resolutions(tiny, ((0.5, 32),), max_steps=4))
+    feed, state = Feed(setup, 0), setup.init()
+    flops = {
+        size: program.lower(state, feed._data, jax.ShapeDtypeStruct((1, 16), "int32")).cost_analysis()["flops"]
+        for size, program in feed._programs.items()
+    }
+    assert 1.5 < flops[48] / flops[32] < 2.6  # (48 / 32) ** 2 is 2.25, of all that is not the optimiser
+    for programs in (1, 1, 2, 2):  # a size is compiled when its first step comes
+        state, _, _ = feed.run(state, 1)
+        assert feed.programs() == programs
+    feed.close()
+
+
+def test_a_run_that_was_stopped_in_either_stage_goes_on_the_same(tiny, tmp_path, monkeypatch):
+    config = resolutions(tiny, ((0.5, 32),), max_steps=8, log_every_steps=1, eval_every_epochs=1000.0)
+    whole = epath.Path(tmp_path / "whole")
+    results = loop.train(config, whole)
+    for stop in (2, 6):
+        stopped = epath.Path(tmp_path / f"stopped{stop}")
+        with monkeypatch.context() as patch:
+            steps = iter(range(1, 9))
+            patch.setattr(loop, "_should_stop", lambda signals, ask, steps=steps, stop=stop: _at(signals, steps, stop))
+            with pytest.raises(loop.Interrupted):
+                loop.train(config, stopped)
+        assert loop.train(config, stopped)["params_sha256"] == results["params_sha256"]
+        assert read_lines(stopped / "metrics.jsonl") == read_lines(whole / "metrics.jsonl")
+
+
+def _at(signals, steps, stop) -> bool:
+    """Whether this is the step to stop after, as a signal would have it."""
+    if next(steps) != stop:
+        return False
+    signals.caught.append(15)
+    return True
