@@ -88,7 +88,7 @@ def section(quick: bool = False) -> dict[str, Any]:
         data = str(place / "data")
         batch = 4 if quick else ON_CPU if on_cpu(make_mesh()) else ON_ACCELERATOR
         feed = {str(n): feed_alone(data, n, batch, seconds) for n in WORKERS}
-        trained = {f"disk, {n} workers": training(data, "disk", n, batch, steps) for n in WORKERS}
+        trained = {f"disk, {_who(str(n))}": training(data, "disk", n, batch, steps) for n in WORKERS}
         trained["in device memory"] = training(data, "device", 0, batch, steps)
     return {
         "pictures": pictures,
@@ -102,16 +102,17 @@ def section(quick: bool = False) -> dict[str, Any]:
     }
 
 
+def _who(workers: str) -> str:
+    return {"0": "threads of the process", "1": "one worker process"}.get(workers, f"{workers} worker processes")
+
+
 def as_table(measured: dict[str, Any]) -> str:
     """The measurements as markdown."""
     head = (
         f"| {measured['threads']} CPU cores, jax {measured['versions']['jax']}, JPEGs of {SIDE}x{SIDE} "
         f"({measured['kib']:.0f} KiB), batch {measured['batch']} | images/s | waiting |\n|---|---|---|\n"
     )
-    rows = [
-        f"| feed alone, {'threads of the process' if n == '0' else f'{n} worker processes'} | {rate:.0f} | |"
-        for n, rate in measured["feed_images_per_second"].items()
-    ]
+    rows = [f"| feed alone, {_who(n)} | {rate:.0f} | |" for n, rate in measured["feed_images_per_second"].items()]
     rows += [
         f"| ResNet-18 trains, {where} | {run['images_per_second']:.1f} | {100 * run['waiting']:.2f} % |"
         for where, run in measured["training"].items()
