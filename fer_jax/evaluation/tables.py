@@ -22,6 +22,7 @@ from typing import Any
 from fer_jax.evaluation.speed import speed_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "docs/scaling.md")
 BLOCK = re.compile(r"(<!-- (?P<kind>results|include|claims|speed): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CLAIMS_HEADER = (
     "| claim | measure (claimed) | ours | against | difference (95 % interval) | seeds | the claim |\n"
@@ -101,20 +102,21 @@ def _row(name: str, runs: list[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where README.md is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a page is out of date")
     check = parser.parse_args(arguments).check
-    path = ROOT / "README.md"
-    old = path.read_text()
-    new = rewrite(old)
-    if check and new != old:
-        print(
-            "README.md does not show the committed results: run python -m fer_jax.evaluation.tables",
-            file=sys.stderr,
-        )
-        return 1
-    if not check:
-        path.write_text(new)
-    return 0
+    status = 0
+    for page in PAGES:
+        old = (ROOT / page).read_text()
+        new = rewrite(old)
+        if check and new != old:
+            print(
+                f"{page} does not show the committed results: run python -m fer_jax.evaluation.tables",
+                file=sys.stderr,
+            )
+            status = 1
+        if not check:
+            (ROOT / page).write_text(new)
+    return status
 
 
 if __name__ == "__main__":
