@@ -96,12 +96,16 @@ class FeedRun:
         self._state = self.setup.init()
 
     def steps(self, least: int) -> int:
-        """Makes at least so many steps, in whole dispatches, and returns how many once the device is done."""
-        done, metrics = 0, None
+        """Makes at least so many steps, in whole dispatches, and returns how many once the device is done.
+
+        As in the loop, the host keeps at most one dispatch ahead of the device.
+        """
+        done, before = 0, None
         while done < least:
             self._state, metrics, count = self._feed.run(self._state, self.setup.steps_per_dispatch)
-            done += count
-        jax.block_until_ready((self._state, metrics))
+            jax.block_until_ready(before)
+            done, before = done + count, metrics
+        jax.block_until_ready((self._state, before))
         return done
 
     def turn(self, steps: int) -> Callable[[], None]:

@@ -38,7 +38,7 @@ def predictions(size: int, batch: int, repeats: int, with_torch: bool) -> dict[s
     if with_torch:
         from benchmarks import torch_resnet
 
-        working, failed = torch_resnet.that_work(torch_resnet.predictors(images, steps))
+        working, failed = torch_resnet.that_work(lambda: torch_resnet.predictors(images, steps))
         turns |= working
     return _row("prediction", size, batch, batch * steps, take_turns(turns, repeats), failed)
 
@@ -54,8 +54,7 @@ def evaluations(size: int, batch: int, repeats: int, with_torch: bool, data_dir:
         from benchmarks import torch_resnet
 
         pictures = np.ascontiguousarray(source.arrays["image"])
-        builds = torch_resnet.evaluators(pictures, batch)
-        working, failed = torch_resnet.that_work(builds)
+        working, failed = torch_resnet.that_work(lambda: torch_resnet.evaluators(pictures, batch))
         turns |= working
     return _row("evaluation", size, batch, len(source), take_turns(turns, repeats), failed)
 

@@ -140,7 +140,10 @@ def predictors(images: np.ndarray, steps: int) -> dict[str, Build]:
             traced = torch.jit.trace(copy.deepcopy(fresh), x)
             return turn_of(torch.jit.optimize_for_inference(torch.jit.freeze(traced)))  # pyright: ignore
 
-    return _variants(build, gpu) | ({} if gpu else {FROZEN: frozen})
+    builds = _variants(build, gpu) | ({} if gpu else {FROZEN: frozen})
+    if len(images) == 1 and not gpu:
+        del builds[COMPILED]  # half a minute of compilation, and behind the frozen one in every measurement so far
+    return builds
 
 
 def evaluators(pictures: np.ndarray, batch: int) -> dict[str, Build]:
@@ -191,13 +194,18 @@ def _variants(build: Callable[[Mapping[str, Any] | None], Any], gpu: bool) -> di
     return builds
 
 
-def that_work(builds: Mapping[str, Build]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-    """Builds each way and runs it once, which compiles it.
+def that_work(ways: Callable[[], Mapping[str, Build]]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """Builds each of the ways that `ways()` names and runs it once, which compiles it.
 
     Returns:
-        The turns of those that work, and for the others why they do not (no C++ compiler, too little memory).
+        The turns of those that work, and for the others why they do not (no C++ compiler, too little memory, or a
+        PyTorch that cannot live in one process with this JAX).
     """
     turns, failed = {}, {}
+    try:
+        builds = ways()
+    except Exception as error:
+        return {}, {EAGER: first_line(error)}
     for name, make in builds.items():
         try:
             turn = make()

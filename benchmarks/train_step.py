@@ -44,7 +44,7 @@ def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str
     if with_torch:
         from benchmarks import torch_resnet
 
-        working, failed = torch_resnet.that_work(torch_resnet.trainers(images, labels, steps))
+        working, failed = torch_resnet.that_work(lambda: torch_resnet.trainers(images, labels, steps))
         turns |= working
     seconds = take_turns(turns, repeats, None if machine.accelerated() else {PLAIN: min(PLAIN_TURNS, repeats)})
     return {

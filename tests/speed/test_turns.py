@@ -27,9 +27,10 @@ def test_a_way_that_does_not_work_is_named_and_the_others_go_on():
     def no_compiler():
         raise RuntimeError("no C++ compiler\nand a long trace")
 
-    working, failed = torch_resnet.that_work({"eager": lambda: lambda: None, "compiled": no_compiler})
+    working, failed = torch_resnet.that_work(lambda: {"eager": lambda: lambda: None, "compiled": no_compiler})
     assert list(working) == ["eager"]
     assert failed == {"compiled": "RuntimeError: no C++ compiler"}
+    assert torch_resnet.that_work(no_compiler) == ({}, {"PyTorch": "RuntimeError: no C++ compiler"})
 
 
 def test_operations_in_flight_share_the_time():
