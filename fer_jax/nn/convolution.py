@@ -1,9 +1,10 @@
 """Two-dimensional convolution that picks its lowering by device and shape.
 
 GPU and TPU always keep XLA's own convolution. On a CPU each of the three passes (output, gradient to the input,
-gradient to the kernel) takes the faster of two forms, which are the same function up to rounding:
+gradient to the kernel) takes the fastest of three forms, which are the same function up to rounding:
 
-- XLA's convolution, best on large maps;
+- XLA's convolution, for very large maps, few channels and the 7x7 stem;
+- Winograd's, for 3x3 kernels of stride 1: less than half of the products, see nn/winograd.py;
 - taps: one matrix product per cell of the kernel, taken only over the outputs for which that cell lies inside the
   image, and added up. On small maps much of what the padded convolution computes is zero times something (5/9 of it
   on a 2x2 map); there XLA's own form is also up to eighty times slower than its usual rate.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jax import lax
 
 from fer_jax.nn.linear import add_bias
 from fer_jax.nn.lowering import for_cpu
+from fer_jax.nn.winograd import conv_winograd, input_gradient_winograd, kernel_gradient_winograd
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)), all >= 0
 
@@ -41,36 +43,46 @@ def conv_xla(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> 
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+Form = Literal["xla", "taps", "winograd"]
+
+
 class Lowering(NamedTuple):
-    """Which passes are sums of taps (True); the others are XLA's convolution (False)."""
+    """The form of each pass."""
 
-    output: bool
-    input_gradient: bool
-    kernel_gradient: bool
+    output: Form
+    input_gradient: Form
+    kernel_gradient: Form
 
 
-def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride: int) -> Lowering:
-    """Returns the faster forms on a CPU for kernel [kh, kw, C, F] and output map [H', W']."""
-    kh, kw, channels, _ = kernel_shape
+def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride: int, dtype: Any) -> Lowering:
+    """Returns the fastest forms on a CPU for kernel [kh, kw, C, F] and output map [H', W']."""
+    kh, kw, channels, features = kernel_shape
     cells = out_map[0] * out_map[1]
     if (kh, kw) == (1, 1):
-        return Lowering(True, True, True)  # a single matrix product, without the layout changes of a convolution
-    tiny = cells <= 9
+        return Lowering("taps", "taps", "taps")  # a single matrix product, without the layout changes of a convolution
+    if cells <= 9:
+        return Lowering("taps", "taps", "taps")
+    # Between the sums and differences each value is written out four times: too much for larger maps, and with fewer
+    # channels it costs more than the products that it saves. In bfloat16 the sums would be rounded once more.
+    if (kh, kw, stride) == (3, 3, 1) and min(channels, features) >= 32 and cells <= 56 * 56 and dtype == jnp.float32:
+        return Lowering("winograd", "winograd", "winograd")
     # XLA's form spreads dy over a map full of zeros. Not for a stem, whose products would be too thin.
     strided = stride > 1 and channels >= 32
     return Lowering(
-        output=tiny or (cells <= 49 and channels >= 256),
-        input_gradient=tiny or strided or channels >= 256,  # XLA's form transposes the kernel in memory
-        kernel_gradient=tiny or (strided and cells <= 196),
+        output="taps" if cells <= 49 and channels >= 256 else "xla",
+        input_gradient="taps" if strided or channels >= 256 else "xla",  # XLA's form transposes the kernel in memory
+        kernel_gradient="taps" if strided and cells <= 196 else "xla",
     )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The convolution with the faster form of each pass."""
+    """The convolution with the fastest form of each pass."""
     out_map = output_map(x.shape, kernel.shape, stride, padding)
-    taps = choose_lowering(kernel.shape, out_map, stride).output
-    return (conv_taps if taps else conv_xla)(x, kernel, stride, padding)
+    form = choose_lowering(kernel.shape, out_map, stride, x.dtype).output
+    if form == "winograd":
+        return conv_winograd(x, kernel, padding)
+    return (conv_taps if form == "taps" else conv_xla)(x, kernel, stride, padding)
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding):
@@ -79,12 +91,16 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding):
 
 def _backward(stride: int, padding: Padding, residuals: tuple[jax.Array, jax.Array], dy: jax.Array):
     x, kernel = residuals
-    choice = choose_lowering(kernel.shape, dy.shape[1:3], stride)
-    if choice.input_gradient:
+    choice = choose_lowering(kernel.shape, dy.shape[1:3], stride, x.dtype)
+    if choice.input_gradient == "winograd":
+        dx = input_gradient_winograd(dy, kernel, padding)
+    elif choice.input_gradient == "taps":
         dx = input_gradient_taps(dy, kernel, x.shape, stride, padding)
     else:
         (dx,) = jax.linear_transpose(lambda x: conv_xla(x, kernel, stride, padding), x)(dy)
-    if choice.kernel_gradient:
+    if choice.kernel_gradient == "winograd":
+        dkernel = kernel_gradient_winograd(x, dy, padding)
+    elif choice.kernel_gradient == "taps":
         dkernel = kernel_gradient_taps(x, dy, kernel.shape, stride, padding)
     else:
         (dkernel,) = jax.linear_transpose(lambda k: conv_xla(x, k, stride, padding), kernel)(dy)

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from fer_jax.nn import convolution
 from fer_jax.nn.convolution import Conv, Lowering, choose_lowering, conv2d, conv_cpu, conv_patches, conv_taps, conv_xla
 from fer_jax.nn.lowering import compiled_for
+from fer_jax.nn.winograd import conv_winograd
 
 # (batch, height, width), (kh, kw, C, F), stride, padding
 CASES = [
@@ -66,8 +67,39 @@ def test_patches_times_a_matrix_are_the_same_function(case):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_taps_are_the_same_function(case, monkeypatch):
-    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(True, True, True))
+    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(*["taps"] * 3))
     check(conv_cpu, case)
+
+
+# Even and odd maps, one cell, padding of every kind.
+WINOGRAD = [
+    ((2, 9, 7), (3, 3, 5, 4), 1, ((1, 1), (1, 1))),
+    ((2, 6, 8), (3, 3, 5, 4), 1, ((1, 1), (1, 1))),
+    ((3, 1, 1), (3, 3, 5, 4), 1, ((1, 1), (1, 1))),
+    ((2, 5, 6), (3, 3, 5, 4), 1, ((0, 0), (0, 0))),
+    ((2, 5, 6), (3, 3, 5, 4), 1, ((3, 0), (1, 2))),
+]
+
+
+@pytest.mark.parametrize("case", WINOGRAD, ids=str)
+def test_winograds_form_is_the_same_function(case, monkeypatch):
+    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(*["winograd"] * 3))
+    check(conv_cpu, case)
+
+
+def test_winograds_form_rounds_no_worse_than_xlas():
+    x, kernel = operands((2, 6, 6), (3, 3, 64, 64))
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    cells = [
+        (padded[:, i : i + 6, j : j + 6], np.asarray(kernel[i, j], np.float64)) for i in range(3) for j in range(3)
+    ]
+    exact = sum(seen @ cell for seen, cell in cells)
+
+    def error(y):
+        return np.sqrt(np.mean((y - exact) ** 2) / np.mean(exact**2))
+
+    pad = ((1, 1), (1, 1))
+    assert error(conv_winograd(x, kernel, pad)) < 2 * max(error(conv_xla(x, kernel, 1, pad)), 2.0**-24)
 
 
 @pytest.mark.parametrize("case", CASES[1::4], ids=str)
@@ -77,7 +109,7 @@ def test_the_chosen_lowering_is_the_same_function(case):
 
 def test_xlas_form_and_differentiated_taps_are_the_same_function(monkeypatch):
     check(conv_taps, CASES[1])
-    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(False, False, False))
+    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(*["xla"] * 3))
     check(conv_cpu, CASES[1])
 
 
@@ -89,11 +121,17 @@ def test_other_devices_keep_xlas_convolution():
     assert "custom_vjp" not in text
 
 
-def test_small_maps_take_taps_and_large_ones_do_not():
-    assert choose_lowering((3, 3, 512, 512), (2, 2), 1) == (True, True, True)
-    assert choose_lowering((3, 3, 64, 64), (12, 12), 1) == (False, False, False)
-    assert choose_lowering((3, 3, 64, 128), (12, 12), 2) == (False, True, True)
-    assert choose_lowering((7, 7, 3, 64), (24, 24), 2) == (False, False, False)
+def test_each_shape_takes_its_form():
+    def forms(*shape):
+        return choose_lowering(*shape, jnp.float32)
+
+    assert forms((3, 3, 512, 512), (2, 2), 1) == ("taps", "taps", "taps")
+    assert forms((3, 3, 64, 64), (12, 12), 1) == ("winograd", "winograd", "winograd")
+    assert choose_lowering((3, 3, 64, 64), (12, 12), 1, jnp.bfloat16) == ("xla", "xla", "xla")
+    assert forms((3, 3, 64, 64), (112, 112), 1) == ("xla", "xla", "xla")
+    assert forms((3, 3, 16, 64), (12, 12), 1) == ("xla", "xla", "xla")
+    assert forms((3, 3, 64, 128), (12, 12), 2) == ("xla", "taps", "taps")
+    assert forms((7, 7, 3, 64), (24, 24), 2) == ("xla", "xla", "xla")
 
 
 @pytest.mark.parametrize("stride", [1, 2])
