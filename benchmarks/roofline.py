@@ -152,6 +152,7 @@ def section(quick: bool = False, methods: tuple[str, ...] = harness.METHODS, rep
             config = harness.make_config(method, folder)
             if quick:
                 config.model.width, config.train.batch_size = 8, 16
+                config.model.update({"depth": 10} if "depth" in config.model else {})
             setup = make_setup(config)
             rows.append(training_row(setup, 1 if quick else repeats))
             if method == "baseline" and not quick:
