@@ -79,7 +79,7 @@ def first_batch(setup: Setup) -> dict[str, jax.Array]:
     """The first training batch, on the device."""
     config, source = setup.config, setup.train
     count = len(source) if setup.instances is None else len(setup.instances)
-    rows = index_batches(count, config.train.batch_size, config.seed)[0]
+    rows: Any = index_batches(count, config.train.batch_size, config.seed)[0]
     if setup.instances is not None:
         rows = setup.instances.draw(rows, config.seed, 0)
     images = {"frames": source.frames["frames"]} if source.frames else {}

@@ -5,7 +5,8 @@
 Prediction is the network on a batch of images that lie on the device, and on a single image. Evaluation is what
 `--mode=evaluate` does with a split: uint8 faces out of the host's memory in batches, normalised on the device, the
 outputs of all of them back as one array; PyTorch's is the same written as a loop. The contestants share one process and
-take turns; the medians are compared, and of PyTorch's ways (`torch_resnet.py`) the best.
+take turns; the medians are compared, and of PyTorch's ways (`torch_resnet.py`) the best: eager, compiled, frozen; for
+a single image on a CPU without the compiled one, on a GPU with CUDA graphs and autotuning instead of the frozen.
 """
 
 from __future__ import annotations

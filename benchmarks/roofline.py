@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import counting, harness, machine
+from benchmarks.flax_resnet import Compiled
 from benchmarks.records import command_line
 from benchmarks.turns import markdown, medians, take_turns
 from fer_jax.training.compiler import step_options
@@ -44,8 +45,8 @@ def ceilings(quick: bool, repeats: int = 7) -> dict[str, float]:
     square = jnp.ones((sides["product"],) * 2, machine.compute_type())
     long = jnp.ones(sides["copy"], jnp.float32)
     times = 10 if machine.accelerated() else 1  # one after the other, so that the launch does not count
-    product = jax.jit(jnp.matmul).lower(square, square).compile(machine.our_options())
-    copy = jax.jit(lambda x: x + 1.0).lower(long).compile(machine.our_options())
+    product = Compiled(jax.jit(jnp.matmul), (square, square), machine.our_options()).program
+    copy = Compiled(jax.jit(lambda x: x + 1.0), (long,), machine.our_options()).program
     turns = {
         "product": lambda: [product(square, square) for _ in range(times)],
         "copy": lambda: [copy(long) for _ in range(times)],
@@ -75,7 +76,7 @@ def training_row(setup: Setup, repeats: int) -> dict[str, Any]:
 
     with counting.as_on_accelerators():
         counted, kept = counting.work(step, state, batch), counting.kept_bytes(loss, state.params)
-    program = jax.jit(step, donate_argnums=0).lower(state, batch).compile(step_options(setup.mesh))
+    program = Compiled(jax.jit(step, donate_argnums=0), (state, batch), step_options(setup.mesh)).program
     carried = state
 
     def turn() -> jax.Array:
@@ -93,7 +94,7 @@ def evaluation_row(setup: Setup, repeats: int) -> dict[str, Any]:
     step = functools.partial(eval_step, setup.task)
     with counting.as_on_accelerators():
         counted = counting.work(step, variables, batch)
-    program = jax.jit(step).lower(variables, batch).compile(step_options(setup.mesh))
+    program = Compiled(jax.jit(step), (variables, batch), step_options(setup.mesh)).program
 
     def turn() -> Any:
         return [program(variables, batch) for _ in range(_steps())]
@@ -152,6 +153,7 @@ def section(quick: bool = False, methods: tuple[str, ...] = harness.METHODS, rep
             config = harness.make_config(method, folder)
             if quick:
                 config.model.width, config.train.batch_size = 8, 16
+                config.model.update({"depth": 10} if "depth" in config.model else {})
             setup = make_setup(config)
             rows.append(training_row(setup, 1 if quick else repeats))
             if method == "baseline" and not quick:

@@ -114,77 +114,75 @@ def predictors(images: np.ndarray, steps: int) -> dict[str, Build]:
     import torch
 
     device = setup_torch()
-    gpu = device.type == "cuda"
-    dtype = torch.bfloat16 if gpu else torch.float32
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, dtype)
-    fresh = network().eval().to(device, dtype)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, _precision(device))
 
     def turn_of(predict: Any) -> Callable[[], None]:
         def turn() -> None:
             with torch.inference_mode():
                 for _ in range(steps):
                     predict(x)
-            if gpu:
+            if device.type == "cuda":
                 torch.cuda.synchronize()
 
         return turn
 
-    def build(compiled: Mapping[str, Any] | None) -> Callable[[], None]:
-        model = copy.deepcopy(fresh)
-        if compiled == {}:
-            compiled = {"options": {"freezing": True}}  # weights are constants: batch norms go into the convolutions
-        return turn_of(model if compiled is None else torch.compile(model, **compiled))
-
-    def frozen() -> Callable[[], None]:
-        with torch.inference_mode():
-            traced = torch.jit.trace(copy.deepcopy(fresh), x)
-            return turn_of(torch.jit.optimize_for_inference(torch.jit.freeze(traced)))  # pyright: ignore
-
-    builds = _variants(build, gpu) | ({} if gpu else {FROZEN: frozen})
-    if len(images) == 1 and not gpu:
-        del builds[COMPILED]  # half a minute of compilation, and behind the frozen one in every measurement so far
-    return builds
+    ways = _inference(x, device)
+    if len(images) == 1 and device.type == "cpu":
+        del ways[COMPILED]  # half a minute of compilation for every size of a single image
+    return {name: lambda make=make: turn_of(make()) for name, make in ways.items()}
 
 
 def evaluators(pictures: np.ndarray, batch: int) -> dict[str, Build]:
     """Each way to score a split of uint8 pictures [N, H, W, 3] in the host's memory; the logits come back as an array.
 
-    Batches are sent, normalised and predicted, as `fer_jax.evaluation.evaluate` does.
+    Batches are sent, normalised and predicted, as `fer_jax.evaluation.evaluate` does; N is a multiple of `batch`.
     """
     import torch
 
     device = setup_torch()
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = _precision(device)
     rows = torch.from_numpy(pictures)
-    fresh = network().eval().to(device, dtype)
+
+    def sent(first: int) -> Any:
+        x = rows[first : first + batch].to(device, non_blocking=True).permute(0, 3, 1, 2)
+        return ((x.to(torch.float32) / 255.0 - 0.5) / 0.5).to(dtype, memory_format=torch.channels_last)
 
     def turn_of(predict: Any) -> Callable[[], np.ndarray]:
         def turn() -> np.ndarray:
-            logits = []
             with torch.inference_mode():
-                for first in range(0, len(rows), batch):
-                    x = rows[first : first + batch].to(device, non_blocking=True).permute(0, 3, 1, 2)
-                    x = (x.to(torch.float32) / 255.0 - 0.5) / 0.5
-                    x = x.to(dtype, memory_format=torch.channels_last)
-                    logits.append(predict(x).float())
+                logits = [predict(sent(first)).float() for first in range(0, len(rows), batch)]
                 return torch.cat(logits).cpu().numpy()
 
         return turn
 
-    def frozen() -> Callable[[], np.ndarray]:
-        example = torch.zeros((batch, 3, *pictures.shape[1:3]), dtype=dtype, device=device)
-        with torch.inference_mode():
-            example = example.contiguous(memory_format=torch.channels_last)
-            traced = torch.jit.trace(copy.deepcopy(fresh), example)
-            return turn_of(torch.jit.optimize_for_inference(torch.jit.freeze(traced)))  # pyright: ignore
+    return {name: lambda make=make: turn_of(make()) for name, make in _inference(sent(0), device).items()}
 
-    if device.type == "cuda":
-        return {
-            EAGER: lambda: turn_of(fresh),
-            COMPILED: lambda: turn_of(torch.compile(copy.deepcopy(fresh))),
-            "PyTorch, CUDA graphs": lambda: turn_of(torch.compile(copy.deepcopy(fresh), mode="reduce-overhead")),
-        }
-    return {EAGER: lambda: turn_of(fresh), FROZEN: frozen}
+
+def _precision(device: Any) -> Any:
+    import torch
+
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _inference(example: Any, device: Any) -> dict[str, Build]:
+    """Each way to make a network that predicts batches like `example`."""
+    import torch
+
+    gpu = device.type == "cuda"
+    fresh = network().eval().to(device, _precision(device))
+
+    def build(compiled: Mapping[str, Any] | None) -> Any:
+        if compiled == {} and not gpu:
+            compiled = {"options": {"freezing": True}}  # weights are constants: batch norms go into the convolutions
+        model = copy.deepcopy(fresh)
+        return model if compiled is None else torch.compile(model, **compiled)
+
+    def frozen() -> Any:
+        with torch.inference_mode():
+            traced = torch.jit.trace(copy.deepcopy(fresh), example)
+            return torch.jit.optimize_for_inference(torch.jit.freeze(traced))  # pyright: ignore
+
+    return _variants(build, gpu) | ({} if gpu else {FROZEN: frozen})
 
 
 def _variants(build: Callable[[Mapping[str, Any] | None], Any], gpu: bool) -> dict[str, Build]:
