@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -133,7 +133,7 @@ class Lanes:
         self._rows = NamedSharding(mesh, PartitionSpec(AXIS))
         self._where = [SingleDeviceSharding(device) for device in mesh.devices.flat]
         labels = source.arrays["label"] if config.data.balanced_sampling else None
-        self._batches = [
+        self._batches: list[Iterator[Any]] = [
             stream(
                 index_batches(len(source), config.train.batch_size, lane.config.seed, labels=labels),
                 start_step,
