@@ -204,7 +204,7 @@ def _lane(setup: Setup, scan: bool, state: Any, seed: jax.Array, data: Any, indi
     )
     state, indices = jax.tree.map(lambda x: x[0], (state, indices))
     # The batch stays where it is: on this lane's device.
-    stepped = _resident_steps(step, PartitionSpec(), scan, state, data, indices)
+    stepped = _resident_steps(step, PartitionSpec(), scan, state, data, indices)  # pyright: ignore
     return jax.tree.map(lambda x: x[None], stepped)
 
 
