@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -138,7 +138,7 @@ class Lanes:
         self._rows = NamedSharding(mesh, PartitionSpec(AXIS))
         self._where = [SingleDeviceSharding(device) for device in mesh.devices.flat]
         labels = source.arrays["label"] if config.data.balanced_sampling else None
-        self._batches = [
+        self._batches: list[Iterator[Any]] = [
             stream(
                 index_batches(len(source), config.train.batch_size, lane.config.seed, labels=labels),
                 start_step,
@@ -221,7 +221,7 @@ def _lane(setup: Setup, scan: bool, state: Any, seed: jax.Array, data: Any, indi
     )
     state, indices = jax.tree.map(lambda x: x[0], (state, indices))
     # The batch stays where it is: on this lane's device.
-    stepped = _resident_steps(step, PartitionSpec(), scan, state, data, indices)
+    stepped = _resident_steps(step, PartitionSpec(), scan, state, data, indices)  # pyright: ignore
     return jax.tree.map(lambda x: x[None], stepped)
 
 
