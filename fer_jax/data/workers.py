@@ -61,6 +61,7 @@ class WorkerReader:
 
 def decoded_by_workers(pictures: LazyPictures, count: int) -> LazyPictures:
     """Returns the same pictures, decoded by `count` processes."""
+    assert isinstance(pictures.read, RecordReader), "pictures as they are stored"
     return LazyPictures(WorkerReader(pictures.read, count), pictures.shape[1:], pictures.place)
 
 

@@ -29,7 +29,8 @@ from fer_jax.training.config import differences
 PATIENCE = 50  # seconds for all processes to come
 BEAT = 2.0  # seconds between signs of life
 SILENT = 10  # beats in a row without one: then a process is gone
-JAX_NOTICES = 45  # seconds until JAX's own heartbeat ends a process, should the lines here not have done so
+JAX_NOTICES = 300  # seconds until JAX's own heartbeat ends a process: long, as it counts those of a suspended one too
+FAREWELL = 60  # seconds that JAX waits at the end for the others to end as well
 SHOWN = 6
 AGAIN = "start the same command on every host: it goes on from the last checkpoint"
 
@@ -259,7 +260,7 @@ def _initialize(patience: float, **where: Any) -> None:
             **where,
             initialization_timeout=int(patience) + 10,
             heartbeat_timeout_seconds=JAX_NOTICES,
-            shutdown_timeout_seconds=JAX_NOTICES,
+            shutdown_timeout_seconds=FAREWELL,
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes of this run did not meet: {first_line(error)}; {_START}") from error
