@@ -56,11 +56,11 @@ class Evaluator:
         self._step = program(
             mesh, functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)), out_shardings=whole
         )
+        # Two programs, because only the small one of them depends on how many examples a source has.
+        several = sharded(mesh, 1)
+        self._take = program(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
         self._steps = program(
-            mesh,
-            functools.partial(eval_steps, task, sharded(mesh)),
-            in_shardings=(whole, whole, sharded(mesh, 1)),
-            out_shardings=whole,
+            mesh, functools.partial(eval_steps, task), in_shardings=(whole, several), out_shardings=whole
         )
         self._corner: Any = None
         if task.corner_evaluation:
@@ -110,12 +110,13 @@ class Evaluator:
             self._held = None  # before the next source comes, the last one goes
             self._held = (source, put_replicated(self._mesh, dict(source.arrays)))
         # One program for all sources; it fits the first one, which is evaluated most often.
-        batches = -(-len(source) // self._batch_size)
-        self._several = self._several or -(-batches // -(-batches // BATCHES_PER_DISPATCH))
+        count = -(-len(source) // self._batch_size)
+        self._several = self._several or -(-count // -(-count // BATCHES_PER_DISPATCH))
         for rows, mask in eval_batches(len(source), self._several * self._batch_size):
             chosen = {"rows": rows, "mask": mask}
             chosen = {k: v.reshape(self._several, self._batch_size) for k, v in chosen.items()}
-            yield self._steps(variables, self._held[1], put_indices(self._mesh, chosen)), mask
+            batches = self._take(self._held[1], put_indices(self._mesh, chosen))
+            yield self._steps(variables, batches), mask
 
     def _keeps(self, source: Source) -> bool:
         if self._resident is not None or on_cpu(self._mesh) or source.on_disk:
@@ -131,16 +132,14 @@ class Evaluator:
         return outputs | {"logits": with_corners(plain, jnp.stack(corners)), "plain_logits": plain}
 
 
-def eval_steps(
-    task: Task, rows: Any, variables: Any, data: Any, chosen: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """`eval_step` for each batch of `rows` and `mask` [steps, B], taken from data on the device -> [steps * B, ...]."""
+def take_batches(data: Any, chosen: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Gathers `rows` [steps, B] out of data on the device; `mask` comes along."""
+    return take_rows(data, chosen["rows"]) | {"mask": chosen["mask"]}
 
-    def one(_: None, at: Mapping[str, jax.Array]) -> tuple[None, dict[str, jax.Array]]:
-        batch = take_rows(data, at["rows"]) | {"mask": at["mask"]}
-        return None, eval_step(task, variables, jax.lax.with_sharding_constraint(batch, rows))
 
-    _, outputs = jax.lax.scan(one, None, chosen)
+def eval_steps(task: Task, variables: Any, batches: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """`eval_step` of batches [steps, B, ...], one after the other: outputs [steps * B, ...]."""
+    _, outputs = jax.lax.scan(lambda _, batch: (None, eval_step(task, variables, batch)), None, dict(batches))
     return {name: values.reshape(-1, *values.shape[2:]) for name, values in outputs.items()}
 
 
