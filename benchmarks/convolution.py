@@ -115,8 +115,8 @@ def table(sizes: list[int], repeats: int) -> str:
     """The measurements as a markdown table."""
     lines = [
         f"jax {jax.__version__}, {platform.machine()}, {THREADS} threads, float32. Milliseconds as XLA's convolution /",
-        "as taps / in Winograd's form; a star marks the form that the rule takes. Rates in GFLOP/s: of the output pass in",
-        "the starred form, and of one matrix product of the same size.",
+        "as taps / in Winograd's form; a star marks the form that the rule takes. Rates in GFLOP/s: of the output pass",
+        "in the starred form, and of one matrix product of the same size.",
         "",
         "| input, batch | input map, C -> F, kernel/stride | GFLOP | output, product | "
         + " | ".join(Lowering._fields)
