@@ -1,9 +1,10 @@
-"""Milliseconds of each ResNet-18 convolution, each pass, as XLA's convolution and as a sum of taps.
+"""Milliseconds of each ResNet-18 convolution, each pass: XLA's convolution, a sum of taps, and Winograd's form.
 
     python -m benchmarks.convolution --sizes=48,112,224 --repeats=7
 
-The table behind `fer_jax.nn.convolution.choose_lowering`; a star marks the form that the rule takes. The two forms
-take turns and the medians are compared. Prints markdown and, with --out, writes it to a file.
+The table behind `fer_jax.nn.convolution.choose_lowering`; a star marks the form that the rule takes. The forms take
+turns and the medians are compared, beside the rate of the starred form in GFLOP/s of the definition (Winograd's form
+takes fewer) and that of one matrix product of the same size. Prints markdown and, with --out, writes it to a file.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from fer_jax.nn.convolution import (
     kernel_gradient_taps,
     output_map,
 )
+from fer_jax.nn.winograd import conv_winograd, input_gradient_winograd, kernel_gradient_winograd
 
 Shape = tuple[int, int, int, int, int]  # input side, C, F, kernel side, stride
 
@@ -50,8 +52,8 @@ def resnet18_shapes(size: int) -> list[Shape]:
     return shapes
 
 
-def passes(shape: Shape, batch: int) -> dict[str, tuple[Callable, Callable, tuple[jax.Array, ...]]]:
-    """For each pass: XLA's form, the taps' form, and their operands."""
+def passes(shape: Shape, batch: int) -> dict[str, tuple[dict[str, Callable], tuple[jax.Array, ...]]]:
+    """For each pass: its forms by name, and their operands."""
     side, channels, features, k, stride = shape
     padding = ((k // 2, k // 2), (k // 2, k // 2))
     rng = np.random.default_rng(0)
@@ -62,33 +64,53 @@ def passes(shape: Shape, batch: int) -> dict[str, tuple[Callable, Callable, tupl
     x, kernel = normal(batch, side, side, channels), normal(k, k, channels, features)
     dy = normal(batch, *output_map(x.shape, kernel.shape, stride, padding), features)
     conv = functools.partial(conv_xla, stride=stride, padding=padding)
-    return {
-        "output": (conv, functools.partial(conv_taps, stride=stride, padding=padding), (x, kernel)),
+    forms: dict[str, tuple[dict[str, Callable], tuple[jax.Array, ...]]] = {
+        "output": (
+            {"xla": conv, "taps": functools.partial(conv_taps, stride=stride, padding=padding)},
+            (x, kernel),
+        ),
         "input_gradient": (
-            lambda dy, kernel: jax.linear_transpose(lambda x: conv(x, kernel), x)(dy)[0],
-            lambda dy, kernel: input_gradient_taps(dy, kernel, x.shape, stride, padding),
+            {
+                "xla": lambda dy, kernel: jax.linear_transpose(lambda x: conv(x, kernel), x)(dy)[0],
+                "taps": lambda dy, kernel: input_gradient_taps(dy, kernel, x.shape, stride, padding),
+            },
             (dy, kernel),
         ),
         "kernel_gradient": (
-            lambda x, dy: jax.linear_transpose(lambda k: conv(x, k), kernel)(dy)[0],
-            lambda x, dy: kernel_gradient_taps(x, dy, kernel.shape, stride, padding),
+            {
+                "xla": lambda x, dy: jax.linear_transpose(lambda k: conv(x, k), kernel)(dy)[0],
+                "taps": lambda x, dy: kernel_gradient_taps(x, dy, kernel.shape, stride, padding),
+            },
             (x, dy),
         ),
     }
+    if (k, stride) == (3, 1):
+        forms["output"][0]["winograd"] = functools.partial(conv_winograd, padding=padding)
+        forms["input_gradient"][0]["winograd"] = functools.partial(input_gradient_winograd, padding=padding)
+        forms["kernel_gradient"][0]["winograd"] = functools.partial(kernel_gradient_winograd, padding=padding)
+    return forms
 
 
-def measure(forms: tuple[Callable, Callable], operands: tuple[jax.Array, ...], repeats: int) -> list[float]:
+def measure(forms: dict[str, Callable], operands: tuple[jax.Array, ...], repeats: int) -> dict[str, float]:
     """Median milliseconds of each form, taken in turns."""
-    compiled = [jax.jit(f).lower(*operands).compile(our_options()) for f in forms]  # pyright: ignore
-    turns = {str(n): functools.partial(run, *operands) for n, run in enumerate(compiled)}
-    return [1e3 * s for s in medians(take_turns(turns, repeats)).values()]
+    options = our_options()
+    compiled = {n: jax.jit(f).lower(*operands).compile(options) for n, f in forms.items()}  # pyright: ignore
+    turns = {name: functools.partial(run, *operands) for name, run in compiled.items()}
+    return {name: 1e3 * seconds for name, seconds in medians(take_turns(turns, repeats)).items()}
+
+
+def product_rate(rows: int, inner: int, columns: int, repeats: int) -> float:
+    """GFLOP/s of one product [rows, inner] @ [inner, columns]: what the output pass could reach without any copies."""
+    a, b = jnp.ones((rows, inner)), jnp.ones((inner, columns))
+    return 2e-6 * rows * inner * columns / measure({"product": jnp.matmul}, (a, b), repeats)["product"]
 
 
 def table(sizes: list[int], repeats: int) -> str:
     """The measurements as a markdown table."""
     head = (
-        f"jax {jax.__version__}, {platform.machine()}, {cores()} threads, float32. Milliseconds as XLA's convolution\n"
-        "/ as taps; a star marks the form that the rule takes.\n\n"
+        f"jax {jax.__version__}, {platform.machine()}, {cores()} threads, float32. Milliseconds as XLA's convolution /\n"
+        "as taps / in Winograd's form; a star marks the form that the rule takes. Rates in GFLOP/s: of the output pass\n"
+        "in the starred form, and of one matrix product of the same size.\n\n"
     )
     rows = []
     for size in sizes:
@@ -96,19 +118,23 @@ def table(sizes: list[int], repeats: int) -> str:
         for shape in resnet18_shapes(size):
             side, channels, features, k, stride = shape
             out_side = halved(side) if stride == 2 else side
-            rule = choose_lowering((k, k, channels, features), (out_side, out_side), stride)
-            cells = []
-            for name, (xla, taps, operands) in passes(shape, batch).items():
+            rule = choose_lowering((k, k, channels, features), (out_side, out_side), stride, jnp.float32)
+            gflop = 2e-9 * batch * out_side**2 * k * k * channels * features
+            product = product_rate(batch * out_side**2, k * k * channels, features, repeats)
+            cells, rate = [], 0.0
+            for name, (forms, operands) in passes(shape, batch).items():
                 if name == "input_gradient" and channels == 3:
                     cells.append("not needed")
                     continue
-                a, b = measure((xla, taps), operands, repeats)
-                cells.append(f"{a:.1f} / {b:.1f}*" if getattr(rule, name) else f"{a:.1f}* / {b:.1f}")
-            gflop = 2e-9 * batch * out_side**2 * k * k * channels * features
+                taken, found = getattr(rule, name), measure(forms, operands, repeats)
+                cells.append(" / ".join(f"{ms:.1f}{'*' * (form == taken)}" for form, ms in found.items()))
+                if name == "output":
+                    rate = 1e3 * gflop / found[taken]
             what = [f"{size}, {batch}", f"{side}x{side}, {channels} -> {features}, {k}x{k}/{stride}", f"{gflop:.2f}"]
-            rows.append([*what, *cells])
+            rows.append([*what, f"{rate:.0f}, {product:.0f}", *cells])
             print(" | ".join(rows[-1]), flush=True)
-    return head + markdown(["input, batch", "input map, C -> F, kernel/stride", "GFLOP", *Lowering._fields], rows)
+    columns = ["input, batch", "input map, C -> F, kernel/stride", "GFLOP", "output, product", *Lowering._fields]
+    return head + markdown(columns, rows)
 
 
 def main() -> None:

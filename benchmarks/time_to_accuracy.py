@@ -98,10 +98,8 @@ def trained(arm: str, seed: int, epochs: float, data_dir: str) -> dict[str, floa
 def as_table(record: dict[str, Any]) -> str:
     """The arms as markdown, differences paired by seed."""
     runs = {(run["arm"], run["seed"]): run for run in record["runs"]}
-    lines = [
-        f"| {record['epochs']:g} epochs, {record['device']} | accuracy on {record['split']}, % | to the recipe, points | seconds |",
-        "|---|---|---|---|",
-    ]
+    what = f"{record['epochs']:g} epochs, {record['device']}"
+    lines = [f"| {what} | {record['split']}, % | to the recipe, points | seconds |", "|---|---|---|---|"]
     for arm in ARMS:
         seeds = [seed for name, seed in runs if name == arm and ("the recipe", seed) in runs]
         if not seeds:

@@ -62,16 +62,24 @@ def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride:
         return Lowering("taps", "taps", "taps")  # a single matrix product, without the layout changes of a convolution
     if cells <= 9:
         return Lowering("taps", "taps", "taps")
-    # Between the sums and differences each value is written out four times: too much for larger maps, and with fewer
-    # channels it costs more than the products that it saves. In bfloat16 the sums would be rounded once more.
-    if (kh, kw, stride) == (3, 3, 1) and min(channels, features) >= 32 and cells <= 56 * 56 and dtype == jnp.float32:
-        return Lowering("winograd", "winograd", "winograd")
     # XLA's form spreads dy over a map full of zeros. Not for a stem, whose products would be too thin.
     strided = stride > 1 and channels >= 32
-    return Lowering(
+    usual = Lowering(
         output="taps" if cells <= 49 and channels >= 256 else "xla",
         input_gradient="taps" if strided or channels >= 256 else "xla",  # XLA's form transposes the kernel in memory
         kernel_gradient="taps" if strided and cells <= 196 else "xla",
+    )
+    # Winograd's form writes every value out four times: too much on very large maps, and with few channels it costs
+    # more than the products that it saves. In bfloat16 it would round once more.
+    narrow = min(channels, features)
+    if (kh, kw, stride) != (3, 3, 1) or narrow < 64 or cells > 56 * 56 or dtype != jnp.float32:
+        return usual
+    # A pass in this form takes about half a second to compile, so a gradient takes it where it saves a quarter.
+    deep = narrow >= 512 and cells <= 49
+    return Lowering(
+        output="winograd",
+        input_gradient=usual.input_gradient if deep else "winograd",
+        kernel_gradient=usual.kernel_gradient if deep or narrow < 128 else "winograd",
     )
 
 

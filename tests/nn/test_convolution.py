@@ -126,10 +126,12 @@ def test_each_shape_takes_its_form():
         return choose_lowering(*shape, jnp.float32)
 
     assert forms((3, 3, 512, 512), (2, 2), 1) == ("taps", "taps", "taps")
-    assert forms((3, 3, 64, 64), (12, 12), 1) == ("winograd", "winograd", "winograd")
+    assert forms((3, 3, 64, 64), (12, 12), 1) == ("winograd", "winograd", "xla")
+    assert forms((3, 3, 128, 128), (6, 6), 1) == ("winograd", "winograd", "winograd")
+    assert forms((3, 3, 512, 512), (7, 7), 1) == ("winograd", "taps", "xla")
     assert choose_lowering((3, 3, 64, 64), (12, 12), 1, jnp.bfloat16) == ("xla", "xla", "xla")
     assert forms((3, 3, 64, 64), (112, 112), 1) == ("xla", "xla", "xla")
-    assert forms((3, 3, 16, 64), (12, 12), 1) == ("xla", "xla", "xla")
+    assert forms((3, 3, 32, 64), (12, 12), 1) == ("xla", "xla", "xla")
     assert forms((3, 3, 64, 128), (12, 12), 2) == ("xla", "taps", "taps")
     assert forms((7, 7, 3, 64), (24, 24), 2) == ("xla", "xla", "xla")
 
