@@ -108,9 +108,9 @@ def product_rate(rows: int, inner: int, columns: int, repeats: int) -> float:
 def table(sizes: list[int], repeats: int) -> str:
     """The measurements as a markdown table."""
     head = (
-        f"jax {jax.__version__}, {platform.machine()}, {cores()} threads, float32. Milliseconds as XLA's convolution /\n"
-        "as taps / in Winograd's form; a star marks the form that the rule takes. Rates in GFLOP/s: of the output pass\n"
-        "in the starred form, and of one matrix product of the same size.\n\n"
+        f"jax {jax.__version__}, {platform.machine()}, {cores()} threads, float32. Milliseconds as XLA's convolution\n"
+        "/ as taps / in Winograd's form; a star marks the form that the rule takes. Rates in GFLOP/s: of the output\n"
+        "pass in the starred form, and of one matrix product of the same size.\n\n"
     )
     rows = []
     for size in sizes:

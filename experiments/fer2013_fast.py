@@ -27,10 +27,10 @@ def cpu(config):
     config.augmentation.flip_alternate = True
     config.augmentation.shift = 4
     config.augmentation.standardise = True
-    config.model.strided = 2  # a full-resolution convolution pays in the first stage alone
+    config.model.widths = (48, 96, 192)
     config.train.batch_size = 256
-    config.train.epochs = 18.0
-    config.train.eval_every_epochs = 3.0
+    config.train.epochs = 20.0
+    config.train.eval_every_epochs = 4.0
     config.train.ema_decay = 0.98
     _muon(config)
     config.evaluation.flip = True
@@ -41,7 +41,6 @@ def gpu(config):
     cpu(config)
     config.model.stem_width = 64
     config.model.widths = (192, 384, 768)
-    config.model.strided = 0
     config.model.convolutions = 3
     config.model.dropout = 0.2
     config.augmentation.rotation = 10.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -44,7 +46,7 @@ class Feed:
             labels = None if labels is None else labels[instances.row]
             batches = index_batches(len(instances), config.train.batch_size, config.seed, labels=labels)
             batches = batches.map_with_index(lambda step, rows: instances.draw(rows, config.seed, step))
-        self._step = start_step
+        self._step, self._seed = start_step, put_replicated(setup.mesh, np.int32(config.seed))
         self._programs = {stage.size: training_program(setup.at_size(stage.size)) for stage in setup.stages}
         if setup.resident:
             # Rows come from device memory inside the program; the host sends indices only.
@@ -72,9 +74,9 @@ class Feed:
         self.dispatches += 1
         if self._setup.resident:
             indices = put_indices(self._setup.mesh, jax.tree.map(lambda *steps: np.stack(steps), *taken))
-            data = (self._data, indices)
+            data = (self._seed, self._data, indices)
         else:
-            data = (taken[0],)
+            data = (self._seed, taken[0])
         size = size_at(self._setup.stages, self._step)
         run = self._programs[size]
         if (size, count) not in self._checked:
@@ -96,32 +98,44 @@ class Feed:
 
 
 def training_program(setup: Setup, platform: str = "") -> Any:
-    """The compiled steps of a setup: (state, data, indices), or (state, batch) streamed -> (state, metrics [steps]).
+    """The compiled steps of a setup: (state, seed, data, indices) -> (state, metrics [steps]).
 
-    The state is donated: its memory becomes that of the new one. `platform` is that of `compiler.program`.
+    Streamed it takes (state, seed, batch). The seed is an argument, so that all seeds of an experiment share what was
+    compiled. The state is donated: its memory becomes that of the new one. `platform` is that of `compiler.program`.
     """
-    config, mesh = setup.config, setup.mesh
+    mesh = setup.mesh
     whole, rows = replicated(mesh), sharded(mesh)
-    step = functools.partial(
-        train_step,
-        setup.task,
-        setup.tx,
-        setup.schedule,
-        accumulate=config.train.accumulate,
-        ema_decay=config.train.ema_decay,
-    )
     scan = (platform or platform_of(mesh)) != "cpu"
-    function: Any = functools.partial(_resident_steps, step, rows, scan)
-    places: Any = (whole, whole, sharded(mesh, 1))
-    if not setup.resident:
-        function, places = functools.partial(_streamed_step, step), (whole, rows)
+
+    def resident(state: TrainState, seed: jax.Array, data: Any, indices: Any) -> tuple[TrainState, Metrics]:
+        return resident_steps(seeded_step(setup, seed), rows, scan, state, data, indices)
+
+    def streamed(state: TrainState, seed: jax.Array, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        state, metrics = seeded_step(setup, seed)(state, mark_valid(batch))
+        return state, jax.tree.map(lambda value: value[None], metrics)
+
+    function: Any = resident if setup.resident else streamed
+    places = (whole, whole, whole, sharded(mesh, 1)) if setup.resident else (whole, whole, rows)
     return program(mesh, function, platform=platform, in_shardings=places, out_shardings=whole, donate_argnums=0)
 
 
-def _resident_steps(
-    step: Any, rows: jax.sharding.NamedSharding, scan: bool, state: TrainState, data: Any, indices: Any
+def seeded_step(
+    setup: Setup, seed: jax.Array
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]:
+    """The step of a setup for a seed [] that is known when it runs."""
+    train, task = setup.config.train, dataclasses.replace(setup.task, seed=seed)
+    return functools.partial(
+        train_step, task, setup.tx, setup.schedule, accumulate=train.accumulate, ema_decay=train.ema_decay
+    )
+
+
+def resident_steps(
+    step: Any, rows: Any, scan: bool, state: TrainState, data: Any, indices: Any
 ) -> tuple[TrainState, Metrics]:
-    """Makes one step per row of `indices` (a tree of [steps, B, ...]) on data that live on the device."""
+    """Makes one step per row of `indices` (a tree of [steps, B, ...]) on data that live on the device.
+
+    `rows` is the sharding of a batch.
+    """
 
     def one(state: TrainState, batch_rows: Any) -> tuple[TrainState, Metrics]:
         batch = jax.lax.with_sharding_constraint(take_rows(data, batch_rows), rows)
@@ -136,11 +150,6 @@ def _resident_steps(
         state, metrics = one(state, jax.tree.map(lambda x, n=number: x[n], indices))
         records.append(metrics)
     return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
-
-
-def _streamed_step(step: Any, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-    state, metrics = step(state, mark_valid(batch))
-    return state, jax.tree.map(lambda value: value[None], metrics)
 
 
 def _put_batch(mesh: Mesh, source: Source, indices: np.ndarray | Drawn) -> dict[str, jax.Array]:

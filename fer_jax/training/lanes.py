@@ -22,13 +22,13 @@ from fer_jax.data.pipeline import index_batches, stream
 from fer_jax.errors import UserError
 from fer_jax.training.compiler import program
 from fer_jax.training.config import Config
-from fer_jax.training.feed import Feed, _resident_steps
+from fer_jax.training.feed import Feed, resident_steps, seeded_step
 from fer_jax.training.protocol import ALL
 from fer_jax.training.resolutions import size_at
 from fer_jax.training.setup import Setup
 from fer_jax.training.sharding import on_cpu, put_replicated, replicated
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import Metrics, train_step
+from fer_jax.training.step import Metrics
 
 Records = list[dict[str, float]]  # the metrics of some steps, in order
 AXIS = "seeds"
@@ -210,18 +210,9 @@ class Lanes:
 
 def _lane(setup: Setup, scan: bool, state: Any, seed: jax.Array, data: Any, indices: Any) -> Any:
     """The steps of one run on its own device: arrays have its row alone, [1, ...]."""
-    train = setup.config.train
-    step = functools.partial(
-        train_step,
-        dataclasses.replace(setup.task, seed=seed[0]),
-        setup.tx,
-        setup.schedule,
-        accumulate=train.accumulate,
-        ema_decay=train.ema_decay,
-    )
     state, indices = jax.tree.map(lambda x: x[0], (state, indices))
     # The batch stays where it is: on this lane's device.
-    stepped = _resident_steps(step, PartitionSpec(), scan, state, data, indices)  # pyright: ignore
+    stepped = resident_steps(seeded_step(setup, seed[0]), PartitionSpec(), scan, state, data, indices)
     return jax.tree.map(lambda x: x[None], stepped)
 
 

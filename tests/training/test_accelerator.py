@@ -66,7 +66,7 @@ def program(request, tiny, written, monkeypatch):
         state = setup.abstract_state()
         with monkeypatch.context() as patch:
             patch.setattr(Conv, "__call__", counted)
-            traced = training_program(setup, "cuda").trace(state, feed._data, indices)
+            traced = training_program(setup, "cuda").trace(state, feed._seed, feed._data, indices)
         written[request.param] = (request.param, traced, (state, feed._data, indices), sum(convolutions))
     return written[request.param]
 
@@ -127,11 +127,11 @@ def test_the_program_of_an_accelerator(program, platform):
         assert (before.shape, before.dtype, before.weak_type) == (after.shape, after.dtype, after.weak_type)
         assert (leaf.shape, leaf.dtype) == (after.shape, after.dtype)
 
-    # The state gives its memory to the new one. Beside it come the fields of the data that are read, pictures as they
+    # The state gives its memory to the new one. Beside it come the seed, the fields of the data that are read, pictures as they
     # are stored, and the indices, which are all that is new with every dispatch.
     given = re.split(r"%arg\d+: ", main[: main.index(") -> (")])[1:]
     places = len(jax.tree.leaves(indices))
-    assert len(leaves) + places < len(given) <= len(leaves) + len(jax.tree.leaves(data)) + places
+    assert len(leaves) + places < len(given) <= len(leaves) + 1 + len(jax.tree.leaves(data)) + places
     for number, argument in enumerate(given):
         donated = "tf.aliasing_output" in argument or "jax.buffer_donor" in argument
         assert donated == (number < len(leaves))
@@ -149,7 +149,7 @@ def test_the_program_of_a_cpu_has_no_loop_and_other_forms(tiny):
     setup = make_setup(accelerated(tiny("baseline")))
     feed = Feed(setup, 0)
     taken = np.stack([next(feed._batches) for _ in range(2)])
-    text = str(training_program(setup).trace(setup.abstract_state(), feed._data, taken).jaxpr)
+    text = str(training_program(setup).trace(setup.abstract_state(), feed._seed, feed._data, taken).jaxpr)
     assert "scan[" not in text
     assert "select_and_scatter" not in text
     assert 0 < text.count("conv_general_dilated[") < 2 * 35  # of two steps; small maps are taken apart
@@ -168,7 +168,7 @@ def test_a_donated_state_gives_its_memory_away(tiny):
     feed, state = Feed(setup, 0), setup.init()
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     indices = np.stack([next(feed._batches) for _ in range(2)])
-    analysis = feed._run.lower(state, feed._data, indices).compile().memory_analysis()
+    analysis = feed._programs[48].lower(state, feed._seed, feed._data, indices).compile().memory_analysis()
     assert analysis.alias_size_in_bytes >= held
     for step in (2, 4):
         before = jax.tree.leaves(state)

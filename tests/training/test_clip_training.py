@@ -14,7 +14,7 @@ from fer_jax.data.augmentation import Augmentation
 from fer_jax.data.clips import instances
 from fer_jax.data.inputs import mirrored, network_inputs
 from fer_jax.training import finish, loop
-from fer_jax.training.feed import Feed, _resident_steps
+from fer_jax.training.feed import Feed, resident_steps
 from fer_jax.training.setup import make_setup
 from fer_jax.training.sharding import put_indices, sharded
 from fer_jax.training.step import take_rows, train_step
@@ -118,7 +118,7 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
     step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
     ends = {}
     for scan in (False, True):
-        run = jax.jit(functools.partial(_resident_steps, step, sharded(setup.mesh), scan))
+        run = jax.jit(functools.partial(resident_steps, step, sharded(setup.mesh), scan))
         state, metrics = run(setup.init(), feed._data, indices)
         ends[scan] = metrics["loss/total"]
         assert int(state.step) == 3

@@ -146,7 +146,7 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
     import jax.numpy as jnp
 
     from fer_jax.data.pipeline import index_batches
-    from fer_jax.training.feed import _resident_steps
+    from fer_jax.training.feed import resident_steps
     from fer_jax.training.sharding import put_replicated, sharded
     from fer_jax.training.step import train_step
 
@@ -157,7 +157,7 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
     indices = jnp.stack([jnp.asarray(order[s]) for s in range(4)])
     ends = {}
     for scan, parts in ((False, 4), (True, 1)):  # step by step, and all of them in one dispatch
-        run = jax.jit(functools.partial(_resident_steps, step, sharded(setup.mesh), scan))
+        run = jax.jit(functools.partial(resident_steps, step, sharded(setup.mesh), scan))
         state, losses = setup.init(), []
         for part in jnp.split(indices, parts):
             state, metrics = run(state, data, part)

@@ -15,7 +15,7 @@ from fer_jax.training.logging import read_lines
 from fer_jax.training.setup import make_setup
 
 STEPS = 12
-TIMING = {"images_per_second", "wall_seconds", "waiting_for_data", "side_by_side"}
+TIMING = {"training_seconds", "images_per_second", "wall_seconds", "waiting_for_data", "side_by_side"}
 
 
 @pytest.fixture

@@ -58,7 +58,9 @@ def test_each_step_sees_images_of_its_stage(tiny):
     setup = make_setup(resolutions(tiny, ((0.5, 32),), max_steps=4))
     feed, state = Feed(setup, 0), setup.init()
     flops = {
-        size: program.lower(state, feed._data, jax.ShapeDtypeStruct((1, 16), "int32")).cost_analysis()["flops"]
+        size: program.lower(state, feed._seed, feed._data, jax.ShapeDtypeStruct((1, 16), "int32")).cost_analysis()[
+            "flops"
+        ]
         for size, program in feed._programs.items()
     }
     assert 1.5 < flops[48] / flops[32] < 2.6  # (48 / 32) ** 2 is 2.25, of all that is not the optimiser
