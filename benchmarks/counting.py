@@ -13,11 +13,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import jax
 from jax.extend.core import Literal
 from jax.interpreters import partial_eval
+
+from fer_jax.nn.lowering import compiled_for
 
 # A call of foreign code, in which nothing can be counted.
 OPAQUE = ("ffi_call", "pallas_call", "pure_callback", "io_callback", "tpu_custom_call")
@@ -50,7 +51,7 @@ def as_on_accelerators() -> Iterator[None]:
     """Inside, layers that choose their form by backend are traced in XLA's own, which can be counted."""
     jax.clear_caches()  # inner functions may have been traced for this backend
     try:
-        with mock.patch.object(jax, "default_backend", return_value="tpu"):
+        with compiled_for("tpu"):
             yield
     finally:
         jax.clear_caches()

@@ -8,7 +8,7 @@ Two bounds: the sum of the gradients begins when the step has ended (nothing ove
 step that is still going backwards (all that can overlap does). The efficiency is the step of one device over that of
 n, each with the same batch per device.
 
-The step of a CPU is the newest one measured in benchmarks/results/train_step.json; that of an accelerator is the
+The step of a CPU is the newest one that `python -m benchmarks` measured; that of an accelerator is the
 project's own bar for ResNet-18 at 48 pixels (25,000 images/s on one data-centre GPU), an assumption until it is
 measured: give another with --images_per_second.
 """
@@ -19,6 +19,8 @@ import argparse
 import json
 import pathlib
 from typing import Any
+
+from benchmarks import records
 
 PARAMETERS = 11_180_103  # of ResNet-18 with seven classes
 BYTES = 4  # gradients are float32, whatever the network computes in
@@ -53,16 +55,15 @@ def efficiency(step: float, reduce: float, latency: float) -> tuple[float, float
 
 
 def cpu_steps(results: pathlib.Path) -> dict[str, float]:
-    """Seconds of the newest measured steps by name; none where nothing was measured."""
-    path = results / "train_step.json"
-    if not path.exists():
-        return {}
-    newest = json.loads(path.read_text())[-1]
-    return {
-        f"measured: {newest['threads']} CPU cores, {row['size']} px, batch {row['batch']}": row["batch"]
-        / row["images_per_second"]["fer_jax"]
-        for row in newest["rows"]
-    }
+    """Seconds of the newest steps that `python -m benchmarks` measured on each CPU, by name; none where there are none."""
+    steps = {}
+    for path in sorted(results.glob("*_cores.json")):
+        stored = records.read(path)
+        measured = [run for run in stored["runs"] if "rows" in run["sections"].get("train_step", {})]
+        for row in measured[-1]["sections"]["train_step"]["rows"] if measured else ():
+            name = f"measured: {stored['device']}, {row['size']} px, batch {row['batch']}"
+            steps[name] = row["batch"] / row["images_per_second"]["fer_jax"]
+    return steps
 
 
 def table(steps: dict[str, float]) -> list[dict[str, Any]]:

@@ -127,8 +127,8 @@ def test_the_program_of_an_accelerator(program, platform):
         assert (before.shape, before.dtype, before.weak_type) == (after.shape, after.dtype, after.weak_type)
         assert (leaf.shape, leaf.dtype) == (after.shape, after.dtype)
 
-    # The state gives its memory to the new one. Beside it come the seed, the fields of the data that are read, pictures as they
-    # are stored, and the indices, which are all that is new with every dispatch.
+    # The state gives its memory to the new one. Beside it come the seed, the fields of the data that are read, pictures
+    # as they are stored, and the indices, which are all that is new with every dispatch.
     given = re.split(r"%arg\d+: ", main[: main.index(") -> (")])[1:]
     places = len(jax.tree.leaves(indices))
     assert len(leaves) + places < len(given) <= len(leaves) + 1 + len(jax.tree.leaves(data)) + places
