@@ -55,7 +55,7 @@ def efficiency(step: float, reduce: float, latency: float) -> tuple[float, float
 
 
 def cpu_steps(results: pathlib.Path) -> dict[str, float]:
-    """Seconds of the newest steps that `python -m benchmarks` measured on each CPU, by name; none where there are none."""
+    """Seconds of the newest steps that `python -m benchmarks` measured on each CPU, by name."""
     steps = {}
     for path in sorted(results.glob("*_cores.json")):
         stored = records.read(path)
