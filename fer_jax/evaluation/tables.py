@@ -93,10 +93,12 @@ def _row(name: str, runs: list[dict[str, Any]]) -> str:
         return spread([run[key] for run in runs], scale, digits)
 
     seeds = ", ".join(str(run["seed"]) for run in sorted(runs, key=lambda run: run["seed"]))
-    minutes = statistics.mean(run["wall_seconds"] for run in runs) / 60
+    minutes = f"{statistics.mean(run['wall_seconds'] for run in runs) / 60:.1f}"
+    if all("training_seconds" in run for run in runs):  # older results do not say
+        minutes += f", {statistics.mean(run['training_seconds'] for run in runs) / 60:.1f} of training"
     return (
         f"| {name} | {seeds} | {runs[0]['params']:,} | {over('accuracy', 100)} | {over('mean_recall', 100)} "
-        f"| {over('nll', 1, 3)} | {over('ece', 100)} | {minutes:.1f} |\n"
+        f"| {over('nll', 1, 3)} | {over('ece', 100)} | {minutes} |\n"
     )
 
 
