@@ -3,9 +3,9 @@
     python run.py --config=experiments/fer2013_fast.py --config.seeds=5        # one data-centre GPU: aims at 73 %
     python run.py --config=experiments/fer2013_fast.py:cpu --config.seeds=5    # two CPU cores, ten minutes a seed
 
-What each piece is worth on two cores: `python -m benchmarks.time_to_accuracy --ablations`, results/fer2013_fast/. The
-form for a GPU has the same pieces at three times the width and the baseline's augmentation for its longer training; no
-GPU has measured it yet.
+What each piece is worth on two cores: `python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json`.
+The form for a GPU has the same pieces at four times the width, and the baseline's augmentation for its longer training;
+no GPU has measured it yet.
 """
 
 from experiments import presets
@@ -37,7 +37,7 @@ def cpu(config):
 
 
 def gpu(config):
-    """One accelerator: about a minute."""
+    """One accelerator; aims at a minute."""
     cpu(config)
     config.model.stem_width = 64
     config.model.widths = (192, 384, 768)

@@ -81,8 +81,8 @@ class Evaluator:
         if source.frames:
             self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size)
             return self._clips(variables, source)
-        several = self._corner is not None and views
-        dispatches = self._from_host if several or not self._keeps(source) else self._from_device
+        corners = self._corner is not None and views
+        dispatches = self._from_host if corners or not self._keeps(source) else self._from_device
         parts = []
         for outputs, mask in dispatches(variables, source, views):
             for values in outputs.values():

@@ -52,9 +52,7 @@ class Feed:
             # Rows come from device memory inside the program; the host sends indices only.
             images = {"frames": source.frames["frames"]} if source.frames else {}
             self._data = put_replicated(setup.mesh, dict(source.arrays) | images)
-            # As many as two dispatches take: one that waits for the device and the next.
-            ahead = max(STREAM_AHEAD, 2 * setup.steps_per_dispatch)
-            self._batches: Stream[Any] = stream(batches, start_step, lambda indices: indices, ahead)
+            self._batches: Stream[Any] = stream(batches, start_step, lambda indices: indices, indices_ahead(setup))
         else:
             self._batches = stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
@@ -95,6 +93,11 @@ class Feed:
     def programs(self) -> int:
         """Returns how many programs were compiled: one or two of each size, whatever the number of steps."""
         return sum(run._cache_size() for run in self._programs.values())
+
+
+def indices_ahead(setup: Setup) -> int:
+    """How many index batches are made ahead: what two dispatches take, one that waits for the device and the next."""
+    return max(STREAM_AHEAD, 2 * setup.steps_per_dispatch)
 
 
 def training_program(setup: Setup, platform: str = "") -> Any:

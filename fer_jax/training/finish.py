@@ -14,6 +14,7 @@ from etils import epath
 
 from fer_jax.data.augmentation import augment
 from fer_jax.data.degradation import degraded, images_sha256, parse
+from fer_jax.data.inputs import alternate_flips
 from fer_jax.data.occlusion import behind_test_objects
 from fer_jax.data.source import Source, facts, load
 from fer_jax.errors import UserError, writing
@@ -266,6 +267,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
     """Returns the scores of the selected model with all that says how they came about."""
     config = setup.config
     measures = {"measures": scores["measures"]} if "measures" in scores else {}
+    rate = memory["images"] / max(memory["seconds"], 1e-9)
     return {
         "experiment": config.experiment,
         "variant": config.variant,
@@ -294,8 +296,9 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         **({"label_noise": setup.label_noise} if setup.label_noise else {}),
         "training_examples": len(setup.train),
         "validation_examples": len(setup.validation),
-        "training_seconds": memory["seconds"],
-        "images_per_second": memory["images"] / max(memory["seconds"], 1e-9),
+        # Of all steps at the measured rate: those of a dispatch that was compiled first were not timed.
+        "training_seconds": int(state.step) * setup.images_per_step / rate if rate else None,
+        "images_per_second": rate,
         "waiting_for_data": memory["waited"] / max(memory["seconds"], 1e-9),
         "wall_seconds": memory["wall_seconds"],
         **({"side_by_side": memory["side_by_side"]} if memory.get("side_by_side", 1) > 1 else {}),
@@ -362,13 +365,16 @@ def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None)
 
 
 def _samples(setup: Setup) -> Samples:
-    """Training images as stored, and as the network sees them at step 0."""
+    """Training images as stored, and as the network sees such images in the first epoch."""
     rows = np.linspace(0, len(setup.train) - 1, SAMPLES).astype(int)
-    images = setup.train.pictures(rows)
-    drawn = functools.partial(augment, config=setup.task.augmentation, size=setup.config.data.image_size, train=True)
+    images, seed, flips = setup.train.pictures(rows), setup.config.seed, None
+    if setup.task.augmentation.flip_alternate:
+        flips = alternate_flips(stream_key(seed, "flip"), jnp.asarray(rows), jnp.zeros(len(rows), jnp.int32))
+    size = setup.stages[0].size
+    drawn = functools.partial(augment, config=setup.task.augmentation, size=size, train=True, flips=flips)
     # One program: its many operations one by one take longer to compile.
     program = jax.jit(drawn, compiler_options=once_options(setup.mesh))
-    seen = np.asarray(program(stream_key(setup.config.seed, "augment"), jnp.asarray(images)))
+    seen = np.asarray(program(stream_key(seed, "augment"), jnp.asarray(images)))
     low, high = seen.min(axis=(1, 2, 3), keepdims=True), seen.max(axis=(1, 2, 3), keepdims=True)
     shown = (255 * (seen - low) / np.maximum(high - low, 1e-6)).astype(np.uint8)
     labels = setup.train.arrays["label"]

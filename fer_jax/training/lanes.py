@@ -11,18 +11,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from fer_jax.data.pipeline import index_batches, stream
+from fer_jax.data.pipeline import Stream, index_batches, stream
 from fer_jax.errors import UserError
 from fer_jax.training.compiler import program
 from fer_jax.training.config import Config
-from fer_jax.training.feed import Feed, resident_steps, seeded_step
+from fer_jax.training.feed import Feed, indices_ahead, resident_steps, seeded_step
+from fer_jax.training.memory import check_memory
 from fer_jax.training.protocol import ALL
 from fer_jax.training.resolutions import size_at
 from fer_jax.training.setup import Setup
@@ -138,11 +139,13 @@ class Lanes:
         self._rows = NamedSharding(mesh, PartitionSpec(AXIS))
         self._where = [SingleDeviceSharding(device) for device in mesh.devices.flat]
         labels = source.arrays["label"] if config.data.balanced_sampling else None
-        self._batches: list[Iterator[Any]] = [
+        self._checked: set[tuple[int, int]] = set()  # sizes and numbers of steps whose program fits into memory
+        self._batches: list[Stream[Any]] = [
             stream(
                 index_batches(len(source), config.train.batch_size, lane.config.seed, labels=labels),
                 start_step,
                 lambda indices: indices,
+                indices_ahead(setup),
             )
             for lane in setups
         ]
@@ -192,7 +195,11 @@ class Lanes:
         taken = [np.stack([next(batches) for _ in range(count)]) for batches in self._batches]
         self.waited += time.perf_counter() - began
         indices = jax.device_put(np.stack(taken), self._rows)  # [runs, steps, B]
-        run = self._programs[size_at(self._setup.stages, self._step)]
+        size = size_at(self._setup.stages, self._step)
+        run = self._programs[size]
+        if (size, count) not in self._checked:
+            check_memory(run, (carried, self._seeds, self._data, indices), self._rows.mesh, self._setup.config)
+            self._checked.add((size, count))
         self._step += count
         carried, metrics = run(carried, self._seeds, self._data, indices)
         for values in metrics.values():

@@ -98,7 +98,14 @@ def train_side_by_side(configs: Sequence[Config], workdirs: Sequence[epath.Path]
             account = start.account if start else None
             claims.enter_context(claim(workdir, setup.config, setup.task.words, account))
             runs.append(Running(setup, workdir, began, start, name=f"seed {setup.config.seed}: "))
-        return _train(runs, Lanes(setups, min(run.step for run in runs)), starts[0], began)
+        ended = [run for run in runs if run.step == common.total_steps]  # killed between its last step and its results
+        going = [run for run in runs if run not in ended]
+        results = {run.workdir: _train([run], Alone(Feed(run.setup, run.step)), None, began)[0] for run in ended}
+        if going:
+            lanes = Lanes([run.setup for run in going], min(run.step for run in going))
+            trained = _train(going, lanes, starts[0], began)
+            results |= dict(zip([run.workdir for run in going], trained, strict=True))
+        return [results[run.workdir] for run in runs]
 
 
 def _start(setup: Setup, workdir: epath.Path) -> Start | None:
@@ -211,6 +218,9 @@ def _train(runs: Sequence[Running], carrier: Alone | Lanes, start: Start | None,
             if step in waiting:  # those who were ahead join
                 settle()
                 collect()
+                for run in runs:
+                    if run.step == step and run not in here:
+                        run.begin()
                 here = [run for run in runs if run.step == step]
                 carried = carrier.carry([run.state for run in runs])
 

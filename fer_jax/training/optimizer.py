@@ -110,6 +110,7 @@ def _muon(
     return optax.contrib.muon(
         schedule,
         beta=options.momentum,
+        eps=options.eps,
         weight_decay=weight_decay,
         adam_b1=options.b1,
         adam_b2=options.b2,

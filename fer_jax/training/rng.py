@@ -7,7 +7,7 @@ import zlib
 import jax
 
 
-def stream_key(seed: int, name: str, step: int | jax.Array = 0) -> jax.Array:
+def stream_key(seed: int | jax.Array, name: str, step: int | jax.Array = 0) -> jax.Array:
     """Returns the key of one stream at one step; step 1000 does not depend on 999 having run."""
     named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()) & 0x7FFFFFFF)
     return jax.random.fold_in(named, step)

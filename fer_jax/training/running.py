@@ -74,6 +74,10 @@ class Running:
         self.timing_log.rewind(self.step)
         self._began, self._wall_before = began, self.memory.wall_seconds
 
+    def begin(self) -> None:
+        """Starts the clock anew: what went before was the time of others, for whom this run has waited."""
+        self._began = time.perf_counter()
+
     def remember(self, first: int, records: Sequence[dict[str, float]]) -> None:
         """Takes the metrics of the steps after `first`, and stops at a value that is not finite."""
         if broken := first_broken(records):

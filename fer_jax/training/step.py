@@ -43,7 +43,7 @@ class Task:
         class_weights: weight of an example by class, or None.
         flip_evaluation: average each prediction with that of the mirrored image.
         corner_evaluation: average each prediction with those of magnified corners, mirrored and not.
-        seed: root of all random streams.
+        seed: root of all random streams; an array [] inside of a program that takes it as an argument.
         examples: how many there are in an epoch; 0 where examples are drawn without epochs.
         profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
         words: the class vectors that `model` holds, with their words and source, where the method has them.
@@ -62,7 +62,7 @@ class Task:
     class_weights: tuple[float, ...] | None = None
     flip_evaluation: bool = False
     corner_evaluation: bool = False
-    seed: int = 0
+    seed: int | jax.Array = 0
     examples: int = 0
     profiles: tuple[str, ...] = ()
     point_mirror: tuple[int, ...] = ()

@@ -130,7 +130,8 @@ def test_each_shape_takes_its_form():
     assert forms((3, 3, 128, 128), (6, 6), 1) == ("winograd", "winograd", "winograd")
     assert forms((3, 3, 512, 512), (7, 7), 1) == ("winograd", "taps", "xla")
     assert choose_lowering((3, 3, 64, 64), (12, 12), 1, jnp.bfloat16) == ("xla", "xla", "xla")
-    assert forms((3, 3, 64, 64), (112, 112), 1) == ("xla", "xla", "xla")
+    assert forms((3, 3, 64, 64), (56, 56), 1) == ("winograd", "winograd", "xla")
+    assert forms((3, 3, 64, 64), (57, 57), 1) == ("xla", "xla", "xla")
     assert forms((3, 3, 32, 64), (12, 12), 1) == ("xla", "xla", "xla")
     assert forms((3, 3, 64, 128), (12, 12), 2) == ("xla", "taps", "taps")
     assert forms((7, 7, 3, 64), (24, 24), 2) == ("xla", "xla", "xla")
@@ -170,7 +171,23 @@ def test_one_kernel_per_lane_under_vmap():
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "channels", "stride"), [(2, 8, 1), (6, 8, 2), (6, 256, 1), (6, 8, 1)])
+def test_winograds_form_under_vmap(monkeypatch):
+    monkeypatch.setattr(convolution, "choose_lowering", lambda *_: Lowering(*["winograd"] * 3))
+    x, _ = operands((2, 5, 4), (3, 3, 5, 4))
+    kernels = jax.random.normal(jax.random.key(3), (2, 3, 3, 5, 4))
+    lanes, pad = jnp.stack([x, x + 1]), ((1, 1), (1, 1))
+
+    def gradients(conv, x, kernel):
+        return jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, 1, pad))), argnums=(0, 1))(x, kernel)
+
+    got = jax.vmap(lambda x, k: gradients(conv_cpu, x, k))(lanes, kernels)
+    want = [gradients(conv_xla, a, k) for a, k in zip(lanes, kernels, strict=True)]
+    for number, (dx, dkernel) in enumerate(want):
+        np.testing.assert_allclose(got[0][number], dx, atol=1e-4)
+        np.testing.assert_allclose(got[1][number], dkernel, atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "channels", "stride"), [(2, 8, 1), (6, 8, 2), (6, 256, 1), (6, 8, 1), (7, 128, 1)])
 def test_a_sharded_batch_stays_sharded(size, channels, stride):
     """Whatever the lowering, devices exchange kernel gradients and nothing as large as an activation."""
     mesh = Mesh(np.array(jax.devices()), ("data",))

@@ -21,7 +21,7 @@ from fer_jax.training.logging import read_lines
 from fer_jax.training.setup import _evenly, make_setup, make_task
 
 STEPS = 3
-METHODS = ("baseline", "fdrl", "acnn", "psr", "word2vec", "fan")
+METHODS = ("baseline", "fdrl", "acnn", "psr", "word2vec", "fan", "fer2013_fast")
 # Convolutions that look at what no parameter stands before: they have no gradient to their input. ACNN normalises the
 # image first; of PSR's branches the one that the STN's parameters stand before is not among them.
 FIRST = {"acnn": 0, "psr": 3}

@@ -1,9 +1,11 @@
 """Seeds side by side, a device each: the same runs as alone, and a killed group goes on to the same lines."""
 
+import functools
 import json
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -11,8 +13,10 @@ from etils import epath
 from fer_jax.errors import UserError
 from fer_jax.training import lanes, loop, sweep
 from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.feed import Feed, training_program
 from fer_jax.training.logging import read_lines
 from fer_jax.training.setup import make_setup
+from fer_jax.training.step import mark_valid, take_rows, train_step
 
 STEPS = 12
 TIMING = {"training_seconds", "images_per_second", "wall_seconds", "waiting_for_data", "side_by_side"}
@@ -166,3 +170,26 @@ def test_rows_go_to_the_devices_and_come_back(pair):
             np.testing.assert_array_equal(before, after)
     kernels = [state.params["trunk"]["conv1"]["kernel"] for state in states]
     assert abs(kernels[0] - kernels[1]).max() > 1e-3
+
+
+def test_all_seeds_share_what_is_compiled_and_each_draws_its_own(tiny):
+    """The program of a seed is that of another; its step is the step of a task that has the seed as a constant."""
+    texts, steps = [], []
+    for seed in (3, 4):
+        config = tiny("baseline", devices=1)
+        config.seed, config.model.dropout, config.augmentation.flip = seed, 0.5, True
+        setup = make_setup(config)
+        feed, state = Feed(setup, 0), setup.init()
+        rows = np.stack([next(feed._batches)])
+        texts.append(training_program(setup).lower(state, feed._seed, feed._data, rows).as_text())
+        batch = take_rows(feed._data, jnp.asarray(rows[0]))
+        constant = jax.jit(functools.partial(train_step, setup.task, setup.tx, setup.schedule))
+        _, expected = constant(state, mark_valid(batch))
+        feed.close()
+        feed = Feed(setup, 0)
+        _, metrics, _ = feed.run(state, 1)
+        feed.close()
+        np.testing.assert_allclose(metrics["loss/total"][0], expected["loss/total"], rtol=1e-6)
+        steps.append(float(expected["loss/total"]))
+    assert texts[0] == texts[1]
+    assert abs(steps[0] - steps[1]) > 1e-3

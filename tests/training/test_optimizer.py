@@ -260,6 +260,34 @@ def test_muon_makes_the_momentum_of_hidden_convolutions_orthogonal_and_leaves_th
         np.testing.assert_allclose(updates[name]["kernel"], expected, rtol=1e-3)
 
 
+def test_muon_knows_groups_phases_and_the_limit_of_the_norm():
+    kernels = {name: {"kernel": jnp.ones((3, 3, 8, 16))} for name in ("free", "slow", "frozen")}
+    kernels |= {"classifier": {"kernel": jnp.ones((16, 7))}}
+    settings = config(
+        optimizer={
+            "name": "muon",
+            "learning_rate": 0.1,
+            "nesterov": True,
+            "clip_norm": 1.0,
+            "groups": (("slow", {"lr_multiplier": 0.5}), ("frozen", {"frozen": True})),
+        }
+    )
+    settings.train.phases = ((0.5, {}), (0.5, {"optimizer.name": "sgd"}))
+    tx, _ = make_optimizer(settings, kernels, 4, 10)
+    gradient = jax.random.normal(jax.random.key(0), (3, 3, 8, 16))
+    grads = {name: {"kernel": gradient} for name in ("free", "slow", "frozen")}
+    grads |= {"classifier": {"kernel": jnp.ones((16, 7))}}
+    state, update, made = tx.init(kernels), jax.jit(tx.update), []
+    for _ in range(3):
+        updates, state = update(grads, state, kernels)
+        made.append(updates)
+    np.testing.assert_allclose(made[0]["slow"]["kernel"], 0.5 * made[0]["free"]["kernel"], rtol=1e-5, atol=1e-8)
+    assert not np.any(made[0]["frozen"]["kernel"])
+    # The third step is SGD's first: along the gradient, which two others and the classifier's share a norm of 1 with.
+    limited = gradient / optax.tree.norm({name: g for name, g in grads.items() if name != "frozen"})
+    np.testing.assert_allclose(made[2]["free"]["kernel"], -0.1 * 1.9 * limited, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"nesterov": False}, {"decoupled": False}], ids=["without Nesterov momentum", "with coupled decay"]
 )

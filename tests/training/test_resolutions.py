@@ -1,11 +1,15 @@
 """Growing images: where the sizes change, what is refused, and that a run which was killed goes on the same."""
 
+import itertools
+
 import jax
+import jax.numpy as jnp
 import pytest
 from etils import epath
 
+from fer_jax.data.pipeline import index_batches
 from fer_jax.errors import UserError
-from fer_jax.training import loop
+from fer_jax.training import loop, step
 from fer_jax.training.config import check_config
 from fer_jax.training.feed import Feed
 from fer_jax.training.logging import read_lines
@@ -83,6 +87,46 @@ def test_a_run_that_was_stopped_in_either_stage_goes_on_the_same(tiny, tmp_path,
                 loop.train(config, stopped)
         assert loop.train(config, stopped)["params_sha256"] == results["params_sha256"]
         assert read_lines(stopped / "metrics.jsonl") == read_lines(whole / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("path", ["device", "stream"])
+def test_no_dispatch_reaches_over_the_end_of_a_stage(path, tiny, tmp_path, monkeypatch):
+    config = resolutions(tiny, ((0.5, 32),), max_steps=8, log_every_steps=1, eval_every_epochs=1000.0)
+    loop.train(config, epath.Path(tmp_path / "single"))
+    dispatches, original = [], Feed.run
+
+    def remember(self, state, most):
+        state, metrics, made = original(self, state, most)
+        dispatches.append(made)
+        return state, metrics, made
+
+    monkeypatch.setattr(Feed, "run", remember)
+    config.train.steps_per_dispatch, config.data.path = 3, path
+    loop.train(config, epath.Path(tmp_path / "several"))
+    assert dispatches == ([3, 1, 3, 1] if path == "device" else [1] * 8)
+    single, several = (
+        [line["loss/total"] for line in read_lines(tmp_path / name / "metrics.jsonl") if line["kind"] == "train"]
+        for name in ("single", "several")
+    )
+    assert several == pytest.approx(single, rel=1e-4)
+
+
+def test_flips_alternate_from_epoch_to_epoch_across_batches(tiny, monkeypatch):
+    """Over two and a half epochs whose length is no multiple of the batch."""
+    seen: dict[int, list[bool]] = {}
+    monkeypatch.setattr(step, "network_inputs", lambda *_, flips, **__: {"flips": flips})
+    setup = make_setup(tiny("fer2013_fast"))
+    examples, task = len(setup.train), setup.task
+    assert examples % 16
+    batches = index_batches(examples, 16, setup.config.seed)
+    for number in range(int(2.5 * examples / 16)):
+        rows = jnp.asarray(batches[number])
+        flips = step._model_input(task, {}, None, step._flips(task, {"index": rows}, jnp.int32(number)))["flips"]
+        for row, flip in zip(rows.tolist(), flips.tolist(), strict=True):
+            seen.setdefault(row, []).append(flip)
+    assert {len(flips) for flips in seen.values()} <= {2, 3}
+    assert all(one != other for flips in seen.values() for one, other in itertools.pairwise(flips))
+    assert 0.3 < sum(flips[0] for flips in seen.values()) / examples < 0.7
 
 
 def _at(signals, steps, stop) -> bool:
