@@ -20,8 +20,8 @@ from fer_jax import locks
 from fer_jax.errors import UserError
 from fer_jax.evaluation.report import Predictions, write_report
 from fer_jax.storage import absolute
-from fer_jax.training import loop
-from fer_jax.training.checkpoint import MANIFEST, _fault, _write_manifest
+from fer_jax.training import loop, running
+from fer_jax.training.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
 from fer_jax.training.logging import JsonLines, read_lines
 from fer_jax.training.workdir import stored_config
 
@@ -85,7 +85,7 @@ class Stored:
         assert _fault(self.folder / str(steps[-1])) == ""
         (state, best), record = pickle.loads((self.folder / str(steps[-1]) / "tree" / "pickle").read_bytes())
         where = jax.tree.leaves(like)[0].sharding
-        return loop.Checkpoint(*jax.device_put((state, best), where), record), []
+        return Checkpoint(*jax.device_put((state, best), where), record), []
 
     def close(self):
         pass
@@ -95,7 +95,7 @@ def test_a_run_lives_in_a_bucket_and_goes_on_there(tiny, bucket, tmp_path, monke
     reference = epath.Path(tmp_path / "reference")
     config = tiny(max_steps=8)
     expected = loop.train(config, reference)
-    monkeypatch.setattr(loop, "Checkpoints", Stored)
+    monkeypatch.setattr(running, "Checkpoints", Stored)
     original, saves = Stored.save, []
 
     def stop_after_a_save(self, step, checkpoint):
