@@ -167,6 +167,37 @@ def test_two_processes_do_not_share_a_folder_of_a_bucket(bucket):
         assert time.monotonic() - began > 2 * locks.BEAT
 
 
+def test_of_two_that_begin_at_once_in_a_bucket_one_waits(bucket, monkeypatch):
+    other, sleep, slept = '{"run": "of the other", "beat": 0}', time.sleep, []
+
+    def settle(seconds):
+        slept.append(seconds)
+        sleep(seconds)
+        if len(slept) == 1:
+            (bucket / ".lock").write_text(other)
+
+    monkeypatch.setattr(locks.time, "sleep", settle)
+    with pytest.raises(UserError, match="^busy "), locks.alone(bucket / ".lock", "busy"):
+        pass
+    (bucket / ".lock").unlink()
+    slept.clear()
+    with locks.alone(bucket / ".lock"):
+        assert slept == [locks.SETTLE, 2.5 * locks.BEAT, locks.SETTLE]
+        assert (bucket / ".lock").read_text() != other
+    assert not (bucket / ".lock").exists()
+
+
+def test_a_lock_that_another_took_over_is_its_own(bucket):
+    other = '{"run": "of who came while this process was suspended", "beat": 3}'
+    with locks.alone(bucket / ".lock", "busy"):
+        (keeper,) = [thread for thread in threading.enumerate() if thread.name == "keeps the lock"]
+        (bucket / ".lock").write_text(other)
+        keeper.join(30)
+        assert not keeper.is_alive()
+        assert (bucket / ".lock").read_text() == other
+    assert (bucket / ".lock").read_text() == other
+
+
 def test_the_absolute_path_of_a_bucket_is_itself(bucket):
     assert str(absolute(bucket)) == "s3://faces/runs"
     assert absolute(epath.Path("runs")).is_absolute()
