@@ -66,17 +66,25 @@ def _alone_in_bucket(path: Any, busy: str) -> Iterator[None]:
     def write(beat: int) -> None:
         path.write_text(json.dumps(me | {"beat": beat}))
 
-    while before := _read(path):
-        time.sleep(2.5 * BEAT)
-        now = _read(path)
-        if now == before:  # its process is gone
-            break
-        if now and busy:
-            raise UserError(f"{busy} (process {now.get('process')} on {now.get('host')})")
-    write(0)
-    time.sleep(SETTLE)
-    if (winner := _read(path)).get("run") != me["run"]:
-        raise UserError(f"{busy or f'{path} is taken'} (process {winner.get('process')} on {winner.get('host')})")
+    def refuse(other: dict[str, Any]) -> None:
+        if other and busy:
+            raise UserError(f"{busy} (process {other.get('process')} on {other.get('host')})")
+
+    def is_mine() -> bool:
+        return _read(path).get("run", me["run"]) == me["run"]
+
+    holder: dict[str, Any] = {}
+    while holder.get("run") != me["run"]:  # of two that begin at once, one goes back to waiting
+        refuse(holder)
+        while before := _read(path):
+            time.sleep(2.5 * BEAT)
+            now = _read(path)
+            if now == before:  # its process is gone
+                break
+            refuse(now)
+        write(0)
+        time.sleep(SETTLE)
+        holder = _read(path)
     over = threading.Event()
 
     def live() -> None:
@@ -84,6 +92,8 @@ def _alone_in_bucket(path: Any, busy: str) -> Iterator[None]:
         while not over.wait(BEAT):
             beat += 1
             with contextlib.suppress(Exception):  # a write that fails is made up for by the next
+                if not is_mine():  # this process was suspended for so long that another took over
+                    return
                 write(beat)
 
     keeper = threading.Thread(target=live, name="keeps the lock", daemon=True)
@@ -94,7 +104,8 @@ def _alone_in_bucket(path: Any, busy: str) -> Iterator[None]:
         over.set()
         keeper.join()
         with contextlib.suppress(OSError):
-            path.unlink()
+            if is_mine():
+                path.unlink()
 
 
 def _read(path: Any) -> dict[str, Any]:

@@ -122,7 +122,10 @@ class RecordReader:
 
     def _decode(self, data: bytes) -> np.ndarray:
         flag = cv2.IMREAD_GRAYSCALE if self.shape[-1] == 1 else cv2.IMREAD_COLOR_RGB
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:  # of no bytes, or of a size beyond all measure
+            image = None
         if image is None:
             raise UserError(f"{self._where} holds a picture that cannot be decoded: delete that folder, build it again")
         image = image[..., None] if image.ndim == 2 else image

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 import weakref
 from typing import Any
 
@@ -28,6 +29,7 @@ from fer_jax.data.on_disk import PART, LazyPictures, RecordReader
 from fer_jax.errors import UserError, first_line
 
 MEMORY = 64 << 20  # bytes that a worker and its parent share; pages that are never touched cost nothing
+GRACE = 10.0  # seconds for a process to end whose connection did
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -36,11 +38,12 @@ class WorkerReader:
 
     def __init__(self, reader: RecordReader, count: int):
         self._reader, self._workers = reader, _workers(count)
-        self._pickled = pickle.dumps(reader)
+        self.key = uuid.uuid4().hex  # the workers outlive readers, and another may get the place in memory of this one
+        self.shape, self.pickled = reader.shape, pickle.dumps(reader)
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
-        pixels = np.empty((len(places), *self._reader.shape), np.uint8)
-        size = int(np.prod(self._reader.shape))
+        pixels = np.empty((len(places), *self.shape), np.uint8)
+        size = int(np.prod(self.shape))
         if size > MEMORY:  # a picture of eight thousand pixels
             return self._reader(places)
         most = min(PART, MEMORY // size)
@@ -49,7 +52,7 @@ class WorkerReader:
         parts = [order[begin : begin + most] for begin in range(0, len(order), self._part(len(order), most))]
 
         def fill(part: np.ndarray) -> None:
-            pixels[part] = self._workers.read(id(self), self._pickled, places[part], self._reader.shape)
+            pixels[part] = self._workers.read(self, places[part])
 
         list(self._workers.threads.map(fill, parts))
         return pixels
@@ -79,29 +82,40 @@ class _Worker:
             pass_fds=(theirs.fileno(), descriptor),
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         theirs.close()
         self._memory = mmap.mmap(descriptor, MEMORY)
         os.close(descriptor)
-        self._line, self._known = ours, set()
+        self._line = ours
+        self._known: weakref.WeakSet[WorkerReader] = weakref.WeakSet()  # those that the process has, and that live
         weakref.finalize(self, _end, ours, self._process)
 
-    def read(self, key: int, reader: bytes, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def read(self, reader: WorkerReader, places: np.ndarray) -> np.ndarray:
         """Returns the pictures as a view of the shared memory: valid until the next call."""
+        shape, new = reader.shape, None
+        if reader not in self._known:
+            new = (reader.pickled, [known.key for known in self._known])
         try:
-            self._line.send((key, places, None if key in self._known else reader))
-            self._known.add(key)
+            self._line.send((reader.key, places, new))
             failure = self._line.recv()
         except (OSError, EOFError) as error:
-            status = self._process.wait(10)
-            how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
             raise UserError(
-                f"a process that decodes pictures ended, {how}; start the same command again (it goes on from the "
+                f"a process that decodes pictures {self._ending()}; start the same command again (it goes on from the "
                 "last checkpoint), with config.data.workers=0 if memory is short"
             ) from error
         if failure:
             raise UserError(failure)
+        self._known.add(reader)
         return np.frombuffer(self._memory, np.uint8, len(places) * int(np.prod(shape))).reshape(len(places), *shape)
+
+    def _ending(self) -> str:
+        """Says how the process came to its end."""
+        try:
+            status = self._process.wait(GRACE)
+            return f"ended, killed by {signal.Signals(-status).name}" if status < 0 else f"ended, with status {status}"
+        except (subprocess.TimeoutExpired, ValueError):  # it lives, or the signal has no name
+            return "stopped answering"
 
 
 class _Workers:
@@ -111,13 +125,19 @@ class _Workers:
         self.count = count
         self.threads = concurrent.futures.ThreadPoolExecutor(count, "waits for workers")
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for _ in range(count):
-            self._idle.put(_Worker())
+        try:
+            for _ in range(count):
+                self._idle.put(_Worker())
+        except OSError as error:  # this user may have no more processes, or no more open files
+            raise UserError(
+                f"cannot start {count} processes that decode pictures ({error.strerror or error}): "
+                f"lower config.data.workers={count}"
+            ) from error
 
-    def read(self, key: int, reader: bytes, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def read(self, reader: WorkerReader, places: np.ndarray) -> np.ndarray:
         worker = self._idle.get()
         try:
-            return worker.read(key, reader, places, shape).copy()
+            return worker.read(reader, places).copy()
         finally:
             self._idle.put(worker)
 
@@ -129,7 +149,10 @@ def _workers(count: int) -> _Workers:
 
 def _end(line: Any, process: subprocess.Popen[bytes]) -> None:
     line.close()  # the worker sees the end of the connection
-    process.wait()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:  # it waits for a disk that does not answer
+        process.kill()
 
 
 def _unnamed_file() -> int:
@@ -139,15 +162,16 @@ def _unnamed_file() -> int:
 
 def _serve(line: Any, memory: mmap.mmap) -> None:
     """The life of a worker: until the connection ends, reads the places that it is asked for into the memory."""
-    readers: dict[int, RecordReader] = {}
+    readers: dict[str, RecordReader] = {}
     while True:
         try:
-            key, places, reader = line.recv()
+            key, places, new = line.recv()
         except (EOFError, OSError):
             return
         try:
-            if reader is not None:
-                readers[key] = pickle.loads(reader)
+            if new is not None:
+                pickled, alive = new  # the others are gone
+                readers = {known: readers[known] for known in alive} | {key: pickle.loads(pickled)}
             pixels = readers[key].read(places, parts=1)
             np.frombuffer(memory, np.uint8, pixels.size)[:] = pixels.ravel()
             failure = ""
@@ -164,6 +188,8 @@ def _serve(line: Any, memory: mmap.mmap) -> None:
 if __name__ == "__main__":
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    # Ctrl-C, and a job that is asked to end, reach every process: the parent decides, and still reads to save.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     _serve(multiprocessing.connection.Connection(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), MEMORY))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ from fer_jax.training.sharding import (
 from fer_jax.training.step import Task, corner_step, eval_step, take_rows
 
 Outputs = dict[str, np.ndarray]
+Dispatches = Generator[tuple[Any, np.ndarray], None, None]
 EVALUATED_SHARE = 0.1  # of a device's memory that evaluated data may fill
 EVALUATED_UNKNOWN = 1 << 30  # bytes, where a device does not say what it has
 BATCHES_PER_DISPATCH = 8  # out of device memory, at most
@@ -84,16 +86,17 @@ class Evaluator:
         corners = self._corner is not None and views
         dispatches = self._from_host if corners or not self._keeps(source) else self._from_device
         parts = []
-        for outputs, mask in dispatches(variables, source, views):
-            for values in outputs.values():
-                values.copy_to_host_async()
-            parts.append((outputs, mask))
-            if len(parts) > 1:  # bounds what is in flight
-                jax.block_until_ready(parts[-2][0])
+        with contextlib.closing(dispatches(variables, source, views)) as made:  # also where one of them fails
+            for outputs, mask in made:
+                for values in outputs.values():
+                    values.copy_to_host_async()
+                parts.append((outputs, mask))
+                if len(parts) > 1:  # bounds what is in flight
+                    jax.block_until_ready(parts[-2][0])
         outputs = [jax.tree.map(lambda x, m=mask: np.asarray(x)[m], out) for out, mask in parts]
         return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
 
-    def _from_host(self, variables: Any, source: Source, views: bool) -> Iterator[tuple[Any, np.ndarray]]:
+    def _from_host(self, variables: Any, source: Source, views: bool) -> Dispatches:
         """Yields the outputs of each batch and which of its rows are examples."""
 
         def put(rows_and_mask: tuple[np.ndarray, np.ndarray]) -> tuple[dict[str, jax.Array], np.ndarray]:
@@ -101,10 +104,12 @@ class Evaluator:
             batch = put_rows(self._mesh, source.arrays, rows)
             return batch | put_rows(self._mesh, {"mask": mask}, np.arange(len(rows))), mask
 
-        for batch, mask in stream(list(eval_batches(len(source), self._batch_size)), 0, put, ahead=EVAL_AHEAD):
-            yield self._outputs(variables, batch, views), mask
+        chosen = list(eval_batches(len(source), self._batch_size))
+        with contextlib.closing(stream(chosen, 0, put, ahead=EVAL_AHEAD)) as batches:
+            for batch, mask in batches:
+                yield self._outputs(variables, batch, views), mask
 
-    def _from_device(self, variables: Any, source: Source, _: bool) -> Iterator[tuple[Any, np.ndarray]]:
+    def _from_device(self, variables: Any, source: Source, _: bool) -> Dispatches:
         """The same out of device memory, of several batches at once."""
         if self._held is None or self._held[0] is not source:
             self._held = None  # before the next source comes, the last one goes

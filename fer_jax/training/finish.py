@@ -22,6 +22,7 @@ from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
 from fer_jax.training.compiler import once_options
 from fer_jax.training.logging import read_lines
+from fer_jax.training.memory import explained
 from fer_jax.training.protocol import fold_facts, part_to_score, part_to_test, protocol, selected_on, split_to_test
 from fer_jax.training.rng import stream_key
 from fer_jax.training.setup import Setup
@@ -102,7 +103,8 @@ def evaluate(
         changes: fields of its config to read differently, by path: those of `CHANGEABLE`.
 
     Raises:
-        UserError: for an unknown split or field, where nothing is stored, and where the result cannot be written.
+        UserError: for an unknown split or field, where nothing is stored, where the result cannot be written, and
+            where a device has too little memory.
     """
     check_changes(changes or {})
     model = read_model(workdir, changes)
@@ -113,16 +115,17 @@ def evaluate(
     target = output or folder / "results.json"
     with writing(target):  # said before the work, not after it
         on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
-    evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
-    outputs = evaluator(model.variables, source)
-    scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
-    covered = behind_test_objects(source) if config.evaluation.occluded else None
-    scores |= _plain(setup, outputs, source) | _occluded(setup, evaluator, model.variables, covered, scores)
-    scores |= _degraded(setup, evaluator, model.variables, source, scores)
+    with explained(setup.mesh, config, training=False):
+        evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
+        outputs = evaluator(model.variables, source)
+        scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
+        covered = behind_test_objects(source) if config.evaluation.occluded else None
+        scores |= _plain(setup, outputs, source) | _occluded(setup, evaluator, model.variables, covered, scores)
+        scores |= _degraded(setup, evaluator, model.variables, source, scores)
+        shown = _shown(setup, model.variables, source, covered)
     results = _describe(setup, scores, model.state, model.record)
     if not split or (split == config.data.test_split and not config.fold):
         results |= _protocol(setup)
-    shown = _shown(setup, model.variables, source, covered)
 
     def write() -> None:
         with writing(f"{target} or the report beside it"):

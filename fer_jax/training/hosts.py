@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import selectors
 import socket
 import sys
 import threading
@@ -32,6 +32,8 @@ SILENT = 10  # beats in a row without one: then a process is gone
 JAX_NOTICES = 300  # seconds until JAX's own heartbeat ends a process: long, as it counts those of a suspended one too
 FAREWELL = 60  # seconds that JAX waits at the end for the others to end as well
 SHOWN = 6
+ADDRESS = 320  # bytes: the longest name of a host has 253
+START = "check that all of them were started, each with its own --process_id"
 AGAIN = "start the same command on every host: it goes on from the last checkpoint"
 
 
@@ -164,9 +166,10 @@ class Company:
     def _watch(self, other: int) -> None:
         """Reads what the process `other` says until it is done, fails, or is gone."""
         line, heard, silent = self._lines[other], b"", 0
+        ready = selectors.DefaultSelector()  # `select` knows no descriptor above 1023
+        ready.register(line, selectors.EVENT_READ)
         while silent < SILENT:  # beats are counted, not seconds: this process may have been suspended itself
-            ready, _, _ = select.select([line], [], [], BEAT)
-            if not ready:
+            if not ready.select(BEAT):
                 silent += 1
                 continue
             silent = 0
@@ -230,7 +233,7 @@ def _join_cluster(patience: float) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     from jax.experimental import multihost_utils
 
-    server, address = None, np.zeros(64, np.uint8)
+    server, address = None, np.zeros(ADDRESS, np.uint8)
     if number == 0:
         server = _listen(0)
         text = f"{_own_address()} {server.getsockname()[1]}".encode()
@@ -251,7 +254,7 @@ def _initialize(patience: float, **where: Any) -> None:
 
     def give_up() -> None:
         if not met.wait(patience):  # a moment later JAX would end this process, with a stack trace
-            os.write(2, f"error: the processes of this run did not meet within {patience:.0f} s; {_START}\n".encode())
+            os.write(2, f"error: the processes of this run did not meet within {patience:.0f} s; {START}\n".encode())
             os._exit(2)
 
     threading.Thread(target=give_up, name="gives up", daemon=True).start()
@@ -263,12 +266,9 @@ def _initialize(patience: float, **where: Any) -> None:
             shutdown_timeout_seconds=FAREWELL,
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the processes of this run did not meet: {first_line(error)}; {_START}") from error
+        raise UserError(f"the processes of this run did not meet: {first_line(error)}; {START}") from error
     finally:
         met.set()
-
-
-_START = "check that all of them were started, each with its own --process_id"
 
 
 def _receive(port: int, count: int, patience: float, server: socket.socket | None = None) -> dict[int, socket.socket]:
@@ -290,7 +290,7 @@ def _receive(port: int, count: int, patience: float, server: socket.socket | Non
             except TimeoutError:
                 missing = [str(n) for n in range(1, count) if n not in lines]
                 which = f"process {missing[0]}" if len(missing) == 1 else f"processes {', '.join(missing)}"
-                refuse(f"{which} of {count} did not come within {patience:.0f} s; {_START}")
+                refuse(f"{which} of {count} did not come within {patience:.0f} s; {START}")
             try:
                 hello = json.loads(_one_line(line, 5.0))
                 number, theirs, waited = hello["process"], hello["count"], hello["waited"]
@@ -301,9 +301,9 @@ def _receive(port: int, count: int, patience: float, server: socket.socket | Non
             taken = number in lines
             lines[-1 if taken else number] = line
             if theirs != count:
-                refuse(f"process {number} was started with --num_processes={theirs}, process 0 with {count}; {_START}")
+                refuse(f"process {number} was started with --num_processes={theirs}, process 0 with {count}; {START}")
             if taken or not 0 < number < count:
-                refuse(f"two processes were started with --process_id={number}; {_START}")
+                refuse(f"two processes were started with --process_id={number}; {START}")
     for line in lines.values():
         line.sendall(b'{"welcome": true}\n')
     return lines

@@ -46,8 +46,14 @@ def check_memory(program: Any, arguments: tuple[Any, ...], mesh: Mesh, config: C
 
 
 @contextlib.contextmanager
-def explained(mesh: Mesh, config: Config) -> Iterator[None]:
-    """Turns a device that runs out of memory inside the `with` block into one line that says what makes it do."""
+def explained(mesh: Mesh, config: Config, training: bool = True) -> Iterator[None]:
+    """Turns a device that runs out of memory inside the `with` block into one line that says what makes it do.
+
+    Args:
+        mesh: where the block runs.
+        config: the run's, to name what makes it smaller.
+        training: whether the block trains; else it evaluates, and no other field matters.
+    """
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -58,10 +64,15 @@ def explained(mesh: Mesh, config: Config) -> Iterator[None]:
         limit = memory_limit(mesh)
         there = f"the {_gib(limit)} of each device" if limit else "what is free"
         wanted = f"asks for {amount.group(1)} more" if amount else "asks for more"
-        raise UserError(_advice(config, f"{wanted} than fits into {there}")) from error
+        raise UserError(_advice(config, f"{wanted} than fits into {there}", training)) from error
 
 
-def _advice(config: Config, what: str) -> str:
+def _advice(config: Config, what: str, training: bool = True) -> str:
+    if not training:
+        return (
+            f"not enough memory: with config.evaluation.batch_size={config.evaluation.batch_size} the program {what}; "
+            "give a smaller one"
+        )
     path = "" if config.data.path in ("stream", "disk") else ", or set config.data.path=stream"
     return (
         f"not enough memory: with config.train.batch_size={config.train.batch_size} the program {what}; give a smaller "

@@ -98,6 +98,13 @@ def test_pictures_of_two_sizes_are_refused(both, monkeypatch):
         stored[0]
 
 
+@pytest.mark.parametrize("data", [b"", b"no picture"])
+def test_a_picture_that_is_none_is_refused(data):
+    reader = on_disk.RecordReader(None, "image", (4, 4, 3), np.arange(1), np.zeros(1, int), "faces, split test,")
+    with pytest.raises(on_disk.UserError, match="^faces, split test, holds a picture that cannot be decoded"):
+        reader._decode(data)
+
+
 def test_a_split_of_clips_keeps_their_frames_together(tiny):
     config = tiny("fan")
     builder = prepared_builder(config.data)

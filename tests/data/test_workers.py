@@ -1,5 +1,6 @@
 """Processes that decode: the same pixels, no JAX in them, one line when one dies, and none left behind."""
 
+import gc
 import os
 import pathlib
 import pickle
@@ -26,10 +27,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hands descripto
 def split(tiny):
     """A function that loads a split from disk, decoded by so many processes."""
 
-    def make(count, method="baseline"):
+    def make(count, method="baseline", name="test"):
         config = tiny(method)
         config.data.path, config.data.workers = "disk", count
-        return load(config.data, "test", training=False)
+        return load(config.data, name, training=False)
 
     return make
 
@@ -83,9 +84,12 @@ def test_workers_do_not_load_jax(split):
 
 def test_what_a_worker_refuses_is_said_here(split, monkeypatch):
     pictures = split(2).arrays["image"]
-    monkeypatch.setattr(pictures.read, "_pickled", pickle.dumps(_other_shape(split(0).arrays["image"].read)))
+    whole = pictures.read.pickled
+    monkeypatch.setattr(pictures.read, "pickled", pickle.dumps(_other_shape(split(0).arrays["image"].read)))
     with pytest.raises(UserError, match="holds pictures of 64x64 and of 9x7 pixels"):
         pictures[0]
+    monkeypatch.setattr(pictures.read, "pickled", whole)  # nobody keeps a reader that failed at once
+    np.testing.assert_array_equal(pictures[:4], split(0).arrays["image"][:4])
 
 
 def _other_shape(reader):
@@ -93,15 +97,79 @@ def _other_shape(reader):
     return reader
 
 
-def test_a_worker_that_is_killed_gives_one_line(split, monkeypatch):
-    fresh = workers._Workers(1)
-    monkeypatch.setattr(workers, "_workers", lambda count: fresh)
+@pytest.fixture
+def fresh(monkeypatch):
+    """A worker that no other test has: it may come to harm."""
+    pool = workers._Workers(1)
+    monkeypatch.setattr(workers, "_workers", lambda count: pool)
+    return pool
+
+
+def test_a_reader_in_the_place_of_one_that_is_gone_reads_its_own(fresh, split, monkeypatch):
+    monkeypatch.setattr(workers, "id", lambda _: 7, raising=False)  # as if memory were given out again
+    expected = {name: split(0, name=name).arrays["image"][:5] for name in ("test", "train")}
+    assert (expected["test"] != expected["train"]).any()
+    keys = []
+    for name in ("test", "train"):
+        pictures = split(1, name=name).arrays["image"]
+        np.testing.assert_array_equal(pictures[:5], expected[name])
+        keys.append(pictures.read.key)
+        del pictures
+        gc.collect()
+    worker = fresh._idle.get()
+    worker._line.send((keys[0], np.arange(1), None))
+    assert "KeyError" in worker._line.recv()  # the process has let go of the first
+
+
+def test_a_worker_leaves_it_to_its_parent_to_end(fresh, split):
+    pictures, expected = split(1).arrays["image"], split(0).arrays["image"][:4]
+    pictures[:4]
+    (process,) = processes(pictures.read)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        np.testing.assert_array_equal(pictures[:4], expected)
+    assert os.getsid(process.pid) == process.pid
+
+
+class Unclear:
+    """A process of which nothing can be said: it lives on, or a signal without a name ended it."""
+
+    def __init__(self, status):
+        self.status = status
+
+    def wait(self, seconds):
+        if self.status is None:
+            raise subprocess.TimeoutExpired("worker", seconds)
+        return self.status
+
+
+@pytest.mark.parametrize("status", [None, -40])
+def test_a_worker_that_no_longer_answers_gives_one_line(status, fresh, split):
+    pictures = split(1).arrays["image"]
+    worker = fresh._idle.get()
+    worker._process = Unclear(status)
+    worker._line.close()
+    fresh._idle.put(worker)
+    with pytest.raises(UserError, match="^a process that decodes pictures stopped answering; start the same command"):
+        pictures[:4]
+
+
+def test_a_worker_that_is_killed_gives_one_line(fresh, split):
     pictures = split(1).arrays["image"]
     pictures[:4]
     (process,) = processes(pictures.read)
     process.send_signal(signal.SIGKILL)
     with pytest.raises(UserError, match="a process that decodes pictures ended, killed by SIGKILL; start the same"):
         pictures[:4]
+
+
+def test_workers_that_cannot_be_started(monkeypatch):
+    def full():
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(workers, "_Worker", full)
+    with pytest.raises(UserError, match=r"decode pictures \(Too many open files\): lower config.data.workers=9$"):
+        workers._Workers(9)
 
 
 def test_workers_end_with_a_parent_that_is_killed():

@@ -54,6 +54,20 @@ def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source
     assert np.isfinite(scores["kl_to_votes"])
 
 
+@pytest.mark.parametrize("step", [lambda *_: 1 / 0, lambda *_: {"logits": 0}])  # in its turn, and after it
+def test_an_evaluation_that_fails_lets_go_of_what_was_read_ahead(step, source, monkeypatch):
+    streams, original = [], evaluate.stream
+    monkeypatch.setattr(evaluate, "stream", lambda *a, **k: streams.append(original(*a, **k)) or streams[-1])
+    task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4)  # type: ignore[arg-type]
+    evaluator = Evaluator(task, make_mesh(devices=1), 5)
+    evaluator._step = step
+    with pytest.raises((ZeroDivisionError, AttributeError)):
+        evaluator({"params": {}}, source)
+    (ahead,) = streams
+    assert ahead._pool._shutdown
+    assert not ahead._made
+
+
 def test_corner_evaluation_is_the_weighted_mean_of_the_views(source):
     task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, corner_evaluation=True)  # type: ignore[arg-type]
     evaluator = Evaluator(task, make_mesh(devices=4), 20)

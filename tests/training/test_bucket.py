@@ -20,8 +20,8 @@ from fer_jax import locks
 from fer_jax.errors import UserError
 from fer_jax.evaluation.report import Predictions, write_report
 from fer_jax.storage import absolute
-from fer_jax.training import loop
-from fer_jax.training.checkpoint import MANIFEST, _fault, _write_manifest
+from fer_jax.training import loop, running
+from fer_jax.training.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
 from fer_jax.training.logging import JsonLines, read_lines
 from fer_jax.training.workdir import stored_config
 
@@ -85,7 +85,7 @@ class Stored:
         assert _fault(self.folder / str(steps[-1])) == ""
         (state, best), record = pickle.loads((self.folder / str(steps[-1]) / "tree" / "pickle").read_bytes())
         where = jax.tree.leaves(like)[0].sharding
-        return loop.Checkpoint(*jax.device_put((state, best), where), record), []
+        return Checkpoint(*jax.device_put((state, best), where), record), []
 
     def close(self):
         pass
@@ -95,7 +95,7 @@ def test_a_run_lives_in_a_bucket_and_goes_on_there(tiny, bucket, tmp_path, monke
     reference = epath.Path(tmp_path / "reference")
     config = tiny(max_steps=8)
     expected = loop.train(config, reference)
-    monkeypatch.setattr(loop, "Checkpoints", Stored)
+    monkeypatch.setattr(running, "Checkpoints", Stored)
     original, saves = Stored.save, []
 
     def stop_after_a_save(self, step, checkpoint):
@@ -165,6 +165,37 @@ def test_two_processes_do_not_share_a_folder_of_a_bucket(bucket):
     began = time.monotonic()
     with locks.alone(bucket / ".lock", "another is at work"):
         assert time.monotonic() - began > 2 * locks.BEAT
+
+
+def test_of_two_that_begin_at_once_in_a_bucket_one_waits(bucket, monkeypatch):
+    other, sleep, slept = '{"run": "of the other", "beat": 0}', time.sleep, []
+
+    def settle(seconds):
+        slept.append(seconds)
+        sleep(seconds)
+        if len(slept) == 1:
+            (bucket / ".lock").write_text(other)
+
+    monkeypatch.setattr(locks.time, "sleep", settle)
+    with pytest.raises(UserError, match="^busy "), locks.alone(bucket / ".lock", "busy"):
+        pass
+    (bucket / ".lock").unlink()
+    slept.clear()
+    with locks.alone(bucket / ".lock"):
+        assert slept == [locks.SETTLE, 2.5 * locks.BEAT, locks.SETTLE]
+        assert (bucket / ".lock").read_text() != other
+    assert not (bucket / ".lock").exists()
+
+
+def test_a_lock_that_another_took_over_is_its_own(bucket):
+    other = '{"run": "of who came while this process was suspended", "beat": 3}'
+    with locks.alone(bucket / ".lock", "busy"):
+        (keeper,) = [thread for thread in threading.enumerate() if thread.name == "keeps the lock"]
+        (bucket / ".lock").write_text(other)
+        keeper.join(30)
+        assert not keeper.is_alive()
+        assert (bucket / ".lock").read_text() == other
+    assert (bucket / ".lock").read_text() == other
 
 
 def test_the_absolute_path_of_a_bucket_is_itself(bucket):

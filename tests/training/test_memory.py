@@ -5,7 +5,7 @@ import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.training import loop, memory, setup
+from fer_jax.training import finish, loop, memory, setup, stored
 from fer_jax.training.sharding import make_mesh
 
 
@@ -37,6 +37,24 @@ def test_a_device_that_runs_out_says_so_in_one_line(error, says, tiny):
         raise error
     assert "config.train.batch_size=16" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_evaluation_that_runs_out_names_its_own_batch_alone(tiny, tmp_path, monkeypatch):
+    class Full:
+        def __call__(self, *_):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
+
+    config = tiny()
+    config.evaluation.batch_size = 512
+    model = stored.StoredModel(setup.make_setup(config, training=False), {}, None, {})
+    monkeypatch.setattr(finish, "read_model", lambda *_: model)
+    monkeypatch.setattr(finish, "Evaluator", lambda *_: Full())
+    with pytest.raises(UserError) as caught:
+        finish.evaluate(epath.Path(tmp_path))
+    assert str(caught.value) == (
+        "not enough memory: with config.evaluation.batch_size=512 the program asks for 123 bytes more than fits into "
+        "what is free; give a smaller one"
+    )
 
 
 def test_other_errors_are_left_alone(tiny):
