@@ -116,20 +116,11 @@ def in_a_process(name: str, quick: bool, folder: pathlib.Path, environment: dict
 
 
 def run_section(name: str, quick: bool, out: pathlib.Path) -> None:
-    """Measures one section, prints it and writes it to a file.
-
-    A module without `section` has a command of its own, which keeps a list of runs: the last is taken.
-    """
+    """Measures one section, prints it and writes it to a file."""
     module = importlib.import_module(f"benchmarks.{name}")
-    if not hasattr(module, "section"):
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", f"--out={out}"], cwd=machine.ROOT, check=True)
-        result = json.loads(out.read_text())
-        out.write_text(json.dumps(result[-1] if isinstance(result, list) else result))
-        return
     machine.prepare()
     result = module.section(quick=quick)
-    if hasattr(module, "as_table"):
-        print(module.as_table(result), flush=True)
+    print(module.as_table(result), flush=True)
     out.write_text(json.dumps(result))
 
 

@@ -8,18 +8,17 @@ import os
 import pathlib
 import platform
 import re
-import subprocess
 from typing import Any
 
 import jax
 from absl import logging
 
+from fer_jax.training import workdir
 from fer_jax.training.allocator import keep_freed_memory
 from fer_jax.training.compiler import Options, step_options
 from fer_jax.training.sharding import make_mesh
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch")
 
 
 def prepare() -> None:
@@ -51,7 +50,10 @@ def our_options() -> Options:
 
 
 def device_name() -> str:
-    """One accelerator by its kind, or the CPU by its model with the number of cores, 'AMD EPYC, 2 cores'."""
+    """One accelerator by its kind, or the CPU by its model with the number of cores, 'AMD EPYC, 2 cores'.
+
+    Finer than what a run writes of its device: different CPUs must not share a file.
+    """
     return jax.devices()[0].device_kind if accelerated() else f"{cpu_model()}, {cores()} cores"
 
 
@@ -71,25 +73,8 @@ def file_name(device: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers depend on besides this code; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def commit() -> str:
-    """The commit of this code, with a plus where files differ from it; empty outside a git checkout."""
-    try:
-        git = ["git", "-C", str(ROOT)]
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    """Those that a run writes, and PyTorch's where it is installed."""
+    return workdir.versions() | ({"torch": importlib.metadata.version("torch")} if has_torch() else {})
 
 
 def has_torch() -> bool:
@@ -105,5 +90,5 @@ def describe() -> dict[str, Any]:
         "cores": cores(),
         "dtype": compute_type(),
         "versions": versions(),
-        "commit": commit(),
+        "commit": workdir.git_commit(),
     }

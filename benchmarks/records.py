@@ -53,15 +53,23 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def command_line(
-    name: str, doc: str | None, section: Callable[..., Any], as_table: Callable[[Any], str], **defaults: Any
+    name: str,
+    doc: str | None,
+    section: Callable[..., Any],
+    as_table: Callable[[Any], str],
+    page: bool = False,
+    **defaults: Any,
 ) -> None:
     """The command of one benchmark: measures its section, prints it, and adds it to the file of the device.
+
+    A run is stored as `quick`, and as `partial` where only some of a tuple were chosen: neither is shown on a page.
 
     Args:
         name: of the section.
         doc: what --help says.
         section: measures; called with `quick` and the options.
         as_table: what is printed.
+        page: whether what is printed is also written beside the file, as NAME.md, for pages that include it.
         defaults: the options of the benchmark; of a tuple some are chosen, with commas between.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,11 +82,16 @@ def command_line(
             parser.add_argument(f"--{option}", type=type(value), default=value, help="(default %(default)s)")
     args = vars(parser.parse_args())
     out = args.pop("out")
+    partial = any(isinstance(value, tuple) and set(args[option]) != set(value) for option, value in defaults.items())
     machine.prepare()
     try:
         result = section(**args)
-        print(as_table(result))
-        print(append(out, {name: result}, machine.describe()))
+        table = as_table(result)
+        print(table)
+        print(append(out, {name: result}, machine.describe() | {"quick": args["quick"], "partial": partial}))
+        if page and not (args["quick"] or partial):
+            with writing(out / f"{name}.md"):
+                (out / f"{name}.md").write_text(table)
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)

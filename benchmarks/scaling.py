@@ -20,7 +20,7 @@ import json
 import pathlib
 from typing import Any
 
-from benchmarks import records
+from fer_jax.evaluation.speed import newest, stored_runs
 
 PARAMETERS = 11_180_103  # of ResNet-18 with seven classes
 BYTES = 4  # gradients are float32, whatever the network computes in
@@ -57,11 +57,12 @@ def efficiency(step: float, reduce: float, latency: float) -> tuple[float, float
 def cpu_steps(results: pathlib.Path) -> dict[str, float]:
     """Seconds of the newest steps that `python -m benchmarks` measured on each CPU, by name."""
     steps = {}
-    for path in sorted(results.glob("*_cores.json")):
-        stored = records.read(path)
-        measured = [run for run in stored["runs"] if "rows" in run["sections"].get("train_step", {})]
-        for row in measured[-1]["sections"]["train_step"]["rows"] if measured else ():
-            name = f"measured: {stored['device']}, {row['size']} px, batch {row['batch']}"
+    for device, runs in stored_runs(results):
+        found = newest(runs, "train_step")
+        if found is None or found[0]["backend"] != "cpu":
+            continue
+        for row in found[1]["rows"]:
+            name = f"measured: {device}, {row['size']} px, batch {row['batch']}"
             steps[name] = row["batch"] / row["images_per_second"]["fer_jax"]
     return steps
 

@@ -5,25 +5,38 @@
 The same narrow ResNet-18 on the same synthetic faces, 48 pixels, through the programs of a real training: `Feed` on
 one device, `Feed` over all devices (a batch divided among them), `Lanes` (`fer_jax/training/lanes.py`); and, for
 comparison only, one program that is vmapped over the seeds on one device. On a CPU the devices are virtual, as many as
-there are seeds, and share the cores. The contestants take turns and the medians are compared. Prints a table and
-appends the measurements to a JSON file under benchmarks/results/, with the table beside it.
+there are seeds, and share the cores. The contestants take turns and the medians are compared. Appends to
+benchmarks/results/<device>.json, and writes seeds.md beside it.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import datetime
 import json
 import os
-import pathlib
-import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-WIDTH, SIZE, BATCH = 16, 48, 64
+import jax
+import jax.numpy as jnp
+
+from benchmarks import machine
+from benchmarks.records import command_line
+from experiments.baseline import get_config
+from fer_jax.data.pipeline import index_batches
+from fer_jax.training.compiler import step_options
+from fer_jax.training.feed import Feed
+from fer_jax.training.lanes import Alone, Lanes, of_seeds
+from fer_jax.training.setup import make_setup
+from fer_jax.training.step import mark_valid, take_rows, train_step
+from fer_jax.training.workdir import device_name
+
+DEPTH, WIDTH, SIZE, BATCH = 18, 16, 48, 64
+QUICK_DEPTH = 10
 PATIENCE = 12.0  # seconds of steps after which a slow contestant has its median
 IN_TURN, DIVIDED, SIDE_BY_SIDE, VMAPPED = (
     "one after another, one device",
@@ -35,30 +48,21 @@ IN_TURN, DIVIDED, SIDE_BY_SIDE, VMAPPED = (
 Step = Callable[[], None]  # makes one step of every seed that the contestant trains, to its end
 
 
-def make_config(devices: int) -> Any:
+def make_config(devices: int, depth: int) -> Any:
     """The baseline on the faces of its smoke variant, with a network of its own."""
-    from experiments.baseline import get_config
-
     config = get_config("smoke")
-    config.model.depth, config.model.width = 18, WIDTH
+    config.model.depth, config.model.width = depth, WIDTH
     config.data.image_size, config.train.batch_size = SIZE, BATCH
     config.train.devices = devices
     return config
 
 
-def make_steps(seeds: int) -> tuple[dict[str, Step], dict[str, int]]:
+def make_steps(seeds: int, depth: int) -> tuple[dict[str, Step], dict[str, int]]:
     """Returns the contestants, and how many seeds a call of each advances."""
-    import jax
-    import jax.numpy as jnp
-
-    from fer_jax.training.feed import Feed
-    from fer_jax.training.lanes import Alone, Lanes, of_seeds
-    from fer_jax.training.setup import make_setup
-
-    one, several = (make_setup(make_config(devices)) for devices in (1, seeds))
+    one, several = (make_setup(make_config(devices, depth)) for devices in (1, seeds))
     configs = []
     for seed in range(seeds):
-        configs.append(make_config(seeds))
+        configs.append(make_config(seeds, depth))
         configs[-1].seed = seed
 
     def stepping(carrier: Any, states: list[Any]) -> Step:
@@ -75,10 +79,6 @@ def make_steps(seeds: int) -> tuple[dict[str, Step], dict[str, int]]:
         """All seeds in one program on one device, with a kernel for each in every convolution."""
 
         def __init__(self) -> None:
-            from fer_jax.data.pipeline import index_batches
-            from fer_jax.training.compiler import step_options
-            from fer_jax.training.step import mark_valid, take_rows, train_step
-
             data = {name: jnp.asarray(values) for name, values in one.train.arrays.items()}
             orders = [index_batches(len(one.train), BATCH, seed) for seed in range(seeds)]
             self._draw = lambda step: jnp.stack([jnp.asarray(order[step]) for order in orders])
@@ -109,9 +109,12 @@ def make_steps(seeds: int) -> tuple[dict[str, Step], dict[str, int]]:
     return steps, {name: seeds if name in (SIDE_BY_SIDE, VMAPPED) else 1 for name in steps}
 
 
-def measure(seeds: int, repeats: int) -> dict[str, Any]:
+def measure(seeds: int, repeats: int, quick: bool = False) -> dict[str, Any]:
     """Compiles every contestant, then times a step of each per round."""
-    steps, advanced = make_steps(seeds)
+    machine.prepare()
+    depth, repeats = (QUICK_DEPTH, 1) if quick else (DEPTH, repeats)
+    steps, advanced = make_steps(seeds, depth)
+    found = machine.versions()
     began: dict[str, float] = {}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
@@ -126,6 +129,12 @@ def measure(seeds: int, repeats: int) -> dict[str, Any]:
             else:
                 began[name] = taken
     return {
+        "seeds": seeds,
+        "network": f"ResNet-{depth}, {WIDTH} channels",
+        "size": SIZE,
+        "batch": BATCH,
+        "device": device_name(),
+        "versions": {name: found[name] for name in ("python", "jax")},
         "first_call_seconds": {name: round(value, 1) for name, value in began.items()},
         "milliseconds_per_step_and_seed": {
             name: round(1e3 * statistics.median(values) / advanced[name], 2) for name, values in seconds.items()
@@ -137,7 +146,12 @@ def measure(seeds: int, repeats: int) -> dict[str, Any]:
 def as_table(measured: dict[str, Any]) -> str:
     """The measurements as markdown; the first contestant is what the others are held against."""
     each = measured["milliseconds_per_step_and_seed"]
-    lines = ["| how | ms per step and seed | speed against the first | first call, s |", "|---|---|---|---|"]
+    named = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    title = (
+        f"Training step of {measured['seeds']} seeds, {measured['network']}, {measured['size']} pixels, "
+        f"batch {measured['batch']} ({measured['device']}; {named})."
+    )
+    lines = [title, "", "| how | ms per step and seed | speed against the first | first call, s |", "|---|---|---|---|"]
     for name, value in each.items():
         lines.append(
             f"| {name} | {value:.1f} | {each[IN_TURN] / value:.2f} | {measured['first_call_seconds'][name]:.1f} |"
@@ -145,39 +159,15 @@ def as_table(measured: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=2, help="seeds, and virtual devices on a CPU")
-    parser.add_argument("--repeats", type=int, default=15, help="rounds")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file to append to")
-    args = parser.parse_args()
-    flag = f"--xla_force_host_platform_device_count={args.seeds}"  # says nothing to other platforms
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-
-    import jax
-    from absl import flags
-
-    from fer_jax.training.allocator import keep_freed_memory
-    from fer_jax.training.workdir import device_name
-
-    flags.FLAGS.mark_as_parsed()  # Grain reads its flags
-    keep_freed_memory()
-    measured = measure(args.seeds, args.repeats)
-    table = as_table(measured)
-    print(table)
-
-    out = args.out or pathlib.Path(__file__).parent / "results" / "seeds.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    runs = json.loads(out.read_text()) if out.exists() else []
-    facts = {"python": platform.python_version(), "jax": jax.__version__}
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    what = {"seeds": args.seeds, "network": f"ResNet-18, {WIDTH} channels", "size": SIZE, "batch": BATCH}
-    runs.append({"when": when, "device": device_name(), "versions": facts} | what | measured)
-    out.write_text(json.dumps(runs, indent=1) + "\n")
-    named = ", ".join(f"{name} {version}" for name, version in facts.items())
-    title = f"Training step of {args.seeds} seeds, ResNet-18 of {WIDTH} channels, {SIZE} pixels, batch {BATCH}"
-    out.with_suffix(".md").write_text(f"{title} ({device_name()}; {named}).\n\n{table}")
+def section(quick: bool = False, seeds: int = 2, repeats: int = 15) -> dict[str, Any]:
+    """What `python -m benchmarks` stores, measured in a process of its own, which has a device for each seed."""
+    flag = f"--xla_force_host_platform_device_count={seeds}"  # says nothing to other platforms
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()}
+    code = f"import json; from benchmarks import seeds; print(json.dumps(seeds.measure({seeds}, {repeats}, {quick})))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=machine.ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
-    main()
+    command_line("seeds", __doc__, section, as_table, page=True, seeds=2, repeats=15)

@@ -1,18 +1,16 @@
 """Training from disk: how fast pictures come, by threads and by processes, and how long the step waits for them.
 
-    python -m benchmarks.streaming --out benchmarks/results/streaming.json
+    python -m benchmarks.streaming
 
 Generates JPEGs of 224 pixels (see benchmarks/reading.py), prepares them, and asks for shuffled batches as a training
 run does: read, decoded and put on the device ahead of the step. First the feed alone, with threads of this process
 (0 workers) and with processes that decode; then a ResNet-18 that trains on them. `waiting` is what the loop writes
-to timing.jsonl: the share of the time between two steps in which the next batch was not there yet.
+to timing.jsonl: the share of the time between two steps in which the next batch was not there yet. Writes
+streaming.md beside the file of the device.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import pathlib
 import platform
 import tempfile
@@ -23,10 +21,10 @@ import jax
 import numpy as np
 
 from benchmarks.reading import SIDE, build, make_tree
+from benchmarks.records import command_line
 from experiments.baseline import get_config
 from fer_jax.data.on_disk import threads
 from fer_jax.data.pipeline import STREAM_AHEAD
-from fer_jax.training.allocator import keep_freed_memory
 from fer_jax.training.feed import Feed
 from fer_jax.training.setup import make_setup, use_compilation_cache
 from fer_jax.training.sharding import make_mesh, on_cpu
@@ -49,10 +47,10 @@ def feed_alone(data_dir: str, workers: int, batch: int, seconds: float) -> float
     """Images per second of the batches alone: nobody computes."""
     feed = Feed(make_setup(config_of(data_dir, "disk", workers, batch)), 0)
     for _ in range(8):  # processes start, and what is made ahead is used up
-        next(feed._batches)
+        feed.next_batch()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        jax.block_until_ready(next(feed._batches))
+        jax.block_until_ready(feed.next_batch())
         count += batch
     rate = count / (time.perf_counter() - began)
     feed.close()
@@ -70,7 +68,7 @@ class Trainer:
     def steps(self, count: int) -> tuple[float, float]:
         """Makes `count` steps; returns images per second and the share of waiting, as the loop measures them."""
         for _ in range(STREAM_AHEAD + 1):
-            next(self._feed._batches)  # what was made ahead while others had their turn would flatter
+            self._feed.next_batch()  # what was made ahead while others had their turn would flatter
         began, waited, before = time.perf_counter(), self._feed.waited, None
         for _ in range(count):
             self._state, metrics, _ = self._feed.run(self._state, 1)
@@ -98,7 +96,6 @@ def training(data_dir: str, batch: int, rounds: int, steps: int) -> dict[str, di
 
 def section(quick: bool = False) -> dict[str, Any]:
     """Everything, measured; `quick` is as little of it as shows that it runs."""
-    keep_freed_memory()
     use_compilation_cache()
     pictures, seconds, rounds, steps = (64, 0.2, 1, 1) if quick else (PICTURES, 3.0, 3, 3)
     with tempfile.TemporaryDirectory() as folder:
@@ -139,17 +136,5 @@ def as_table(measured: dict[str, Any]) -> str:
     return head + "\n".join(rows) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
-    parser.add_argument("--quick", action="store_true", help="as little as shows that it runs")
-    args = parser.parse_args()
-    measured = section(args.quick)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(measured, indent=1) + "\n")
-    args.out.with_suffix(".md").write_text(as_table(measured))
-    print(as_table(measured), f"load {os.getloadavg()[0]:.1f}")
-
-
 if __name__ == "__main__":
-    main()
+    command_line("streaming", __doc__, section, as_table, page=True)

@@ -24,19 +24,25 @@ HEADER = (
 
 def speed_table(folder: pathlib.Path) -> str:
     """Returns the Markdown of the newest run on each device that has the section, in images per second."""
-    text = ""
+    return "".join(_device(device, runs) for device, runs in stored_runs(folder))
+
+
+def stored_runs(folder: pathlib.Path) -> Iterator[tuple[str, Sequence[Run]]]:
+    """The runs of each device in a folder, the oldest first; files of other commands are passed over."""
     for path in sorted(folder.glob("*.json")):
         stored = json.loads(path.read_text())
         if isinstance(stored, dict) and "runs" in stored:
-            text += _device(stored["device"], stored["runs"])
-    return text
+            yield stored["device"], stored["runs"]
 
 
 def newest(runs: Sequence[Run], section: str) -> tuple[Run, Any] | None:
-    """The last whole run that measured a section, with what it measured; None where there is none."""
+    """The last whole run that measured a section, with what it measured; None where there is none.
+
+    Whole is what was not quick, nor of some sizes or methods only.
+    """
     for run in reversed(runs):
         found = run["sections"].get(section)
-        if found and "error" not in found and not run.get("quick"):
+        if found and "error" not in found and not (run.get("quick") or run.get("partial")):
             return run, found
     return None
 

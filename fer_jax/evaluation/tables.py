@@ -5,7 +5,7 @@ What stands between `<!-- results: FOLDER -->` and `<!-- end -->` is a table of 
 `<!-- include: FILE -->` and `<!-- end -->` is that file, as another command wrote it; what stands between
 `<!-- claims: FOLDER -->` and `<!-- end -->` is a table of the records that `python -m experiments.claims.NAME` wrote
 there; what stands between `<!-- speed: FOLDER -->` and `<!-- end -->` is the newest that `python -m benchmarks`
-measured on each device.
+measured on each device. Without results or runs it is 'not measured yet'; a file to include has to be there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from fer_jax.errors import UserError
 from fer_jax.evaluation.speed import speed_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/scaling.md")
 BLOCK = re.compile(r"(<!-- (?P<kind>results|include|claims|speed): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NOT_YET = "not measured yet\n"
+# What writes a file that a page includes.
+COMMANDS = {
+    "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
+    "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
+    "benchmarks/results/scaling.md": "python -m benchmarks.scaling --out benchmarks/results/scaling.json",
+    "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
+    "results/fer2013_fast_pieces.md": "python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json",
+    "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",
+}
 CLAIMS_HEADER = (
     "| claim | measure (claimed) | ours | against | difference (95 % interval) | seeds | the claim |\n"
     "|---|---|---|---|---|---|---|\n"
@@ -41,7 +52,7 @@ def table(folder: pathlib.Path) -> str:
         result = json.loads(path.read_text())
         seeds = [result | seed for seed in result.get("seeds", [{}])]  # of a sweep of seeds, or the one there is
         runs.setdefault(f"`{result['experiment']}.py:{result['variant']}`", []).extend(seeds)
-    return HEADER + "".join(_row(name, seeds) for name, seeds in runs.items())
+    return HEADER + "".join(_row(name, seeds) for name, seeds in runs.items()) if runs else NOT_YET
 
 
 def claims_table(folder: pathlib.Path) -> str:
@@ -70,16 +81,30 @@ def _comparison(comparison: dict[str, Any]) -> str:
     )
 
 
-MAKERS = {"results": table, "claims": claims_table, "include": pathlib.Path.read_text, "speed": speed_table}
+MAKERS = {"results": table, "claims": claims_table, "speed": lambda folder: speed_table(folder) or NOT_YET}
 
 
 def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
-    """Returns `text` with each block made anew."""
+    """Returns `text` with each block made anew.
+
+    Raises:
+        UserError: if a file to include is not there.
+    """
 
     def block(match: re.Match[str]) -> str:
-        return match[1] + MAKERS[match["kind"]](root / match["path"]) + match[4]
+        path = match["path"]
+        made = included(path, root) if match["kind"] == "include" else MAKERS[match["kind"]](root / path)
+        return match[1] + made + match[4]
 
     return BLOCK.sub(block, text)
+
+
+def included(path: str, root: pathlib.Path) -> str:
+    """Returns the file at a page's `path`, or says which command writes it."""
+    if not (root / path).is_file():
+        remedy = f"{COMMANDS[path]} writes it" if path in COMMANDS else "write it, or take its block out"
+        raise UserError(f"{path}, which a page includes, is not there: {remedy}")
+    return (root / path).read_text()
 
 
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
@@ -92,10 +117,13 @@ def _row(name: str, runs: list[dict[str, Any]]) -> str:
     def over(key: str, scale: float = 1.0, digits: int = 2) -> str:
         return spread([run[key] for run in runs], scale, digits)
 
+    def in_minutes(key: str) -> str:  # runs trained side by side share their seconds
+        return f"{statistics.mean(run[key] / run.get('side_by_side', 1) for run in runs) / 60:.1f}"
+
     seeds = ", ".join(str(run["seed"]) for run in sorted(runs, key=lambda run: run["seed"]))
-    minutes = f"{statistics.mean(run['wall_seconds'] for run in runs) / 60:.1f}"
-    if all("training_seconds" in run for run in runs):  # older results do not say
-        minutes += f", {statistics.mean(run['training_seconds'] for run in runs) / 60:.1f} of training"
+    minutes = in_minutes("wall_seconds")
+    if all(run.get("training_seconds") for run in runs):  # older results do not say
+        minutes += f", {in_minutes('training_seconds')} of training"
     return (
         f"| {name} | {seeds} | {runs[0]['params']:,} | {over('accuracy', 100)} | {over('mean_recall', 100)} "
         f"| {over('nll', 1, 3)} | {over('ece', 100)} | {minutes} |\n"
@@ -106,10 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a page is out of date")
     check = parser.parse_args(arguments).check
+    try:
+        texts = {page: (ROOT / page).read_text() for page in PAGES}
+        pages = {page: (old, rewrite(old, ROOT)) for page, old in texts.items()}
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
     status = 0
-    for page in PAGES:
-        old = (ROOT / page).read_text()
-        new = rewrite(old)
+    for page, (old, new) in pages.items():
         if check and new != old:
             print(
                 f"{page} does not show the committed results: run python -m fer_jax.evaluation.tables",

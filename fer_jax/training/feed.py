@@ -67,7 +67,7 @@ class Feed:
         several = self._setup.steps_per_dispatch if self._setup.resident else 1
         count = several if several <= most else 1
         began = time.perf_counter()
-        taken = [next(self._batches) for _ in range(count)]
+        taken = [self.next_batch() for _ in range(count)]
         self.waited += time.perf_counter() - began
         self.dispatches += 1
         if self._setup.resident:
@@ -85,6 +85,10 @@ class Feed:
         for values in metrics.values():
             values.copy_to_host_async()  # whoever reads them later finds them there
         return state, metrics, count
+
+    def next_batch(self) -> Any:
+        """Returns what the program takes for the next step: its batch, or the rows of one that is on the device."""
+        return next(self._batches)
 
     def close(self) -> None:
         """Ends the threads that prepare batches."""

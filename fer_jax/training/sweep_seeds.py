@@ -30,7 +30,7 @@ NAME = "seed"
 SAME = ("dataset", "split", "num_examples", "classes")  # of the examples that all seeds are scored on
 SHARED = (*SAME, "unit", "measures", "frames", "protocol", "fold", "label_noise", "class_vectors", "started_from")
 SHARED += ("steps", "epochs", "training_examples", "validation_examples")
-OF_EACH = ("params_sha256", "steps", "wall_seconds", "training_seconds", "images_per_second")
+OF_EACH = ("params_sha256", "steps", "wall_seconds", "training_seconds", "images_per_second", "side_by_side")
 
 
 def grows(config: Config, workdir: epath.Path) -> bool:

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
+from fer_jax.errors import UserError
 from fer_jax.evaluation import tables
 
 
-def result(seed, accuracy, experiment="fdrl"):
+def result(seed, accuracy, experiment="fdrl", **more):
     return {
         "experiment": experiment,
         "variant": "x",
@@ -16,7 +19,7 @@ def result(seed, accuracy, experiment="fdrl"):
         "nll": 1.0,
         "ece": 0.1,
         "wall_seconds": 90.0,
-    }
+    } | more
 
 
 def test_a_block_is_made_anew_from_its_folder(tmp_path):
@@ -35,6 +38,37 @@ def test_a_file_is_included_as_it_is(tmp_path):
     (tmp_path / "speed.md").write_text("| a | b |\n")
     text = tables.rewrite("<!-- include: speed.md -->\nold\n<!-- end -->\n", tmp_path)
     assert text == "<!-- include: speed.md -->\n| a | b |\n<!-- end -->\n"
+
+
+def test_seeds_trained_side_by_side_share_their_minutes(tmp_path):
+    seeds = [{"seed": seed, "wall_seconds": 600.0, "training_seconds": 480.0, "side_by_side": 4} for seed in range(4)]
+    (tmp_path / "seeds.json").write_text(json.dumps(result(0, 0.6, seeds=seeds, wall_seconds=600.0)))
+    assert tables.table(tmp_path).endswith("| 2.5, 2.0 of training |\n")
+
+
+def test_what_nobody_has_measured_is_said_so(tmp_path):
+    for kind in ("results", "speed"):
+        text = tables.rewrite(f"<!-- {kind}: r -->\nold\n<!-- end -->\n", tmp_path)
+        assert text == f"<!-- {kind}: r -->\nnot measured yet\n<!-- end -->\n"
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_command_that_writes_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "PAGES", ("page.md",))
+    page = "<!-- results: r -->\nold\n<!-- end -->\n<!-- include: benchmarks/results/scaling.md -->\n<!-- end -->\n"
+    (tmp_path / "page.md").write_text(page)
+    assert tables.main([]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "python -m benchmarks.scaling --out" in line
+    assert (tmp_path / "page.md").read_text() == page
+    with pytest.raises(UserError, match=r"own\.md, which a page includes, is not there"):
+        tables.included("own.md", tmp_path)
+
+
+def test_every_included_file_has_a_command_that_writes_it():
+    texts = [(tables.ROOT / page).read_text() for page in tables.PAGES]
+    included = {m["path"] for text in texts for m in tables.BLOCK.finditer(text) if m["kind"] == "include"}
+    assert included == set(tables.COMMANDS)
 
 
 def test_readme_shows_the_committed_results():

@@ -55,7 +55,7 @@ def program(request, tiny, written, monkeypatch):
     if request.param not in written:
         setup = make_setup(accelerated(tiny(request.param)))
         feed = Feed(setup, 0)
-        taken = [next(feed._batches) for _ in range(STEPS)]
+        taken = [feed.next_batch() for _ in range(STEPS)]
         indices = jax.tree.map(lambda *steps: np.stack(steps), *taken)
         convolutions, original = [], Conv.__call__
 
@@ -148,7 +148,7 @@ def test_the_program_of_a_cpu_has_no_loop_and_other_forms(tiny):
     """The same setup, traced for the device that it is on."""
     setup = make_setup(accelerated(tiny("baseline")))
     feed = Feed(setup, 0)
-    taken = np.stack([next(feed._batches) for _ in range(2)])
+    taken = np.stack([feed.next_batch() for _ in range(2)])
     text = str(training_program(setup).trace(setup.abstract_state(), feed._seed, feed._data, taken).jaxpr)
     assert "scan[" not in text
     assert "select_and_scatter" not in text
@@ -167,7 +167,7 @@ def test_a_donated_state_gives_its_memory_away(tiny):
     setup = make_setup(tiny("baseline", steps_per_dispatch=2, ema_decay=0.9))
     feed, state = Feed(setup, 0), setup.init()
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    indices = np.stack([next(feed._batches) for _ in range(2)])
+    indices = np.stack([feed.next_batch() for _ in range(2)])
     analysis = feed._programs[48].lower(state, feed._seed, feed._data, indices).compile().memory_analysis()
     assert analysis.alias_size_in_bytes >= held
     for step in (2, 4):

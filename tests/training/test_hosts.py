@@ -60,7 +60,7 @@ with hosts.join(f"localhost:{port}", 2, number):
     reader._records = counting = Counting(reader._records)
     feed = Feed(setup, 0)
     feed._batches._ahead = 0  # one batch and no more
-    next(feed._batches)
+    feed.next_batch()
     train = sorted(counting.asked)
     counting.asked.clear()
     evaluator = Evaluator(setup.task, setup.mesh, 32)
