@@ -1,10 +1,11 @@
 """What each piece of experiments/fer2013_fast.py is worth, on a smaller budget than that of the recipe.
 
-    python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json [--epochs 5] [--seeds 2]
+    python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json [--epochs 5] [--seeds 2] [--arms=1,2]
 
 Every arm is the recipe for two CPU cores with one piece taken out or put in, trained for as many epochs, and scored on
-public_test, the split that selects; private_test is not looked at. Arms whose steps cost less or more say so in their
-seconds: read both columns. Goes on after a kill: an arm that is in the file is not trained again.
+public_test, the split that selects; private_test is not looked at. What begins with "and" is a piece that only the
+recipe for a GPU has. Arms whose steps cost less or more say so in their seconds: read both columns. Goes on after a
+kill: an arm that is in the file is not trained again.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import argparse
 import json
 import pathlib
 import statistics
+import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 
 from experiments.fer2013_fast import get_config
+from fer_jax.errors import UserError, nearest
 from fer_jax.training import loop
 from fer_jax.training.allocator import keep_freed_memory
-from fer_jax.training.config import assign
+from fer_jax.training.config import Config, assign
 from fer_jax.training.setup import use_compilation_cache
 from fer_jax.training.workdir import device_name, git_commit, versions
 
@@ -33,31 +37,62 @@ SGD = {
     "optimizer.decoupled": False,
 }
 ADAM = {"optimizer.name": "adamw", "optimizer.learning_rate": 4e-3, "optimizer.momentum": 0.9}
+RECIPE = "the recipe"
 ARMS: dict[str, dict[str, Any]] = {
-    "the recipe": {},
+    RECIPE: {},
     "SGD with Nesterov momentum in place of Muon": SGD,
     "AdamW in place of Muon": ADAM,
+    "cosine in place of the triangle": {"schedule.name": "one_cycle"},
+    "batches of 128": {"train.batch_size": 128},
+    "no moving average": {"train.ema_decay": 0.0},
     "48 pixels from the first step on": {"data.resolutions": ()},
-    "flips drawn, not alternating": {"augmentation.flip_alternate": False},
+    "no standardisation": {"augmentation.standardise": False},
+    "flips drawn in place of alternating": {"augmentation.flip_alternate": False},
     "no flips": {"augmentation.flip_alternate": False, "augmentation.flip": False},
     "no shifts": {"augmentation.shift": 0},
     "no label smoothing": {"data.label_smoothing": 0.0},
-    "no moving average": {"train.ema_decay": 0.0},
     "no flips at the test": {"evaluation.flip": False},
+    "a 3x3 stem in place of patches": {"model.stem": "conv"},
+    "strides but in the first stage": {"model.strided": 2},
     "strides in every stage": {"model.strided": 3},
-    "pooling in every stage": {"model.strided": 0},
-    "batches of 128": {"train.batch_size": 128},
-    "cosine in place of the triangle": {"schedule.name": "one_cycle"},
+    "the mean in place of the maximum": {"model.head": "mean"},
+    "and a third wider": {"model.widths": (64, 128, 256)},
+    "and three convolutions in a stage": {"model.convolutions": 3},
+    "and dropout": {"model.dropout": 0.2},
+    "and rotations": {"augmentation.rotation": 10.0},
+    "and erased rectangles": {"augmentation.erase": 0.5},
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file; a table is written beside it")
     parser.add_argument("--epochs", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--data_dir", default="", help="where FER-2013 lies prepared (default: TFDS's own)")
-    args = parser.parse_args()
+    numbered = ", ".join(f"{number} {arm}" for number, arm in enumerate(ARMS))
+    parser.add_argument("--arms", default="", help=f"some, by number or name, besides the recipe ({numbered})")
+    args = parser.parse_args(arguments)
+    try:
+        measure(args, chosen(args.arms))
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def chosen(text: str) -> list[str]:
+    """The arms that `--arms` names, in the order of all, with the recipe that they are held against; '' is all."""
+    names = dict(zip(map(str, range(len(ARMS))), ARMS, strict=True)) | {arm: arm for arm in ARMS}
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if part not in names:
+            raise UserError(f"--arms={text}: there is no arm '{part}'; {nearest(part, ARMS)}")
+    return [arm for arm in ARMS if not parts or arm in {RECIPE, *(names[part] for part in parts)}]
+
+
+def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
+    """Trains each arm from each seed unless the file has it, and writes file and table after each."""
     keep_freed_memory()
     use_compilation_cache()
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +101,7 @@ def main() -> None:
         record = json.loads(args.out.read_text())
     done = {(run["arm"], run["seed"]) for run in record["runs"]}
     for seed in range(args.seeds):
-        for arm in ARMS:
+        for arm in arms:
             if (arm, seed) in done:
                 continue
             record["runs"].append({"arm": arm, "seed": seed} | trained(arm, seed, record["epochs"], args.data_dir))
@@ -76,17 +111,23 @@ def main() -> None:
     print(as_table(record))
 
 
+def config_of(arm: str) -> Config:
+    """The recipe with the fields of an arm."""
+    config = get_config("cpu")
+    for field, value in ARMS[arm].items():
+        assign(config, field, value)
+    return config
+
+
 def trained(arm: str, seed: int, epochs: float, data_dir: str) -> dict[str, float]:
     """Trains an arm; returns its accuracy on the split that selects and the seconds of training."""
-    config = get_config("cpu")
+    config = config_of(arm)
     config.seed = seed
     config.train.epochs = config.train.eval_every_epochs = epochs
     config.data.data_dir = data_dir
     config.selection.rule = "last"
     config.evaluation.report = False
     config.evaluation.bootstrap = 0
-    for field, value in ARMS[arm].items():
-        assign(config, field, value)
     with tempfile.TemporaryDirectory() as folder:
         results = loop.train(config, epath.Path(folder) / "run")
     return {
@@ -101,18 +142,16 @@ def as_table(record: dict[str, Any]) -> str:
     what = f"{record['epochs']:g} epochs, {record['device']}"
     lines = [f"| {what} | {record['split']}, % | to the recipe, points | seconds |", "|---|---|---|---|"]
     for arm in ARMS:
-        seeds = [seed for name, seed in runs if name == arm and ("the recipe", seed) in runs]
+        seeds = [seed for name, seed in runs if name == arm and (RECIPE, seed) in runs]
         if not seeds:
             continue
         scores = [100 * runs[arm, seed]["accuracy"] for seed in seeds]
-        against = [
-            score - 100 * runs["the recipe", seed]["accuracy"] for score, seed in zip(scores, seeds, strict=True)
-        ]
-        difference = "" if arm == "the recipe" else " / ".join(f"{d:+.1f}" for d in against)
+        against = [score - 100 * runs[RECIPE, seed]["accuracy"] for score, seed in zip(scores, seeds, strict=True)]
+        difference = "" if arm == RECIPE else " / ".join(f"{d:+.1f}" for d in against)
         seconds = statistics.mean(runs[arm, seed]["seconds"] for seed in seeds)
         lines.append(f"| {arm} | {' / '.join(f'{s:.1f}' for s in scores)} | {difference} | {seconds:.0f} |")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,12 +17,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from fer_jax.errors import UserError, nearest
 from fer_jax.methods.baseline import LOSS_WEIGHTS as LOSS_WEIGHTS
 from fer_jax.methods.baseline import loss as loss
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.pooling import max_pool
+
+STEMS = {"patches": (4, 4), "conv": (3, 3)}  # kernels; a stride of 2 and a zero on each side halve the map
+HEADS = {"max": jnp.max, "mean": jnp.mean}  # over the last map
 
 
 class Stage(nn.Module):
@@ -57,34 +61,43 @@ class Model(nn.Module):
 
     Attributes:
         num_classes: C.
-        stem_width: channels of the stem, patches of 4x4 at a stride of 2.
+        stem: 'patches' of 4x4, or a 3x3 'conv'; both at a stride of 2.
+        stem_width: channels of the stem.
         widths: channels of the stages.
         strided: how many stages, from the last, halve by a stride; those before by pooling.
         convolutions: in each stage.
+        head: what is kept of each channel of the last map, its 'max' or its 'mean'.
         dropout: rate on the features while training (needs the RNG stream 'dropout').
         dtype: of the trunk's computation; logits are float32.
     """
 
     num_classes: int
+    stem: str = "patches"
     stem_width: int = 32
     widths: Sequence[int] = (64, 128, 256)
     strided: int = 0
     convolutions: int = 2
+    head: str = "max"
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
         """Returns (logits [B, C], aux with features [B, P] and the map before pooling)."""
+        for field, known in (("stem", STEMS), ("head", HEADS)):
+            if getattr(self, field) not in known:
+                raise UserError(
+                    f"model.{field} = '{getattr(self, field)}' does not exist: {nearest(getattr(self, field), known)}"
+                )
         grey = jnp.mean(batch["image"], axis=-1, keepdims=True).astype(self.dtype)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
-        patches = Conv(self.stem_width, (4, 4), 2, ((1, 1), (1, 1)), dtype=self.dtype, name="stem")(grey)
-        x = nn.gelu(norm(name="stem_bn")(patches, train=train))
+        x = Conv(self.stem_width, STEMS[self.stem], 2, ((1, 1), (1, 1)), dtype=self.dtype, name="stem")(grey)
+        x = nn.gelu(norm(name="stem_bn")(x, train=train))
         for number, width in enumerate(self.widths):
             pool = number < len(self.widths) - self.strided
             stage = Stage(width, self.convolutions, pool, dtype=self.dtype, name=f"stage{number}")
             x = stage(x, train=train)
-        features = jnp.max(x, axis=(1, 2)).astype(jnp.float32)
+        features = HEADS[self.head](x.astype(jnp.float32), axis=(1, 2))
         hidden = nn.Dropout(self.dropout, deterministic=not train)(features)
         logits = Linear(self.num_classes, use_bias=False, name="classifier")(hidden)
         return logits, {"features": features, "maps": {"last": x}}

@@ -5,12 +5,13 @@ import inspect
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import machine, records
+from benchmarks import machine, records, seeds
 from fer_jax.errors import UserError
 
 HEAD = {"device": "Some CPU, 2 cores", "backend": "cpu", "dtype": "float32", "versions": {"jax": "0.10.2"}}
@@ -86,6 +87,19 @@ def test_one_section_that_fails_costs_no_other(tmp_path, monkeypatch, capfd):
     assert run["sections"]["inference"] == {"error": "ended with status -9"}
     assert run["sections"]["roofline"] == {"rows": ["roofline"]}
     assert "failed: inference" in capfd.readouterr().err
+
+
+def test_seeds_are_measured_in_a_process_that_has_a_device_for_each(monkeypatch):
+    started = {}
+
+    def run(arguments, *, env, **_):
+        started.update(code=arguments[-1], flags=env["XLA_FLAGS"])
+        return subprocess.CompletedProcess(arguments, 0, 'drawing faces\n{"seeds": 3}\n')
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert seeds.section(seeds=3, repeats=7) == {"seeds": 3}
+    assert started["flags"].endswith("--xla_force_host_platform_device_count=3")
+    assert "seeds.measure(3, 7, False)" in started["code"]
 
 
 def test_a_process_that_ends_badly_is_an_error(tmp_path, monkeypatch):
