@@ -33,7 +33,7 @@ def cpu(config):
     config.train.eval_every_epochs = 4.25
     config.train.ema_decay = 0.98
     _muon(config)
-    config.evaluation.flip = True
+    config.evaluation.views = "corners"  # each image magnified at four corners, mirrored or not, and as it is
 
 
 def gpu(config):
