@@ -25,6 +25,7 @@ import numpy as np
 
 from fer_jax.errors import UserError, first_line
 from fer_jax.training.config import differences
+from fer_jax.training.sharding import told_by_main
 
 PATIENCE = 50  # seconds for all processes to come
 BEAT = 2.0  # seconds between signs of life
@@ -231,15 +232,11 @@ def _join_cluster(patience: float) -> contextlib.AbstractContextManager[Any]:
     count, number = jax.process_count(), jax.process_index()
     if count == 1:
         return contextlib.nullcontext()
-    from jax.experimental import multihost_utils
-
-    server, address = None, np.zeros(ADDRESS, np.uint8)
+    server, address = None, b""
     if number == 0:
         server = _listen(0)
-        text = f"{_own_address()} {server.getsockname()[1]}".encode()
-        address[: len(text)] = np.frombuffer(text, np.uint8)
-    told = np.asarray(multihost_utils.broadcast_one_to_all(address), np.uint8)
-    host, port = bytes(told).rstrip(b"\0").decode().split(" ")
+        address = f"{_own_address()} {server.getsockname()[1]}".encode()
+    host, port = told_by_main(address.ljust(ADDRESS)).decode().split()
     try:
         if server is not None:
             return Company(number, count, _receive(int(port), count, patience, server))

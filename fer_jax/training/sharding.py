@@ -142,6 +142,13 @@ def on_main(function: Callable[[], Any]) -> Any:
     return result
 
 
+def told_by_main(data: bytes) -> bytes:
+    """Returns what the main process gives, on all of them; everyone's has the same length."""
+    from jax.experimental import multihost_utils
+
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(np.frombuffer(data, np.uint8)), np.uint8))
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set on any process (so that all of them stop at the same step)."""
     if jax.process_count() == 1:

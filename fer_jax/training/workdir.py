@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,13 +17,14 @@ import jax
 import ml_collections
 from etils import epath
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, writing
 from fer_jax.locks import alone
 from fer_jax.storage import write_whole
+from fer_jax.training.checkpoint import holds_a_save
 from fer_jax.training.config import Config, default_config, differences
 from fer_jax.training.hosts import agree
 from fer_jax.training.protocol import ALL
-from fer_jax.training.sharding import on_main
+from fer_jax.training.sharding import on_main, told_by_main
 from fer_jax.words.classes import STORED, ClassVectors
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -54,15 +56,17 @@ def seed_folder(workdir: epath.Path, seed: int) -> epath.Path:
 
 
 def check_owner(workdir: epath.Path, config: Config) -> None:
-    """Refuses a folder that belongs to a run with another config, naming the fields that differ."""
+    """Refuses a folder that belongs to a run with another config, naming the fields that differ.
+
+    A run that ended before its first save has left nothing to go on from: its folder is anyone's.
+    """
     path = workdir / "config.json"
     if not path.exists():
-        if (workdir / "results.json").exists() or (workdir / "checkpoints").exists():
+        if _has_saved(workdir):
             raise UserError(f"{workdir} holds a run without its config.json: put it back, or give another --workdir")
         return
-    ours = json.loads(config.to_json())
-    changed = differences(ours, _with_new_fields(_read(path, "config")["config"], ours))
-    if changed:
+    changed = _changes(path, config)
+    if changed and _holds_a_run(workdir):
         shown = "; ".join(changed[:SHOWN_DIFFERENCES])
         more = f"; and {len(changed) - SHOWN_DIFFERENCES} more" if len(changed) > SHOWN_DIFFERENCES else ""
         raise UserError(
@@ -79,17 +83,17 @@ def claim(
     started_from: Mapping[str, Any] | None = None,
     anew: bool = False,
 ) -> Iterator[None]:
-    """Makes the folder this run's own inside the `with` block: writes config.json where there is none.
+    """Makes the folder this run's own inside the `with` block: writes config.json where that of the run is missing.
 
     Args:
         workdir: the folder.
         config: the run's.
-        words: class vectors to keep with the run, so that it never needs their source again.
+        words: class vectors to keep with the run, so that it never needs their source again once it has saved.
         started_from: the account of the weights that a run starts from at step 0, kept in config.json as well.
         anew: whether the folder takes another config than the one it had: what was the end of that is no end of this.
 
     Raises:
-        UserError: if the folder cannot be written, or another process is at work in it.
+        UserError: if the folder cannot be written or is another run's by now, or another process is at work in it.
     """
     lock = contextlib.ExitStack()
 
@@ -104,10 +108,15 @@ def claim(
             lock.enter_context(alone(workdir / ".lock", busy))
             if anew:
                 (workdir / "results.json").unlink(missing_ok=True)
-            if anew or not path.exists() or started_from:  # a run that never saved may find other weights the next time
+            else:
+                check_owner(workdir, config)  # again: somebody may have been at work here until now
+            # A run that never saved may find other weights the next time, or be another.
+            if anew or not path.exists() or started_from or _changes(path, config):
                 ours = json.loads(config.to_json())
                 origin = {"started_from": started_from} if started_from else {}
                 write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()} | origin)
+            if not _has_saved(workdir):
+                (workdir / STORED).unlink(missing_ok=True)
             if words is not None and not (workdir / STORED).exists():
                 write_json(workdir / STORED, words.as_json(), indent=None)
         except OSError as error:
@@ -122,13 +131,26 @@ def claim(
 
 
 def _check_shared(workdir: epath.Path) -> None:
-    """Refuses a work directory that lies on the first host alone: all of them read checkpoints."""
+    """Refuses a work directory that lies on the first host alone: all of them read checkpoints.
+
+    Each host may have an old folder of the same name: only what process 0 has just written there tells them apart.
+    """
     if jax.process_count() == 1:
         return
+    path, token = workdir / ".shared", told_by_main(uuid.uuid4().bytes).hex()
+    with writing(path):
+        on_main(lambda: path.write_text(token))
+
+    def is_there() -> bool:
+        with contextlib.suppress(OSError):  # not yet
+            return path.read_text() == token
+        return False
+
     end = time.monotonic() + NETWORK_SECONDS
-    while not (there := (workdir / "config.json").exists()) and time.monotonic() < end:
+    while not (there := is_there()) and time.monotonic() < end:
         time.sleep(0.2)
-    agree("a work directory", {"config.json": there}, f"{workdir} must be one that all hosts share, or a bucket")
+    agree("a work directory", {"shared": there}, f"{workdir} must be one that all hosts share, or a bucket")
+    on_main(lambda: path.unlink(missing_ok=True))
 
 
 def stored_config(workdir: epath.Path) -> Config:
@@ -159,8 +181,11 @@ def stored_run(workdir: epath.Path) -> Config:
 
 
 def with_stored_words(config: Config, workdir: epath.Path) -> Config:
-    """Returns the config of a run with `model.vectors` naming the class vectors kept with it, where there are some."""
-    if not ((workdir / STORED).exists() and (workdir / "config.json").exists() and "vectors" in config.model):
+    """Returns the config of a run with `model.vectors` naming the class vectors kept with it, where there are some.
+
+    Those of a run that never saved may be of another config.
+    """
+    if not ((workdir / STORED).exists() and _has_saved(workdir) and "vectors" in config.model):
         return config
     config = config.copy_and_resolve_references()
     config.model.vectors = str(workdir / STORED)
@@ -219,6 +244,24 @@ def _read(path: epath.Path, *fields: str) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete the work directory to start again") from error
     return value
+
+
+def _has_saved(workdir: epath.Path) -> bool:
+    """Whether a run has left in its folder what it could go on from, or its end."""
+    return (workdir / "results.json").exists() or holds_a_save(workdir / "checkpoints")
+
+
+def _holds_a_run(workdir: epath.Path) -> bool:
+    """Whether a run has saved in its folder, or any run of a sweep in its own folder under that."""
+    return _has_saved(workdir) or any(
+        (folder / "config.json").exists() and _holds_a_run(folder) for folder in workdir.iterdir() if folder.is_dir()
+    )
+
+
+def _changes(path: epath.Path, config: Config) -> list[str]:
+    """Returns the fields in which `config` differs from the one that is stored at `path`."""
+    ours = json.loads(config.to_json())
+    return differences(ours, _with_new_fields(_read(path, "config")["config"], ours))
 
 
 def _with_new_fields(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from etils import epath
 from fer_jax.errors import UserError
 from fer_jax.training import finish, loop, memory, setup, stored
 from fer_jax.training.sharding import make_mesh
+from fer_jax.training.workdir import check_owner
 
 
 def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_path, monkeypatch):
@@ -19,6 +20,8 @@ def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_p
     assert "of the 0.0 GiB of memory of this machine" in said
     assert "config.train.accumulate=1, or set config.data.path=stream" in said
     assert not (tmp_path / "run" / "results.json").exists()
+    smaller = tiny(max_steps=2, batch_size=8)
+    check_owner(epath.Path(tmp_path / "run"), smaller)  # whoever follows the advice may go on in the same folder
 
 
 @pytest.mark.parametrize(

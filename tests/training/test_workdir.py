@@ -1,0 +1,102 @@
+"""Whose a work directory is: of a run that has saved in it, and of hosts that all see the same one."""
+
+import json
+
+import pytest
+from etils import epath
+
+from fer_jax.errors import UserError
+from fer_jax.labels import EMOTIONS
+from fer_jax.training import workdir as workdirs
+from fer_jax.training.checkpoint import MANIFEST
+from fer_jax.training.workdir import check_owner, claim, stored_config, with_stored_words
+from fer_jax.words.classes import STORED, class_vectors
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return epath.Path(tmp_path / "run")
+
+
+def save(folder):
+    """Leaves what a completed save leaves, as far as anybody looks who does not restore it."""
+    (folder / "checkpoints" / "2").mkdir(parents=True)
+    (folder / "checkpoints" / "2" / MANIFEST).write_text("{}")
+
+
+def begin(workdir, config, words=None):
+    with claim(workdir, config, words):
+        pass
+
+
+def test_a_folder_where_nothing_was_saved_is_anyones(tiny, workdir):
+    begin(workdir, tiny(max_steps=2))
+    (workdir / "checkpoints" / "1").mkdir(parents=True)  # a save that was cut short
+    smaller = tiny(max_steps=2, batch_size=8)
+    check_owner(workdir, smaller)
+    begin(workdir, smaller)
+    assert stored_config(workdir).train.batch_size == 8
+    save(workdir)
+    check_owner(workdir, smaller)
+    with pytest.raises(UserError, match=r"belongs to another config \(train.batch_size: 8 -> 16\)"):
+        check_owner(workdir, tiny(max_steps=2))
+
+
+def test_what_was_saved_while_another_run_prepared_itself_is_kept(tiny, workdir):
+    other = tiny(max_steps=3)
+    begin(workdir, tiny(max_steps=2))
+    check_owner(workdir, other)
+    save(workdir)
+    with pytest.raises(UserError, match=r"belongs to another config \(train.max_steps: 2 -> 3\)"):
+        begin(workdir, other)
+    assert stored_config(workdir).train.max_steps == 2
+
+
+def test_a_run_at_work_keeps_its_folder_before_its_first_save(tiny, workdir):
+    with claim(workdir, tiny(max_steps=2)), pytest.raises(UserError, match="another process is at work in"):
+        begin(workdir, tiny(max_steps=3))
+    assert stored_config(workdir).train.max_steps == 2
+
+
+def test_a_sweep_owns_its_folder_once_one_of_its_runs_has_saved(tiny, workdir):
+    config, other = tiny(max_steps=2), tiny(max_steps=3)
+    config.seeds = other.seeds = 2
+    begin(workdir, config)
+    begin(workdir / "seed00", tiny(max_steps=2))
+    check_owner(workdir, other)
+    save(workdir / "seed00")
+    with pytest.raises(UserError, match="belongs to another config"):
+        check_owner(workdir, other)
+
+
+def test_class_vectors_are_kept_once_their_run_has_saved(tiny, workdir):
+    config, other = tiny("word2vec", max_steps=2), tiny("word2vec", max_steps=3)
+    first, second = (class_vectors("minilm", words, EMOTIONS[:7]) for words in ("seed", "nouns"))
+    begin(workdir, config, first)
+    assert with_stored_words(config, workdir).model.vectors == config.model.vectors
+    begin(workdir, other, second)
+
+    def kept():
+        return json.loads((workdir / STORED).read_text()) == json.loads(json.dumps(second.as_json()))
+
+    assert kept()
+    save(workdir)
+    assert with_stored_words(other, workdir).model.vectors == str(workdir / STORED)
+    begin(workdir, other, first)
+    assert kept()
+
+
+@pytest.mark.parametrize("where", ["process 0", "another host", "another host with a folder of its own"])
+def test_all_hosts_see_what_process_0_writes(where, workdir, monkeypatch):
+    token, told = bytes(range(16)), []
+    workdir.mkdir()
+    (workdir / "config.json").write_text("{}")  # of an earlier run, on each host
+    (workdir / ".shared").write_text(token.hex() if where == "another host" else "of an earlier run")
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr(workdirs, "NETWORK_SECONDS", 0.0)
+    monkeypatch.setattr(workdirs, "told_by_main", lambda data: token)
+    monkeypatch.setattr(workdirs, "on_main", lambda write: write() if where == "process 0" else None)
+    monkeypatch.setattr(workdirs, "agree", lambda what, facts, advice: told.append(facts))
+    workdirs._check_shared(workdir)
+    assert told == [{"shared": where != "another host with a folder of its own"}]
+    assert (workdir / ".shared").exists() == (where != "process 0")
