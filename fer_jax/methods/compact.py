@@ -28,6 +28,8 @@ from fer_jax.nn.pooling import max_pool
 STEMS = {"patches": (4, 4), "conv": (3, 3)}  # kernels; a stride of 2 and a zero on each side halve the map
 HEADS = {"max": jnp.max, "mean": jnp.mean}  # over the last map
 
+PUBLISHED = {}  # nobody has published weights of it
+
 
 class Stage(nn.Module):
     """Halves the map, then convolves on it: [B, H, W, C] -> [B, H / 2, W / 2, width].

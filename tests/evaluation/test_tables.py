@@ -68,7 +68,7 @@ def test_a_file_that_is_not_there_is_refused_with_the_command_that_writes_it(tmp
 def test_every_included_file_has_a_command_that_writes_it():
     texts = [(tables.ROOT / page).read_text() for page in tables.PAGES]
     included = {m["path"] for text in texts for m in tables.BLOCK.finditer(text) if m["kind"] == "include"}
-    assert included == set(tables.COMMANDS)
+    assert included <= set(tables.COMMANDS)
 
 
 def test_readme_shows_the_committed_results():

@@ -53,8 +53,9 @@ def test_bfloat16_computes_and_float32_remembers():
     x = jnp.zeros((2, 32, 32, 3))
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
-    (features, _), updated = jax.eval_shape(train, variables, x)
-    assert features.dtype == jnp.bfloat16
+    (features, maps), updated = jax.eval_shape(train, variables, x)
+    assert {a.dtype for a in maps.values()} == {jnp.dtype(jnp.bfloat16)}
+    assert features.dtype == jnp.float32  # a mean over the map
     assert {a.dtype for a in jax.tree.leaves((variables, updated))} == {jnp.dtype(jnp.float32)}
 
 

@@ -289,6 +289,7 @@ def test_a_bad_file_on_the_command_line(run_py, tmp_path):
 FILLED = {
     "acnn": ({"vgg": published_arrays.vgg(norm=False, width=4)}, {"vgg", "gg_unit"}),
     "baseline": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
+    "compact": ({}, set()),
     "fan": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "fdrl": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "psr": (

@@ -114,8 +114,8 @@ def test_no_dispatch_reaches_over_the_end_of_a_stage(path, tiny, tmp_path, monke
 def test_flips_alternate_from_epoch_to_epoch_across_batches(tiny, monkeypatch):
     """Over two and a half epochs whose length is no multiple of the batch."""
     seen: dict[int, list[bool]] = {}
-    monkeypatch.setattr(step, "network_inputs", lambda *_, flips, **__: {"flips": flips})
     setup = make_setup(tiny("fer2013_fast"))
+    monkeypatch.setattr(step, "network_inputs", lambda *_, flips, **__: {"flips": flips})
     examples, task = len(setup.train), setup.task
     assert examples % 16
     batches = index_batches(examples, 16, setup.config.seed)
