@@ -34,6 +34,7 @@ SECTIONS = {
     "seeds": "several seeds at once",
     "main_job": "the first command of the README, from nothing",
 }
+PAGES = ("seeds", "streaming")  # their tables are included by pages of the documentation
 ONLY_IF_ASKED = ("main_job",)  # takes minutes
 LONGEST = 3600  # seconds of a section, after which it counts as hung
 
@@ -93,6 +94,10 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
             sections[name] = in_a_process(name, quick, shared, environment)
             print(f"== {name}: {time.perf_counter() - start:.0f} s\n", flush=True)
     path = records.append(out, sections, head | {"quick": quick, "seconds": round(time.perf_counter() - began)})
+    for name in PAGES:
+        if not quick and "error" not in sections.get(name, {"error": "not measured"}):
+            table = importlib.import_module(f"benchmarks.{name}").as_table(sections[name])
+            (out / f"{name}.md").write_text(table)
     print(f"added to {path}; python -m fer_jax.evaluation.tables writes the speed table of README.md")
     failed = [name for name, result in sections.items() if "error" in result]
     if failed:
