@@ -64,6 +64,7 @@ def smoke(config):
     config.train.epochs = 2.0
     config.train.eval_every_epochs = 1.0
     config.train.log_every_steps = 5
+    config.evaluation.views = ""
 
 
 def _muon(config):
