@@ -135,7 +135,7 @@ class Lanes:
         setup = setups[0]
         config, source = setup.config, setup.train
         self._setup = setup
-        mesh = Mesh(setup.mesh.devices.flat[: len(setups)], (AXIS,))
+        self._mesh = mesh = Mesh(setup.mesh.devices.flat[: len(setups)], (AXIS,))
         self._rows = NamedSharding(mesh, PartitionSpec(AXIS))
         self._where = [SingleDeviceSharding(device) for device in mesh.devices.flat]
         labels = source.arrays["label"] if config.data.balanced_sampling else None
@@ -198,7 +198,7 @@ class Lanes:
         size = size_at(self._setup.stages, self._step)
         run = self._programs[size]
         if (size, count) not in self._checked:
-            check_memory(run, (carried, self._seeds, self._data, indices), self._rows.mesh, self._setup.config)
+            check_memory(run, (carried, self._seeds, self._data, indices), self._mesh, self._setup.config)
             self._checked.add((size, count))
         self._step += count
         carried, metrics = run(carried, self._seeds, self._data, indices)
