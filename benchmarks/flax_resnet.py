@@ -16,7 +16,8 @@ import optax
 from benchmarks.machine import accelerated
 from fer_jax.nn.resnet import ResNet18
 from fer_jax.training.compiler import Options, once_options
-from fer_jax.training.sharding import make_mesh
+from fer_jax.training.prediction import Prediction
+from fer_jax.training.sharding import make_mesh, replicated, sharded
 
 CPU_BATCHES = {48: 128, 112: 32, 224: 16}  # images per step
 ACCELERATOR_BATCHES = {48: 1024, 112: 512, 224: 256}
@@ -110,10 +111,20 @@ def training(model: nn.Module, images: np.ndarray, labels: np.ndarray, options: 
     return Compiled(update, (state, jnp.asarray(images), jnp.asarray(labels)), options)
 
 
-def inference(model: nn.Module, images: np.ndarray, options: Options) -> Compiled:
-    """Compiles `model` as it predicts: (variables, images) -> logits."""
-    predict = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
-    return Compiled(predict, (initial(model, images), jnp.asarray(images)), options)
+def inference(model: nn.Module, images: np.ndarray) -> Compiled:
+    """Compiles `model` as `--mode=evaluate` does: (what the weights alone gave, images) -> logits."""
+    mesh = make_mesh("auto", 1)
+    whole, examples = replicated(mesh), jnp.asarray(images)
+    apply = functools.partial(model.apply, train=False)
+    written = Prediction(mesh, apply, in_shardings=(whole, sharded(mesh)), out_shardings=whole)
+    weights, predict = written.prepared(initial(model, images), examples)
+    return Compiled(predict, (weights, examples), None)  # the program has its options
+
+
+def plain_inference(model: nn.Module, images: np.ndarray) -> Compiled:
+    """Compiles `model` as it would be by itself: (variables, images) -> logits."""
+    predict = jax.jit(functools.partial(model.apply, train=False))
+    return Compiled(predict, (initial(model, images), jnp.asarray(images)), None)
 
 
 def initial(model: nn.Module, images: np.ndarray) -> Any:

@@ -33,7 +33,7 @@ def predictions(size: int, batch: int, repeats: int, with_torch: bool) -> dict[s
     images, _ = flax_resnet.examples(size, batch)
     dtype = jnp.dtype(machine.compute_type())
     steps = 20 if machine.accelerated() else 1 if batch > 1 else 5
-    compiled = flax_resnet.inference(flax_resnet.Ours(dtype), images, machine.our_options())
+    compiled = flax_resnet.inference(flax_resnet.Ours(dtype), images)
     turns: dict[str, Callable[[], Any]] = {OURS: flax_resnet.predictor(compiled, steps)}
     failed: dict[str, str] = {}
     if with_torch:

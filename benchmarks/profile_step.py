@@ -182,7 +182,7 @@ def main() -> None:
     batch = args.batch or flax_resnet.batches()[args.size]
     images, labels = flax_resnet.examples(args.size, batch)
     if args.inference:
-        compiled = flax_resnet.inference(model, images, options)
+        compiled = (flax_resnet.inference if ours else flax_resnet.plain_inference)(model, images)
         run: Callable[[], Any] = flax_resnet.predictor(compiled, 1)
     else:
         compiled = flax_resnet.training(model, images, labels, options)

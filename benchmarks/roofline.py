@@ -31,7 +31,9 @@ from benchmarks.flax_resnet import Compiled
 from benchmarks.records import command_line
 from benchmarks.turns import markdown, medians, take_turns
 from fer_jax.training.compiler import step_options
+from fer_jax.training.prediction import Prediction
 from fer_jax.training.setup import Setup, make_setup
+from fer_jax.training.sharding import replicated, sharded
 from fer_jax.training.step import dry_loss, eval_step, train_step
 
 CPU_SIDES = {"product": 2048, "copy": 1 << 26}  # of a square matrix, and elements of a float32 vector
@@ -94,10 +96,13 @@ def evaluation_row(setup: Setup, repeats: int) -> dict[str, Any]:
     step = functools.partial(eval_step, setup.task)
     with counting.as_on_accelerators():
         counted = counting.work(step, variables, batch)
-    program = Compiled(jax.jit(step), (variables, batch), step_options(setup.mesh)).program
+    whole = replicated(setup.mesh)
+    predict = Prediction(setup.mesh, step, in_shardings=(whole, sharded(setup.mesh)), out_shardings=whole)
+    weights, compiled = predict.prepared(variables, batch)
+    program = compiled.lower(weights, batch).compile()
 
     def turn() -> Any:
-        return [program(variables, batch) for _ in range(_steps())]
+        return [program(weights, batch) for _ in range(_steps())]
 
     return _row(setup.config.method, "evaluation", setup, counted, 0, program, turn, repeats)
 

@@ -20,7 +20,7 @@ from fer_jax.data.clips import frame_rows, is_per_frame
 from fer_jax.data.inputs import mirrored, network_inputs
 from fer_jax.data.pipeline import eval_batches
 from fer_jax.data.source import Source
-from fer_jax.training.compiler import program
+from fer_jax.training.prediction import Prediction
 from fer_jax.training.sharding import put_rows, replicated, sharded
 from fer_jax.training.step import Batch, Task, mean_of_views
 
@@ -36,9 +36,9 @@ class ClipEvaluator:
 
     def __init__(self, task: Task, mesh: Mesh, batch_size: int):
         """`batch_size`: faces that the trunk, and the most clips that the attention, is given at once."""
-        self._mesh, self._batch_size = mesh, batch_size
+        self._task, self._mesh, self._batch_size = task, mesh, batch_size
         whole, rows = replicated(mesh), sharded(mesh)
-        compiled: Any = functools.partial(program, mesh, in_shardings=(whole, rows), out_shardings=whole)
+        compiled: Any = functools.partial(Prediction, mesh, in_shardings=(whole, rows), out_shardings=whole)
         self._embed = compiled(functools.partial(embed, task))
         self._join = compiled(functools.partial(join, task))
 
@@ -73,7 +73,7 @@ class ClipEvaluator:
         faces = np.flatnonzero(source.frames["frame_mask"][places])
         frames = {"frames": source.frames["frames"]}
         like = jax.ShapeDtypeStruct((self._batch_size, *source.picture_shape), jnp.uint8)
-        shapes = jax.eval_shape(self._embed, variables, {"frames": like})
+        shapes = jax.eval_shape(functools.partial(embed, self._task), variables, {"frames": like})
         features = [np.zeros((max(len(places), 1), *shape.shape[1:]), np.float32) for shape in shapes]
         waiting: list[tuple[Any, np.ndarray]] = []
 

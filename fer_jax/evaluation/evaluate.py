@@ -19,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.training.compiler import program
+from fer_jax.training.prediction import Prediction
 from fer_jax.training.sharding import (
     memory_limit,
     on_cpu,
@@ -55,19 +56,19 @@ class Evaluator:
         # The result does not depend on the batch size: any that the devices can share will do.
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
-        self._step = program(
+        self._step = Prediction(
             mesh, functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)), out_shardings=whole
         )
         # Two programs, because only the small one of them depends on how many examples a source has.
         several = sharded(mesh, 1)
         self._take = program(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
-        self._steps = program(
+        self._steps = Prediction(
             mesh, functools.partial(eval_steps, task), in_shardings=(whole, several), out_shardings=whole
         )
         self._corner: Any = None
         if task.corner_evaluation:
             # A program for any one view, called for each: as one program it would hold all views in memory.
-            self._corner = program(
+            self._corner = Prediction(
                 mesh,
                 functools.partial(corner_step, task),
                 in_shardings=(whole, sharded(mesh), whole),

@@ -24,7 +24,7 @@ from flax import linen as nn
 from jax import lax
 
 from fer_jax.nn.linear import add_bias
-from fer_jax.nn.lowering import for_cpu
+from fer_jax.nn.lowering import differentiated, for_cpu
 from fer_jax.nn.winograd import conv_winograd, input_gradient_winograd, kernel_gradient_winograd
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)), all >= 0
@@ -34,8 +34,9 @@ he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et
 
 def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))) -> jax.Array:
     """Convolves x [B, H, W, C] with kernel [kh, kw, C, F], zero-padded as given -> [B, H', W', F]."""
-    conv = conv_cpu if for_cpu() else conv_xla
-    return conv(x, kernel, stride, padding)
+    if not for_cpu():
+        return conv_xla(x, kernel, stride, padding)
+    return (conv_cpu if differentiated() else output_cpu)(x, kernel, stride, padding)
 
 
 def conv_xla(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -86,6 +87,11 @@ def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """The convolution with the fastest form of each pass."""
+    return output_cpu(x, kernel, stride, padding)
+
+
+def output_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """The convolution in the fastest form of its output; its gradient is not what `conv_cpu` has."""
     out_map = output_map(x.shape, kernel.shape, stride, padding)
     form = choose_lowering(kernel.shape, out_map, stride, x.dtype).output
     if form == "winograd":

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 _platform: ContextVar[str | None] = ContextVar("platform", default=None)
+_differentiated: ContextVar[bool] = ContextVar("differentiated", default=True)
 
 
 @contextmanager
@@ -36,6 +37,21 @@ def traced_for(platform: str, function: Callable[..., Any]) -> Callable[..., Any
             return function(*arguments)
 
     return traced
+
+
+@contextmanager
+def never_differentiated() -> Iterator[None]:
+    """What is traced inside has no gradient: layers with one of their own write out what they compute."""
+    token = _differentiated.set(False)
+    try:
+        yield
+    finally:
+        _differentiated.reset(token)
+
+
+def differentiated() -> bool:
+    """Whether what is being traced may be differentiated."""
+    return _differentiated.get()
 
 
 def for_cpu() -> bool:
