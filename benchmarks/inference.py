@@ -4,24 +4,28 @@
 
 Prediction is the network on a batch of images that lie on the device, and on a single image. Evaluation is what
 `--mode=evaluate` does with a split: uint8 faces out of the host's memory in batches, normalised on the device, the
-outputs of all of them back as one array; PyTorch's is the same written as a loop. The contestants share one process and
-take turns; the medians are compared, and of PyTorch's ways (`torch_resnet.py`) the best: eager, compiled, frozen; for
-a single image on a CPU without the compiled one, on a GPU with CUDA graphs and autotuning instead of the frozen.
+outputs of all of them back as one array; PyTorch's is the same written as a loop. Each contestant has a process of its
+own, and they take turns; the medians are compared, and of PyTorch's ways (`torch_resnet.py`) the best: eager, compiled,
+frozen; for a single image on a CPU without the compiled one, on a GPU with CUDA graphs and autotuning instead of the
+frozen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import flax_resnet, harness, machine
+from benchmarks import flax_resnet, harness, machine, torch_resnet
+from benchmarks.apart import Build, apart
 from benchmarks.records import command_line
-from benchmarks.turns import markdown, medians, take_turns
+from benchmarks.turns import Run, markdown, medians, take_turns
+from fer_jax.data.source import Source
 from fer_jax.evaluation.evaluate import Evaluator
-from fer_jax.training.setup import make_setup
+from fer_jax.training.setup import Setup, make_setup
 
 SIZES = (48, 112, 224)
 OURS = "fer_jax"
@@ -30,43 +34,52 @@ QUICK_BATCH = 4
 
 def predictions(size: int, batch: int, repeats: int, with_torch: bool) -> dict[str, Any]:
     """One row: the network alone on `batch` images."""
-    images, _ = flax_resnet.examples(size, batch)
-    dtype = jnp.dtype(machine.compute_type())
     steps = 20 if machine.accelerated() else 1 if batch > 1 else 5
-    compiled = flax_resnet.inference(flax_resnet.Ours(dtype), images)
-    turns: dict[str, Callable[[], Any]] = {OURS: flax_resnet.predictor(compiled, steps)}
-    failed: dict[str, str] = {}
+    builds: dict[str, Build] = {OURS: functools.partial(our_prediction, size, batch, steps)}
     if with_torch:
-        from benchmarks import torch_resnet
+        images, _ = flax_resnet.examples(size, batch)
+        ways = torch_resnet.ways("prediction", batch)
+        builds |= {way: functools.partial(torch_resnet.predictor, way, images, steps) for way in ways}
+    return _row("prediction", size, batch, batch * steps, builds, repeats)
 
-        working, failed = torch_resnet.that_work(lambda: torch_resnet.predictors(images, steps))
-        turns |= working
-    return _row("prediction", size, batch, batch * steps, take_turns(turns, repeats), failed)
+
+def our_prediction(size: int, batch: int, steps: int) -> Run:
+    """A turn of our network."""
+    model = flax_resnet.Ours(jnp.dtype(machine.compute_type()))
+    return flax_resnet.predictor(flax_resnet.inference(model, flax_resnet.examples(size, batch)[0]), steps)
 
 
 def evaluations(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str) -> dict[str, Any]:
     """One row: a split of `harness.EVALUATED` batches from the host's memory to an array of logits."""
-    setup = make_setup(harness.baseline_config(size, batch, data_dir))
-    source = setup.train.select(np.arange(harness.EVALUATED * batch))
-    evaluator, variables = Evaluator(setup.task, setup.mesh, batch), setup.init().variables()
-    turns: dict[str, Callable[[], Any]] = {OURS: lambda: evaluator(variables, source)["logits"]}
-    failed: dict[str, str] = {}
+    builds: dict[str, Build] = {OURS: functools.partial(our_evaluation, size, batch, data_dir)}
     if with_torch:
-        from benchmarks import torch_resnet
-
-        pictures = np.ascontiguousarray(source.arrays["image"])
-        working, failed = torch_resnet.that_work(lambda: torch_resnet.evaluators(pictures, batch))
-        turns |= working
-    return _row("evaluation", size, batch, len(source), take_turns(turns, repeats), failed)
+        pictures = np.ascontiguousarray(evaluated(size, batch, data_dir)[1].arrays["image"])
+        ways = torch_resnet.ways("evaluation", batch)
+        builds |= {way: functools.partial(torch_resnet.evaluator, way, pictures, batch) for way in ways}
+    return _row("evaluation", size, batch, harness.EVALUATED * batch, builds, repeats)
 
 
-def _row(
-    kind: str, size: int, batch: int, images: int, seconds: dict[str, list[float]], failed: dict[str, str]
-) -> dict[str, Any]:
+def our_evaluation(size: int, batch: int, data_dir: str) -> Run:
+    """A turn of `Evaluator`."""
+    setup, source = evaluated(size, batch, data_dir)
+    evaluator, variables = Evaluator(setup.task, setup.mesh, batch), setup.init().variables()
+    return lambda: evaluator(variables, source)["logits"]
+
+
+def evaluated(size: int, batch: int, data_dir: str) -> tuple[Setup, Source]:
+    """A run and the split that is scored."""
+    setup = make_setup(harness.baseline_config(size, batch, data_dir))
+    return setup, setup.train.select(np.arange(harness.EVALUATED * batch))
+
+
+def _row(kind: str, size: int, batch: int, images: int, builds: Mapping[str, Build], repeats: int) -> dict[str, Any]:
+    with apart(builds) as (turns, ready, failed):
+        seconds = take_turns(turns, repeats)
     return {
         "kind": kind,
         "size": size,
         "batch": batch,
+        "ready_seconds": ready,
         "milliseconds": {name: [round(1e3 * s, 2) for s in times] for name, times in seconds.items()},
         "images_per_second": {name: round(images / s, 1) for name, s in medians(seconds).items()},
         "failed": failed,

@@ -8,21 +8,28 @@ autotuned, with the fused Adam; predictions by a network whose weights are bfloa
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from benchmarks.flax_resnet import CLASSES, LEARNING_RATE
-from benchmarks.machine import cores
-from fer_jax.errors import first_line
+from benchmarks.machine import accelerated, cores
 
 EAGER = "PyTorch"
 COMPILED = "PyTorch, compiled"
 FROZEN = "PyTorch, frozen"
 MODES = {"PyTorch, CUDA graphs": "reduce-overhead", "PyTorch, autotuned": "max-autotune"}  # of torch.compile
-Build = Callable[[], Callable[[], Any]]
+
+
+def ways(kind: str, batch: int) -> list[str]:
+    """The names of PyTorch's ways here, for 'training', 'prediction' or 'evaluation' in batches of `batch` images."""
+    if accelerated():
+        return [EAGER, COMPILED, *MODES]
+    if kind == "training":
+        return [EAGER, COMPILED]
+    # Compiling takes half a minute for every size of a single image.
+    return [EAGER, FROZEN] if batch == 1 else [EAGER, COMPILED, FROZEN]
 
 
 def setup_torch() -> Any:
@@ -73,11 +80,8 @@ def network() -> Any:
     ).to(memory_format=torch.channels_last)  # pyright: ignore
 
 
-def trainers(images: np.ndarray, labels: np.ndarray, steps: int) -> dict[str, Build]:
-    """Each way to train: a function that builds it and returns a turn of `steps` steps, which returns the last loss.
-
-    The turn ends when the device is done.
-    """
+def trainer(way: str, images: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], float]:
+    """A turn of `steps` training steps, which returns the last loss when the device is done."""
     import torch
     from torch.nn import functional
 
@@ -86,54 +90,47 @@ def trainers(images: np.ndarray, labels: np.ndarray, steps: int) -> dict[str, Bu
     x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)  # NHWC memory seen as NCHW: channels last
     y = torch.from_numpy(labels).long().to(device)
 
-    def build(compiled: Mapping[str, Any] | None) -> Callable[[], float]:
-        model = network().to(device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=gpu or None)
-        predict = model if compiled is None else torch.compile(model, **compiled)
+    model = network().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=gpu or None)
+    predict = model if way == EAGER else torch.compile(model, **_options(way))
 
-        def turn() -> float:
-            loss = None
-            for _ in range(steps):
-                optimizer.zero_grad(set_to_none=True)
-                with torch.autocast("cuda", torch.bfloat16) if gpu else contextlib.nullcontext():
-                    logits = predict(x)
-                loss = functional.cross_entropy(logits.float(), y)
-                loss.backward()
-                optimizer.step()
-            if gpu:
-                torch.cuda.synchronize()
-            return float(loss.detach())  # pyright: ignore
+    def turn() -> float:
+        loss = None
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cuda", torch.bfloat16) if gpu else contextlib.nullcontext():
+                logits = predict(x)
+            loss = functional.cross_entropy(logits.float(), y)
+            loss.backward()
+            optimizer.step()
+        if gpu:
+            torch.cuda.synchronize()
+        return float(loss.detach())  # pyright: ignore
 
-        return turn
-
-    return _variants(build, gpu)
+    return turn
 
 
-def predictors(images: np.ndarray, steps: int) -> dict[str, Build]:
-    """Each way to predict: a function that builds it and returns a turn of `steps` predictions of all images."""
+def predictor(way: str, images: np.ndarray, steps: int) -> Callable[[], None]:
+    """A turn of `steps` predictions of all images."""
     import torch
 
     device = setup_torch()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, _precision(device))
 
-    def turn_of(predict: Any) -> Callable[[], None]:
-        def turn() -> None:
-            with torch.inference_mode():
-                for _ in range(steps):
-                    predict(x)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+    predict = _inference(way, x, device)
 
-        return turn
+    def turn() -> None:
+        with torch.inference_mode():
+            for _ in range(steps):
+                predict(x)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
-    ways = _inference(x, device)
-    if len(images) == 1 and device.type == "cpu":
-        del ways[COMPILED]  # half a minute of compilation for every size of a single image
-    return {name: lambda make=make: turn_of(make()) for name, make in ways.items()}
+    return turn
 
 
-def evaluators(pictures: np.ndarray, batch: int) -> dict[str, Build]:
-    """Each way to score a split of uint8 pictures [N, H, W, 3] in the host's memory; the logits come back as an array.
+def evaluator(way: str, pictures: np.ndarray, batch: int) -> Callable[[], np.ndarray]:
+    """A turn that scores a split of uint8 pictures [N, H, W, 3] in the host's memory; the logits come back as an array.
 
     Batches are sent, normalised and predicted, as `fer_jax.evaluation.evaluate` does; N is a multiple of `batch`.
     """
@@ -147,15 +144,14 @@ def evaluators(pictures: np.ndarray, batch: int) -> dict[str, Build]:
         x = rows[first : first + batch].to(device, non_blocking=True).permute(0, 3, 1, 2)
         return ((x.to(torch.float32) / 255.0 - 0.5) / 0.5).to(dtype, memory_format=torch.channels_last)
 
-    def turn_of(predict: Any) -> Callable[[], np.ndarray]:
-        def turn() -> np.ndarray:
-            with torch.inference_mode():
-                logits = [predict(sent(first)).float() for first in range(0, len(rows), batch)]
-                return torch.cat(logits).cpu().numpy()
+    predict = _inference(way, sent(0), device)
 
-        return turn
+    def turn() -> np.ndarray:
+        with torch.inference_mode():
+            logits = [predict(sent(first)).float() for first in range(0, len(rows), batch)]
+            return torch.cat(logits).cpu().numpy()
 
-    return {name: lambda make=make: turn_of(make()) for name, make in _inference(sent(0), device).items()}
+    return turn
 
 
 def _precision(device: Any) -> Any:
@@ -164,52 +160,22 @@ def _precision(device: Any) -> Any:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def _inference(example: Any, device: Any) -> dict[str, Build]:
-    """Each way to make a network that predicts batches like `example`."""
+def _inference(way: str, example: Any, device: Any) -> Any:
+    """A network that predicts batches like `example`, made in one of the ways."""
     import torch
 
-    gpu = device.type == "cuda"
-    fresh = network().eval().to(device, _precision(device))
-
-    def build(compiled: Mapping[str, Any] | None) -> Any:
-        if compiled == {} and not gpu:
-            compiled = {"options": {"freezing": True}}  # weights are constants: batch norms go into the convolutions
-        model = copy.deepcopy(fresh)
-        return model if compiled is None else torch.compile(model, **compiled)
-
-    def frozen() -> Any:
+    model = network().eval().to(device, _precision(device))
+    if way == EAGER:
+        return model
+    if way == FROZEN:
         with torch.inference_mode():
-            traced = torch.jit.trace(copy.deepcopy(fresh), example)
+            traced = torch.jit.trace(model, example)
             return torch.jit.optimize_for_inference(torch.jit.freeze(traced))  # pyright: ignore
-
-    return _variants(build, gpu) | ({} if gpu else {FROZEN: frozen})
-
-
-def _variants(build: Callable[[Mapping[str, Any] | None], Any], gpu: bool) -> dict[str, Build]:
-    builds: dict[str, Build] = {EAGER: lambda: build(None), COMPILED: lambda: build({})}
-    if gpu:
-        builds |= {name: lambda mode=mode: build({"mode": mode}) for name, mode in MODES.items()}
-    return builds
+    # Where weights are constants the batch norms go into the convolutions.
+    options = {"options": {"freezing": True}} if device.type == "cpu" else _options(way)
+    return torch.compile(model, **options)
 
 
-def that_work(ways: Callable[[], Mapping[str, Build]]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-    """Builds each of the ways that `ways()` names and runs it once, which compiles it.
-
-    Returns:
-        The turns of those that work, and for the others why they do not (no C++ compiler, too little memory, or a
-        PyTorch that cannot live in one process with this JAX).
-    """
-    turns, failed = {}, {}
-    try:
-        builds = ways()
-    except Exception as error:
-        return {}, {EAGER: first_line(error)}
-    for name, make in builds.items():
-        try:
-            turn = make()
-            turn()
-        except Exception as error:  # whatever a compiler may say: the other ways go on
-            failed[name] = first_line(error)
-        else:
-            turns[name] = turn
-    return turns, failed
+def _options(way: str) -> dict[str, Any]:
+    """Of `torch.compile`."""
+    return {"mode": MODES[way]} if way in MODES else {}

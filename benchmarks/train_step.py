@@ -12,13 +12,15 @@ steps per dispatch. The contestants share one process and take turns; the median
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
 
-from benchmarks import flax_resnet, harness, machine
+from benchmarks import flax_resnet, harness, machine, torch_resnet
+from benchmarks.apart import Build, apart
 from benchmarks.records import command_line
-from benchmarks.turns import markdown, medians, take_turns
+from benchmarks.turns import Run, markdown, medians, take_turns
 
 SIZES = (48, 112, 224)
 OURS, FEED, PLAIN = "fer_jax", "fer_jax, Feed", "plain Flax"
@@ -28,34 +30,45 @@ PLAIN_TURNS = 2  # plain Flax takes seconds per step at 48 pixels on a CPU: its 
 
 def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str) -> dict[str, Any]:
     """One row of the table: every contestant on `batch` images of `size` pixels."""
-    images, labels = flax_resnet.examples(size, batch)
-    dtype = jnp.dtype(machine.compute_type())
-    feed = harness.FeedRun(harness.baseline_config(size, batch, data_dir))
     # A turn is as long as a dispatch of many steps, so that each contestant waits for the device once.
-    steps = feed.setup.steps_per_dispatch
-    ours = flax_resnet.training(flax_resnet.Ours(dtype), images, labels, machine.our_options())
-    plain = flax_resnet.training(flax_resnet.PlainFlax(dtype), images, labels, None)
-    turns: dict[str, Any] = {
-        OURS: flax_resnet.trainer(ours, steps),
-        FEED: feed.turn(steps),
-        PLAIN: flax_resnet.trainer(plain, steps),
+    steps = harness.steps_per_dispatch()
+    builds: dict[str, Build] = {
+        OURS: functools.partial(ours, size, batch, steps),
+        FEED: functools.partial(in_a_run, size, batch, steps, data_dir),
+        PLAIN: functools.partial(plain, size, batch, steps),
     }
-    failed: dict[str, str] = {}
     if with_torch:
-        from benchmarks import torch_resnet
-
-        working, failed = torch_resnet.that_work(lambda: torch_resnet.trainers(images, labels, steps))
-        turns |= working
-    seconds = take_turns(turns, repeats, None if machine.accelerated() else {PLAIN: min(PLAIN_TURNS, repeats)})
+        examples = flax_resnet.examples(size, batch)
+        ways = torch_resnet.ways("training", batch)
+        builds |= {way: functools.partial(torch_resnet.trainer, way, *examples, steps) for way in ways}
+    with apart(builds) as (turns, ready, failed):
+        seconds = take_turns(turns, repeats, None if machine.accelerated() else {PLAIN: min(PLAIN_TURNS, repeats)})
     return {
         "size": size,
         "batch": batch,
         "steps_per_turn": steps,
-        "compile_seconds": {OURS: round(ours.seconds, 1), PLAIN: round(plain.seconds, 1)},
+        "ready_seconds": ready,
         "milliseconds": {name: [round(1e3 * s / steps, 2) for s in times] for name, times in seconds.items()},
         "images_per_second": {name: round(batch * steps / s, 1) for name, s in medians(seconds).items()},
         "failed": failed,
     }
+
+
+def ours(size: int, batch: int, steps: int) -> Run:
+    """The step of the baseline's network alone."""
+    model, examples = flax_resnet.Ours(jnp.dtype(machine.compute_type())), flax_resnet.examples(size, batch)
+    return flax_resnet.trainer(flax_resnet.training(model, *examples, machine.our_options()), steps)
+
+
+def in_a_run(size: int, batch: int, steps: int, data_dir: str) -> Run:
+    """What a training run does for a step."""
+    return harness.FeedRun(harness.baseline_config(size, batch, data_dir)).turn(steps)
+
+
+def plain(size: int, batch: int, steps: int) -> Run:
+    """The step of plain Flax."""
+    model, examples = flax_resnet.PlainFlax(jnp.dtype(machine.compute_type())), flax_resnet.examples(size, batch)
+    return flax_resnet.trainer(flax_resnet.training(model, *examples, None), steps)
 
 
 def section(quick: bool = False, sizes: tuple[int, ...] = SIZES, repeats: int = 5) -> dict[str, Any]:

@@ -1,8 +1,14 @@
 """Taking turns, names of machines, and what a profile's events become."""
 
+import functools
+import itertools
+import multiprocessing
+import os
+
 import pytest
 
-from benchmarks import machine, profile_step, torch_resnet, turns
+from benchmarks import machine, profile_step, turns
+from benchmarks.apart import apart
 
 
 def test_contestants_take_turns_after_a_warm_up():
@@ -23,14 +29,32 @@ def test_a_device_names_its_file():
     assert machine.file_name("NVIDIA H100 80GB HBM3") == "nvidia_h100_80gb_hbm3"
 
 
-def test_a_way_that_does_not_work_is_named_and_the_others_go_on():
-    def no_compiler():
-        raise RuntimeError("no C++ compiler\nand a long trace")
+def counting(start):
+    """A contestant that counts its turns."""
+    counted = itertools.count(start)
+    return lambda: float(next(counted))
 
-    working, failed = torch_resnet.that_work(lambda: {"eager": lambda: lambda: None, "compiled": no_compiler})
-    assert list(working) == ["eager"]
-    assert failed == {"compiled": "RuntimeError: no C++ compiler"}
-    assert torch_resnet.that_work(no_compiler) == ({}, {"PyTorch": "RuntimeError: no C++ compiler"})
+
+def broken():
+    raise RuntimeError("no C++ compiler\nand a long trace")
+
+
+def dying():
+    turns = counting(0)
+    return lambda: turns() < 1 or os._exit(9)
+
+
+def test_contestants_have_processes_of_their_own():
+    five, seven = functools.partial(counting, 5), functools.partial(counting, 7)
+    with apart({"a": five, "broken": broken, "b": seven, "dying": dying}) as (race, ready, failed):
+        assert failed == {"broken": "RuntimeError: no C++ compiler"}
+        assert list(race) == list(ready) == ["a", "b", "dying"]
+        assert [race["a"](), race["b"](), race["a"]()] == [6, 8, 7]  # the first turn was the warm-up
+        with pytest.raises(RuntimeError, match="dying: the process of dying has ended"):
+            race["dying"]()
+        assert race["b"]() == 9
+        assert len(multiprocessing.active_children()) >= 2
+    assert not multiprocessing.active_children()
 
 
 def test_operations_in_flight_share_the_time():
