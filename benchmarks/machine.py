@@ -25,7 +25,7 @@ def prepare() -> None:
     """Memory that stays with the process, no chatter; to be called before the first computation."""
     logging.set_verbosity(logging.ERROR)
     keep_freed_memory()
-    # On a GPU the contestants share one process: none may take all memory in advance.
+    # On a GPU the contestants share its memory: none may take all of it in advance.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 

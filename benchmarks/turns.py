@@ -1,4 +1,4 @@
-"""Contestants that share one process take turns (A B C A B C ...), so that a neighbour's load falls on all alike."""
+"""Contestants take turns (A B C A B C ...), so that a neighbour's load falls on all alike."""
 
 from __future__ import annotations
 

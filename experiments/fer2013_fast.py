@@ -29,8 +29,8 @@ def cpu(config):
     config.augmentation.standardise = True
     config.model.widths = (48, 96, 192)
     config.train.batch_size = 256
-    config.train.epochs = 17.0
-    config.train.eval_every_epochs = 4.25
+    config.train.epochs = 22.0
+    config.train.eval_every_epochs = 5.5
     config.train.ema_decay = 0.98
     _muon(config)
     config.evaluation.views = "corners"  # each image magnified at four corners, mirrored or not, and as it is
