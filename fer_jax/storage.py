@@ -8,7 +8,8 @@ from etils import epath
 
 from fer_jax.errors import UserError, first_line
 
-BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}  # the schemes of etils, and the package that each needs
+# The schemes of etils, and the package that each needs.
+BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
 
 
 def reachable(text: str, option: str) -> epath.Path:
