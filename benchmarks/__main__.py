@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.section:
             run_section(args.section, args.quick, args.out)
             return 0
-        return run_all(chosen(args.only, args.main_job), args.quick, args.out)
+        names = chosen(args.only, args.main_job)
+        if args.quick and "main_job" in names:
+            raise UserError("the main job has no quick form: leave out main_job, or --quick")
+        return run_all(names, args.quick, args.out)
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2

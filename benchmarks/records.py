@@ -48,18 +48,21 @@ def file_of(folder: pathlib.Path, device: str) -> pathlib.Path:
     return folder / f"{machine.file_name(device)}.json"
 
 
-def check(folder: pathlib.Path, device: str) -> None:
+def check(folder: pathlib.Path, device: str = "") -> None:
     """Refuses a folder that nothing can be added to, before hours are spent on what would be added.
+
+    Args:
+        folder: made where it is missing.
+        device: empty where it is not known yet: who asks JAX takes the device from the processes that measure.
 
     Raises:
         UserError: if it cannot be written, or its file of the device is damaged.
     """
-    path = file_of(folder, device)
-    with writing(path):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    if path.exists():
+    if device and (path := file_of(folder, device)).exists():
         read(path)
 
 
@@ -107,7 +110,7 @@ def command_line(
     partial = any(isinstance(value, tuple) and set(args[option]) != set(value) for option, value in defaults.items())
     machine.prepare()
     try:
-        check(out, machine.device_name())
+        check(out)
         result = section(**args)
         table = as_table(result)
         print(table)

@@ -59,6 +59,8 @@ def test_a_misspelt_section_is_refused_with_the_nearest(capsys):
     assert "did you mean 'train_step'?" in capsys.readouterr().err
     assert command.main(["--only=,"]) == 2
     assert "names no section" in capsys.readouterr().err
+    assert command.main(["--main_job", "--quick"]) == 2
+    assert "the main job has no quick form" in capsys.readouterr().err
 
 
 def test_everything_is_all_that_is_there_but_what_takes_minutes():
