@@ -21,6 +21,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.storage import reachable
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: FILE.py or FILE.py:variant.")
 _MODE = flags.DEFINE_string("mode", "train", "train | evaluate")
@@ -53,7 +54,7 @@ def main() -> int:
     from fer_jax.training import hosts, workdir
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = epath.Path(_WORKDIR.value) if _WORKDIR.value else workdir.default_workdir(experiment)
+    folder = reachable(_WORKDIR.value, "--workdir") if _WORKDIR.value else workdir.default_workdir(experiment)
     others = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value, _PATIENCE.value)
     with hosts.join(*others) as several:
         if several:
@@ -75,7 +76,8 @@ def work(experiment: Any, folder: epath.Path) -> int:
         changes = {field: functools.reduce(operator.getitem, field.split("."), experiment) for field in fields}
         if not _WORKDIR.value:
             changes = {field: value for field, value in changes.items() if field not in NAMING}
-        sweep.evaluate(folder, _SPLIT.value, epath.Path(_OUTPUT.value) if _OUTPUT.value else None, changes)
+        output = reachable(_OUTPUT.value, "--output") if _OUTPUT.value else None
+        sweep.evaluate(folder, _SPLIT.value, output, changes)
         return 0
     try:
         sweep.train(experiment, folder)

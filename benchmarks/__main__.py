@@ -53,15 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.section:
             run_section(args.section, args.quick, args.out)
             return 0
-        return run_all(chosen(args.only, args.main_job), args.quick, args.out)
+        names = chosen(args.only, args.main_job)
+        if args.quick and "main_job" in names:
+            raise UserError("the main job has no quick form: leave out main_job, or --quick")
+        return run_all(names, args.quick, args.out)
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted before anything was measured", file=sys.stderr)
+        return 130
 
 
 def chosen(only: str, main_job: bool) -> list[str]:
     """The sections to run: those named, or all whose module is there but the longest."""
-    names = [name.strip() for name in only.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in only.split(",") if name.strip()))
+    if only and not names:
+        raise UserError(f"--only={only} names no section: give {', '.join(SECTIONS)}")
     for name in names:
         if name not in SECTIONS:
             raise UserError(f"--only={only}: there is no section '{name}'; {nearest(name, SECTIONS)}")
@@ -78,9 +86,7 @@ def _is_there(name: str) -> bool:
 def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
     """Runs the sections one after the other and keeps what they measured; returns 1 where one of them failed."""
     head = describe_in_a_process()
-    kept = out / f"{machine.file_name(head['device'])}.json"
-    if kept.exists():
-        records.read(kept)  # a damaged file is refused now, not when everything has been measured
+    records.check(out, head["device"])
     sections, began = {}, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         shared = pathlib.Path(folder)
@@ -91,7 +97,13 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
         for name in names:
             print(f"== {name}: {SECTIONS[name]}", flush=True)
             start = time.perf_counter()
-            sections[name] = in_a_process(name, quick, shared, environment)
+            try:
+                sections[name] = in_a_process(name, quick, shared, environment)
+            except KeyboardInterrupt:  # what has been measured is kept
+                if not sections:
+                    raise
+                sections[name] = {"error": "interrupted"}
+                break
             print(f"== {name}: {time.perf_counter() - start:.0f} s\n", flush=True)
     path = records.append(out, sections, head | {"quick": quick, "seconds": round(time.perf_counter() - began)})
     for name in PAGES:
@@ -132,7 +144,10 @@ def run_section(name: str, quick: bool, out: pathlib.Path) -> None:
 def describe_in_a_process() -> dict[str, Any]:
     """What `machine.describe` says, asked of a process that then ends and leaves the device to the sections."""
     code = "import json; from benchmarks import machine; print(json.dumps(machine.describe()))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=machine.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=machine.ROOT, capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        raise UserError(f"JAX does not start here: {why}; see JAX_PLATFORMS, and what else is set for it")
     return json.loads(done.stdout.splitlines()[-1])
 
 

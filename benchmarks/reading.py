@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import ROOT, cores, versions
+from benchmarks.records import positive
 
 SIDE, BATCH, BATCHES = 224, 64, 30
 BUILD = """
@@ -137,7 +138,7 @@ def section(quick: bool = False) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
-    parser.add_argument("--pictures", type=int, default=4000, help="of the smaller tree (default %(default)s)")
+    parser.add_argument("--pictures", type=positive(int), default=4000, help="of the smaller tree (%(default)s)")
     args = parser.parse_args()
     measured = measure(args.pictures)
     args.out.parent.mkdir(parents=True, exist_ok=True)

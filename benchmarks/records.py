@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,7 +30,7 @@ def append(folder: pathlib.Path, sections: Mapping[str, Any], head: Mapping[str,
     Raises:
         UserError: if the file is there and is none of ours: it is left as it is.
     """
-    path = folder / f"{machine.file_name(head['device'])}.json"
+    path = file_of(folder, head["device"])
     stored = read(path) if path.exists() else {"device": head["device"], "runs": []}
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     facts = {name: value for name, value in head.items() if name != "device"}
@@ -39,6 +41,29 @@ def append(folder: pathlib.Path, sections: Mapping[str, Any], head: Mapping[str,
         partial.write_text(json.dumps(stored, indent=1) + "\n")
         os.replace(partial, path)  # whole or not at all
     return path
+
+
+def file_of(folder: pathlib.Path, device: str) -> pathlib.Path:
+    """The file of a device in a folder."""
+    return folder / f"{machine.file_name(device)}.json"
+
+
+def check(folder: pathlib.Path, device: str = "") -> None:
+    """Refuses a folder that nothing can be added to, before hours are spent on what would be added.
+
+    Args:
+        folder: made where it is missing.
+        device: empty where it is not known yet: who asks JAX takes the device from the processes that measure.
+
+    Raises:
+        UserError: if it cannot be written, or its file of the device is damaged.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    if device and (path := file_of(folder, device)).exists():
+        read(path)
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -79,12 +104,13 @@ def command_line(
         if isinstance(value, tuple):
             parser.add_argument(f"--{option}", type=several(value), default=value, help="(default %(default)s)")
         else:
-            parser.add_argument(f"--{option}", type=type(value), default=value, help="(default %(default)s)")
+            parser.add_argument(f"--{option}", type=positive(type(value)), default=value, help="(default %(default)s)")
     args = vars(parser.parse_args())
     out = args.pop("out")
     partial = any(isinstance(value, tuple) and set(args[option]) != set(value) for option, value in defaults.items())
     machine.prepare()
     try:
+        check(out)
         result = section(**args)
         table = as_table(result)
         print(table)
@@ -95,6 +121,18 @@ def command_line(
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
+
+
+def positive(kind: type) -> Callable[[str], Any]:
+    """Reads a number of a kind and refuses what is not above 0."""
+
+    def read_value(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"'{text}': give a number above 0")
+        return value
+
+    return read_value
 
 
 def several(known: tuple[Any, ...]) -> Callable[[str], tuple[Any, ...]]:

@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import pathlib
+import sys
 from typing import Any
 
-from fer_jax.evaluation.speed import newest, stored_runs
+from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.speed import newest, readable, stored_runs
 
 PARAMETERS = 11_180_103  # of ResNet-18 with seven classes
 BYTES = 4  # gradients are float32, whatever the network computes in
@@ -58,12 +61,13 @@ def cpu_steps(results: pathlib.Path) -> dict[str, float]:
     """Seconds of the newest steps that `python -m benchmarks` measured on each CPU, by name."""
     steps = {}
     for device, runs in stored_runs(results):
-        found = newest(runs, "train_step")
-        if found is None or found[0]["backend"] != "cpu":
-            continue
-        for row in found[1]["rows"]:
-            name = f"measured: {device}, {row['size']} px, batch {row['batch']}"
-            steps[name] = row["batch"] / row["images_per_second"]["fer_jax"]
+        with readable(f"what {results} holds of {device}"):
+            found = newest(runs, "train_step")
+            if found is None or found[0]["backend"] != "cpu":
+                continue
+            for row in found[1]["rows"]:
+                name = f"measured: {device}, {row['size']} px, batch {row['batch']}"
+                steps[name] = row["batch"] / row["images_per_second"]["fer_jax"]
     return steps
 
 
@@ -100,22 +104,35 @@ def _between(low: float, high: float) -> str:
     return f"{low_text} %" if low_text == high_text else f"{low_text} to {high_text} %"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
     parser.add_argument("--images_per_second", type=float, default=ASSUMED, help="of one accelerator (%(default)s)")
     parser.add_argument("--batch", type=int, default=BATCH, help="of one accelerator (default %(default)s)")
     args = parser.parse_args()
-    assumed = f"assumed: accelerator, {args.images_per_second:,.0f} images/s, batch {args.batch}"
-    steps = {assumed: args.batch / args.images_per_second} | cpu_steps(args.out.parent)
+    try:
+        write(args.out, args.images_per_second, args.batch)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def write(out: pathlib.Path, images_per_second: float, batch: int) -> None:
+    """Computes the table for an accelerator of that speed and for the CPUs measured beside `out`, and writes it."""
+    if not (0 < images_per_second < math.inf and batch > 0):
+        raise UserError(f"--images_per_second={images_per_second:g} and --batch={batch}: both must be above 0")
+    assumed = f"assumed: accelerator, {images_per_second:,.0f} images/s, batch {batch}"
+    steps = {assumed: batch / images_per_second} | cpu_steps(out.parent)
     rows = table(steps)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(
-        json.dumps({"parameters": PARAMETERS, "gradient_bytes": PARAMETERS * BYTES, "rows": rows}, indent=1) + "\n"
-    )
-    args.out.with_suffix(".md").write_text(as_table(rows))
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(
+            json.dumps({"parameters": PARAMETERS, "gradient_bytes": PARAMETERS * BYTES, "rows": rows}, indent=1) + "\n"
+        )
+        out.with_suffix(".md").write_text(as_table(rows))
     print(as_table(rows))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

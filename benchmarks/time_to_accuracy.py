@@ -22,7 +22,9 @@ from typing import Any
 from etils import epath
 
 from experiments.fer2013_fast import get_config
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError, nearest, writing
+from fer_jax.evaluation.speed import readable
+from fer_jax.storage import write_whole
 from fer_jax.training import finish, loop
 from fer_jax.training.allocator import keep_freed_memory
 from fer_jax.training.config import Config, assign
@@ -37,6 +39,7 @@ SGD = {
     "optimizer.decoupled": False,
 }
 ADAM = {"optimizer.name": "adamw", "optimizer.learning_rate": 4e-3, "optimizer.momentum": 0.9}
+EPOCHS = 5.0
 RECIPE = "the recipe"
 VIEWS = "the recipe, with its views of each image at the test"  # scores are of the image alone everywhere else
 ARMS: dict[str, dict[str, Any]] = {
@@ -67,8 +70,8 @@ ARMS: dict[str, dict[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file; a table is written beside it")
-    parser.add_argument("--epochs", type=float, default=5.0)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=float, help="of each run (default: those of the file, or 5 in a new one)")
+    parser.add_argument("--seeds", type=int, default=2, help="from 0 on (default %(default)s)")
     parser.add_argument("--data_dir", default="", help="where FER-2013 lies prepared (default: TFDS's own)")
     numbered = ", ".join(f"{number} {arm}" for number, arm in enumerate(ARMS))
     parser.add_argument("--arms", default="", help=f"some, by number or name, besides the recipe ({numbered})")
@@ -95,10 +98,21 @@ def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
     """Trains each arm from each seed unless the file has it, and writes file and table after each."""
     keep_freed_memory()
     use_compilation_cache()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"epochs": args.epochs, "split": "public_test", "runs": []}
+    if args.seeds < 1:
+        raise UserError(f"--seeds={args.seeds}: give at least 1")
+    with writing(args.out):
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+    epochs = EPOCHS if args.epochs is None else args.epochs
+    record: dict[str, Any] = {"epochs": epochs, "split": "public_test", "runs": []}
     if args.out.exists():
-        record = json.loads(args.out.read_text())
+        with readable(args.out):
+            record = json.loads(args.out.read_text())
+            as_table({"device": ""} | record)
+    if args.epochs not in (None, record["epochs"]):
+        raise UserError(
+            f"--epochs={args.epochs:g}: the runs in {args.out} have {record['epochs']:g}; leave it out, or give "
+            "another --out"
+        )
     done = {(run["arm"], run["seed"]) for run in record["runs"]}
     for seed in range(args.seeds):
         for arm in arms:
@@ -106,8 +120,9 @@ def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
                 continue
             record["runs"] += trained(arm, seed, record["epochs"], args.data_dir)
             record |= {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
-            args.out.write_text(json.dumps(record, indent=1) + "\n")
-            args.out.with_suffix(".md").write_text(as_table(record))
+            with writing(args.out):
+                write_whole(args.out, json.dumps(record, indent=1) + "\n")
+                args.out.with_suffix(".md").write_text(as_table(record))
     print(as_table(record))
 
 

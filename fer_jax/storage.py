@@ -4,6 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
+from etils import epath
+
+from fer_jax.errors import UserError, first_line
+
+# The schemes of etils, and the package that each needs.
+BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
+
+
+def reachable(text: str, option: str) -> epath.Path:
+    """Returns the path that the user gave with `option`.
+
+    Raises:
+        UserError: for a kind of bucket that there is not (the folder of that name would be a local one), and for a
+            bucket that does not answer.
+    """
+    scheme, colon, _ = text.partition("://")
+    if not colon:
+        return epath.Path(text)
+    if scheme not in BUCKETS:
+        kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
+        raise UserError(f"{option}={text}: there is no storage '{scheme}://': give a folder, or one of {kinds}")
+    path = epath.Path(text)
+    try:
+        path.exists()
+    except ImportError as error:
+        raise UserError(f"{option}={text} needs a package that is not there: pip install {BUCKETS[scheme]}") from error
+    except Exception as error:  # each package has errors of its own for a missing bucket or credential
+        raise UserError(
+            f"{option}={text} cannot be reached ({first_line(error)}); see to its name, the credentials and the network"
+        ) from error
+    return path
+
 
 def in_bucket(path: Any) -> bool:
     """Whether a path is in an object store: it has no locks and no appending, and an object appears whole."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from fer_jax.errors import UserError, first_line
 
 Run = Mapping[str, Any]
 OURS, FEED, PLAIN, TORCH = "fer_jax", "fer_jax, Feed", "plain Flax", "PyTorch"
@@ -24,15 +27,35 @@ HEADER = (
 
 def speed_table(folder: pathlib.Path) -> str:
     """Returns the Markdown of the newest run on each device that has the section, in images per second."""
-    return "".join(_device(device, runs) for device, runs in stored_runs(folder))
+    text = ""
+    for device, runs in stored_runs(folder):
+        with readable(f"what {folder} holds of {device}"):
+            text += _device(device, runs)
+    return text
 
 
 def stored_runs(folder: pathlib.Path) -> Iterator[tuple[str, Sequence[Run]]]:
-    """The runs of each device in a folder, the oldest first; files of other commands are passed over."""
+    """The runs of each device in a folder, the oldest first; files of other commands are passed over.
+
+    Raises:
+        UserError: for a file that is damaged.
+    """
     for path in sorted(folder.glob("*.json")):
-        stored = json.loads(path.read_text())
-        if isinstance(stored, dict) and "runs" in stored:
-            yield stored["device"], stored["runs"]
+        with readable(path):
+            stored = json.loads(path.read_text())
+            if not (isinstance(stored, dict) and "runs" in stored):
+                continue
+            device, runs = stored["device"], stored["runs"]
+        yield device, runs
+
+
+@contextlib.contextmanager
+def readable(what: Any) -> Iterator[None]:
+    """Turns what damaged results lead to inside the `with` block into one line that names them."""
+    try:
+        yield
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{what} is damaged ({first_line(error)}): mend it, or move it away") from error
 
 
 def newest(runs: Sequence[Run], section: str) -> tuple[Run, Any] | None:

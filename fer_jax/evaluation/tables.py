@@ -19,8 +19,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from fer_jax.errors import UserError
-from fer_jax.evaluation.speed import speed_table
+from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.speed import readable, speed_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/scaling.md")
@@ -49,9 +49,11 @@ def table(folder: pathlib.Path) -> str:
     """Returns the Markdown table of all runs in a folder: a row per experiment and variant, mean ± deviation."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text())
-        seeds = [result | seed for seed in result.get("seeds", [{}])]  # of a sweep of seeds, or the one there is
-        runs.setdefault(f"`{result['experiment']}.py:{result['variant']}`", []).extend(seeds)
+        with readable(path):
+            result = json.loads(path.read_text())
+            seeds = [result | seed for seed in result.get("seeds", [{}])]  # of a sweep of seeds, or the one there is
+            _row("", seeds)  # what it lacks is said of this file
+            runs.setdefault(f"`{result['experiment']}.py:{result['variant']}`", []).extend(seeds)
     return HEADER + "".join(_row(name, seeds) for name, seeds in runs.items()) if runs else NOT_YET
 
 
@@ -59,10 +61,11 @@ def claims_table(folder: pathlib.Path) -> str:
     """Returns the Markdown table of all claims on trial in a folder: a row per comparison, a claim to a block."""
     text = CLAIMS_HEADER
     for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
-        for number, comparison in enumerate(record["comparisons"]):
-            name = f"[{record['claim']}](docs/claims/{path.stem}.png)" if number == 0 else ""
-            text += f"| {name} | {_comparison(comparison)} | {record['seeds']} | {comparison['verdict']} |\n"
+        with readable(path):
+            record = json.loads(path.read_text())
+            for number, comparison in enumerate(record["comparisons"]):
+                name = f"[{record['claim']}](docs/claims/{path.stem}.png)" if number == 0 else ""
+                text += f"| {name} | {_comparison(comparison)} | {record['seeds']} | {comparison['verdict']} |\n"
     return text
 
 
@@ -134,22 +137,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a page is out of date")
     check = parser.parse_args(arguments).check
+    status = 0
     try:
         texts = {page: (ROOT / page).read_text() for page in PAGES}
         pages = {page: (old, rewrite(old, ROOT)) for page, old in texts.items()}
+        for page, (old, new) in pages.items():
+            if check and new != old:
+                print(
+                    f"{page} does not show the committed results: run python -m fer_jax.evaluation.tables",
+                    file=sys.stderr,
+                )
+                status = 1
+            if not check:
+                with writing(ROOT / page):
+                    (ROOT / page).write_text(new)
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    status = 0
-    for page, (old, new) in pages.items():
-        if check and new != old:
-            print(
-                f"{page} does not show the committed results: run python -m fer_jax.evaluation.tables",
-                file=sys.stderr,
-            )
-            status = 1
-        if not check:
-            (ROOT / page).write_text(new)
     return status
 
 

@@ -28,6 +28,7 @@ from fer_jax.training.config import differences
 from fer_jax.training.sharding import told_by_main
 
 PATIENCE = 50  # seconds for all processes to come
+LONGEST_PATIENCE = 86_400  # seconds: a day
 BEAT = 2.0  # seconds between signs of life
 SILENT = 10  # beats in a row without one: then a process is gone
 JAX_NOTICES = 300  # seconds until JAX's own heartbeat ends a process: long, as it counts those of a suspended one too
@@ -60,6 +61,8 @@ def join(
     Raises:
         UserError: if the description is incomplete or differs between processes, or somebody does not come.
     """
+    if not 0 < patience <= LONGEST_PATIENCE:  # nan is no time either: whoever waits for it waits for ever
+        raise UserError(f"--patience={patience:g}: give 1 to {LONGEST_PATIENCE} seconds")
     if not (coordinator or automatic):
         if num_processes > 1 or process_id > 0:
             raise UserError("--num_processes and --process_id need --coordinator=HOST:PORT, which is process 0's")
@@ -72,8 +75,8 @@ def join(
             f"got {num_processes} and {process_id}"
         )
     host, colon, port = coordinator.rpartition(":")
-    if not (colon and host and port.isdigit()):
-        raise UserError(f"--coordinator={coordinator}: give HOST:PORT, such as 10.0.0.1:1234")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise UserError(f"--coordinator={coordinator}: give HOST:PORT, such as 10.0.0.1:1234, ports from 1 to 65535")
     if process_id == 0:
         lines = _receive(int(port), num_processes, patience)
     else:
@@ -286,7 +289,8 @@ def _receive(port: int, count: int, patience: float, server: socket.socket | Non
                 line, _ = door.accept()
             except TimeoutError:
                 missing = [str(n) for n in range(1, count) if n not in lines]
-                which = f"process {missing[0]}" if len(missing) == 1 else f"processes {', '.join(missing)}"
+                shown = ", ".join(missing[:SHOWN]) + (f" and {n} more" if (n := len(missing) - SHOWN) > 0 else "")
+                which = f"process {shown}" if len(missing) == 1 else f"processes {shown}"
                 refuse(f"{which} of {count} did not come within {patience:.0f} s; {START}")
             try:
                 hello = json.loads(_one_line(line, 5.0))

@@ -3,6 +3,7 @@ decides), and progress on the terminal."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -31,17 +32,10 @@ class JsonLines:
         self._written = time.monotonic()
 
     def rewind(self, step: int) -> None:
-        """Drops the lines beyond `step`, and a last line that a kill cut short."""
+        """Drops the lines beyond `step`, and those that are damaged: the last one that a kill cut short."""
         if not (self._write and self.path.exists()):
             return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] > step:
-                    break
-            except (json.JSONDecodeError, KeyError):
-                break
-            kept.append(line + "\n")
+        kept = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
         with writing(self.path):
             write_whole(self.path, "".join(kept))
         if self._lines is not None:
@@ -68,13 +62,16 @@ class JsonLines:
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:
-    """Returns the objects of a JSON-lines file up to a line that a kill cut short; none where there is no file."""
+    """Returns the lines of such a file that are whole; none where there is no file.
+
+    A kill cuts the last one short, and a machine that goes down may leave any bytes at all: they cost their own line.
+    """
     objects = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            objects.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):  # no JSON, or no text
+            value = json.loads(line)
+            if isinstance(value, dict) and isinstance(value.get("step"), int):
+                objects.append(value)
     return objects
 
 

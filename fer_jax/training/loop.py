@@ -226,6 +226,8 @@ def _train(runs: Sequence[Running], carrier: Alone | Lanes, start: Start | None,
 
         for run in runs:
             run.count_wall_seconds()
+    if signals.caught and jax.process_count() == 1:  # while the run was closed, after its last save
+        raise Interrupted(signals.caught[0], step)
     return [
         finish.write_results(
             run.setup,

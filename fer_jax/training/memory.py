@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +44,30 @@ def check_memory(program: Any, arguments: tuple[Any, ...], mesh: Mesh, config: C
     there = machine_memory()
     if asked > SHARE * there:
         raise UserError(_advice(config, f"asks for {_gib(asked)} of the {_gib(there)} of memory of this machine"))
+
+
+def check_batches(config: Config, picture: Sequence[int], mesh: Mesh) -> None:
+    """Refuses a batch whose pictures alone are more than the machine holds, before they are gathered; for CPUs.
+
+    Args:
+        config: the run's.
+        picture: [H, W, C] of the pictures as stored, a byte a value; the program has them as float32 as well.
+        mesh: where the batches go.
+
+    Raises:
+        UserError: with the field, what its pictures take and what there is.
+    """
+    if not on_cpu(mesh):
+        return
+    bytes_each, there = math.prod(picture) + 4 * config.data.image_size**2 * picture[-1], machine_memory()
+    for field in ("train", "evaluation"):
+        size = config[field].batch_size
+        asked = size * bytes_each / jax.process_count()
+        if asked > SHARE * there:
+            raise UserError(
+                f"not enough memory: the pictures of config.{field}.batch_size={size} take {_gib(asked)} of the "
+                f"{_gib(there)} of memory of this machine; give a smaller one"
+            )
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def phases(config: Any, total_steps: int) -> list[Phase]:
         return [Phase(0, total_steps, config)]
     parsed = [_parsed(number, phase, config) for number, phase in enumerate(given)]
     shares = [share for share, _ in parsed]
-    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    if not (min(shares) > 0 and abs(sum(shares) - 1) <= 1e-6):
         raise UserError(f"config.train.phases: the shares {tuple(shares)} must be above 0 and add up to 1")
     ends = [round(sum(shares[: number + 1]) * total_steps) for number in range(len(shares))]
     starts = [0, *ends[:-1]]

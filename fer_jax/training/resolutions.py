@@ -35,9 +35,9 @@ def stages(config: Any, total_steps: int) -> tuple[Stage, ...]:
         shares = [(float(share), int(size)) for share, size in given]
         if any(size != asked for (_, size), (_, asked) in zip(shares, given, strict=True)):
             raise ValueError
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise UserError(f"config.data.resolutions={given!r}: give ((share of the run, pixels), ...)") from error
-    if any(share <= 0 for share, _ in shares) or sum(share for share, _ in shares) >= 1:
+    if not all(share > 0 for share, _ in shares) or sum(share for share, _ in shares) >= 1:
         raise UserError(
             f"config.data.resolutions={given!r}: the shares must be above 0 and add up to less than 1; the rest of the "
             f"run is at config.data.image_size={full}"

@@ -30,6 +30,7 @@ from fer_jax.nn.lowering import traced_for
 from fer_jax.training.compiler import once_options, platform_of
 from fer_jax.training.config import Config, check_config, load_method
 from fer_jax.training.hosts import agree
+from fer_jax.training.memory import check_batches
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.phases import phases
 from fer_jax.training.protocol import fold_number, part_to_test, split_to_test
@@ -133,6 +134,7 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     train, validation = _training_and_validation(config)
     agree("data", {"training": _digest(train), "validation": _digest(validation)}, "prepare the same on every host")
+    check_batches(config, train.picture_shape, mesh)
     if config.data.workers and not train.on_disk:
         _say(f"config.data.workers={config.data.workers}: the pixels fit in memory, and nothing is left to decode")
     for text in config.evaluation.degraded:  # before training, not after it

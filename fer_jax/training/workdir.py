@@ -158,7 +158,7 @@ def stored_config(workdir: epath.Path) -> Config:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} is no work directory of a run: it has no config.json")
-    stored = _read(path, "config")["config"]
+    stored = _read_config(path)
     config = default_config("", "", stored["method"])
     with config.unlocked():
         _assign(config, stored)
@@ -196,7 +196,10 @@ def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     path = workdir / "results.json"
     if not path.exists():
         return None
-    return _read(path, *FACTS, *_read(path, *FACTS).get("measures", SCORES))
+    try:
+        return _read(path, *FACTS, *_read(path, *FACTS).get("measures", SCORES))
+    except UserError as error:  # what it was made from is beside it
+        raise UserError(f"{error}; delete it and start the same command again: nothing is trained anew") from error
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
@@ -236,13 +239,26 @@ def _git(folder: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+def _read_config(path: epath.Path) -> dict[str, Any]:
+    """Returns the config in a config.json."""
+    try:
+        config = _read(path, "config")["config"]
+        if not (isinstance(config, dict) and isinstance(config.get("method"), str)):
+            raise UserError(f"{path} cannot be read (its 'config' is no config)")
+    except UserError as error:
+        raise UserError(f"{error}; put back what it was, or delete the work directory to start again") from error
+    return config
+
+
 def _read(path: epath.Path, *fields: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise TypeError("it is no JSON object")
         if missing := [field for field in fields if field not in value]:
             raise ValueError(f"it has no '{missing[0]}'")
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete the work directory to start again") from error
+        raise UserError(f"{path} cannot be read ({error})") from error
     return value
 
 
@@ -261,7 +277,7 @@ def _holds_a_run(workdir: epath.Path) -> bool:
 def _changes(path: epath.Path, config: Config) -> list[str]:
     """Returns the fields in which `config` differs from the one that is stored at `path`."""
     ours = json.loads(config.to_json())
-    return differences(ours, _with_new_fields(_read(path, "config")["config"], ours))
+    return differences(ours, _with_new_fields(_read_config(path), ours))
 
 
 def _with_new_fields(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:

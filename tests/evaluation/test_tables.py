@@ -1,6 +1,7 @@
 """README tables come from committed files."""
 
 import json
+import re
 
 import pytest
 
@@ -63,6 +64,30 @@ def test_a_file_that_is_not_there_is_refused_with_the_command_that_writes_it(tmp
     assert (tmp_path / "page.md").read_text() == page
     with pytest.raises(UserError, match=r"own\.md, which a page includes, is not there"):
         tables.included("own.md", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("speed", '{"device": "a CPU", "runs": [', r"x\.json is damaged"),
+        ("speed", '{"runs": []}', r"x\.json is damaged \(KeyError: 'device'\)"),
+        ("speed", '{"device": "a CPU", "runs": [5]}', "holds of a CPU is damaged"),
+        ("results", '{"experiment": "fdrl", "vari', r"x\.json is damaged"),
+        ("results", '{"experiment": "fdrl", "variant": "x"}', r"x\.json is damaged \(KeyError: 'seed'\)"),
+        ("claims", "[]", r"x\.json is damaged"),
+    ],
+)
+def test_damaged_results_are_named_in_one_line_and_no_page_is_written(kind, text, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "PAGES", ("page.md",))
+    page = f"<!-- {kind}: r -->\nold\n<!-- end -->\n"
+    (tmp_path / "page.md").write_text(page)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "x.json").write_text(text)
+    assert tables.main([]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"error: .*{said}.*: mend it, or move it away$", line)
+    assert (tmp_path / "page.md").read_text() == page
 
 
 def test_every_included_file_has_a_command_that_writes_it():

@@ -57,6 +57,10 @@ def test_a_section_alone_says_whether_it_was_whole(options, quick, partial, tmp_
 def test_a_misspelt_section_is_refused_with_the_nearest(capsys):
     assert command.main(["--only=train_stepp"]) == 2
     assert "did you mean 'train_step'?" in capsys.readouterr().err
+    assert command.main(["--only=,"]) == 2
+    assert "names no section" in capsys.readouterr().err
+    assert command.main(["--main_job", "--quick"]) == 2
+    assert "the main job has no quick form" in capsys.readouterr().err
 
 
 def test_everything_is_all_that_is_there_but_what_takes_minutes():
@@ -87,6 +91,44 @@ def test_one_section_that_fails_costs_no_other(tmp_path, monkeypatch, capfd):
     assert run["sections"]["inference"] == {"error": "ended with status -9"}
     assert run["sections"]["roofline"] == {"rows": ["roofline"]}
     assert "failed: inference" in capfd.readouterr().err
+
+
+def test_what_was_measured_before_ctrl_c_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "describe_in_a_process", lambda: dict(HEAD))
+
+    def measured(name, quick, folder, environment):
+        if name == "inference":
+            raise KeyboardInterrupt
+        return {"rows": [name]}
+
+    monkeypatch.setattr(command, "in_a_process", measured)
+    assert command.run_all(["train_step", "inference", "roofline"], True, tmp_path) == 1
+    (run,) = records.read(tmp_path / "some_cpu_2_cores.json")["runs"]
+    assert run["sections"] == {"train_step": {"rows": ["train_step"]}, "inference": {"error": "interrupted"}}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "describe_in_a_process", lambda: dict(HEAD))
+    monkeypatch.setattr(command, "in_a_process", lambda *_: pytest.fail("it measured"))
+    (tmp_path / "file").write_text("")
+    assert command.main([f"--out={tmp_path / 'file'}"]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_machine_where_jax_does_not_start_is_said_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+    assert command.main(["--only=roofline", f"--out={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: JAX does not start here: ")
+    assert "nonsense" in line
+
+
+@pytest.mark.parametrize("option", ["--repeats=0", "--repeats=-1", "--seconds=nan"])
+def test_a_number_that_makes_no_sense_is_refused(option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", option])
+    with pytest.raises(SystemExit):
+        records.command_line("waiting", "", lambda **_: {}, lambda _: "", repeats=5, seconds=1.0)
+    assert "give a number above 0" in capsys.readouterr().err
 
 
 def test_seeds_are_measured_in_a_process_that_has_a_device_for_each(monkeypatch):

@@ -1,6 +1,7 @@
 """The arms of the recipe's pieces: each changes it, to something that can be trained."""
 
 import json
+import re
 
 import pytest
 
@@ -47,6 +48,23 @@ def test_a_misspelt_arm_ends_in_one_line_before_anything_is_written(tmp_path, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --arms=99: there is no arm '99'")
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "said"),
+    [
+        (["--seeds=0"], None, "--seeds=0: give at least 1"),
+        (["--epochs=3"], '{"epochs": 5.0, "split": "public_test", "runs": []}', "the runs in .* have 5; leave it out"),
+        ([], '{"epochs": 5.0, "runs": [', r"pieces\.json is damaged"),
+    ],
+)
+def test_what_does_not_fit_the_file_is_refused(options, text, said, tmp_path, capsys):
+    out = tmp_path / "pieces.json"
+    if text is not None:
+        out.write_text(text)
+    assert pieces.main([f"--out={out}", *options]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert (out.read_text() if out.exists() else None) == text
 
 
 def test_the_table_pairs_the_seeds_and_leaves_out_what_was_not_trained(tmp_path):

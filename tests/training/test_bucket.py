@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fer_jax import locks
 from fer_jax.errors import UserError
 from fer_jax.evaluation.report import Predictions, write_report
-from fer_jax.storage import absolute
+from fer_jax.storage import absolute, reachable
 from fer_jax.training import loop, running
 from fer_jax.training.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
 from fer_jax.training.logging import JsonLines, read_lines
@@ -61,6 +61,19 @@ def bucket(monkeypatch, tmp_path):
     monkeypatch.chdir(here)
     yield epath.Path("s3://faces/runs")
     assert list(here.iterdir()) == []
+
+
+def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch):
+    assert reachable("s3://faces/new", "--workdir") == epath.Path("s3://faces/new")
+    with pytest.raises(UserError, match="--workdir=gcs://faces: there is no storage 'gcs://': give a folder"):
+        reachable("gcs://faces", "--workdir")
+    for error, says in (
+        (ImportError("Please install s3fs"), "needs a package that is not there: pip install s3fs"),
+        (PermissionError("no credentials"), r"cannot be reached \(PermissionError: no credentials\)"),
+    ):
+        monkeypatch.setattr(Bucket, "exists", lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(UserError, match=f"--output=s3://faces {says}"):
+            reachable("s3://faces", "--output")
 
 
 class Stored:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import math
 import os
 import pathlib
 import signal
@@ -214,12 +215,21 @@ def test_a_stranger_at_the_door_is_sent_away():
     [
         (dict(coordinator="host:1", num_processes=2, process_id=2), "0 to num_processes-1"),
         (dict(coordinator="host", num_processes=2, process_id=0), "give HOST:PORT"),
+        (dict(coordinator="host:0", num_processes=2, process_id=0), "ports from 1 to 65535"),
+        (dict(coordinator="host:70000", num_processes=2, process_id=1), "ports from 1 to 65535"),
+        (dict(coordinator="host:1234", num_processes=2, process_id=1, patience=math.nan), "--patience=nan: give"),
+        (dict(automatic=True, patience=1e30), "--patience=1e.30: give"),
         (dict(num_processes=2, process_id=1), "need --coordinator"),
     ],
 )
 def test_an_incomplete_description(given, says):
     with pytest.raises(UserError, match=says):
         hosts.join(**given)
+
+
+def test_of_many_that_do_not_come_some_are_named():
+    with pytest.raises(UserError, match="processes 1, 2, 3, 4, 5, 6 and 4089 more of 4096 did not come"):
+        hosts._receive(free_port(), 4096, 0.1)
 
 
 def test_a_port_that_is_taken():

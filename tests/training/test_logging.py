@@ -21,6 +21,13 @@ def test_rewinding_drops_later_lines_and_a_torn_one(tmp_path):
     assert len(read_lines(path)) == 3
 
 
+def test_a_damaged_line_costs_itself_alone(tmp_path):
+    path = epath.Path(tmp_path / "m.jsonl")
+    path.write_bytes(b'{"step": 2}\n\xff\xfe\n{"step": "3"}\n5\n\0\0\n{"step": 4}\n{"step": 6}\n')
+    JsonLines(path, write=True).rewind(4)
+    assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
+
+
 def test_the_term_is_blamed_before_the_sum():
     records = [
         {"loss/a": 1.0, "loss/total": 1.0, "grad_norm": 1.0},

@@ -24,6 +24,16 @@ def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_p
     check_owner(epath.Path(tmp_path / "run"), smaller)  # whoever follows the advice may go on in the same folder
 
 
+@pytest.mark.parametrize("field", ["train", "evaluation"])
+def test_a_batch_larger_than_the_machine_is_refused_before_its_pictures_are_gathered(field, tiny, monkeypatch):
+    monkeypatch.setattr(memory, "machine_memory", lambda: 24 << 30)
+    config = tiny()
+    config[field].batch_size = 1 << 20
+    with pytest.raises(UserError, match=rf"config\.{field}\.batch_size=1048576 take 39\.0 GiB of the 24\.0 GiB"):
+        memory.check_batches(config, (64, 64, 3), make_mesh(devices=1))
+    memory.check_batches(tiny(), (64, 64, 3), make_mesh(devices=1))
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [

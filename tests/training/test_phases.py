@@ -1,6 +1,7 @@
 """Phases: each starts anew, the switch survives being killed around, the best model goes on; momentum as in PyTorch."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,7 @@ def test_shares_decide_where_a_phase_ends():
     [
         (((0.5, {}), (0.4, {})), "add up to 1"),
         (((1.5, {}), (-0.5, {})), "above 0"),
+        (((0.5, {}), (math.nan, {})), "above 0"),
         ((0.5, 0.5), "give \\(0.5, {'optimizer.name'"),
         (((0.5, {}), (0.5, {"optimizer.nme": "sgd"})), "no field 'optimizer.nme'; did you mean 'optimizer.name'"),
         (((0.5, {}), (0.5, {"train.epochs": 1.0})), "no field 'train.epochs'"),

@@ -1,6 +1,7 @@
 """Growing images: where the sizes change, what is refused, and that a run which was killed goes on the same."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,8 @@ def test_stages_share_the_run_and_end_at_the_full_size(tiny):
         (((0.5, 4),), "give 8 to"),
         (((0.5, 32.5),), "share of the run, pixels"),
         ((0.5, 32), "share of the run, pixels"),
+        (((0.5, math.inf),), "share of the run, pixels"),
+        (((math.nan, 32),), "above 0"),
     ],
 )
 def test_what_is_no_resolution_is_refused(given, message, tiny):

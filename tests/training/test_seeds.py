@@ -15,6 +15,7 @@ from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.report import write_report
 from fer_jax.evaluation.tables import table
 from fer_jax.training import finish, loop, sweep
+from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.protocol import part_to_test
 from fer_jax.training.setup import make_setup
 from fer_jax.training.workdir import check_owner, default_workdir
@@ -88,6 +89,20 @@ def test_a_killed_sweep_goes_on_and_each_seed_is_that_seed_alone(seeds_of, finis
     reference = original(alone, finished.parent / "alone")
     assert reference["params_sha256"] == results["seeds"][1]["params_sha256"]
     assert [reference[name] for name in NAMES] == [results["seeds"][1][name] for name in NAMES]
+
+
+def test_ctrl_c_between_the_last_save_and_the_test_ends_the_sweep(seeds_of, tmp_path, monkeypatch):
+    original = Checkpoints.close
+
+    def close(checkpoints):
+        signal.raise_signal(signal.SIGINT)
+        original(checkpoints)
+
+    monkeypatch.setattr(Checkpoints, "close", close)
+    with pytest.raises(loop.Interrupted, match="stopped by SIGINT at step 2, saved"):
+        sweep.train(seeds_of(seeds=2), epath.Path(tmp_path / "run"))
+    assert [path.name for path in (tmp_path / "run").glob("seed*")] == ["seed04"]
+    assert not (tmp_path / "run" / "seed04" / "results.json").exists()
 
 
 def test_it_says_that_it_is_finished_and_whose_folder_it_is(seeds_of, finished, capsys):

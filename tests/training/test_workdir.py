@@ -9,7 +9,7 @@ from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
 from fer_jax.training import workdir as workdirs
 from fer_jax.training.checkpoint import MANIFEST
-from fer_jax.training.workdir import check_owner, claim, stored_config, with_stored_words
+from fer_jax.training.workdir import check_owner, claim, read_results, stored_config, with_stored_words
 from fer_jax.words.classes import STORED, class_vectors
 
 
@@ -40,6 +40,23 @@ def test_a_folder_where_nothing_was_saved_is_anyones(tiny, workdir):
     check_owner(workdir, smaller)
     with pytest.raises(UserError, match=r"belongs to another config \(train.batch_size: 8 -> 16\)"):
         check_owner(workdir, tiny(max_steps=2))
+
+
+@pytest.mark.parametrize("text", ["", "5", '{"config"', '{"config": 5}', '{"config": {"seed": 1}}'])
+def test_a_damaged_config_is_refused_in_one_line(text, tiny, workdir):
+    save(workdir)
+    (workdir / "config.json").write_text(text)
+    for read in (stored_config, lambda folder: check_owner(folder, tiny())):
+        with pytest.raises(UserError, match=r"config\.json cannot be read \(.*\); put back what it was, or delete"):
+            read(workdir)
+
+
+@pytest.mark.parametrize("text", ["", '{"dataset": "x", "spl', '["dataset", "split", "num_examples"]'])
+def test_results_that_are_damaged_cost_no_training(text, workdir):
+    workdir.mkdir()
+    (workdir / "results.json").write_text(text)
+    with pytest.raises(UserError, match=r"results\.json cannot be read .*; delete it and start the same command again"):
+        read_results(workdir)
 
 
 def test_what_was_saved_while_another_run_prepared_itself_is_kept(tiny, workdir):
