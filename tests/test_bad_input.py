@@ -30,22 +30,34 @@ COMMAND_LINES = {
     "--mode=evaluate": "needs --workdir",
     "experiments/fdrl.py": "every option begins with --",
     "--config=experiments/fdrl.py --wrkdir=x": "Did you mean: workdir",
-    "--config=experiments/fdrl.py:smoke --config.train.devices=2": "there are 1; give 0",
     "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
     "--config=experiments/fdrl.py:smoke --config.data.folds=subject:10 --config.fold=11": "there are 10 folds",
-    "--config=experiments/fdrl.py:smoke --config.seeds=2 --config.train.seeds_together=2": "there is one device",
+    "--config=experiments/fdrl.py:smoke --config.seeds=2 --config.train.seeds_together=2 --config.train.devices=1": (
+        "there is one device"
+    ),
     "--config=experiments/fdrl.py:fer2013 --config.data.data_dir=/nowhere": "python -m tfds_builders build fer2013",
 }
 
 
 @pytest.mark.parametrize("arguments", COMMAND_LINES)
-def test_the_command_line(arguments, run_py, tmp_path):
-    done = run_py(*arguments.split(), *(["--workdir=" + str(tmp_path / "run")] if "--config" in arguments else []))
+def test_the_command_line(arguments, run_here, tmp_path):
+    done = run_here(*arguments.split(), *(["--workdir=" + str(tmp_path / "run")] if "--config" in arguments else []))
+    assert_refused(done, COMMAND_LINES[arguments], tmp_path)
+
+
+def test_the_process_of_a_command(run_py, tmp_path):
+    """What is found before anything large is imported, and what the devices tell."""
+    assert_refused(run_py("--config.seed=1"), "say which config", tmp_path)
+    config = ("--config=experiments/fdrl.py:smoke", "--config.train.devices=2")
+    assert_refused(run_py(*config, f"--workdir={tmp_path / 'run'}"), "there are 1; give 0", tmp_path)
+
+
+def assert_refused(done, says, tmp_path):
     assert done.returncode == 2, done.stdout
     *drawn, line = done.stdout.splitlines()  # whoever needs the faces first draws them, and says so
     assert "Traceback" not in " ".join(drawn)
     assert line.startswith("error: ")
-    assert COMMAND_LINES[arguments] in line
+    assert says in line
     assert not (tmp_path / "run").exists()
 
 
@@ -148,7 +160,8 @@ def test_a_work_directory_in_use(tiny, tmp_path):
         pytest.raises(UserError, match=rf"another process is at work in .* \(process {os.getpid()}\)"),
     ):
         loop.train(tiny(max_steps=2), workdir)
-    assert loop.train(tiny(max_steps=2), workdir)["steps"] == 2
+    with claim(workdir, tiny(max_steps=2)):  # it is free again
+        pass
 
 
 def test_a_run_without_its_config(tiny, tmp_path):
@@ -222,7 +235,7 @@ def test_a_disk_that_fills_up_in_a_save(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     with pytest.raises(UserError, match="could not write the checkpoint of step .* No space left .* make room"):
-        loop.train(tiny(), epath.Path(tmp_path / "run"))
+        loop.train(tiny(max_steps=2), epath.Path(tmp_path / "run"))
 
 
 def test_results_that_cannot_be_written(tiny, tmp_path, monkeypatch):
@@ -259,7 +272,7 @@ def test_evaluation_with_changes(trained, tmp_path):
     assert "accuracy_interval" not in results
 
 
-def test_evaluating_what_was_never_trained(run_py, tmp_path):
-    done = run_py("--mode=evaluate", f"--workdir={tmp_path}")
+def test_evaluating_what_was_never_trained(run_here, tmp_path):
+    done = run_here("--mode=evaluate", f"--workdir={tmp_path}")
     assert done.returncode == 2
     assert "no work directory of a run" in done.stdout

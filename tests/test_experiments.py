@@ -156,7 +156,7 @@ def test_sixteen_images_can_be_learned_by_heart(tiny, tmp_path):
 
 
 def test_the_options_of_training_train_together(tiny, tmp_path):
-    config = tiny("fdrl", max_steps=4, devices=1, accumulate=2, ema_decay=0.9, dtype="bfloat16", steps_per_dispatch=2)
+    config = tiny("fdrl", max_steps=4, accumulate=2, ema_decay=0.9, dtype="bfloat16")
     config.data.class_weights = True
     config.data.balanced_sampling = True
     config.data.label_smoothing = 0.1

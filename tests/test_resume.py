@@ -47,8 +47,11 @@ def references():
     return {}
 
 
-@pytest.mark.parametrize("path", ["device", "stream"])
-def test_killed_anywhere_ends_the_same(path, run_py, results_of, tmp_path, references):
+@pytest.mark.parametrize(
+    ("path", "moments"), [("device", ("after a line", "in a save", "anywhere")), ("stream", ("after a line",))]
+)
+def test_killed_anywhere_ends_the_same(path, moments, run_py, results_of, tmp_path, references):
+    """What is on the disk at any moment is up to the saves, whatever the path: of the second, one kill is enough."""
     arguments = (*(SMALL if path == "device" else PLAIN), f"--config.data.path={path}")
     reference = tmp_path / "reference"
     done = run_py(*arguments, f"--workdir={reference}")
@@ -59,7 +62,7 @@ def test_killed_anywhere_ends_the_same(path, run_py, results_of, tmp_path, refer
     checkpoints = workdir / "checkpoints"
     chance = random.Random(path)
     kills = 0
-    for moment in ("after a line", "in a save", "anywhere", "none"):
+    for moment in (*moments, "none"):
         process = run_py(*arguments, f"--workdir={workdir}", wait=False)
         if moment == "after a line":
             wait_for(lambda: len(lines(workdir)) >= 3, process)
@@ -74,13 +77,9 @@ def test_killed_anywhere_ends_the_same(path, run_py, results_of, tmp_path, refer
             kills += process.poll() is None
             process.send_signal(signal.SIGKILL)
         output, _ = process.communicate()
-    assert kills >= 2, "the run ended before it could be killed: the test shows nothing"
+    assert kills >= min(2, len(moments)), "the run ended before it could be killed: the test shows nothing"
     assert process.returncode == 0, output
     assert_same_run(workdir, reference, results_of)
-
-    again = run_py(*arguments, f"--workdir={workdir}")
-    assert again.returncode == 0
-    assert "is finished" in again.stdout
 
 
 def test_both_paths_give_the_same_batches_and_losses(references):

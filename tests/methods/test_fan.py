@@ -1,5 +1,6 @@
 """FAN: the mechanisms that the paper claims, on its attention module and on whole clips."""
 
+import functools
 from typing import Any
 
 import jax
@@ -51,7 +52,8 @@ def features(batch=3, frames=5, size=12, seed=0):
 
 def init(model, batch, spread=3.0):
     """Variables with attention far from equal, so that a weight that is not used shows."""
-    variables = model.init({"params": jax.random.key(1), "dropout": jax.random.key(2)}, batch, train=True)
+    keys = {"params": jax.random.key(1), "dropout": jax.random.key(2)}
+    variables = jax.jit(functools.partial(model.init, train=True))(keys, batch)
 
     def widen(path, value):
         return value * spread if "attention" in path[0].key else value
@@ -59,6 +61,7 @@ def init(model, batch, spread=3.0):
     return {**variables, "params": jax.tree_util.tree_map_with_path(widen, variables["params"])}
 
 
+@functools.partial(jax.jit, static_argnames=("model", "train"))
 def run(model, variables, batch, train=False):
     if not train:
         return model.apply(variables, batch, train=False)
@@ -107,6 +110,7 @@ def test_masked_frames_have_no_influence_at_all(attention, train):
     model, batch = make(attention), clips()
     variables = init(model, batch)
 
+    @jax.jit
     def outcome(batch):
         def objective(frames, params):
             tree = {**variables, "params": params}
@@ -241,10 +245,11 @@ def test_the_authors_test_path_leaves_relation_attention_out():
 
 def gradients(model, variables, batch):
     def objective(params):
-        logits, aux = run(model, {**variables, "params": params}, batch, train=True)
+        logits, aux = run.__wrapped__(model, {**variables, "params": params}, batch, train=True)
         return jnp.sum(fan.loss(logits, aux, batch)["cross_entropy"]), logits
 
-    (_, logits), grads = jax.value_and_grad(objective, has_aux=True)(variables["params"])
+    # Compiled anew with every call: it may be one in which a method is intercepted.
+    (_, logits), grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(variables["params"])
     return logits, grads["self_attention"]["kernel"], grads["relation_attention"]["kernel"]
 
 

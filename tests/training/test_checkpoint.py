@@ -149,7 +149,8 @@ def test_a_checkpoint_knows_its_classes(tiny, tmp_path):
     """A data set that was prepared anew with other classes under the same name is not what a model was trained on."""
     config, workdir = tiny(max_steps=2), epath.Path(tmp_path / "run")
     loop.train(config, workdir)
-    names = list(read_model(workdir).setup.train.classes)
-    assert read_model(workdir).record["classes"] == names
+    model = read_model(workdir)
+    names = list(model.setup.train.classes)
+    assert model.record["classes"] == names
     with pytest.raises(UserError, match="was trained on the classes neutral, .* and the data set has fear, "):
-        check_classes(read_model(workdir).record, names[::-1], workdir)
+        check_classes(model.record, names[::-1], workdir)

@@ -77,11 +77,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, tiny, tmp_path, m
     assert reference["num_examples"] == 28
     assert reference["frames"]["without_face"] > 0
 
-    # FAN's official evaluation has no parameters: a stored model is scored both ways.
-    formula, official = (
-        finish.evaluate(whole, changes={"train.devices": 1, "model.official_eval": way}) for way in (False, True)
-    )
-    assert formula["nll"] == reference["nll"] != official["nll"]
+    # FAN's official evaluation has no parameters: a stored model is scored that way too.
+    official = finish.evaluate(whole, changes={"train.devices": 1, "model.official_eval": True})
+    assert official["num_examples"] == 28
+    assert official["nll"] != reference["nll"]
 
 
 def test_a_clip_without_a_face_trains_nothing(tiny):

@@ -19,7 +19,7 @@ def losses(workdir, name="loss/total"):
     return [line[name] for line in read_lines(epath.Path(workdir) / "metrics.jsonl") if line["kind"] == "train"]
 
 
-@pytest.mark.parametrize("method", ["baseline", "fdrl"])
+@pytest.mark.parametrize("method", [pytest.param("baseline", marks=pytest.mark.slow), "fdrl"])  # the same trunk
 def test_one_and_four_devices_agree_over_twenty_steps(method, tiny, tmp_path):
     """Statistics of one device's share alone would show at once; rounding needs more steps to grow.
 
@@ -43,13 +43,22 @@ def test_one_and_four_devices_agree_over_twenty_steps(method, tiny, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def alone():
-    """The workdir of the run that those of two processes are compared with; trained once."""
-    return {}
+def finished(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("alone") / "run")
+
+
+@pytest.fixture
+def alone(tiny, finished):
+    """The workdir of the run that those of two processes are compared with; trained once, on this process's devices."""
+    if not finished.exists():
+        config = tiny("baseline", max_steps=8, log_every_steps=1, eval_every_epochs=0.5, devices=4, batch_size=32)
+        config.optimizer.name, config.schedule.name = "sgd", "constant"
+        loop.train(config, finished)
+    return finished
 
 
 @pytest.mark.parametrize("path", ["device", "disk"])
-def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path, results_of, alone, tmp_path_factory):
+def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path, results_of, alone):
     arguments = (
         "--config=experiments/baseline.py:smoke",
         "--config.model.depth=10",
@@ -60,11 +69,6 @@ def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path
         "--config.optimizer.name=sgd",
         "--config.schedule.name=constant",
     )
-    if not alone:
-        folder = tmp_path_factory.mktemp("alone")
-        done = run_py(*arguments, "--config.evaluation.report=False", f"--workdir={folder / 'run'}", devices=4)
-        assert done.returncode == 0, done.stdout
-        alone["workdir"] = folder / "run"
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -87,8 +91,8 @@ def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path
     assert "4 devices" in outputs[0]
     assert "accuracy" in outputs[0]
     assert "accuracy" not in outputs[1]  # only the first process prints and writes
-    np.testing.assert_allclose(losses(tmp_path / "together"), losses(alone["workdir"]), rtol=1e-4)
-    ours, theirs = results_of(tmp_path / "together"), results_of(alone["workdir"])
+    np.testing.assert_allclose(losses(tmp_path / "together"), losses(alone), rtol=1e-4)
+    ours, theirs = results_of(tmp_path / "together"), results_of(alone)
     assert ours["confusion"] == theirs["confusion"]
     assert ours["selection"]["best_step"] == theirs["selection"]["best_step"]
     lines = (tmp_path / "together" / "metrics.jsonl").read_text().splitlines()

@@ -271,11 +271,11 @@ def test_starting_from_a_trained_run_starts_better(tiny, tmp_path):
     assert begin["started"][1] > 1.5 * begin["scratch"][1], (begin, ended)
 
 
-def test_a_bad_file_on_the_command_line(run_py, tmp_path):
+def test_a_bad_file_on_the_command_line(run_here, tmp_path):
     (tmp_path / "resnet18.safetensors").write_bytes(pack(*header_and_data(published_arrays.resnet(18)))[:-1000])
     for name, says in (("resnet18.safetensors", "cut short or damaged"), ("resnet81.safetensors", "did you mean")):
         workdir = tmp_path / "run"
-        done = run_py(
+        done = run_here(
             "--config=experiments/baseline.py:smoke", f"--workdir={workdir}", f"--config.init_from={tmp_path / name}"
         )
         assert done.returncode == 2

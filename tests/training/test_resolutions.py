@@ -17,6 +17,8 @@ from fer_jax.training.logging import read_lines
 from fer_jax.training.resolutions import Stage, size_at, stages
 from fer_jax.training.setup import make_setup
 
+STEPS = {"max_steps": 6, "log_every_steps": 1, "eval_every_epochs": 1000.0}  # three at each size
+
 
 def resolutions(tiny, given, **train):
     config = tiny("fer2013_fast", **train)
@@ -77,25 +79,36 @@ def test_each_step_sees_images_of_its_stage(tiny):
     feed.close()
 
 
-def test_a_run_that_was_stopped_in_either_stage_goes_on_the_same(tiny, tmp_path, monkeypatch):
-    config = resolutions(tiny, ((0.5, 32),), max_steps=8, log_every_steps=1, eval_every_epochs=1000.0)
-    whole = epath.Path(tmp_path / "whole")
-    results = loop.train(config, whole)
-    for stop in (2, 6):
-        stopped = epath.Path(tmp_path / f"stopped{stop}")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("resolutions") / "run")
+
+
+@pytest.fixture
+def whole(tiny, finished):
+    """The folder of a run that was not stopped, a step to a dispatch; trained once for this file."""
+    if not finished.exists():
+        loop.train(resolutions(tiny, ((0.5, 32),), **STEPS), finished)
+    return finished
+
+
+def test_a_run_that_was_stopped_in_either_stage_goes_on_the_same(tiny, whole, tmp_path, monkeypatch, results_of):
+    """Stopped twice: the second time the run is one that went on, over the end of a stage."""
+    config = resolutions(tiny, ((0.5, 32),), **STEPS)
+    stopped = epath.Path(tmp_path / "stopped")
+    for stop, begun in ((2, 0), (5, 2)):
         with monkeypatch.context() as patch:
-            steps = iter(range(1, 9))
+            steps = iter(range(begun + 1, 7))
             patch.setattr(loop, "_should_stop", lambda signals, ask, steps=steps, stop=stop: _at(signals, steps, stop))
-            with pytest.raises(loop.Interrupted):
+            with pytest.raises(loop.Interrupted, match=f"at step {stop}"):
                 loop.train(config, stopped)
-        assert loop.train(config, stopped)["params_sha256"] == results["params_sha256"]
-        assert read_lines(stopped / "metrics.jsonl") == read_lines(whole / "metrics.jsonl")
+    assert loop.train(config, stopped)["params_sha256"] == results_of(whole)["params_sha256"]
+    assert read_lines(stopped / "metrics.jsonl") == read_lines(whole / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("path", ["device", "stream"])
-def test_no_dispatch_reaches_over_the_end_of_a_stage(path, tiny, tmp_path, monkeypatch):
-    config = resolutions(tiny, ((0.5, 32),), max_steps=8, log_every_steps=1, eval_every_epochs=1000.0)
-    loop.train(config, epath.Path(tmp_path / "single"))
+def test_no_dispatch_reaches_over_the_end_of_a_stage(path, tiny, whole, tmp_path, monkeypatch):
+    config = resolutions(tiny, ((0.5, 32),), **STEPS)
     dispatches, original = [], Feed.run
 
     def remember(self, state, most):
@@ -104,12 +117,12 @@ def test_no_dispatch_reaches_over_the_end_of_a_stage(path, tiny, tmp_path, monke
         return state, metrics, made
 
     monkeypatch.setattr(Feed, "run", remember)
-    config.train.steps_per_dispatch, config.data.path = 3, path
+    config.train.steps_per_dispatch, config.data.path = 2, path
     loop.train(config, epath.Path(tmp_path / "several"))
-    assert dispatches == ([3, 1, 3, 1] if path == "device" else [1] * 8)
+    assert dispatches == ([2, 1, 2, 1] if path == "device" else [1] * 6)
     single, several = (
-        [line["loss/total"] for line in read_lines(tmp_path / name / "metrics.jsonl") if line["kind"] == "train"]
-        for name in ("single", "several")
+        [line["loss/total"] for line in read_lines(folder / "metrics.jsonl") if line["kind"] == "train"]
+        for folder in (whole, epath.Path(tmp_path / "several"))
     )
     assert several == pytest.approx(single, rel=1e-4)
 

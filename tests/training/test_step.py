@@ -1,6 +1,7 @@
 """What a step does with targets, weights, terms, averages and micro-batches, on a model without surprises."""
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -66,8 +67,9 @@ def batch():
 def run(task, batch, steps=1, rate=0.1, **options):
     tx, schedule = optax.sgd(rate), lambda step: rate
     state = init_state(task, tx, batch, ema=options.get("ema_decay", 0) > 0)
+    step = jax.jit(functools.partial(train_step, task, tx, schedule, **options))
     for _ in range(steps):
-        state, metrics = train_step(task, tx, schedule, state, batch, **options)
+        state, metrics = step(state, batch)
     return state, metrics
 
 
@@ -135,7 +137,8 @@ def test_class_weights_weigh_examples(batch):
 def test_drawn_targets_are_one_hot_and_average_to_the_distribution(batch):
     target = jnp.tile(jnp.array([[0.5, 0.3, 0.2]], jnp.float32), (8, 1))
     task = make_task(draw_target=True)
-    drawn = [prepare_targets(task, batch | {"target": target}, jnp.int32(s))["target"] for s in range(300)]
+    prepare = jax.jit(functools.partial(prepare_targets, task))
+    drawn = [prepare(batch | {"target": target}, jnp.int32(s))["target"] for s in range(300)]
     drawn = np.concatenate(drawn)
     assert set(np.unique(drawn)) == {0.0, 1.0}
     np.testing.assert_allclose(drawn.sum(-1), 1)

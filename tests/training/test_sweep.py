@@ -174,7 +174,7 @@ def test_all_examples_fold_after_fold(folds_of):
     np.testing.assert_array_equal(ordered.arrays["image"], whole.arrays["image"][ordered.rows])
 
 
-def test_the_command_line_finds_it_finished(folds_of, finished, run_py):
+def test_the_command_line_finds_it_finished(folds_of, finished, run_here):
     config = folds_of()
     names = ("depth", "width")
     fields = {f"model.{name}": config.model[name] for name in names}
@@ -182,7 +182,7 @@ def test_the_command_line_finds_it_finished(folds_of, finished, run_py):
     fields |= {f"train.{name}": config.train[name] for name in names}
     fields |= {f"data.{name}": config.data[name] for name in ("data_dir", "folds", "path")}
     fields |= {"fold": "all", "evaluation.batch_size": 32, "evaluation.bootstrap": 20}
-    done = run_py(
+    done = run_here(
         "--config=experiments/baseline.py:smoke",
         *(f"--config.{field}={value}" for field, value in fields.items()),
         f"--workdir={finished}",
