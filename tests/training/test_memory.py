@@ -13,6 +13,7 @@ from fer_jax.training.workdir import check_owner
 def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "machine_memory", lambda: 1 << 20)
     config = tiny(max_steps=2)
+    config.evaluation.batch_size = 16  # whose pictures fit
     with pytest.raises(UserError) as caught:
         loop.train(config, epath.Path(tmp_path / "run"))
     said = str(caught.value)
@@ -21,6 +22,7 @@ def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_p
     assert "config.train.accumulate=1, or set config.data.path=stream" in said
     assert not (tmp_path / "run" / "results.json").exists()
     smaller = tiny(max_steps=2, batch_size=8)
+    smaller.evaluation.batch_size = 16
     check_owner(epath.Path(tmp_path / "run"), smaller)  # whoever follows the advice may go on in the same folder
 
 
