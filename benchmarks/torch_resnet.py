@@ -172,7 +172,7 @@ def _inference(way: str, example: Any, device: Any) -> Any:
             traced = torch.jit.trace(model, example)
             return torch.jit.optimize_for_inference(torch.jit.freeze(traced))  # pyright: ignore
     # Where weights are constants the batch norms go into the convolutions.
-    options = {"options": {"freezing": True}} if device.type == "cpu" else _options(way)
+    options: dict[str, Any] = {"options": {"freezing": True}} if device.type == "cpu" else _options(way)
     return torch.compile(model, **options)
 
 
