@@ -31,13 +31,18 @@ LONGEST = (
     "test_experiments.py",
     "test_resume.py",
     "training/test_devices.py",
+    "training/test_prediction.py",
+    "training/test_accelerator.py",
+    "training/test_lanes.py",
     "test_bad_input.py",
     "training/test_pretrained.py",
+    "training/test_seeds.py",
     "training/test_clip_training.py",
     "methods/test_acnn.py",
     "claims/test_trial.py",
     "methods/test_fan.py",
     "training/test_phases.py",
+    "training/test_resolutions.py",
 )
 
 jax.config.update("jax_platforms", "cpu")
