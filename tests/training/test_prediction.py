@@ -20,8 +20,8 @@ def predicts(function):
     return Prediction(mesh, function, in_shardings=(replicated(mesh), sharded(mesh)), out_shardings=replicated(mesh))
 
 
-@pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr", "word2vec", "fer2013_fast"])
-def test_every_method_predicts_what_it_does_as_one_program(tiny, method):
+@pytest.mark.parametrize("method", ["fdrl", "acnn", "psr"])  # a trunk, kernels under vmap, several branches
+def test_a_method_predicts_what_it_does_as_one_program(tiny, method):
     setup = make_setup(tiny(method))
     variables = setup.init().variables()
     batch = {name: jnp.asarray(values[:8]) for name, values in setup.train.arrays.items()} | {"mask": jnp.ones(8, bool)}
