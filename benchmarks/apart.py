@@ -1,7 +1,4 @@
-"""Contestants in processes of their own that take turns: nobody's threads or memory stand in another's way.
-
-In one process they do: with PyTorch beside it, the same step of ours took a quarter longer than alone.
-"""
+"""Contestants in processes of their own that take turns: nobody's threads or memory stand in another's way."""
 
 from __future__ import annotations
 
