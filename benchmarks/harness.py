@@ -53,7 +53,7 @@ def make_config(method: str, data_dir: str) -> Any:
     config.data.builder.train = enough(config.train.batch_size if clips else max(64, config.train.batch_size))
     config.train.devices = 1
     config.train.eval_every_epochs = config.train.epochs = 1000.0  # nothing but steps
-    config.train.steps_per_dispatch = steps_per_dispatch()
+    config.train.steps_per_dispatch = STEPS_PER_DISPATCH if accelerated() else 1
     return config
 
 
@@ -68,11 +68,6 @@ def baseline_config(size: int, batch: int, data_dir: str, path: str = "auto") ->
     config.augmentation.crop = 0
     config.augmentation.shift = size // 16
     return config
-
-
-def steps_per_dispatch() -> int:
-    """Steps that training makes in one program here."""
-    return STEPS_PER_DISPATCH if accelerated() else 1
 
 
 def enough(images: int) -> int:

@@ -33,8 +33,7 @@ def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str
     """One row of the table: every contestant on `batch` images of `size` pixels."""
     # On an accelerator a turn is a dispatch of many steps, so that each contestant waits for the device once. On a CPU
     # it is a few, because the first one after somebody else's finds other memory in the caches.
-    steps = harness.steps_per_dispatch() if machine.accelerated() else CPU_TURN
-    slow = steps if machine.accelerated() else 1
+    steps, slow = (harness.STEPS_PER_DISPATCH,) * 2 if machine.accelerated() else (CPU_TURN, 1)
     builds: dict[str, Build] = {
         OURS: functools.partial(ours, size, batch, steps),
         FEED: functools.partial(in_a_run, size, batch, steps, data_dir),
