@@ -1,8 +1,12 @@
 """What XLA and the C library are told on a CPU: the same results, and nothing where they do not know it."""
 
 import functools
+import mmap
+import pathlib
 import platform
+import subprocess
 import sys
+import textwrap
 
 import jax
 import numpy as np
@@ -11,6 +15,8 @@ import pytest
 from fer_jax.nn.resnet import BasicBlock
 from fer_jax.training import allocator, compiler
 from fer_jax.training.sharding import make_mesh
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -48,3 +54,26 @@ def test_memory_is_kept_where_the_c_library_can(monkeypatch):
         assert allocator.keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocator.keep_freed_memory() is False
+
+
+def test_large_buffers_lie_in_huge_pages():
+    """The kernel's own count, of a process that has nothing else in them."""
+    setting = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not (setting.exists() and "[never]" not in setting.read_text() and platform.libc_ver()[0] == "glibc"):
+        pytest.skip("huge pages on demand are a matter of Linux with glibc, and switched on by the system")
+    if mmap.PAGESIZE != allocator.SMALL_PAGES or allocator._strict():
+        pytest.skip("this system's pages are large already, or it counts memory when it is asked for")
+    program = """
+        import numpy as np
+        from fer_jax.training.allocator import keep_freed_memory
+        assert keep_freed_memory()
+        for _ in range(2):  # the second lies where the first was
+            buffer = np.ones(64 << 20, np.uint8)
+            lines = open("/proc/self/smaps_rollup").read().splitlines()
+            print(next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages")))
+            del buffer
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert all(int(kilobytes) >= 56 << 10 for kilobytes in found.stdout.split()), found.stdout
