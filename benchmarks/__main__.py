@@ -27,6 +27,7 @@ from fer_jax.errors import UserError, nearest
 SECTIONS = {
     "train_step": "training steps, side by side with plain Flax and PyTorch",
     "inference": "prediction and evaluation, side by side with PyTorch",
+    "cores": "the same beside what two CPU cores hand to each other",
     "roofline": "each step against the machine's own limits",
     "waiting": "the share of training that waits for data",
     "reading": "a large data set prepared and read back",
@@ -34,7 +35,7 @@ SECTIONS = {
     "seeds": "several seeds at once",
     "main_job": "the first command of the README, from nothing",
 }
-PAGES = ("seeds", "streaming")  # their tables are included by pages of the documentation
+PAGES = ("seeds", "streaming", "cores")  # the documentation includes their tables or points to them
 ONLY_IF_ASKED = ("main_job",)  # takes minutes
 LONGEST = 3600  # seconds of a section, after which it counts as hung
 
