@@ -44,7 +44,7 @@ def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str
         examples = flax_resnet.examples(size, batch)
         ways = torch_resnet.ways("training", batch)
         builds |= {way: functools.partial(torch_resnet.trainer, way, *examples, steps) for way in ways}
-    with apart(builds) as (turns, ready, failed):
+    with apart(builds, needed=(OURS, FEED, PLAIN)) as (turns, ready, failed):
         seconds = take_turns(turns, repeats, None if machine.accelerated() else {PLAIN: min(PLAIN_TURNS, repeats)})
     each = {name: [s / (slow if name == PLAIN else steps) for s in times] for name, times in seconds.items()}
     return {

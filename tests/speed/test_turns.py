@@ -50,10 +50,17 @@ def test_contestants_have_processes_of_their_own():
         assert failed == {"broken": "RuntimeError: no C++ compiler"}
         assert list(race) == list(ready) == ["a", "b", "dying"]
         assert [race["a"](), race["b"](), race["a"]()] == [6, 8, 7]  # the first turn was the warm-up
-        with pytest.raises(RuntimeError, match="dying: the process of dying has ended"):
-            race["dying"]()
+        for _ in range(2):  # while it dies, and when it has been dead for a while
+            with pytest.raises(RuntimeError, match="dying: the process of dying has ended"):
+                race["dying"]()
         assert race["b"]() == 9
         assert len(multiprocessing.active_children()) >= 2
+    assert not multiprocessing.active_children()
+
+
+def test_without_a_contestant_that_is_needed_there_is_no_race():
+    with pytest.raises(RuntimeError, match="broken: RuntimeError: no C"), apart({"broken": broken}, needed=["broken"]):
+        pytest.fail("it began")
     assert not multiprocessing.active_children()
 
 
