@@ -6,7 +6,7 @@ import contextlib
 import functools
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Contestants(NamedTuple):
 
     Attributes:
         turns: of those that work, by name.
-        ready: the seconds from a contestant's start to the end of its first turn, compilation included.
+        ready: the seconds that it took to build a contestant and to make its first turn, compilation included.
         failed: of the others, why they do not work.
     """
 
@@ -35,8 +35,16 @@ class Contestants(NamedTuple):
 
 
 @contextlib.contextmanager
-def apart(builds: Mapping[str, Build]) -> Iterator[Contestants]:
-    """Starts a process for each contestant, one after the other, and ends them all on the way out."""
+def apart(builds: Mapping[str, Build], needed: Sequence[str] = ()) -> Iterator[Contestants]:
+    """Starts a process for each contestant, one after the other, and ends them all on the way out.
+
+    Args:
+        builds: of the contestants, by name.
+        needed: the names of those without which there is nothing to compare.
+
+    Raises:
+        RuntimeError: if one of those does not work.
+    """
     context = multiprocessing.get_context("spawn")  # a fork would inherit threads and locks in any state
     found = Contestants({}, {}, {})
     with contextlib.ExitStack() as ends:
@@ -48,6 +56,8 @@ def apart(builds: Mapping[str, Build]) -> Iterator[Contestants]:
             ends.callback(_end, process, here)
             seconds = _answer(here, name)
             if isinstance(seconds, str):
+                if name in needed:
+                    raise RuntimeError(f"{name}: {seconds}")
                 found.failed[name] = seconds
             else:
                 found.ready[name] = round(seconds, 1)
@@ -75,7 +85,8 @@ def _contestant(connection: Connection, build: Build) -> None:
 
 def _turn(connection: Connection, name: str) -> float | None:
     """One turn of a contestant; returns its loss, if it has one."""
-    connection.send(None)
+    with contextlib.suppress(OSError):  # nobody is there: the answer says so
+        connection.send(None)
     result = _answer(connection, name)
     if isinstance(result, str):
         raise RuntimeError(f"{name}: {result}")

@@ -67,7 +67,7 @@ def measure(kind: str, batch: int, rounds: int, with_torch: bool) -> dict[str, A
     if not with_torch:
         builds = dict(list(builds.items())[:1])
     rates: list[float] = []
-    with apart(builds) as (turns, _, failed):
+    with apart(builds, needed=(inference.OURS,)) as (turns, _, failed):
         milliseconds: dict[str, list[float]] = {name: [] for name in turns}
         for _ in range(rounds):
             rates.append(round(between_cores(), 1))

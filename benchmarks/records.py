@@ -127,7 +127,10 @@ def positive(kind: type) -> Callable[[str], Any]:
     """Reads a number of a kind and refuses what is not above 0."""
 
     def read_value(text: str) -> Any:
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
         if not 0 < value < math.inf:
             raise argparse.ArgumentTypeError(f"'{text}': give a number above 0")
         return value

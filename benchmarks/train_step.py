@@ -6,8 +6,9 @@ A step is forward, backward, Adam's update and the update of the batch statistic
 same images, which lie on the device; in float32 on a CPU, on all cores that the process may use, and on an accelerator
 in bfloat16 with float32 parameters. `fer_jax` is the single step, `fer_jax, Feed` what a training run really does:
 uint8 faces gathered, scaled and augmented inside the program, the metrics of every step, and on an accelerator many
-steps per dispatch. The contestants share one process and take turns; the medians are compared, and of PyTorch's ways
-(`torch_resnet.py`) the best. Appends to benchmarks/results/<device>.json, as `python -m benchmarks` does for all.
+steps per dispatch. Each contestant has a process of its own, and they take turns; the medians are compared, and of
+PyTorch's ways (`torch_resnet.py`) the best. Appends to benchmarks/results/<device>.json, as `python -m benchmarks` does
+for all.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str
         examples = flax_resnet.examples(size, batch)
         ways = torch_resnet.ways("training", batch)
         builds |= {way: functools.partial(torch_resnet.trainer, way, *examples, steps) for way in ways}
-    with apart(builds) as (turns, ready, failed):
+    with apart(builds, needed=(OURS, FEED, PLAIN)) as (turns, ready, failed):
         seconds = take_turns(turns, repeats, None if machine.accelerated() else {PLAIN: min(PLAIN_TURNS, repeats)})
     each = {name: [s / (slow if name == PLAIN else steps) for s in times] for name, times in seconds.items()}
     return {

@@ -36,10 +36,11 @@ class ClipEvaluator:
 
     def __init__(self, task: Task, mesh: Mesh, batch_size: int):
         """`batch_size`: faces that the trunk, and the most clips that the attention, is given at once."""
-        self._task, self._mesh, self._batch_size = task, mesh, batch_size
+        self._mesh, self._batch_size = mesh, batch_size
         whole, rows = replicated(mesh), sharded(mesh)
         compiled: Any = functools.partial(Prediction, mesh, in_shardings=(whole, rows), out_shardings=whole)
-        self._embed = compiled(functools.partial(embed, task))
+        self._embedding = functools.partial(embed, task)  # one object: its shapes are found once
+        self._embed = compiled(self._embedding)
         self._join = compiled(functools.partial(join, task))
 
     def __call__(self, variables: Any, source: Source) -> dict[str, np.ndarray]:
@@ -73,7 +74,7 @@ class ClipEvaluator:
         faces = np.flatnonzero(source.frames["frame_mask"][places])
         frames = {"frames": source.frames["frames"]}
         like = jax.ShapeDtypeStruct((self._batch_size, *source.picture_shape), jnp.uint8)
-        shapes = jax.eval_shape(functools.partial(embed, self._task), variables, {"frames": like})
+        shapes = jax.eval_shape(self._embedding, variables, {"frames": like})
         features = [np.zeros((max(len(places), 1), *shape.shape[1:]), np.float32) for shape in shapes]
         waiting: list[tuple[Any, np.ndarray]] = []
 

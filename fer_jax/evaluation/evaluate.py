@@ -62,7 +62,8 @@ class Evaluator:
         # Two programs, because only the small one of them depends on how many examples a source has.
         several = sharded(mesh, 1)
         self._take = program(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
-        self._steps = Prediction(
+        # Not a `Prediction`: all of it is inside a loop, and there is nothing to cut off.
+        self._steps = program(
             mesh, functools.partial(eval_steps, task), in_shardings=(whole, several), out_shardings=whole
         )
         self._corner: Any = None

@@ -46,13 +46,14 @@ def check_memory(program: Any, arguments: tuple[Any, ...], mesh: Mesh, config: C
         raise UserError(_advice(config, f"asks for {_gib(asked)} of the {_gib(there)} of memory of this machine"))
 
 
-def check_batches(config: Config, picture: Sequence[int], mesh: Mesh) -> None:
+def check_batches(config: Config, picture: Sequence[int], mesh: Mesh, training: bool = True) -> None:
     """Refuses a batch whose pictures alone are more than the machine holds, before they are gathered; for CPUs.
 
     Args:
         config: the run's.
         picture: [H, W, C] of the pictures as stored, a byte a value; the program has them as float32 as well.
         mesh: where the batches go.
+        training: whether it trains; else the batches of training may be a larger machine's.
 
     Raises:
         UserError: with the field, what its pictures take and what there is.
@@ -60,7 +61,7 @@ def check_batches(config: Config, picture: Sequence[int], mesh: Mesh) -> None:
     if not on_cpu(mesh):
         return
     bytes_each, there = math.prod(picture) + 4 * config.data.image_size**2 * picture[-1], machine_memory()
-    for field in ("train", "evaluation"):
+    for field in ("train", "evaluation") if training else ("evaluation",):
         size = config[field].batch_size
         asked = size * bytes_each / jax.process_count()
         if asked > SHARE * there:

@@ -123,5 +123,5 @@ def test_what_stays_on_the_device_is_scored_as_what_does_not(devices, source, mo
         # Another program divides by 255 and by the deviation in another order: a few units in the last place.
         np.testing.assert_allclose(outputs["logits"], expected["logits"], rtol=1e-6, atol=1e-6)
     assert kept._several == 5  # ten batches in two dispatches
-    assert kept._steps.shapes == 1
+    assert kept._steps._cache_size() == 1
     assert Evaluator(task, mesh, 4)._keeps(source) is False  # a CPU would hold a second copy in the same memory

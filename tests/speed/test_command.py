@@ -123,7 +123,7 @@ def test_a_machine_where_jax_does_not_start_is_said_in_one_line(tmp_path, monkey
     assert "nonsense" in line
 
 
-@pytest.mark.parametrize("option", ["--repeats=0", "--repeats=-1", "--seconds=nan"])
+@pytest.mark.parametrize("option", ["--repeats=0", "--repeats=-1", "--repeats=many", "--seconds=nan"])
 def test_a_number_that_makes_no_sense_is_refused(option, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark", option])
     with pytest.raises(SystemExit):

@@ -36,6 +36,14 @@ def test_a_batch_larger_than_the_machine_is_refused_before_its_pictures_are_gath
     memory.check_batches(tiny(), (64, 64, 3), make_mesh(devices=1))
 
 
+def test_a_model_of_a_larger_machine_may_be_scored_on_a_smaller_one(tiny, monkeypatch):
+    monkeypatch.setattr(memory, "machine_memory", lambda: 24 << 30)
+    config = tiny(batch_size=1 << 20)
+    with pytest.raises(UserError, match=r"config\.train\.batch_size=1048576 take"):
+        setup.make_setup(config)
+    setup.make_setup(config, training=False)
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
