@@ -47,7 +47,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "SGD with Nesterov momentum in place of Muon": SGD,
     "AdamW in place of Muon": ADAM,
     "cosine in place of the triangle": {"schedule.name": "one_cycle"},
-    "batches of 128": {"train.batch_size": 128},
+    "batches of 256": {"train.batch_size": 256},
     "no moving average": {"train.ema_decay": 0.0},
     "48 pixels from the first step on": {"data.resolutions": ()},
     "no standardisation": {"augmentation.standardise": False},

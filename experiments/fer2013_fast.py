@@ -28,9 +28,9 @@ def cpu(config):
     config.augmentation.shift = 4
     config.augmentation.standardise = True
     config.model.widths = (48, 96, 192)
-    config.train.batch_size = 256
-    config.train.epochs = 22.0
-    config.train.eval_every_epochs = 5.5
+    config.train.batch_size = 128
+    config.train.epochs = 20.0
+    config.train.eval_every_epochs = 5.0
     config.train.ema_decay = 0.98
     _muon(config)
     config.evaluation.views = "corners"  # each image magnified at four corners, mirrored or not, and as it is
