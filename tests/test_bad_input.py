@@ -16,6 +16,7 @@ from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
 from fer_jax.training import finish, loop
 from fer_jax.training.config import check_config
+from fer_jax.training.ranges import count_steps
 from fer_jax.training.workdir import check_owner, claim, stored_config
 
 COMMAND_LINES = {
@@ -82,7 +83,10 @@ def assert_refused(done, says, tmp_path):
         ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),
         ("train.accumulate", 3, "does not divide"),
         ("train.epochs", 0.0, "above 0"),
-        ("train.epochs", float("nan"), "above 0"),
+        ("train.epochs", -1.0, "config.train.epochs=-1.0: give a number above 0"),
+        ("train.epochs", float("nan"), "config.train.epochs=nan: give a finite number above 0"),
+        ("train.epochs", float("inf"), "config.train.epochs=inf: give a finite number above 0"),
+        ("train.eval_every_epochs", float("inf"), "give a finite number above 0"),
         ("train.max_steps", -1, "config.train.max_steps=-1 is out of range"),
         ("train.devices", -1, "config.train.devices=-1 is out of range"),
         ("train.ema_decay", 1.0, "out of range"),
@@ -92,6 +96,8 @@ def assert_refused(done, says, tmp_path):
         ("optimizer.groups", ("trunk",), "give \\('expression'"),
         ("schedule.boundaries_epochs", ("a",), "config.schedule.boundaries_epochs=.* give epochs"),
         ("loss.weights.balance", float("nan"), "config.loss.weights.balance=nan: give a finite number"),
+        ("model.delta", float("inf"), "config.model.delta=inf: give a finite number"),
+        ("augmentation.rotation", float("inf"), "augmentation.rotation = inf: give a size"),
         ("data.target", "multi_target", "config.loss.options.classification='cross_entropy' does not fit"),
         ("data.builder.train", 0, "train is 0"),
         ("augmentation.std", (0.5, 0.0, 0.5), "give numbers above 0"),
@@ -118,6 +124,27 @@ def test_a_field_with_a_wrong_value(path, value, says, tiny, tmp_path):
         loop.train(config, epath.Path(tmp_path / "run"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_more_steps_than_a_run_can_count(tiny, tmp_path):
+    config = tiny(max_steps=0, epochs=1e30)
+    says = r"config\.train\.epochs=1e\+30 are 1\.\d+e\+31 steps of config\.train\.batch_size=16, .* give \d{8} at most"
+    with pytest.raises(UserError, match=says):
+        loop.train(config, epath.Path(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    config.train.epochs = config.train.eval_every_epochs = 1e308  # whose steps are not even a number
+    with pytest.raises(UserError, match="are inf steps of config.train.batch_size=16"):
+        count_steps(config, 14.0)
+    config.train.max_steps = 6  # ends it
+    assert count_steps(config, 14.0) == (6, 6)
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.0, float("nan")])
+def test_a_dropout_that_is_no_share(value, tiny):
+    config = tiny()
+    config.model.dropout = value
+    with pytest.raises(UserError, match=f"config.model.dropout={value}: give a share of at least 0 and below 1"):
+        check_config(config)
 
 
 def test_a_field_that_nobody_reads(tiny):
