@@ -32,6 +32,7 @@ COMMAND_LINES = {
     "experiments/fdrl.py": "every option begins with --",
     "--config=experiments/fdrl.py --wrkdir=x": "Did you mean: workdir",
     "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
+    "--config=experiments/fdrl.py:smoke --distributed --coordinator=localhost:1234": "leave out the one or the other",
     "--config=experiments/fdrl.py:smoke --config.data.folds=subject:10 --config.fold=11": "there are 10 folds",
     "--config=experiments/fdrl.py:smoke --config.seeds=2 --config.train.seeds_together=2 --config.train.devices=1": (
         "there is one device"
