@@ -15,6 +15,7 @@ from fer_jax.data.source import prepared_builder
 from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
 from fer_jax.training import finish, loop
+from fer_jax.training.checkpoint import holds_a_save
 from fer_jax.training.config import check_config
 from fer_jax.training.ranges import count_steps
 from fer_jax.training.workdir import check_owner, claim, stored_config
@@ -222,6 +223,44 @@ def test_a_read_only_work_directory(tiny, tmp_path):
     blocked.write_text("in the way")  # a folder's permissions do not stop root; a file in its place stops anyone
     with pytest.raises(UserError, match="cannot write the work directory .* give another with --workdir"):
         loop.train(tiny(), epath.Path(blocked / "run"))
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints", "report"])
+def test_a_file_in_the_place_of_a_folder(name, tiny, tmp_path, monkeypatch):
+    """It is found before anything is trained, and stays; as does what the run has said of itself."""
+    monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("it trained"))
+    workdir = tmp_path / "run"
+    if name:
+        with claim(epath.Path(workdir), tiny(max_steps=2)):
+            pass
+    (workdir / name).write_text("in the way")
+    before = {path: path.read_bytes() for path in [workdir, *workdir.rglob("*")] if path.is_file()}
+    with pytest.raises(UserError, match=f"{workdir / name} is a file in the place of a folder: move it away"):
+        loop.train(tiny(max_steps=3), epath.Path(workdir))
+    assert {path: path.read_bytes() for path in [workdir, *workdir.rglob("*")] if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_folder_in_the_place_of_a_log(name, tiny, trained, monkeypatch):
+    monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("it trained"))
+    (trained / "results.json").unlink()
+    (trained / name).unlink()
+    (trained / name).mkdir()
+    with pytest.raises(UserError, match=f"{trained / name} is a folder in the place of a file: move it away"):
+        loop.train(tiny(max_steps=2), trained)
+    assert holds_a_save(trained / "checkpoints")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "evaluation-test/report", "evaluation-test"])
+def test_a_file_in_the_place_of_what_an_evaluation_reads_or_writes(name, trained, monkeypatch):
+    monkeypatch.setattr(finish, "Evaluator", lambda *_: pytest.fail("it evaluated"))
+    if (trained / name).exists():
+        (trained / name).rmtree()
+    (trained / name).parent.mkdir(exist_ok=True)
+    (trained / name).write_text("in the way")
+    with pytest.raises(UserError, match="is a file in the place of a folder|cannot write .*: File exists"):
+        finish.evaluate(trained, changes={"train.devices": 1})
+    assert (trained / name).read_text() == "in the way"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the test above covers root")

@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 from etils import epath
 
 from fer_jax.errors import UserError, first_line
-from fer_jax.storage import in_bucket, write_whole
+from fer_jax.storage import expect_folder, in_bucket, write_whole
 from fer_jax.training.sharding import on_main
 
 PyTree = Any
@@ -61,6 +61,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None, enable_async_checkpointing=False, create=not read_only, read_only=read_only
         )
+        expect_folder(folder)
         if read_only and not folder.exists():
             raise UserError(f"{folder.parent} holds no checkpoint yet: train it first")
         try:
@@ -174,7 +175,12 @@ class Checkpoints:
 
 
 def holds_a_save(folder: epath.Path) -> bool:
-    """Whether a save was completed under `folder`."""
+    """Whether a save was completed under `folder`.
+
+    Raises:
+        UserError: where it is a file: what was saved may lie elsewhere.
+    """
+    expect_folder(folder)
     return folder.exists() and any((step / MANIFEST).exists() for step in folder.iterdir() if step.is_dir())
 
 

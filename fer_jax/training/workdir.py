@@ -19,7 +19,7 @@ from etils import epath
 
 from fer_jax.errors import UserError, writing
 from fer_jax.locks import alone
-from fer_jax.storage import write_whole
+from fer_jax.storage import expect_folder, write_whole
 from fer_jax.training.checkpoint import holds_a_save
 from fer_jax.training.config import Config, default_config, differences
 from fer_jax.training.hosts import agree
@@ -61,6 +61,8 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
     A run that ended before its first save has left nothing to go on from: its folder is anyone's.
     """
     path = workdir / "config.json"
+    for folder in (workdir, workdir / "report"):
+        expect_folder(folder)
     if not path.exists():
         if _has_saved(workdir):
             raise UserError(f"{workdir} holds a run without its config.json: put it back, or give another --workdir")
