@@ -13,7 +13,7 @@ import argparse
 import functools
 import pathlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,9 @@ import numpy as np
 
 from benchmarks.flax_resnet import CPU_BATCHES
 from benchmarks.machine import cores, our_options, prepare
+from benchmarks.records import check_file, one_line, positive, several
 from benchmarks.turns import markdown, medians, take_turns
+from fer_jax.errors import writing
 from fer_jax.nn.convolution import (
     Lowering,
     choose_lowering,
@@ -105,7 +107,7 @@ def product_rate(rows: int, inner: int, columns: int, repeats: int) -> float:
     return 2e-6 * rows * inner * columns / measure({"product": jnp.matmul}, (a, b), repeats)["product"]
 
 
-def table(sizes: list[int], repeats: int) -> str:
+def table(sizes: Sequence[int], repeats: int) -> str:
     """The measurements as a markdown table."""
     head = (
         f"jax {jax.__version__}, {platform.machine()}, {cores()} threads, float32. Milliseconds as XLA's convolution\n"
@@ -137,18 +139,22 @@ def table(sizes: list[int], repeats: int) -> str:
     return head + markdown(columns, rows)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="48,112,224", help="input sizes, comma separated")
-    parser.add_argument("--repeats", type=int, default=7, help="turns per form")
+    known = tuple(CPU_BATCHES)
+    parser.add_argument("--sizes", type=several(known), default=known, help="input sizes (default %(default)s)")
+    parser.add_argument("--repeats", type=positive(int), default=7, help="turns per form (default %(default)s)")
     parser.add_argument("--out", type=pathlib.Path, help="markdown file to write")
-    args = parser.parse_args()
-    prepare()
-    text = table([int(s) for s in args.sizes.split(",")], args.repeats)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+    args = parser.parse_args(arguments)
+    with one_line():
+        if args.out:
+            check_file(args.out)
+        prepare()
+        text = table(args.sizes, args.repeats)
+        print(text)
+        if args.out:
+            with writing(args.out):
+                args.out.write_text(text)
 
 
 if __name__ == "__main__":

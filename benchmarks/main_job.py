@@ -18,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.records import check_file, one_line, write_file
 from fer_jax.errors import UserError
 
 
@@ -80,14 +82,14 @@ def section(quick: bool = False) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
-    args = parser.parse_args()
-    measured = section()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(measured, indent=1) + "\n")
-    args.out.with_suffix(".md").write_text(as_table(measured))
+    args = parser.parse_args(arguments)
+    with one_line():
+        check_file(args.out, ".md")
+        measured = section()
+        write_file(args.out, measured, as_table(measured))
     print(json.dumps(measured, indent=1))
 
 

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +27,7 @@ import numpy as np
 from flax import linen as nn
 
 from benchmarks.machine import cores, our_options, prepare, versions
+from benchmarks.records import check_file, one_line, positive, write_file
 from benchmarks.turns import markdown, medians, take_turns
 from fer_jax.methods.acnn import POINTS, Gate, PGUnit, PGUnits
 
@@ -102,23 +102,24 @@ def as_table(rows: list[dict[str, Any]]) -> str:
     return markdown(["patches, channels, images", *names, "compile: batched / loop, s"], cells_of)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="turns")
-    parser.add_argument("--rows", type=int, default=len(SHAPES), help="how many of the shapes, the smallest first")
+    parser.add_argument("--repeats", type=positive(int), default=7, help="turns (default %(default)s)")
+    some = {"choices": range(1, len(SHAPES) + 1), "default": len(SHAPES)}
+    parser.add_argument("--rows", type=int, help="how many of the shapes, the smallest first", **some)
     default = pathlib.Path(__file__).parent / "results" / "patch_units.json"
     parser.add_argument("--out", type=pathlib.Path, default=default, help="JSON file to write, with a table beside it")
-    args = parser.parse_args()
-    prepare()
-    rows = []
-    for shape in SHAPES[: args.rows]:
-        rows.append(measure(*shape, args.repeats))
-        print(as_table(rows[-1:]), flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"threads": cores(), "versions": versions(), "rows": rows}, indent=1) + "\n")
-    named = ", ".join(f"{name} {version}" for name, version in versions().items())
-    head = f"Training step of 24 PG-Units, milliseconds ({named}; {cores()} threads, float32).\n\n"
-    args.out.with_suffix(".md").write_text(head + as_table(rows))
+    args = parser.parse_args(arguments)
+    with one_line():
+        check_file(args.out, ".md")
+        prepare()
+        rows = []
+        for shape in SHAPES[: args.rows]:
+            rows.append(measure(*shape, args.repeats))
+            print(as_table(rows[-1:]), flush=True)
+        named = ", ".join(f"{name} {version}" for name, version in versions().items())
+        head = f"Training step of 24 PG-Units, milliseconds ({named}; {cores()} threads, float32).\n\n"
+        write_file(args.out, {"threads": cores(), "versions": versions(), "rows": rows}, head + as_table(rows))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ import collections
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks import flax_resnet, machine
+from benchmarks.records import positive
 from benchmarks.turns import markdown, medians, take_turns
 
 CONTAINERS = frozenset({"while", "call", "conditional"})  # their own time is that of the operations inside
@@ -165,15 +166,15 @@ def shortened(source: str) -> str:
     return source if len(source) <= 90 else "..." + source[-87:]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", type=int, choices=sorted(flax_resnet.CPU_BATCHES), help="side of the images in pixels")
     parser.add_argument("--inference", action="store_true", help="profile a prediction instead of a training step")
     parser.add_argument("--network", choices=("ours", "plain"), default="ours", help="(default %(default)s)")
-    parser.add_argument("--batch", type=int, default=0, help="images per step, where the usual number will not do")
-    parser.add_argument("--steps", type=int, default=5, help="(default %(default)s)")
-    parser.add_argument("--top", type=int, default=25, help="operations shown (default %(default)s)")
-    args = parser.parse_args()
+    parser.add_argument("--batch", type=positive(int), help="images per step, where the usual number will not do")
+    parser.add_argument("--steps", type=positive(int), default=5, help="(default %(default)s)")
+    parser.add_argument("--top", type=positive(int), default=25, help="operations shown (default %(default)s)")
+    args = parser.parse_args(arguments)
     machine.prepare()
     dtype = jnp.dtype(machine.compute_type())
     ours = args.network == "ours"

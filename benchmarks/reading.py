@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.machine import ROOT, cores, versions
-from benchmarks.records import positive
+from benchmarks.records import check_file, one_line, positive, write_file
 
 SIDE, BATCH, BATCHES = 224, 64, 30
 BUILD = """
@@ -135,15 +136,15 @@ def section(quick: bool = False) -> dict[str, Any]:
     return measure(100 if quick else 1000)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
     parser.add_argument("--pictures", type=positive(int), default=4000, help="of the smaller tree (%(default)s)")
-    args = parser.parse_args()
-    measured = measure(args.pictures)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(measured, indent=1) + "\n")
-    args.out.with_suffix(".md").write_text(as_table(measured))
+    args = parser.parse_args(arguments)
+    with one_line():
+        check_file(args.out, ".md")
+        measured = measure(args.pictures)
+        write_file(args.out, measured, as_table(measured))
     print(json.dumps(measured, indent=1))
 
 

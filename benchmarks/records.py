@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import math
@@ -10,7 +11,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmarks import machine
@@ -66,6 +67,44 @@ def check(folder: pathlib.Path, device: str = "") -> None:
         read(path)
 
 
+def check_file(path: pathlib.Path, beside: str = "") -> None:
+    """Refuses a file that cannot be written, before hours are spent on what would be in it; it stays as it is.
+
+    Args:
+        path: its folder is made where it is missing.
+        beside: the ending of a second file that is written beside it.
+    """
+    other = path.with_suffix(beside) if beside else path
+    if beside and other == path:
+        raise UserError(f"--out={path}: a table is written to {other.name} beside it; give another ending, .json")
+    for each in (path, other):
+        with writing(each):
+            each.parent.mkdir(parents=True, exist_ok=True)
+            if each.exists():
+                with each.open("r+b"):
+                    pass
+            else:
+                with tempfile.TemporaryFile(dir=each.parent):
+                    pass
+
+
+def write_file(path: pathlib.Path, value: Any, table: str) -> None:
+    """Writes JSON, and a table as markdown beside it."""
+    with writing(path):
+        path.write_text(json.dumps(value, indent=1) + "\n")
+        path.with_suffix(".md").write_text(table)
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Ends the process with status 2 and one line where the `with` block meets what the user can mend."""
+    try:
+        yield
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+
+
 def read(path: pathlib.Path) -> dict[str, Any]:
     """Returns {'device', 'runs'} of a file; refuses one that holds something else."""
     try:
@@ -109,7 +148,7 @@ def command_line(
     out = args.pop("out")
     partial = any(isinstance(value, tuple) and set(args[option]) != set(value) for option, value in defaults.items())
     machine.prepare()
-    try:
+    with one_line():
         check(out)
         result = section(**args)
         table = as_table(result)
@@ -118,13 +157,10 @@ def command_line(
         if page and not (args["quick"] or partial):
             with writing(out / f"{name}.md"):
                 (out / f"{name}.md").write_text(table)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(2)
 
 
 def positive(kind: type) -> Callable[[str], Any]:
-    """Reads a number of a kind and refuses what is not above 0."""
+    """Reads a number of a kind; refuses what is none, or not above 0."""
 
     def read_value(text: str) -> Any:
         try:

@@ -26,6 +26,15 @@ def first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
+def reading(what: Any, advice: str = "see to its permissions") -> Iterator[None]:
+    """Turns a failure to read inside the `with` block into one line about `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot read {what}: {error.strerror or error}; {advice}") from error
+
+
+@contextlib.contextmanager
 def writing(what: Any, advice: str = "make room there, or give another place") -> Iterator[None]:
     """Turns a failure to write inside the `with` block (a full disk, no permission) into one line about `what`."""
     try:

@@ -52,6 +52,18 @@ def write_whole(path: Any, text: str) -> None:
     temporary.replace(path)
 
 
+def expect_folder(path: Any) -> None:
+    """Refuses a file that lies where a folder belongs."""
+    if path.is_file():
+        raise UserError(f"{path} is a file in the place of a folder: move it away and start the same command again")
+
+
+def expect_file(path: Any) -> None:
+    """Refuses a folder that lies where a file belongs."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder in the place of a file: move it away and start the same command again")
+
+
 def absolute(path: Any) -> Any:
     """Returns the path independent of the working directory; a bucket's is so already, and pathlib would misread it."""
     return path if in_bucket(path) else path.absolute()

@@ -15,7 +15,9 @@ from fer_jax.data.source import prepared_builder
 from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
 from fer_jax.training import finish, loop
+from fer_jax.training.checkpoint import holds_a_save
 from fer_jax.training.config import check_config
+from fer_jax.training.ranges import count_steps
 from fer_jax.training.workdir import check_owner, claim, stored_config
 
 COMMAND_LINES = {
@@ -31,6 +33,7 @@ COMMAND_LINES = {
     "experiments/fdrl.py": "every option begins with --",
     "--config=experiments/fdrl.py --wrkdir=x": "Did you mean: workdir",
     "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
+    "--config=experiments/fdrl.py:smoke --distributed --coordinator=localhost:1234": "leave out the one or the other",
     "--config=experiments/fdrl.py:smoke --config.data.folds=subject:10 --config.fold=11": "there are 10 folds",
     "--config=experiments/fdrl.py:smoke --config.seeds=2 --config.train.seeds_together=2 --config.train.devices=1": (
         "there is one device"
@@ -82,7 +85,10 @@ def assert_refused(done, says, tmp_path):
         ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),
         ("train.accumulate", 3, "does not divide"),
         ("train.epochs", 0.0, "above 0"),
-        ("train.epochs", float("nan"), "above 0"),
+        ("train.epochs", -1.0, "config.train.epochs=-1.0: give a number above 0"),
+        ("train.epochs", float("nan"), "config.train.epochs=nan: give a finite number above 0"),
+        ("train.epochs", float("inf"), "config.train.epochs=inf: give a finite number above 0"),
+        ("train.eval_every_epochs", float("inf"), "give a finite number above 0"),
         ("train.max_steps", -1, "config.train.max_steps=-1 is out of range"),
         ("train.devices", -1, "config.train.devices=-1 is out of range"),
         ("train.ema_decay", 1.0, "out of range"),
@@ -92,6 +98,8 @@ def assert_refused(done, says, tmp_path):
         ("optimizer.groups", ("trunk",), "give \\('expression'"),
         ("schedule.boundaries_epochs", ("a",), "config.schedule.boundaries_epochs=.* give epochs"),
         ("loss.weights.balance", float("nan"), "config.loss.weights.balance=nan: give a finite number"),
+        ("model.delta", float("inf"), "config.model.delta=inf: give a finite number"),
+        ("augmentation.rotation", float("inf"), "augmentation.rotation = inf: give a size"),
         ("data.target", "multi_target", "config.loss.options.classification='cross_entropy' does not fit"),
         ("data.builder.train", 0, "train is 0"),
         ("augmentation.std", (0.5, 0.0, 0.5), "give numbers above 0"),
@@ -118,6 +126,27 @@ def test_a_field_with_a_wrong_value(path, value, says, tiny, tmp_path):
         loop.train(config, epath.Path(tmp_path / "run"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_more_steps_than_a_run_can_count(tiny, tmp_path):
+    config = tiny(max_steps=0, epochs=1e30)
+    says = r"config\.train\.epochs=1e\+30 are 1\.\d+e\+31 steps of config\.train\.batch_size=16, .* give \d{8} at most"
+    with pytest.raises(UserError, match=says):
+        loop.train(config, epath.Path(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    config.train.epochs = config.train.eval_every_epochs = 1e308  # whose steps are not even a number
+    with pytest.raises(UserError, match="are inf steps of config.train.batch_size=16"):
+        count_steps(config, 14.0)
+    config.train.max_steps = 6  # ends it
+    assert count_steps(config, 14.0) == (6, 6)
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.0, float("nan")])
+def test_a_dropout_that_is_no_share(value, tiny):
+    config = tiny()
+    config.model.dropout = value
+    with pytest.raises(UserError, match=f"config.model.dropout={value}: give a share of at least 0 and below 1"):
+        check_config(config)
 
 
 def test_a_field_that_nobody_reads(tiny):
@@ -194,6 +223,44 @@ def test_a_read_only_work_directory(tiny, tmp_path):
     blocked.write_text("in the way")  # a folder's permissions do not stop root; a file in its place stops anyone
     with pytest.raises(UserError, match="cannot write the work directory .* give another with --workdir"):
         loop.train(tiny(), epath.Path(blocked / "run"))
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints", "report"])
+def test_a_file_in_the_place_of_a_folder(name, tiny, tmp_path, monkeypatch):
+    """It is found before anything is trained, and stays; as does what the run has said of itself."""
+    monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("it trained"))
+    workdir = tmp_path / "run"
+    if name:
+        with claim(epath.Path(workdir), tiny(max_steps=2)):
+            pass
+    (workdir / name).write_text("in the way")
+    before = {path: path.read_bytes() for path in [workdir, *workdir.rglob("*")] if path.is_file()}
+    with pytest.raises(UserError, match=f"{workdir / name} is a file in the place of a folder: move it away"):
+        loop.train(tiny(max_steps=3), epath.Path(workdir))
+    assert {path: path.read_bytes() for path in [workdir, *workdir.rglob("*")] if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_folder_in_the_place_of_a_log(name, tiny, trained, monkeypatch):
+    monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("it trained"))
+    (trained / "results.json").unlink()
+    (trained / name).unlink()
+    (trained / name).mkdir()
+    with pytest.raises(UserError, match=f"{trained / name} is a folder in the place of a file: move it away"):
+        loop.train(tiny(max_steps=2), trained)
+    assert holds_a_save(trained / "checkpoints")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "evaluation-test/report", "evaluation-test"])
+def test_a_file_in_the_place_of_what_an_evaluation_reads_or_writes(name, trained, monkeypatch):
+    monkeypatch.setattr(finish, "Evaluator", lambda *_: pytest.fail("it evaluated"))
+    if (trained / name).exists():
+        (trained / name).rmtree()
+    (trained / name).parent.mkdir(exist_ok=True)
+    (trained / name).write_text("in the way")
+    with pytest.raises(UserError, match="is a file in the place of a folder|cannot write .*: File exists"):
+        finish.evaluate(trained, changes={"train.devices": 1})
+    assert (trained / name).read_text() == "in the way"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the test above covers root")

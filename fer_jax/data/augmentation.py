@@ -98,7 +98,7 @@ class Augmentation:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augmentation.{name} = {getattr(self, name)}: give a probability, 0 .. 1")
         for name in ("shift", "rotation", "shear", "translate", "warp", "brightness", "contrast"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"augmentation.{name} = {getattr(self, name)}: give a size, 0 or more")
         if self.warp >= 1:
             raise UserError(f"augmentation.warp = {self.warp}: give a share of the side, below 1")

@@ -34,11 +34,15 @@ class ClipEvaluator:
     The method's model must give `aux['frame_features']` [B, T, P] of `frames`, and take them in place of `frames`.
     """
 
-    def __init__(self, task: Task, mesh: Mesh, batch_size: int):
-        """`batch_size`: faces that the trunk, and the most clips that the attention, is given at once."""
+    def __init__(self, task: Task, mesh: Mesh, batch_size: int, check: Any = None):
+        """`batch_size`: faces that the trunk, and the most clips that the attention, is given at once.
+
+        `check` is that of `Prediction`.
+        """
         self._mesh, self._batch_size = mesh, batch_size
         whole, rows = replicated(mesh), sharded(mesh)
-        compiled: Any = functools.partial(Prediction, mesh, in_shardings=(whole, rows), out_shardings=whole)
+        places = {"in_shardings": (whole, rows), "out_shardings": whole}
+        compiled: Any = functools.partial(Prediction, mesh, **places, check=check)
         self._embedding = functools.partial(embed, task)  # one object: its shapes are found once
         self._embed = compiled(self._embedding)
         self._join = compiled(functools.partial(join, task))

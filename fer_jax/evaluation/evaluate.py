@@ -19,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.training.compiler import program
+from fer_jax.training.memory import check_evaluation
 from fer_jax.training.prediction import Prediction
 from fer_jax.training.sharding import (
     memory_limit,
@@ -56,9 +57,9 @@ class Evaluator:
         # The result does not depend on the batch size: any that the devices can share will do.
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
-        self._step = Prediction(
-            mesh, functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)), out_shardings=whole
-        )
+        self._check = functools.partial(check_evaluation, mesh=mesh, batch_size=batch_size)
+        predicting: Any = functools.partial(Prediction, mesh, out_shardings=whole, check=self._check)
+        self._step = predicting(functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)))
         # Two programs, because only the small one of them depends on how many examples a source has.
         several = sharded(mesh, 1)
         self._take = program(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
@@ -69,12 +70,8 @@ class Evaluator:
         self._corner: Any = None
         if task.corner_evaluation:
             # A program for any one view, called for each: as one program it would hold all views in memory.
-            self._corner = Prediction(
-                mesh,
-                functools.partial(corner_step, task),
-                in_shardings=(whole, sharded(mesh), whole),
-                out_shardings=whole,
-            )
+            places = (whole, sharded(mesh), whole)
+            self._corner = predicting(functools.partial(corner_step, task), in_shardings=places)
 
     def __call__(self, variables: Any, source: Source, *, views: bool = True) -> Outputs:
         """Returns `logits` float32 [N, C] and the task's profiles [N, M]; of clips see `ClipEvaluator`.
@@ -83,7 +80,7 @@ class Evaluator:
         unless `views` is false: then `logits` are plain, for a ninth of the work.
         """
         if source.frames:
-            self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size)
+            self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size, self._check)
             return self._clips(variables, source)
         corners = self._corner is not None and views
         dispatches = self._from_host if corners or not self._keeps(source) else self._from_device

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,8 +19,8 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from etils import epath
 
-from fer_jax.errors import UserError, first_line
-from fer_jax.storage import in_bucket, write_whole
+from fer_jax.errors import UserError, first_line, reading, writing
+from fer_jax.storage import expect_folder, in_bucket, write_whole
 from fer_jax.training.sharding import on_main
 
 PyTree = Any
@@ -61,6 +61,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None, enable_async_checkpointing=False, create=not read_only, read_only=read_only
         )
+        expect_folder(folder)
         if read_only and not folder.exists():
             raise UserError(f"{folder.parent} holds no checkpoint yet: train it first")
         try:
@@ -91,8 +92,7 @@ class Checkpoints:
                 f"could not write the checkpoint of step {step} under {self.folder} ({first_line(error)}); "
                 "make room and start the same command again: it goes on from the checkpoint before"
             ) from error
-        for old in self._steps()[: -self.keep]:
-            self._manager.delete(old)
+        self._delete(self._steps()[: -self.keep])
 
     def restore(self, like: PyTree, best_like: PyTree) -> tuple[Checkpoint | None, list[str]]:
         """Returns the newest checkpoint that is whole (None where there is none), and what was wrong with newer ones.
@@ -109,8 +109,7 @@ class Checkpoints:
             return None, []
         restored = self._read(step, {"state": like, "best": best_like})
         if not self.read_only:
-            for step_in_the_way in damaged:  # of the step that will be saved anew
-                self._manager.delete(step_in_the_way)
+            self._delete(damaged)  # in the way of the step that will be saved anew
         return restored, list(damaged.values())
 
     def best(self, where: jax.sharding.Sharding) -> tuple[PyTree, Mapping[str, Any]]:
@@ -140,6 +139,11 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
+    def _delete(self, steps: Iterable[int]) -> None:
+        with writing(self.folder, "see to the permissions of what is in there"):
+            for step in steps:
+                self._manager.delete(step)
+
     def _steps(self) -> list[int]:
         """The steps whose save was completed, in order."""
         return sorted(s for s in self._manager.all_steps() if (self.folder / str(s) / MANIFEST).exists())
@@ -155,7 +159,7 @@ class Checkpoints:
         if damaged:
             raise UserError(
                 f"no checkpoint under {self.folder} is whole ({len(damaged)} damaged; {next(iter(damaged.values()))}); "
-                "delete the work directory to start again"
+                f"delete the work directory {self.folder.parent} to start it again"
             )
         return None, damaged
 
@@ -174,8 +178,14 @@ class Checkpoints:
 
 
 def holds_a_save(folder: epath.Path) -> bool:
-    """Whether a save was completed under `folder`."""
-    return folder.exists() and any((step / MANIFEST).exists() for step in folder.iterdir() if step.is_dir())
+    """Whether a save was completed under `folder`.
+
+    Raises:
+        UserError: where it cannot be read, or is a file: what was saved may lie elsewhere.
+    """
+    expect_folder(folder)
+    with reading(folder):
+        return folder.exists() and any((step / MANIFEST).exists() for step in folder.iterdir() if step.is_dir())
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
@@ -197,6 +207,8 @@ def _fault(folder: epath.Path) -> str:
     """Says what is wrong with the files of a checkpoint; empty where all are as they were written."""
     try:
         listed = json.loads((folder / MANIFEST).read_text())
+        if not listed:
+            return f"{MANIFEST} lists no files"
         for name, expected in listed.items():
             path = folder / name
             if not path.exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import math
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +22,7 @@ from fer_jax.data.prior import PRIORS
 from fer_jax.errors import UserError, nearest
 from fer_jax.training.phases import phases
 from fer_jax.training.protocol import check_protocol
-from fer_jax.training.ranges import LAST_SEED, check_numbers
+from fer_jax.training.ranges import LAST_SEED, check_finite, check_numbers
 from fer_jax.training.resolutions import stages
 
 NOT_METHODS = frozenset({"losses"})
@@ -241,9 +240,10 @@ def check_config(config: Config) -> None:
         counts = isinstance(default, int) and not isinstance(default, bool) and default > 0
         if counts and not (isinstance(value, int) and value > 0):
             raise UserError(f"config.model.{name}={value}: give a whole number of at least 1")
-    for name, weight in config.loss.weights.items():
-        if not math.isfinite(weight):
-            raise UserError(f"config.loss.weights.{name}={weight}: give a finite number")
+        if name.startswith("dropout") and not 0 <= value < 1:
+            raise UserError(f"config.model.{name}={value}: give a share of at least 0 and below 1")
+    for group in ("model", "loss.options", "loss.weights"):
+        check_finite(config, group)
     _check_target(config, _loss_options(method))
     if hasattr(method, "check"):
         method.check(config)

@@ -20,6 +20,7 @@ from fer_jax.data.source import Source, facts, load
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
+from fer_jax.storage import expect_file, expect_folder
 from fer_jax.training.compiler import once_options
 from fer_jax.training.logging import read_lines
 from fer_jax.training.memory import explained
@@ -113,6 +114,8 @@ def evaluate(
     source = part_to_score(config, read) if split else part_to_test(config, read)
     folder = evaluation_folder(workdir, source.split)
     target = output or folder / "results.json"
+    expect_folder(folder / "report")
+    expect_file(target)
     with writing(target):  # said before the work, not after it
         on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
     with explained(setup.mesh, config, training=False):

@@ -59,7 +59,8 @@ def join(
         What to run the work inside of: a failure there, or that of another process, ends all of them.
 
     Raises:
-        UserError: if the description is incomplete or differs between processes, or somebody does not come.
+        UserError: if the description is incomplete, says two things or differs between processes, or somebody does not
+            come.
     """
     if not 0 < patience <= LONGEST_PATIENCE:  # nan is no time either: whoever waits for it waits for ever
         raise UserError(f"--patience={patience:g}: give 1 to {LONGEST_PATIENCE} seconds")
@@ -67,7 +68,17 @@ def join(
         if num_processes > 1 or process_id > 0:
             raise UserError("--num_processes and --process_id need --coordinator=HOST:PORT, which is process 0's")
         return contextlib.nullcontext()
-    if not coordinator:
+    if automatic:
+        given = {
+            "--coordinator": bool(coordinator),
+            "--num_processes": num_processes != 0,
+            "--process_id": process_id != -1,
+        }
+        if named := [option for option, there in given.items() if there]:
+            raise UserError(
+                f"{', '.join(named)} beside --distributed, with which JAX finds the processes by itself: leave out the "
+                "one or the other"
+            )
         return _join_cluster(patience)
     if not (num_processes > 0 and 0 <= process_id < num_processes):
         raise UserError(

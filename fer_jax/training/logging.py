@@ -14,8 +14,8 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
-from fer_jax.errors import writing
-from fer_jax.storage import in_bucket, write_whole
+from fer_jax.errors import reading, writing
+from fer_jax.storage import expect_file, in_bucket, write_whole
 
 BUCKET_SECONDS = 60.0  # between two writings of a whole file into a bucket
 
@@ -66,8 +66,11 @@ def read_lines(path: epath.Path) -> list[dict[str, Any]]:
 
     A kill cuts the last one short, and a machine that goes down may leave any bytes at all: they cost their own line.
     """
+    expect_file(path)
     objects = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    with reading(path):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    for line in lines:
         with contextlib.suppress(ValueError):  # no JSON, or no text
             value = json.loads(line)
             if isinstance(value, dict) and isinstance(value.get("step"), int):

@@ -20,7 +20,7 @@ SHARE = 0.95  # of a machine's memory that a program may take: the system has th
 
 
 def check_memory(program: Any, arguments: tuple[Any, ...], mesh: Mesh, config: Config) -> None:
-    """Refuses a compiled program that needs more memory than the machine has, before it runs; for CPUs.
+    """Refuses a program of training that needs more memory than the machine has, before it runs; for CPUs.
 
     There the system would kill the process without a word. An accelerator says so by itself (see `explained`). The
     program is compiled here, and the call that follows finds it.
@@ -34,16 +34,27 @@ def check_memory(program: Any, arguments: tuple[Any, ...], mesh: Mesh, config: C
     Raises:
         UserError: with what the program asks for and what there is.
     """
+    if lacking := _lacking(program, arguments, mesh):
+        raise UserError(_advice(config, lacking))
+
+
+def check_evaluation(program: Any, arguments: tuple[Any, ...], mesh: Mesh, batch_size: int) -> None:
+    """The same for a program of evaluation, whose memory `batch_size` decides."""
+    if lacking := _lacking(program, arguments, mesh):
+        raise UserError(_of_evaluation(batch_size, lacking))
+
+
+def _lacking(program: Any, arguments: tuple[Any, ...], mesh: Mesh) -> str:
+    """Says what a program asks for and what there is; empty where it fits."""
     if not on_cpu(mesh):
-        return
+        return ""
     needs = program.lower(*arguments).compile().memory_analysis()
     if needs is None:  # a backend that does not tell
-        return
+        return ""
     own = needs.temp_size_in_bytes + needs.output_size_in_bytes - needs.alias_size_in_bytes
     asked = (own + needs.argument_size_in_bytes) * len(mesh.local_devices)
     there = machine_memory()
-    if asked > SHARE * there:
-        raise UserError(_advice(config, f"asks for {_gib(asked)} of the {_gib(there)} of memory of this machine"))
+    return f"asks for {_gib(asked)} of the {_gib(there)} of memory of this machine" if asked > SHARE * there else ""
 
 
 def check_batches(config: Config, picture: Sequence[int], mesh: Mesh, training: bool = True) -> None:
@@ -95,16 +106,17 @@ def explained(mesh: Mesh, config: Config, training: bool = True) -> Iterator[Non
 
 def _advice(config: Config, what: str, training: bool = True) -> str:
     if not training:
-        return (
-            f"not enough memory: with config.evaluation.batch_size={config.evaluation.batch_size} the program {what}; "
-            "give a smaller one"
-        )
+        return _of_evaluation(config.evaluation.batch_size, what)
     path = "" if config.data.path in ("stream", "disk") else ", or set config.data.path=stream"
     return (
         f"not enough memory: with config.train.batch_size={config.train.batch_size} the program {what}; give a smaller "
         f"one (also config.evaluation.batch_size={config.evaluation.batch_size}), more micro-batches than "
         f"config.train.accumulate={config.train.accumulate}{path}"
     )
+
+
+def _of_evaluation(batch_size: int, what: str) -> str:
+    return f"not enough memory: with config.evaluation.batch_size={batch_size} the program {what}; give a smaller one"
 
 
 def _gib(count: float) -> str:

@@ -26,11 +26,23 @@ class Prediction:
     Weights are told apart as objects: a tree must not be changed once it has been given.
     """
 
-    def __init__(self, mesh: Mesh, function: Callable[..., Any], *, in_shardings: Any, out_shardings: Any):
-        """`function` takes positional arguments only; the shardings are those of `jax.jit`, the first the weights'."""
-        self._mesh, self._function = mesh, function
+    def __init__(
+        self,
+        mesh: Mesh,
+        function: Callable[..., Any],
+        *,
+        in_shardings: Any,
+        out_shardings: Any,
+        check: Callable[[Any, tuple[Any, ...]], None] | None = None,
+    ):
+        """`function` takes positional arguments only; the shardings are those of `jax.jit`, the first the weights'.
+
+        `check` is given the program for a batch and its arguments before it runs for the first time.
+        """
+        self._mesh, self._function, self._check = mesh, function, check
         self._in, self._out = in_shardings, out_shardings
         self._halves: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by the shapes of a batch
+        self._checked: set[Any] = set()  # shapes of batches
         self._weights: Any = None
         self._prepared: dict[Any, list[jax.Array]] = {}  # of these weights, by the shapes of a batch
 
@@ -55,6 +67,9 @@ class Prediction:
             self._weights, self._prepared = weights, {}
         if key not in self._prepared:
             self._prepared[key] = prepare(weights)
+        if self._check is not None and key not in self._checked:
+            self._check(predict, (self._prepared[key], *batch))
+            self._checked.add(key)
         return self._prepared[key], predict
 
     def _compiled(self, weights: Any, batch: tuple[Any, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from fer_jax.errors import UserError
 
 LAST_SEED = 2**31 - 1
+LAST_STEP = 1 << 30  # steps are counted in int32
 
 RANGES = {
     "data.holdout_fraction": (0.0, 0.9),
@@ -26,7 +27,7 @@ RANGES = {
     "train.ema_decay": (0.0, 0.999999),
     "train.log_every_steps": (1, 1 << 30),
     "train.keep_checkpoints": (1, 1000),
-    "train.max_steps": (0, 1 << 30),
+    "train.max_steps": (0, LAST_STEP),
     "train.devices": (0, 1 << 20),
     "train.seeds_together": (0, 1000),
     "train.steps_per_dispatch": (0, 10_000),
@@ -61,7 +62,33 @@ def check_numbers(config: Any) -> None:
     for path in NOT_NEGATIVE + POSITIVE:
         value = _lookup(config, path)
         if not (math.isfinite(value) and (value > 0 or (value == 0 and path in NOT_NEGATIVE))):
-            raise UserError(f"config.{path}={value}: give a number {'above' if path in POSITIVE else 'of at least'} 0")
+            number = "a number" if math.isfinite(value) else "a finite number"
+            raise UserError(f"config.{path}={value}: give {number} {'above' if path in POSITIVE else 'of at least'} 0")
+
+
+def check_finite(config: Any, group: str) -> None:
+    """Refuses infinity, and what is no number, in a group of fields whose ranges its method knows."""
+    for name, value in _lookup(config, group).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config.{group}.{name}={value}: give a finite number")
+
+
+def count_steps(config: Any, steps_per_epoch: float) -> tuple[int, int]:
+    """Returns how many steps a run has, and how many lie between its evaluations.
+
+    Raises:
+        UserError: for more steps than a run can count.
+    """
+    train = config.train
+    steps = min(train.epochs * steps_per_epoch, train.max_steps or math.inf)
+    if steps > LAST_STEP:
+        raise UserError(
+            f"config.train.epochs={train.epochs:g} are {steps:.3g} steps of config.train.batch_size="
+            f"{train.batch_size}, more than a run can count: give {LAST_STEP / steps_per_epoch:.0f} at most, or end it "
+            "with config.train.max_steps"
+        )
+    total = max(1, round(steps))
+    return total, max(1, round(min(train.eval_every_epochs * steps_per_epoch, total)))
 
 
 def _lookup(config: Any, path: str) -> Any:

@@ -34,6 +34,7 @@ from fer_jax.training.memory import check_batches
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.phases import phases
 from fer_jax.training.protocol import fold_number, part_to_test, split_to_test
+from fer_jax.training.ranges import count_steps
 from fer_jax.training.resolutions import Stage, stages
 from fer_jax.training.sharding import check_batch, is_main, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
@@ -150,9 +151,7 @@ def make_setup(config: Config, training: bool = True) -> Setup:
 
     drawn = _instances(config, train, task.model)
     steps_per_epoch = len(drawn or train) / config.train.batch_size
-    total = max(1, round(config.train.epochs * steps_per_epoch))
-    if config.train.max_steps:
-        total = min(total, config.train.max_steps)
+    total, eval_steps = count_steps(config, steps_per_epoch)
     template = _template(train, drawn)
     shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
     # What the model or the loss refuses is refused here, before anything is written.
@@ -162,7 +161,6 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         _check_size(config, shapes, template, dataclasses.replace(task, image_size=stage.size))
     if task.corner_evaluation:
         jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))
-    eval_steps = min(total, max(1, round(config.train.eval_every_epochs * steps_per_epoch)))
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(
         config=config,

@@ -16,6 +16,7 @@ from etils import epath
 
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.report import write_report
+from fer_jax.storage import expect_file, expect_folder
 from fer_jax.training import finish, loop, sweep_folds, sweep_seeds
 from fer_jax.training.config import Config, assign, check_config
 from fer_jax.training.members import Member, Run
@@ -100,6 +101,8 @@ def evaluate(
             )
     folder = _evaluation_folder(workdir, split)
     target = output or folder / "results.json"
+    expect_folder(folder / "report")
+    expect_file(target)
     with writing(target):
         on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
     runs = []

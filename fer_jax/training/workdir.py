@@ -17,9 +17,9 @@ import jax
 import ml_collections
 from etils import epath
 
-from fer_jax.errors import UserError, writing
+from fer_jax.errors import UserError, reading, writing
 from fer_jax.locks import alone
-from fer_jax.storage import write_whole
+from fer_jax.storage import expect_folder, write_whole
 from fer_jax.training.checkpoint import holds_a_save
 from fer_jax.training.config import Config, default_config, differences
 from fer_jax.training.hosts import agree
@@ -30,7 +30,9 @@ from fer_jax.words.classes import STORED, ClassVectors
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
 NETWORK_SECONDS = 15.0  # until a file of another host is seen on a network's file system
-FACTS = ("dataset", "split", "num_examples")  # any finished run has them
+# Any finished run has them, and what is said of several is made of them.
+FACTS = ("dataset", "split", "num_examples", "classes", "selection", "params", "wall_seconds")
+REJOIN = "delete config.json and results.json there and start the same command again: nothing is trained anew"
 SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless it has measures of its own
 
 
@@ -61,8 +63,12 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
     A run that ended before its first save has left nothing to go on from: its folder is anyone's.
     """
     path = workdir / "config.json"
+    for folder in (workdir, workdir / "report"):
+        expect_folder(folder)
     if not path.exists():
         if _has_saved(workdir):
+            if _is_sweep(workdir):
+                raise UserError(f"{workdir} holds the results of several runs without their config.json: {REJOIN}")
             raise UserError(f"{workdir} holds a run without its config.json: put it back, or give another --workdir")
         return
     changed = _changes(path, config)
@@ -101,9 +107,10 @@ def claim(
         path = workdir / "config.json"
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                (workdir / ".writable").touch()  # a resumed run learns here, not in an hour, that it cannot save
-                (workdir / ".writable").unlink()
+            for folder in (workdir, workdir / "checkpoints"):
+                if path.exists() and folder.exists():
+                    (folder / ".writable").touch()  # a resumed run learns here, not in an hour, that it cannot save
+                    (folder / ".writable").unlink()
             busy = f"another process is at work in {workdir}: wait for it, or give another --workdir"
             lock.enter_context(alone(workdir / ".lock", busy))
             if anew:
@@ -246,7 +253,8 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
         if not (isinstance(config, dict) and isinstance(config.get("method"), str)):
             raise UserError(f"{path} cannot be read (its 'config' is no config)")
     except UserError as error:
-        raise UserError(f"{error}; put back what it was, or delete the work directory to start again") from error
+        again = f"put back what it was, or delete the work directory {path.parent} to start it again"
+        raise UserError(f"{error}; {REJOIN if _is_sweep(path.parent) else again}") from error
     return config
 
 
@@ -267,11 +275,18 @@ def _has_saved(workdir: epath.Path) -> bool:
     return (workdir / "results.json").exists() or holds_a_save(workdir / "checkpoints")
 
 
+def _is_sweep(workdir: epath.Path) -> bool:
+    """Whether a folder, whatever its own config.json says, is that of several runs, which have a folder each in it."""
+    with reading(workdir):
+        runs = [folder for folder in workdir.iterdir() if folder.name.startswith(("seed", "fold"))]
+    return not holds_a_save(workdir / "checkpoints") and any((folder / "config.json").exists() for folder in runs)
+
+
 def _holds_a_run(workdir: epath.Path) -> bool:
     """Whether a run has saved in its folder, or any run of a sweep in its own folder under that."""
-    return _has_saved(workdir) or any(
-        (folder / "config.json").exists() and _holds_a_run(folder) for folder in workdir.iterdir() if folder.is_dir()
-    )
+    with reading(workdir):
+        inside = [folder for folder in workdir.iterdir() if folder.is_dir()]
+    return _has_saved(workdir) or any((folder / "config.json").exists() and _holds_a_run(folder) for folder in inside)
 
 
 def _changes(path: epath.Path, config: Config) -> list[str]:

@@ -4,6 +4,8 @@ import importlib
 import inspect
 import json
 import os
+import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import sys
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import machine, records, seeds
+from benchmarks import convolution, machine, main_job, patch_units, profile_step, reading, records, seeds
 from fer_jax.errors import UserError
 
 HEAD = {"device": "Some CPU, 2 cores", "backend": "cpu", "dtype": "float32", "versions": {"jax": "0.10.2"}}
@@ -129,6 +131,69 @@ def test_a_number_that_makes_no_sense_is_refused(option, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         records.command_line("waiting", "", lambda **_: {}, lambda _: "", repeats=5, seconds=1.0)
     assert "give a number above 0" in capsys.readouterr().err
+
+
+ALONE = {convolution: "table", patch_units: "measure", main_job: "section", reading: "measure"}
+
+
+@pytest.mark.parametrize("benchmark", ALONE)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(benchmark, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, ALONE[benchmark], lambda *_: pytest.fail("it measured"))
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder.json").mkdir()
+    refused = {"folder.json": "Is a directory", "file/x.json": "Not a directory|File exists"}
+    if benchmark is not convolution:  # it writes a table and nothing else
+        (tmp_path / "beside.md").mkdir()
+        refused |= {"beside.json": r"beside\.md: Is a directory", "table.md": "give another ending, .json"}
+    for out, says in refused.items():
+        with pytest.raises(SystemExit) as ended:
+            benchmark.main([f"--out={tmp_path / out}"])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2
+        assert line.startswith("error: ")
+        assert re.search(says, line)
+    assert (tmp_path / "file").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["file"]
+
+
+def test_a_file_without_permission_is_refused_and_one_with_it_is_left_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "x.json"
+    records.check_file(path, ".md")
+    assert not list(path.parent.iterdir())
+    path.write_text("kept")
+    records.check_file(path, ".md")
+    assert path.read_text() == "kept"
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "open", refused)  # a file's permissions do not stop root
+    with pytest.raises(UserError, match=f"cannot write {path}: Permission denied"):
+        records.check_file(path, ".md")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "arguments", "says"),
+    [
+        (convolution, ["--sizes=0"], "'0': known: 112, 224, 48"),
+        (convolution, ["--sizes=48,abc"], "'abc': known"),
+        (convolution, ["--repeats=-1"], "give a number above 0"),
+        (patch_units, ["--repeats=abc"], "'abc': give a number above 0"),
+        (patch_units, ["--rows=0"], "invalid choice: 0"),
+        (profile_step, ["abc"], "invalid int value: 'abc'"),
+        (profile_step, ["49"], "invalid choice: 49"),
+        (profile_step, ["48", "--batch=-1"], "'-1': give a number above 0"),
+        (profile_step, ["48", "--steps=0"], "'0': give a number above 0"),
+        (profile_step, ["48", "--top=1e3"], "'1e3': give a number above 0"),
+        (reading, ["--out=x.json", "--pictures=0"], "'0': give a number above 0"),
+    ],
+)
+def test_numbers_of_the_others_that_make_no_sense(benchmark, arguments, says, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "prepare", lambda: pytest.fail("it began"))
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(arguments)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
 
 
 def test_seeds_are_measured_in_a_process_that_has_a_device_for_each(monkeypatch):

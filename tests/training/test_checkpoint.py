@@ -12,7 +12,7 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.training import loop
-from fer_jax.training.checkpoint import Checkpoint, Checkpoints
+from fer_jax.training.checkpoint import Checkpoint, Checkpoints, holds_a_save
 from fer_jax.training.stored import check_classes, read_model
 
 
@@ -72,11 +72,40 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(saved, how):
     assert "\n" not in problems[0]
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '{"tree/x": 1}'])
+def test_a_damaged_manifest_is_a_damaged_checkpoint(text, saved):
+    (pathlib.Path(saved) / "3" / "manifest.json").write_text(text)
+    stored, problems = restore(saved)
+    assert stored is not None
+    assert int(stored.state["n"]) == 2
+    assert len(problems) == 1
+    assert "checkpoint 3" in problems[0]
+
+
 def test_when_all_are_damaged_it_says_what_to_do(saved):
     for step in (2, 3):
         damage(saved, step, "cut")
-    with pytest.raises(UserError, match="no checkpoint .* is whole .* delete the work directory"):
+    with pytest.raises(UserError, match=f"no checkpoint .* is whole .* delete the work directory {saved.parent} to"):
         restore(saved)
+
+
+def refused(*_, **__):
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_damaged_checkpoint_that_cannot_be_removed_is_said_in_one_line(saved, monkeypatch):
+    damage(saved, 3, "cut")
+    monkeypatch.setattr("shutil.rmtree", refused)  # a folder's permissions do not stop root
+    with pytest.raises(UserError, match=f"cannot write {saved}: Permission denied; see to the permissions"):
+        restore(saved)
+    assert (saved / "3").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(saved, monkeypatch):
+    assert holds_a_save(saved)
+    monkeypatch.setattr("os.listdir", refused)
+    with pytest.raises(UserError, match=f"cannot read {saved}: Permission denied; see to its permissions"):
+        holds_a_save(saved)
 
 
 def test_an_empty_folder_holds_no_checkpoint(tmp_path):

@@ -220,6 +220,8 @@ def test_a_stranger_at_the_door_is_sent_away():
         (dict(coordinator="host:1234", num_processes=2, process_id=1, patience=math.nan), "--patience=nan: give"),
         (dict(automatic=True, patience=1e30), "--patience=1e.30: give"),
         (dict(num_processes=2, process_id=1), "need --coordinator"),
+        (dict(coordinator="host:1", automatic=True), "--coordinator beside --distributed.* leave out the one or"),
+        (dict(num_processes=2, process_id=0, automatic=True), "--num_processes, --process_id beside --distributed"),
     ],
 )
 def test_an_incomplete_description(given, says):

@@ -5,6 +5,7 @@ import math
 import pytest
 from etils import epath
 
+from fer_jax.errors import UserError
 from fer_jax.training.logging import JsonLines, Stopwatch, clock, first_broken, read_lines, window_means
 from fer_jax.training.loop import evaluation_is_due
 
@@ -26,6 +27,19 @@ def test_a_damaged_line_costs_itself_alone(tmp_path):
     path.write_bytes(b'{"step": 2}\n\xff\xfe\n{"step": "3"}\n5\n\0\0\n{"step": 4}\n{"step": 6}\n')
     JsonLines(path, write=True).rewind(4)
     assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
+
+
+def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "m.jsonl")
+    path.write_text('{"step": 2}\n')
+
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "read_bytes", refused)  # a file's permissions do not stop root
+    with pytest.raises(UserError, match=f"cannot read {path}: Permission denied; see to its permissions"):
+        JsonLines(path, write=True).rewind(1)
+    assert path.read_text() == '{"step": 2}\n'
 
 
 def test_the_term_is_blamed_before_the_sum():

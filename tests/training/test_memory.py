@@ -5,6 +5,7 @@ import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
+from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.training import finish, loop, memory, setup, stored
 from fer_jax.training.sharding import make_mesh
 from fer_jax.training.workdir import check_owner
@@ -24,6 +25,18 @@ def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_p
     smaller = tiny(max_steps=2, batch_size=8)
     smaller.evaluation.batch_size = 16
     check_owner(epath.Path(tmp_path / "run"), smaller)  # whoever follows the advice may go on in the same folder
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_an_evaluation_larger_than_the_machine_is_refused_before_it_runs(clips, tiny, monkeypatch):
+    made = setup.make_setup(tiny("fan" if clips else "baseline"), training=False)
+    variables = made.init().variables()
+    monkeypatch.setattr(memory, "machine_memory", lambda: 1 << 20)
+    with pytest.raises(UserError) as caught:
+        Evaluator(made.task, made.mesh, 32)(variables, made.validation)
+    said = str(caught.value)
+    assert said.startswith("not enough memory: with config.evaluation.batch_size=32 the program asks for 0.")
+    assert said.endswith("of the 0.0 GiB of memory of this machine; give a smaller one")
 
 
 @pytest.mark.parametrize("field", ["train", "evaluation"])

@@ -15,9 +15,10 @@ from fer_jax.training.sharding import make_mesh, replicated, sharded
 from fer_jax.training.step import eval_step
 
 
-def predicts(function):
+def predicts(function, **options):
     mesh = make_mesh("auto", 1)
-    return Prediction(mesh, function, in_shardings=(replicated(mesh), sharded(mesh)), out_shardings=replicated(mesh))
+    places = {"in_shardings": (replicated(mesh), sharded(mesh)), "out_shardings": replicated(mesh)}
+    return Prediction(mesh, function, **places, **options)
 
 
 @pytest.mark.parametrize("method", ["fdrl", "acnn", "psr"])  # a trunk, kernels under vmap, several branches
@@ -61,6 +62,43 @@ def test_new_weights_are_prepared_anew_and_others_are_not():
     assert len(calls) == 1
     np.testing.assert_allclose(prediction(second, jnp.ones(5)), np.full(5, 2.0), rtol=1e-6)  # traced anew
     assert len(calls) == 2
+
+
+def test_a_program_is_checked_before_it_runs_and_compiled_once():
+    """For each shape of a batch; and what the check compiles is what runs."""
+    compiled, checked = [], []
+
+    def listen(name, *_, **__):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append(name)
+
+    def check(program, arguments):
+        checked.append(arguments[-1].shape)
+        assert program.lower(*arguments).compile().memory_analysis().output_size_in_bytes == 4 * len(arguments[-1])
+
+    def count(prediction):
+        before = len(compiled)
+        for size in (3, 5, 3):
+            prediction({"w": jnp.float32(0.5)}, np.ones(size, np.float32))
+        return len(compiled) - before
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        plain = count(predicts(lambda weights, x: jnp.exp(weights["w"]) * x))
+        assert count(predicts(lambda weights, x: jnp.exp(weights["w"]) * x, check=check)) == plain > 0
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert checked == [(3,), (5,)]
+
+
+def test_a_program_that_its_check_refuses_does_not_run():
+    def check(*_):
+        raise MemoryError
+
+    prediction = predicts(lambda weights, x: weights * x, check=check)
+    for _ in range(2):  # nor when it is asked again
+        with pytest.raises(MemoryError):
+            prediction(jnp.float32(2.0), jnp.ones(3))
 
 
 def test_the_cut_keeps_large_copies_and_constants_where_they_are_used():

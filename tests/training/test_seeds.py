@@ -16,6 +16,7 @@ from fer_jax.evaluation.report import write_report
 from fer_jax.evaluation.tables import table
 from fer_jax.training import finish, loop, sweep
 from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.feed import Feed
 from fer_jax.training.protocol import part_to_test
 from fer_jax.training.setup import make_setup
 from fer_jax.training.workdir import check_owner, default_workdir
@@ -181,6 +182,29 @@ def test_seeds_that_were_scored_on_different_examples(seeds_of, finished):
         sweep.train(seeds_of(), finished)
     path.write_text(whole)
     (finished / "results.json").write_bytes(kept)
+
+
+def test_damaged_files_of_a_seed_cost_no_training(seeds_of, finished, tmp_path, monkeypatch):
+    """Of the first seed its results and a line of its log, of the last one everything but the results."""
+    workdir = epath.Path(tmp_path / "run")
+    shutil.copytree(finished, workdir)
+    (workdir / "results.json").unlink()
+    first, last = workdir / "seed04", workdir / "seed06"
+    (first / "results.json").unlink()
+    (first / "checkpoints" / "3").mkdir()  # a save that was cut short
+    log = (first / "metrics.jsonl").read_text()
+    (first / "metrics.jsonl").write_text(log + '{"kind": "tra')
+    kept = (last / "results.json").read_bytes()
+    (last / "checkpoints").rmtree()
+    (last / "metrics.jsonl").unlink()
+
+    monkeypatch.setattr(Feed, "run", lambda *_: pytest.fail("it trained"))
+    results = sweep.train(seeds_of(), workdir)
+    whole = json.loads((finished / "results.json").read_text())
+    assert [seed["params_sha256"] for seed in results["seeds"]] == [seed["params_sha256"] for seed in whole["seeds"]]
+    assert [results[name] for name in NAMES] == [whole[name] for name in NAMES]
+    assert (first / "metrics.jsonl").read_text() == log
+    assert (last / "results.json").read_bytes() == kept
 
 
 def test_the_page_shows_every_seed(finished, tmp_path):

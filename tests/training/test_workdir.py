@@ -51,7 +51,29 @@ def test_a_damaged_config_is_refused_in_one_line(text, tiny, workdir):
             read(workdir)
 
 
-@pytest.mark.parametrize("text", ["", '{"dataset": "x", "spl', '["dataset", "split", "num_examples"]'])
+def test_a_sweep_with_a_damaged_config_keeps_what_its_runs_have_trained(tiny, workdir):
+    config = tiny(max_steps=2)
+    config.seeds = 2
+    begin(workdir, config)
+    begin(workdir / "seed00", tiny(max_steps=2))
+    save(workdir / "seed00")
+    (workdir / "results.json").write_text("{}")
+    for damage in (lambda path: path.write_text(path.read_text()[:200]), lambda path: path.unlink()):
+        damage(workdir / "config.json")
+        with pytest.raises(UserError, match="delete config.json and results.json there .*: nothing is trained anew"):
+            check_owner(workdir, config)
+    (workdir / "results.json").unlink()
+    begin(workdir, config)
+    assert stored_config(workdir).seeds == 2
+    (workdir / "seed00" / "config.json").write_text("{")
+    with pytest.raises(UserError, match="seed00/config.json cannot be read .* delete the work directory .*seed00 to"):
+        check_owner(workdir / "seed00", tiny(max_steps=2))
+
+
+FEW = '{"dataset": "x", "split": "test", "num_examples": 70, "accuracy": 0.5, "mean_recall": 0.5, "macro_f1": 0.5}'
+
+
+@pytest.mark.parametrize("text", ["", '{"dataset": "x", "spl', '["dataset", "split", "num_examples"]', FEW])
 def test_results_that_are_damaged_cost_no_training(text, workdir):
     workdir.mkdir()
     (workdir / "results.json").write_text(text)
@@ -67,6 +89,22 @@ def test_what_was_saved_while_another_run_prepared_itself_is_kept(tiny, workdir)
     with pytest.raises(UserError, match=r"belongs to another config \(train.max_steps: 2 -> 3\)"):
         begin(workdir, other)
     assert stored_config(workdir).train.max_steps == 2
+
+
+def test_checkpoints_that_cannot_be_written_are_found_before_training(tiny, workdir, monkeypatch):
+    begin(workdir, tiny(max_steps=2))
+    save(workdir)
+    original = type(workdir).touch
+
+    def touch(path):
+        """A folder's permissions do not stop root."""
+        if path.parent.name == "checkpoints":
+            raise PermissionError(13, "Permission denied")
+        original(path)
+
+    monkeypatch.setattr(type(workdir), "touch", touch)
+    with pytest.raises(UserError, match=f"cannot write the work directory {workdir}: Permission denied"):
+        begin(workdir, tiny(max_steps=2))
 
 
 def test_a_run_at_work_keeps_its_folder_before_its_first_save(tiny, workdir):
