@@ -16,13 +16,13 @@ measured: give another with --images_per_second.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import pathlib
 import sys
 from typing import Any
 
-from fer_jax.errors import UserError, writing
+from benchmarks.records import check_file, write_file
+from fer_jax.errors import UserError
 from fer_jax.evaluation.speed import newest, readable, stored_runs
 
 PARAMETERS = 11_180_103  # of ResNet-18 with seven classes
@@ -122,15 +122,11 @@ def write(out: pathlib.Path, images_per_second: float, batch: int) -> None:
     """Computes the table for an accelerator of that speed and for the CPUs measured beside `out`, and writes it."""
     if not (0 < images_per_second < math.inf and batch > 0):
         raise UserError(f"--images_per_second={images_per_second:g} and --batch={batch}: both must be above 0")
+    check_file(out, ".md")
     assumed = f"assumed: accelerator, {images_per_second:,.0f} images/s, batch {batch}"
     steps = {assumed: batch / images_per_second} | cpu_steps(out.parent)
     rows = table(steps)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(
-            json.dumps({"parameters": PARAMETERS, "gradient_bytes": PARAMETERS * BYTES, "rows": rows}, indent=1) + "\n"
-        )
-        out.with_suffix(".md").write_text(as_table(rows))
+    write_file(out, {"parameters": PARAMETERS, "gradient_bytes": PARAMETERS * BYTES, "rows": rows}, as_table(rows))
     print(as_table(rows))
 
 

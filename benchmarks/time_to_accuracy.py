@@ -21,6 +21,7 @@ from typing import Any
 
 from etils import epath
 
+from benchmarks.records import check_file
 from experiments.fer2013_fast import get_config
 from fer_jax.errors import UserError, nearest, writing
 from fer_jax.evaluation.speed import readable
@@ -100,8 +101,7 @@ def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
     use_compilation_cache()
     if args.seeds < 1:
         raise UserError(f"--seeds={args.seeds}: give at least 1")
-    with writing(args.out):
-        args.out.parent.mkdir(parents=True, exist_ok=True)
+    check_file(args.out, ".md")
     epochs = EPOCHS if args.epochs is None else args.epochs
     record: dict[str, Any] = {"epochs": epochs, "split": "public_test", "runs": []}
     if args.out.exists():
