@@ -28,6 +28,7 @@ BLOCK = re.compile(r"(<!-- (?P<kind>results|include|claims|speed): (?P<path>\S+)
 NOT_YET = "not measured yet\n"
 # What writes a file that a page includes.
 COMMANDS = {
+    "benchmarks/results/cores.md": "python -m benchmarks.cores",
     "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
     "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
     "benchmarks/results/scaling.md": "python -m benchmarks.scaling --out benchmarks/results/scaling.json",
