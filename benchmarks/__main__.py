@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import harness, machine, records
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError, nearest, writing
 
 SECTIONS = {
     "train_step": "training steps, side by side with plain Flax and PyTorch",
@@ -88,6 +88,10 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
     """Runs the sections one after the other and keeps what they measured; returns 1 where one of them failed."""
     head = describe_in_a_process()
     records.check(out, head["device"])
+    for name in PAGES:
+        if name in names and not quick:
+            page = out / f"{name}.md"
+            records.check_file(page.with_suffix(".json"), ".md") if name == "main_job" else records.check_file(page)
     sections, began = {}, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         shared = pathlib.Path(folder)
@@ -113,7 +117,8 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
             if name == "main_job":  # its own command writes the numbers beside the table, and nowhere else
                 records.write_file(out / f"{name}.json", sections[name], table)
             else:
-                (out / f"{name}.md").write_text(table)
+                with writing(out / f"{name}.md"):
+                    (out / f"{name}.md").write_text(table)
     print(f"added to {path}; python -m fer_jax.evaluation.tables writes the speed table of README.md")
     failed = [name for name, result in sections.items() if "error" in result]
     if failed:

@@ -81,7 +81,7 @@ def check_file(path: pathlib.Path, beside: str = "") -> None:
         with writing(each):
             each.parent.mkdir(parents=True, exist_ok=True)
             if each.exists():
-                with each.open("r+b"):
+                with each.open("ab"):  # changes nothing, and may be a pipe
                     pass
             else:
                 with tempfile.TemporaryFile(dir=each.parent):

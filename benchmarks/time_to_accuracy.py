@@ -103,7 +103,8 @@ def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
         raise UserError(f"--seeds={args.seeds}: give at least 1")
     check_file(args.out, ".md")
     epochs = EPOCHS if args.epochs is None else args.epochs
-    record: dict[str, Any] = {"epochs": epochs, "split": "public_test", "runs": []}
+    recipe = json.loads(config_of(RECIPE).to_json())
+    record: dict[str, Any] = {"epochs": epochs, "split": "public_test", "recipe": recipe, "runs": []}
     if args.out.exists():
         with readable(args.out):
             record = json.loads(args.out.read_text())
@@ -113,13 +114,15 @@ def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
             f"--epochs={args.epochs:g}: the runs in {args.out} have {record['epochs']:g}; leave it out, or give "
             "another --out"
         )
+    if record["runs"] and record.get("recipe") != recipe:
+        raise UserError(f"{args.out} holds runs of another recipe: move it away, or give another --out")
     done = {(run["arm"], run["seed"]) for run in record["runs"]}
     for seed in range(args.seeds):
         for arm in arms:
             if (arm, seed) in done:
                 continue
             record["runs"] += trained(arm, seed, record["epochs"], args.data_dir)
-            record |= {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
+            record |= {"recipe": recipe, "device": device_name(), "versions": versions(), "git_commit": git_commit()}
             with writing(args.out):
                 write_whole(args.out, json.dumps(record, indent=1) + "\n")
                 args.out.with_suffix(".md").write_text(as_table(record))

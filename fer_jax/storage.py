@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 from etils import epath
@@ -45,6 +46,10 @@ def in_bucket(path: Any) -> bool:
 def write_whole(path: Any, text: str) -> None:
     """Writes a text file whole or not at all."""
     if in_bucket(path):  # renaming there is copying and deleting, and writing is atomic anyway
+        path.write_text(text)
+        return
+    local = pathlib.Path(path)
+    if local.is_symlink() or (local.exists() and not local.is_file()):  # /dev/stdout: it stays what it is
         path.write_text(text)
         return
     temporary = path.with_name(path.name + ".tmp")

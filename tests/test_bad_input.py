@@ -337,6 +337,11 @@ def test_evaluation_with_changes(trained, tmp_path):
         finish.evaluate(trained, output=epath.Path(tmp_path / "in the way" / "x.json"))
     results = finish.evaluate(trained, changes={"evaluation.bootstrap": 0, "train.devices": 3})
     assert "accuracy_interval" not in results
+    # Nothing is asked of the run's own folder, which may be somebody else's, where nothing is written into it.
+    alone = {"evaluation.bootstrap": 0, "evaluation.report": False}
+    finish.evaluate(trained, "train", output=epath.Path(tmp_path / "x.json"), changes=alone)
+    assert (tmp_path / "x.json").exists()
+    assert not (trained / "evaluation-train").exists()
 
 
 def test_evaluating_what_was_never_trained(run_here, tmp_path):

@@ -240,7 +240,7 @@ def check_config(config: Config) -> None:
         counts = isinstance(default, int) and not isinstance(default, bool) and default > 0
         if counts and not (isinstance(value, int) and value > 0):
             raise UserError(f"config.model.{name}={value}: give a whole number of at least 1")
-        if name.startswith("dropout") and not 0 <= value < 1:
+        if name.startswith("dropout") and isinstance(default, float) and not 0 <= value < 1:
             raise UserError(f"config.model.{name}={value}: give a share of at least 0 and below 1")
     for group in ("model", "loss.options", "loss.weights"):
         check_finite(config, group)

@@ -114,10 +114,16 @@ def evaluate(
     source = part_to_score(config, read) if split else part_to_test(config, read)
     folder = evaluation_folder(workdir, source.split)
     target = output or folder / "results.json"
-    expect_folder(folder / "report")
-    expect_file(target)
-    with writing(target):  # said before the work, not after it
-        on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
+    beside = config.evaluation.report or (config.fold and not split)  # whether anything but the scores is written
+
+    def places() -> None:
+        for place in [target.parent, *([folder] if beside else [])]:
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+        expect_folder(folder / "report")
+        expect_file(target)
+
+    on_main(places)  # said before the work, not after it
     with explained(setup.mesh, config, training=False):
         evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
         outputs = evaluator(model.variables, source)

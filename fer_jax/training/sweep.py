@@ -101,10 +101,15 @@ def evaluate(
             )
     folder = _evaluation_folder(workdir, split)
     target = output or folder / "results.json"
-    expect_folder(folder / "report")
-    expect_file(target)
-    with writing(target):
-        on_main(lambda: [path.mkdir(parents=True, exist_ok=True) for path in (folder, target.parent)])
+
+    def places() -> None:
+        for place in (target.parent, folder):
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+        expect_folder(folder / "report")
+        expect_file(target)
+
+    on_main(places)  # said before the work, not after it
     runs = []
     for member in members:
         results = evaluate(member.folder, split, changes=changes)

@@ -32,7 +32,7 @@ SHOWN_DIFFERENCES = 6
 NETWORK_SECONDS = 15.0  # until a file of another host is seen on a network's file system
 # Any finished run has them, and what is said of several is made of them.
 FACTS = ("dataset", "split", "num_examples", "classes", "selection", "params", "wall_seconds")
-REJOIN = "delete config.json and results.json there and start the same command again: nothing is trained anew"
+REJOIN = "delete config.json and results.json there and start the command that trains it again: nothing is trained anew"
 SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless it has measures of its own
 
 
@@ -110,7 +110,7 @@ def claim(
             for folder in (workdir, workdir / "checkpoints"):
                 if path.exists() and folder.exists():
                     (folder / ".writable").touch()  # a resumed run learns here, not in an hour, that it cannot save
-                    (folder / ".writable").unlink()
+                    (folder / ".writable").unlink(missing_ok=True)  # another process that starts may have been quicker
             busy = f"another process is at work in {workdir}: wait for it, or give another --workdir"
             lock.enter_context(alone(workdir / ".lock", busy))
             if anew:

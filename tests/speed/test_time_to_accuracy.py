@@ -50,10 +50,14 @@ def test_a_misspelt_arm_ends_in_one_line_before_anything_is_written(tmp_path, ca
     assert not out.exists()
 
 
+RUN = {"arm": pieces.RECIPE, "seed": 0, "accuracy": 0.6, "seconds": 60.0}
+
+
 @pytest.mark.parametrize(
     ("options", "text", "said"),
     [
         (["--seeds=0"], None, "--seeds=0: give at least 1"),
+        ([], json.dumps({"epochs": 5.0, "split": "public_test", "recipe": {}, "runs": [RUN]}), "of another recipe"),
         (["--epochs=3"], '{"epochs": 5.0, "split": "public_test", "runs": []}', "the runs in .* have 5; leave it out"),
         ([], '{"epochs": 5.0, "runs": [', r"pieces\.json is damaged"),
     ],

@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fer_jax import locks
 from fer_jax.errors import UserError
 from fer_jax.evaluation.report import Predictions, write_report
-from fer_jax.storage import absolute, reachable
+from fer_jax.storage import absolute, reachable, write_whole
 from fer_jax.training import loop, running
 from fer_jax.training.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
 from fer_jax.training.logging import JsonLines, read_lines
@@ -214,3 +214,13 @@ def test_a_lock_that_another_took_over_is_its_own(bucket):
 def test_the_absolute_path_of_a_bucket_is_itself(bucket):
     assert str(absolute(bucket)) == "s3://faces/runs"
     assert absolute(epath.Path("runs")).is_absolute()
+
+
+def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path):
+    """As root `--output=/dev/stdout` would otherwise replace what every process of the machine writes to."""
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    link.symlink_to(real)
+    write_whole(epath.Path(link), "whole")
+    assert link.is_symlink()
+    assert real.read_text() == "whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "real.json"]
