@@ -114,16 +114,8 @@ def evaluate(
     source = part_to_score(config, read) if split else part_to_test(config, read)
     folder = evaluation_folder(workdir, source.split)
     target = output or folder / "results.json"
-    beside = config.evaluation.report or (config.fold and not split)  # whether anything but the scores is written
-
-    def places() -> None:
-        for place in [target.parent, *([folder] if beside else [])]:
-            with writing(place):
-                place.mkdir(parents=True, exist_ok=True)
-        expect_folder(folder / "report")
-        expect_file(target)
-
-    on_main(places)  # said before the work, not after it
+    beside = bool(config.evaluation.report or (config.fold and not split))  # whether anything but the scores is written
+    on_main(lambda: make_places(target, folder, beside))  # said before the work, not after it
     with explained(setup.mesh, config, training=False):
         evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
         outputs = evaluator(model.variables, source)
@@ -146,6 +138,22 @@ def evaluate(
 
     on_main(write)
     return results
+
+
+def make_places(target: epath.Path, folder: epath.Path, beside: bool = True) -> None:
+    """Makes the folders of what an evaluation writes, and refuses what lies in its way.
+
+    Args:
+        target: the file of the scores.
+        folder: of the report and the predictions.
+        beside: whether there will be any.
+    """
+    for place in (target.parent, folder) if beside else (target.parent,):
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+    if beside:
+        expect_folder(folder / "report")
+    expect_file(target)
 
 
 def check_changes(fields: Iterable[str]) -> None:

@@ -16,7 +16,6 @@ from etils import epath
 
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.report import write_report
-from fer_jax.storage import expect_file, expect_folder
 from fer_jax.training import finish, loop, sweep_folds, sweep_seeds
 from fer_jax.training.config import Config, assign, check_config
 from fer_jax.training.members import Member, Run
@@ -101,15 +100,7 @@ def evaluate(
             )
     folder = _evaluation_folder(workdir, split)
     target = output or folder / "results.json"
-
-    def places() -> None:
-        for place in (target.parent, folder):
-            with writing(place):
-                place.mkdir(parents=True, exist_ok=True)
-        expect_folder(folder / "report")
-        expect_file(target)
-
-    on_main(places)  # said before the work, not after it
+    on_main(lambda: finish.make_places(target, folder))  # said before the work, not after it
     runs = []
     for member in members:
         results = evaluate(member.folder, split, changes=changes)
