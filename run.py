@@ -51,7 +51,8 @@ def main() -> int:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a trained run")
 
     # Imported late: what is wrong with the command line is said at once.
-    from fer_jax.training import hosts, workdir
+    from fer_jax.engine import hosts
+    from fer_jax.runs import workdir
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = reachable(_WORKDIR.value, "--workdir") if _WORKDIR.value else workdir.default_workdir(experiment)
@@ -67,7 +68,9 @@ def main() -> int:
 
 def work(experiment: Any, folder: epath.Path) -> int:
     """Trains or evaluates; returns the exit status."""
-    from fer_jax.training import allocator, loop, setup, sweep
+    from fer_jax.engine import allocator
+    from fer_jax.sweeps import sweep
+    from fer_jax.training import loop, setup
 
     allocator.keep_freed_memory()
     setup.use_compilation_cache()

@@ -14,10 +14,10 @@ import numpy as np
 import optax
 
 from benchmarks.machine import accelerated
+from fer_jax.engine.compiler import Options, once_options
+from fer_jax.engine.mesh import make_mesh, replicated, sharded
+from fer_jax.engine.prediction import Prediction
 from fer_jax.nn.resnet import ResNet18
-from fer_jax.training.compiler import Options, once_options
-from fer_jax.training.prediction import Prediction
-from fer_jax.training.sharding import make_mesh, replicated, sharded
 
 CPU_BATCHES = {48: 128, 112: 32, 224: 16}  # images per step
 ACCELERATOR_BATCHES = {48: 1024, 112: 512, 224: 256}

@@ -23,7 +23,7 @@ from benchmarks import flax_resnet, harness, machine, torch_resnet
 from benchmarks.apart import Build, apart
 from benchmarks.records import command_line
 from benchmarks.turns import Run, markdown, medians, take_turns
-from fer_jax.data.source import Source
+from fer_jax.data.sources.source import Source
 from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.training.setup import Setup, make_setup
 

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 from absl import logging
 
-from fer_jax.training import workdir
-from fer_jax.training.allocator import keep_freed_memory
-from fer_jax.training.compiler import Options, step_options
-from fer_jax.training.sharding import make_mesh
+from fer_jax.engine.allocator import keep_freed_memory
+from fer_jax.engine.compiler import Options, step_options
+from fer_jax.engine.mesh import make_mesh
+from fer_jax.runs import workdir
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

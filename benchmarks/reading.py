@@ -69,8 +69,8 @@ def build(tree: pathlib.Path, data: pathlib.Path, jobs: int) -> tuple[float, flo
 
 def read_back(data: pathlib.Path) -> dict[str, float]:
     """Reads random batches as a streaming run does; returns images per second, one thread and all."""
-    from fer_jax.data import on_disk
-    from fer_jax.data.decoding import decoded
+    from fer_jax.data.sources import on_disk
+    from fer_jax.data.sources.decoding import decoded
     from tfds_builders import registry
 
     builder = registry.make_builder("affectnet", str(data))

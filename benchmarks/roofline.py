@@ -30,10 +30,10 @@ from benchmarks import counting, harness, machine
 from benchmarks.flax_resnet import Compiled
 from benchmarks.records import command_line
 from benchmarks.turns import markdown, medians, take_turns
-from fer_jax.training.compiler import step_options
-from fer_jax.training.prediction import Prediction
+from fer_jax.engine.compiler import step_options
+from fer_jax.engine.mesh import replicated, sharded
+from fer_jax.engine.prediction import Prediction
 from fer_jax.training.setup import Setup, make_setup
-from fer_jax.training.sharding import replicated, sharded
 from fer_jax.training.step import dry_loss, eval_step, train_step
 
 CPU_SIDES = {"product": 2048, "copy": 1 << 26}  # of a square matrix, and elements of a float32 vector

@@ -23,11 +23,11 @@ import numpy as np
 from benchmarks.reading import SIDE, build, make_tree
 from benchmarks.records import command_line
 from experiments.baseline import get_config
-from fer_jax.data.on_disk import threads
-from fer_jax.data.pipeline import STREAM_AHEAD
+from fer_jax.data.sources.on_disk import threads
+from fer_jax.data.sources.pipeline import STREAM_AHEAD
+from fer_jax.engine.mesh import make_mesh, on_cpu
 from fer_jax.training.feed import Feed
 from fer_jax.training.setup import make_setup, use_compilation_cache
-from fer_jax.training.sharding import make_mesh, on_cpu
 
 WORKERS = (0, 1, 2)
 PICTURES = 1000

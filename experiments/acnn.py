@@ -9,7 +9,7 @@ both ways, on objects of kinds that training never saw.
 """
 
 from experiments import presets
-from fer_jax.training.config import choose_variant, default_config
+from fer_jax.config.fields import choose_variant, default_config
 
 
 def get_config(variant="synthetic"):

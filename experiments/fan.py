@@ -9,7 +9,7 @@ used here: the second barely moves layers that start at random.
 """
 
 from experiments import presets
-from fer_jax.training.config import choose_variant, default_config
+from fer_jax.config.fields import choose_variant, default_config
 
 
 def get_config(variant="synthetic"):

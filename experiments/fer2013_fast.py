@@ -9,7 +9,7 @@ no GPU has measured it yet.
 """
 
 from experiments import presets
-from fer_jax.training.config import choose_variant, default_config
+from fer_jax.config.fields import choose_variant, default_config
 
 
 def get_config(variant="gpu"):

@@ -3,7 +3,7 @@
 Each function assigns plain values to a config that `default_config` made.
 """
 
-from fer_jax.training.config import choose_variant, default_config
+from fer_jax.config.fields import choose_variant, default_config
 
 
 def faces(experiment, variant, method):

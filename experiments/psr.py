@@ -18,7 +18,7 @@ hold nothing new, so that a gain there comes from the sizes rather than from sup
 """
 
 from experiments import presets
-from fer_jax.training.config import choose_variant, default_config
+from fer_jax.config.fields import choose_variant, default_config
 
 SLOW, SHARED = "^(stn|sr_)", "^(high|head)"  # the groups of learning rates; the low parts are the rest
 

@@ -8,7 +8,7 @@ network learns on what it will serve, and sees no face that will select it.
 """
 
 from experiments import presets
-from fer_jax.training.config import choose_variant, default_config
+from fer_jax.config.fields import choose_variant, default_config
 
 
 def get_config(variant="synthetic"):

@@ -140,9 +140,10 @@ def run_here(data_dir, monkeypatch, capsys):
 
     What lasts beyond a command is left out: the settings of memory and of the cache of programs.
     """
-    from fer_jax.training import allocator, setup
+    from fer_jax.engine import allocator
+    from fer_jax.training import setup
 
-    importlib.import_module("fer_jax.training.sweep")  # here: the flags of what is imported below do not last
+    importlib.import_module("fer_jax.sweeps.sweep")  # here: the flags of what is imported below do not last
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
     monkeypatch.setattr(allocator, "keep_freed_memory", lambda: True)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.data.labelled import attach_targets
-from fer_jax.data.source import prepared_builder
+from fer_jax.config.fields import check_config
+from fer_jax.config.ranges import count_steps
+from fer_jax.data.sources.source import prepared_builder
+from fer_jax.data.targets.labelled import attach_targets
 from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
+from fer_jax.runs.checkpoint import holds_a_save
+from fer_jax.runs.workdir import check_owner, claim, stored_config
 from fer_jax.training import finish, loop
-from fer_jax.training.checkpoint import holds_a_save
-from fer_jax.training.config import check_config
-from fer_jax.training.ranges import count_steps
-from fer_jax.training.workdir import check_owner, claim, stored_config
 
 COMMAND_LINES = {
     "--config=experiments/fdlr.py": "no file experiments/fdlr.py; did you mean 'experiments/fdrl.py'?",

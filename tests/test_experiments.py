@@ -9,11 +9,11 @@ import pytest
 from etils import epath
 
 from experiments import presets
-from fer_jax.data.source import Source
+from fer_jax.config.fields import check_config, method_names
+from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
 from fer_jax.training import finish, loop
-from fer_jax.training.config import check_config, method_names
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.setup import make_model, word_table
 from fer_jax.training.state import num_parameters

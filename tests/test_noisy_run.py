@@ -5,9 +5,9 @@ import json
 import numpy as np
 from etils import epath
 
-from fer_jax.data.source import load
-from fer_jax.evaluation.report.degraded import degraded as degraded_section
-from fer_jax.evaluation.report.headline import header
+from fer_jax.data.sources.source import load
+from fer_jax.report.degraded import degraded as degraded_section
+from fer_jax.report.headline import header
 from fer_jax.training import finish, loop
 
 DEGRADED = ("low_resolution:16", "gaussian_noise:5", "occlusion:test")

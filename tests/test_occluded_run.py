@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.data.source import load
-from fer_jax.evaluation.report.inside import inside
-from fer_jax.evaluation.report.pictures import Book
+from fer_jax.data.sources.source import load
+from fer_jax.report.inside import inside
+from fer_jax.report.pictures import Book
+from fer_jax.runs.stored import read_model
 from fer_jax.training import feed, finish, loop
-from fer_jax.training.stored import read_model
 
 
 def small(tiny):
@@ -76,7 +76,7 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
 
 
 def test_the_report_of_a_run_that_is_scored_clean_only(tmp_path):
-    from fer_jax.evaluation.report.shown import Shown
+    from fer_jax.report.shown import Shown
 
     rng = np.random.default_rng(0)
     shown = Shown(

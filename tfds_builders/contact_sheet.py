@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fer_jax.data.decoding import decoded
+from fer_jax.data.sources.decoding import decoded
 from fer_jax.errors import UserError, nearest
 from tfds_builders.manual import require_prepared
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fer_jax.data.decoding import decoded
+from fer_jax.data.sources.decoding import decoded
 from tfds_builders.look_alikes import equal_groups, near_pairs, perceptual_hash, pixel_hash
 from tfds_builders.manual import require_prepared
 

@@ -29,12 +29,12 @@ from sklearn.metrics import roc_auc_score
 
 from experiments import acnn
 from experiments.claims.trial import Comparison, Measures, Trial, main
-from fer_jax.data.augmentation import central
-from fer_jax.data.occlusion import behind_test_objects
-from fer_jax.data.source import Source, load
+from fer_jax.config.fields import Config
+from fer_jax.data.augment.augmentation import central
+from fer_jax.data.corrupt.occlusion import behind_test_objects
+from fer_jax.data.sources.source import Source, load
 from fer_jax.methods.acnn import POINTS, crops, stride_of
-from fer_jax.training.config import Config
-from fer_jax.training.stored import StoredModel
+from fer_jax.runs.stored import StoredModel
 
 HALF, MOST = 0.5, 0.7  # of a patch: covered; as good as gone
 GATED = "gACNN"

@@ -20,10 +20,10 @@ from scipy.stats import spearmanr
 
 from experiments import baseline, fan
 from experiments.claims.trial import Comparison, Measures, Trial, main
-from fer_jax.data.source import Source, load
+from fer_jax.config.fields import Config
+from fer_jax.data.sources.source import Source, load
 from fer_jax.errors import UserError
-from fer_jax.training.config import Config
-from fer_jax.training.stored import StoredModel
+from fer_jax.runs.stored import StoredModel
 
 FRAMES_IN_A_STEP = 72
 STEPS = 420

@@ -20,9 +20,9 @@ from sklearn.metrics import roc_auc_score
 
 from experiments import presets
 from experiments.claims.trial import Comparison, Measures, Trial, main
-from fer_jax.data.source import load
-from fer_jax.training.config import Config
-from fer_jax.training.stored import StoredModel
+from fer_jax.config.fields import Config
+from fer_jax.data.sources.source import load
+from fer_jax.runs.stored import StoredModel
 
 PRESENT = 0.1  # intensity from which an action unit counts as present
 RARE = 0.05  # action units in a smaller share of the faces, or of those without, are left out

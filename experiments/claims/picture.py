@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_jax.evaluation.report.style import BLUE, FAINT, INK, ORANGE, SOFT, new_figure, quiet, wrapped
+from fer_jax.report.style import BLUE, FAINT, INK, ORANGE, SOFT, new_figure, quiet, wrapped
 
 ACROSS = 4  # comparisons in a row
 

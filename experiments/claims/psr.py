@@ -26,13 +26,13 @@ from matplotlib.figure import Figure
 
 from experiments import psr, psr_sr
 from experiments.claims.trial import Comparison, Measures, Trial, main
-from fer_jax.data.degradation import degraded
-from fer_jax.data.source import load
+from fer_jax.config.fields import Config
+from fer_jax.data.corrupt.degradation import degraded
+from fer_jax.data.sources.source import load
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.evaluation.report.style import BLUE, INK, ORANGE, SOFT, new_figure, paler, quiet
-from fer_jax.training.config import Config
-from fer_jax.training.stored import StoredModel
+from fer_jax.report.style import BLUE, INK, ORANGE, SOFT, new_figure, paler, quiet
+from fer_jax.runs.stored import StoredModel
 
 STEPS = 300
 TEST_FACES = 500

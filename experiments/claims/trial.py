@@ -22,13 +22,13 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from experiments.claims.picture import paired_chart
+from fer_jax.config.fields import Config
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.metrics import mean_interval
-from fer_jax.evaluation.report.style import to_png
+from fer_jax.report.style import to_png
+from fer_jax.runs.stored import StoredModel, read_model
+from fer_jax.runs.workdir import check_owner, device_name, git_commit, versions, write_json
 from fer_jax.training import loop, setup
-from fer_jax.training.config import Config
-from fer_jax.training.stored import StoredModel, read_model
-from fer_jax.training.workdir import check_owner, device_name, git_commit, versions, write_json
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 Measures = dict[str, float]

@@ -31,12 +31,12 @@ from matplotlib.figure import Figure
 
 from experiments import presets
 from experiments.claims.trial import Comparison, Measures, Trial, main
-from fer_jax.data.source import load
+from fer_jax.config.fields import Config
+from fer_jax.data.sources.source import load
 from fer_jax.evaluation.metrics import confusion_matrix
-from fer_jax.evaluation.report.style import BLUE, FAINT, INK, ORANGE, new_figure, quiet, wrapped
 from fer_jax.methods.word2vec import gram_matrix, semantic_error
-from fer_jax.training.config import Config
-from fer_jax.training.stored import StoredModel
+from fer_jax.report.style import BLUE, FAINT, INK, ORANGE, new_figure, quiet, wrapped
+from fer_jax.runs.stored import StoredModel
 from fer_jax.words.classes import class_vectors
 
 VECTORS, WORDS = "minilm", "seed"

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fer_jax.data.clips import frame_rows, is_per_frame
-from fer_jax.data.inputs import mirrored, network_inputs
-from fer_jax.data.pipeline import eval_batches
-from fer_jax.data.source import Source
-from fer_jax.training.prediction import Prediction
-from fer_jax.training.sharding import put_rows, replicated, sharded
+from fer_jax.data.augment.inputs import mirrored, network_inputs
+from fer_jax.data.sources.clips import frame_rows, is_per_frame
+from fer_jax.data.sources.pipeline import eval_batches
+from fer_jax.data.sources.source import Source
+from fer_jax.engine.mesh import put_rows, replicated, sharded
+from fer_jax.engine.prediction import Prediction
 from fer_jax.training.step import Batch, Task, mean_of_views
 
 SHORTEST = 8  # frames to which the shortest clips are padded

@@ -12,16 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fer_jax.data.inputs import CORNER_VIEWS
-from fer_jax.data.pipeline import eval_batches, stream
-from fer_jax.data.source import Source
-from fer_jax.errors import UserError
-from fer_jax.evaluation.clips import ClipEvaluator
-from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.training.compiler import program
-from fer_jax.training.memory import check_evaluation
-from fer_jax.training.prediction import Prediction
-from fer_jax.training.sharding import (
+from fer_jax.data.augment.inputs import CORNER_VIEWS
+from fer_jax.data.sources.pipeline import eval_batches, stream
+from fer_jax.data.sources.source import Source
+from fer_jax.engine.compiler import program
+from fer_jax.engine.memory import check_evaluation
+from fer_jax.engine.mesh import (
     memory_limit,
     on_cpu,
     put_indices,
@@ -30,6 +26,10 @@ from fer_jax.training.sharding import (
     replicated,
     sharded,
 )
+from fer_jax.engine.prediction import Prediction
+from fer_jax.errors import UserError
+from fer_jax.evaluation.clips import ClipEvaluator
+from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.training.step import Task, corner_step, eval_step, take_rows
 
 Outputs = dict[str, np.ndarray]

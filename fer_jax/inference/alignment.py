@@ -2,7 +2,7 @@
 
 A point is (x, y) in pixels, pixel centres at integers. A box is (x, y, w, h): its first pixel and how many pixels it
 spans, so its edges lie at x - 1/2 and x + w - 1/2; fractions are allowed. A matrix [2, 3] takes a point of the PICTURE
-to its place in the CROP (`fer_jax.data.geometry` has the opposite direction). What lies outside of the picture is
+to its place in the CROP (`data.augment.geometry` has the opposite direction). What lies outside of the picture is
 black. "Right" is the person's own right, which an unmirrored picture shows on the left.
 
 NumPy and OpenCV only: processes that build data sets import this and must start fast.

@@ -5,7 +5,7 @@ own low-level part of a VGG-16-BN; the high-level part and the head are one copy
 prediction is the mean of the branches' probabilities, the loss the mean of their losses.
 
 The paper's other half, smoothing a label with the distribution of votes that its class usually gets (PDLS), is a way
-to make targets: `data.smoothing_prior` (fer_jax/data/prior.py).
+to make targets: `data.smoothing_prior` (fer_jax/data/targets/prior.py).
 
 Where the text is silent, the authors' release decides. One departure: EDSR works in the classifier's normalised space
 from its pre-training on (fer_jax/methods/psr_sr.py), so that nothing has to absorb a shift of its mean.

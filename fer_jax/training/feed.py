@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fer_jax.data.clips import Drawn
-from fer_jax.data.pipeline import STREAM_AHEAD, Stream, index_batches, stream
-from fer_jax.data.source import Source
-from fer_jax.training.compiler import platform_of, program
-from fer_jax.training.memory import check_memory
-from fer_jax.training.resolutions import size_at
+from fer_jax.config.resolutions import size_at
+from fer_jax.data.sources.clips import Drawn
+from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches, stream
+from fer_jax.data.sources.source import Source
+from fer_jax.engine.compiler import platform_of, program
+from fer_jax.engine.memory import check_memory
+from fer_jax.engine.mesh import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.setup import Setup
-from fer_jax.training.sharding import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Metrics, mark_valid, take_rows, train_step
 

@@ -12,25 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from fer_jax.data.augmentation import augment
-from fer_jax.data.degradation import degraded, images_sha256, parse
-from fer_jax.data.inputs import alternate_flips
-from fer_jax.data.occlusion import behind_test_objects
-from fer_jax.data.source import Source, facts, load
+from fer_jax.config.protocol import fold_facts, part_to_score, part_to_test, protocol, selected_on, split_to_test
+from fer_jax.data.augment.augmentation import augment
+from fer_jax.data.augment.inputs import alternate_flips
+from fer_jax.data.corrupt.degradation import degraded, images_sha256, parse
+from fer_jax.data.corrupt.occlusion import behind_test_objects
+from fer_jax.data.sources.source import Source, facts, load
+from fer_jax.engine.compiler import once_options
+from fer_jax.engine.memory import explained
+from fer_jax.engine.mesh import on_main
+from fer_jax.engine.rng import stream_key
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
-from fer_jax.evaluation.report import Predictions, Profile, Samples, Shown, write_report
+from fer_jax.report import Predictions, Profile, Samples, Shown, write_report
+from fer_jax.runs.stored import read_model
+from fer_jax.runs.workdir import device_name, git_commit, read_results, versions, write_json
 from fer_jax.storage import expect_file, expect_folder
-from fer_jax.training.compiler import once_options
-from fer_jax.training.logging import read_lines
-from fer_jax.training.memory import explained
-from fer_jax.training.protocol import fold_facts, part_to_score, part_to_test, protocol, selected_on, split_to_test
-from fer_jax.training.rng import stream_key
+from fer_jax.training.log import read_lines
 from fer_jax.training.setup import Setup
-from fer_jax.training.sharding import on_main
 from fer_jax.training.state import TrainState, num_parameters, tree_sha256
-from fer_jax.training.stored import read_model
-from fer_jax.training.workdir import device_name, git_commit, read_results, versions, write_json
 
 SAMPLES = 24
 SHOWN = 2  # test examples of each class on which a method shows its inside, unless its SHOWN_EXAMPLES says how many

@@ -18,16 +18,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from fer_jax.data.pipeline import Stream, index_batches, stream
+from fer_jax.config.fields import Config
+from fer_jax.config.protocol import ALL
+from fer_jax.config.resolutions import size_at
+from fer_jax.data.sources.pipeline import Stream, index_batches, stream
+from fer_jax.engine.compiler import program
+from fer_jax.engine.memory import check_memory
+from fer_jax.engine.mesh import on_cpu, put_replicated, replicated
 from fer_jax.errors import UserError
-from fer_jax.training.compiler import program
-from fer_jax.training.config import Config
 from fer_jax.training.feed import Feed, indices_ahead, resident_steps, seeded_step
-from fer_jax.training.memory import check_memory
-from fer_jax.training.protocol import ALL
-from fer_jax.training.resolutions import size_at
 from fer_jax.training.setup import Setup
-from fer_jax.training.sharding import on_cpu, put_replicated, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Metrics
 

@@ -22,21 +22,21 @@ from typing import Any
 import jax
 from etils import epath
 
+from fer_jax.config.fields import Config, check_config
+from fer_jax.config.protocol import protocol
+from fer_jax.engine.memory import explained
+from fer_jax.engine.mesh import any_process, is_main
 from fer_jax.evaluation.evaluate import Evaluator, score
+from fer_jax.runs.checkpoint import holds_a_save
+from fer_jax.runs.workdir import check_owner, claim, device_name, with_stored_words
 from fer_jax.training import finish
-from fer_jax.training.checkpoint import holds_a_save
-from fer_jax.training.config import Config, check_config
 from fer_jax.training.feed import Feed
 from fer_jax.training.lanes import Alone, Lanes, of_seeds
-from fer_jax.training.logging import Progress, Stopwatch
-from fer_jax.training.memory import explained
-from fer_jax.training.pretrained import Start, read_start
-from fer_jax.training.protocol import protocol
-from fer_jax.training.running import Running, next_multiple
+from fer_jax.training.log import Progress, Stopwatch
+from fer_jax.training.run import Running, next_multiple
 from fer_jax.training.setup import Setup, make_setup
-from fer_jax.training.sharding import any_process, is_main
 from fer_jax.training.state import num_parameters
-from fer_jax.training.workdir import check_owner, claim, device_name, with_stored_words
+from fer_jax.weights.start import Start, read_start
 
 
 class Interrupted(Exception):

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from fer_jax.config.fields import check_expression
+from fer_jax.config.phases import in_phases, phases, schedule_in_phases
 from fer_jax.errors import UserError, nearest
-from fer_jax.training.config import check_expression
-from fer_jax.training.phases import in_phases, phases, schedule_in_phases
 
 Schedule = Callable[[Any], Any]
 PyTree = Any

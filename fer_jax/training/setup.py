@@ -17,26 +17,26 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from fer_jax.data import degradation
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.clips import Instances, instances
-from fer_jax.data.label_noise import with_label_noise
-from fer_jax.data.occlusion import with_occluded_copies
-from fer_jax.data.points import MIRROR
-from fer_jax.data.prior import prior_matrix
-from fer_jax.data.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
+from fer_jax.config.fields import Config, check_config, load_method
+from fer_jax.config.phases import phases
+from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
+from fer_jax.config.ranges import count_steps
+from fer_jax.config.resolutions import Stage, stages
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.corrupt import degradation
+from fer_jax.data.corrupt.occlusion import with_occluded_copies
+from fer_jax.data.sources.clips import Instances, instances
+from fer_jax.data.sources.points import MIRROR
+from fer_jax.data.sources.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
+from fer_jax.data.targets.label_noise import with_label_noise
+from fer_jax.data.targets.prior import prior_matrix
+from fer_jax.engine.compiler import once_options, platform_of
+from fer_jax.engine.hosts import agree
+from fer_jax.engine.memory import check_batches
+from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.errors import UserError, first_line
 from fer_jax.nn.lowering import traced_for
-from fer_jax.training.compiler import once_options, platform_of
-from fer_jax.training.config import Config, check_config, load_method
-from fer_jax.training.hosts import agree
-from fer_jax.training.memory import check_batches
 from fer_jax.training.optimizer import make_optimizer
-from fer_jax.training.phases import phases
-from fer_jax.training.protocol import fold_number, part_to_test, split_to_test
-from fer_jax.training.ranges import count_steps
-from fer_jax.training.resolutions import Stage, stages
-from fer_jax.training.sharding import check_batch, is_main, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Task, corner_step, dry_loss, init_state
 from fer_jax.words.classes import ClassVectors, class_vectors

@@ -14,7 +14,7 @@ PyTree = Any
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """A point in training. There is no random key inside: see `fer_jax/training/rng.py`.
+    """A point in training. There is no random key inside: see `fer_jax/engine/rng.py`.
 
     Attributes:
         step: int32 [], optimiser steps done.

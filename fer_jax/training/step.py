@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.clips import Drawn
-from fer_jax.data.inputs import alternate_flips, corner_view, mirrored, network_inputs
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.inputs import alternate_flips, corner_view, mirrored, network_inputs
+from fer_jax.data.sources.clips import Drawn
+from fer_jax.engine.rng import stream_key
 from fer_jax.nn.lowering import for_cpu
-from fer_jax.training.rng import stream_key
 from fer_jax.training.state import TrainState
 from fer_jax.words.classes import ClassVectors
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from experiments.claims import fan
-from fer_jax.data.source import Source
+from fer_jax.config.fields import check_config
+from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
-from fer_jax.training.config import check_config
 
 INTENSITY = np.array([0, 0.1, 0.5, 1.0, 0.6, 0.2], np.float32)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.claims import word2vec
+from fer_jax.config.fields import check_config, differences
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods.word2vec import gram_matrix
-from fer_jax.training.config import check_config, differences
 from fer_jax.training.setup import make_model, word_table
 from fer_jax.words.classes import class_vectors
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fer_jax.data import geometry
-from fer_jax.data.augmentation import (
+from fer_jax.data.augment import geometry
+from fer_jax.data.augment.augmentation import (
     Augmentation,
     augment,
     box,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fer_jax.data import clips
-from fer_jax.data.source import Source, load, split_off
+from fer_jax.data.sources import clips
+from fer_jax.data.sources.source import Source, load, split_off
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 

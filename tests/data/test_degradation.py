@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_jax.data.degradation import KINDS, check_size, degraded, images_sha256, parse, streak
-from fer_jax.data.occlusion import behind_test_objects
-from fer_jax.data.source import Source
+from fer_jax.data.corrupt.degradation import KINDS, check_size, degraded, images_sha256, parse, streak
+from fer_jax.data.corrupt.occlusion import behind_test_objects
+from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 

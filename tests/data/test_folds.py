@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_jax.data import folds
-from fer_jax.data.source import Source, split_off, take_fold
+from fer_jax.data.sources import folds
+from fer_jax.data.sources.source import Source, split_off, take_fold
 from fer_jax.errors import UserError
 
 subjects = st.lists(st.integers(0, 40), min_size=2, max_size=120).map(np.array)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fer_jax.data import geometry
+from fer_jax.data.augment import geometry
 
 SIZE = 17
 

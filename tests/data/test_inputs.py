@@ -5,8 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.inputs import CORNER_VIEWS, CORNER_ZOOM, alternate_flips, corner_view, mirrored, network_inputs
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.inputs import (
+    CORNER_VIEWS,
+    CORNER_ZOOM,
+    alternate_flips,
+    corner_view,
+    mirrored,
+    network_inputs,
+)
 from fer_jax.errors import UserError
 
 MIRROR = (1, 0, 2)

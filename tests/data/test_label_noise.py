@@ -7,10 +7,11 @@ import pytest
 import tensorflow_datasets as tfds
 from scipy import stats
 
-from fer_jax.data import label_noise, source
-from fer_jax.data.label_noise import KINDS, noisy_labels, read_noise_list, with_label_noise, wrong_labels
-from fer_jax.data.prior import FERPLUS
-from fer_jax.data.source import Source
+from fer_jax.data.sources import source
+from fer_jax.data.sources.source import Source
+from fer_jax.data.targets import label_noise
+from fer_jax.data.targets.label_noise import KINDS, noisy_labels, read_noise_list, with_label_noise, wrong_labels
+from fer_jax.data.targets.prior import FERPLUS
 from fer_jax.errors import UserError
 from fer_jax.labels import CODES, EMOTIONS, canonical, classes
 from fer_jax.training.setup import make_setup

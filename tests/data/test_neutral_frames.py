@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fer_jax.data import clips
-from fer_jax.data.labelled import with_neutral
-from fer_jax.data.source import Source, load, take_fold
+from fer_jax.data.sources import clips
+from fer_jax.data.sources.source import Source, load, take_fold
+from fer_jax.data.targets.labelled import with_neutral
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fer_jax.data.occlusion import BANKS, behind_test_objects, face_boxes, paint, place, with_occluded_copies
-from fer_jax.data.source import Source
+from fer_jax.data.corrupt.occlusion import BANKS, behind_test_objects, face_boxes, paint, place, with_occluded_copies
+from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 

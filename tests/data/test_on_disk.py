@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fer_jax.data import decoding, on_disk
-from fer_jax.data.occlusion import with_occluded_copies
-from fer_jax.data.on_disk import LazyPictures
-from fer_jax.data.source import load, prepared_builder, split_off
+from fer_jax.data.corrupt.occlusion import with_occluded_copies
+from fer_jax.data.sources import decoding, on_disk
+from fer_jax.data.sources.on_disk import LazyPictures
+from fer_jax.data.sources.source import load, prepared_builder, split_off
 from fer_jax.training.feed import Feed
 from fer_jax.training.setup import make_setup
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from fer_jax.data.pipeline import eval_batches, index_batches, stream
+from fer_jax.data.sources.pipeline import eval_batches, index_batches, stream
 from fer_jax.errors import UserError
 
 

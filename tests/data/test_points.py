@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax.data import points
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.inputs import mirrored, network_inputs
-from fer_jax.data.points import MIRROR, acnn_points, acnn_template, attach_points
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.inputs import mirrored, network_inputs
+from fer_jax.data.sources import points
+from fer_jax.data.sources.points import MIRROR, acnn_points, acnn_template, attach_points
 from fer_jax.errors import UserError
 
 # For each iBUG landmark (from 0) the one in its place on a mirrored face.

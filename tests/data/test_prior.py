@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data.prior import FERPLUS, prior_matrix, vote_prior
+from fer_jax.data.targets.prior import FERPLUS, prior_matrix, vote_prior
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods.losses import cross_entropy

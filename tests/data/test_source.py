@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from fer_jax.data.labelled import attach_targets
-from fer_jax.data.source import Source, load, split_off
+from fer_jax.data.sources.source import Source, load, split_off
+from fer_jax.data.targets.labelled import attach_targets
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 
@@ -87,7 +87,7 @@ def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(damage, 
     again = load(data, "test", training=False)
     for name, values in first.arrays.items():
         np.testing.assert_array_equal(values, again.arrays[name])
-    from fer_jax.data.source import prepared_builder
+    from fer_jax.data.sources.source import prepared_builder
 
     (stamp,) = prepared_builder(data).data_path.glob("decoded/test/stamp.json")
     images = stamp.parent / "image.npy"
@@ -124,7 +124,7 @@ def test_a_damaged_data_set_says_what_to_do(tiny, tmp_path):
     load(data, "test", training=False)
     import shutil
 
-    from fer_jax.data.source import prepared_builder
+    from fer_jax.data.sources.source import prepared_builder
 
     folder = prepared_builder(data).data_path
     shutil.rmtree(folder / "decoded")

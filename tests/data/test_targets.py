@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_jax.data import targets
+from fer_jax.data.targets import votes as targets
 from fer_jax.errors import UserError
 
 UNKNOWN = 8

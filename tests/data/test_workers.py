@@ -12,12 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from fer_jax.data import workers
-from fer_jax.data.occlusion import with_occluded_copies
-from fer_jax.data.on_disk import RecordReader
-from fer_jax.data.source import load
+from fer_jax.config.fields import check_config
+from fer_jax.data.corrupt.occlusion import with_occluded_copies
+from fer_jax.data.sources import workers
+from fer_jax.data.sources.on_disk import RecordReader
+from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
-from fer_jax.training.config import check_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hands descriptors to processes")
@@ -174,7 +174,7 @@ def test_workers_that_cannot_be_started(monkeypatch):
 
 def test_workers_end_with_a_parent_that_is_killed():
     script = (
-        "import sys, time\nfrom fer_jax.data import workers\n"
+        "import sys, time\nfrom fer_jax.data.sources import workers\n"
         "pool = workers._Workers(2)\n"
         "print(*[pool._idle.get()._process.pid for _ in range(2)], flush=True)\n"
         "time.sleep(300)\n"

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.source import Source
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.sources.source import Source
+from fer_jax.engine.mesh import make_mesh
 from fer_jax.evaluation.clips import ClipEvaluator, _groups
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.methods import fan
-from fer_jax.training.sharding import make_mesh
 from fer_jax.training.step import Task
 
 LENGTHS = (12, 1, 0, 40, 3, 12, 9)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fer_jax.evaluation.report import clips, style
-from fer_jax.evaluation.report.inside import inside
-from fer_jax.evaluation.report.pictures import Book
-from fer_jax.evaluation.report.shown import Shown
+from fer_jax.report import clips, style
+from fer_jax.report.inside import inside
+from fer_jax.report.pictures import Book
+from fer_jax.report.shown import Shown
 
 
 def shown(lengths, truth=True, seed=0):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.inputs import corner_view, network_inputs
-from fer_jax.data.source import Source
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.inputs import corner_view, network_inputs
+from fer_jax.data.sources.source import Source
+from fer_jax.engine.mesh import make_mesh, put_replicated
 from fer_jax.errors import UserError
 from fer_jax.evaluation import evaluate
 from fer_jax.evaluation.evaluate import Evaluator, score, with_corners
-from fer_jax.training.sharding import make_mesh, put_replicated
 from fer_jax.training.step import Task
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.evaluation.report import Predictions, write_report
-from fer_jax.evaluation.report.folds import folds
+from fer_jax.report import Predictions, write_report
+from fer_jax.report.folds import folds
 
 CLASSES = ("neutral", "happiness", "anger")
 NAMES = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from fer_jax.evaluation.report import pyramid
-from fer_jax.evaluation.report.inside import inside
-from fer_jax.evaluation.report.pictures import Book
-from fer_jax.evaluation.report.shown import Shown
+from fer_jax.report import pyramid
+from fer_jax.report.inside import inside
+from fer_jax.report.pictures import Book
+from fer_jax.report.shown import Shown
 
 RNG = np.random.default_rng(0)
 

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 from matplotlib.text import Text
 
-from fer_jax.evaluation.report import words
-from fer_jax.evaluation.report.inside import inside
-from fer_jax.evaluation.report.pictures import Book
-from fer_jax.evaluation.report.shown import Shown
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods import word2vec
+from fer_jax.report import words
+from fer_jax.report.inside import inside
+from fer_jax.report.pictures import Book
+from fer_jax.report.shown import Shown
 from fer_jax.words.classes import class_vectors
 
 CLASSES = EMOTIONS[:7]

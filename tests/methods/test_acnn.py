@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fer_jax.data.inputs import mirrored
+from fer_jax.data.augment.inputs import mirrored
 from fer_jax.errors import UserError
 from fer_jax.methods import acnn
 

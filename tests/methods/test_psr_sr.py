@@ -8,11 +8,11 @@ from etils import epath
 
 from experiments import presets, psr
 from experiments.psr_sr import get_config
+from fer_jax.config.fields import check_config
 from fer_jax.errors import UserError
 from fer_jax.methods import psr_sr
 from fer_jax.nn.edsr import area_half, bicubic
 from fer_jax.training import loop
-from fer_jax.training.config import check_config
 from fer_jax.training.setup import make_model
 
 RNG = np.random.default_rng(0)

@@ -3,9 +3,9 @@
 import pytest
 
 from experiments import word2vec as experiment
+from fer_jax.config.fields import check_config
 from fer_jax.errors import UserError
 from fer_jax.methods import word2vec
-from fer_jax.training.config import check_config
 
 
 def config_with(**fields):

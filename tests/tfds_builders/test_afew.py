@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from building import build, refusal
 
 from fer_jax import labels
-from fer_jax.data import clips
+from fer_jax.data.sources import clips
 from fer_jax.errors import UserError
 from fer_jax.inference.detection import Face
 from tfds_builders import sequences

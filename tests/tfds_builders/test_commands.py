@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fer_jax import labels
-from fer_jax.data.source import prepared_builder
+from fer_jax.data.sources.source import prepared_builder
 from tfds_builders import __main__ as command
 from tfds_builders import look_alikes, registry
 from tfds_builders.catalogue import CATALOGUE

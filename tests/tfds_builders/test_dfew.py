@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from building import build, refusal
 
 from fer_jax import labels
-from fer_jax.data.targets import ferplus_targets
+from fer_jax.data.targets.votes import ferplus_targets
 from tfds_builders.dfew import dfew_dataset_builder as dfew
 
 

@@ -11,7 +11,8 @@ import pytest
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.training import loop, sweep
+from fer_jax.sweeps import sweep
+from fer_jax.training import loop
 from tfds_builders import __main__ as command
 
 NARROW = {"model.width": 8, "data.image_size": 32, "augmentation.crop": 0, "train.batch_size": 4}

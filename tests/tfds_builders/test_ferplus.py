@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.data import targets
+from fer_jax.data.targets import votes as targets
 from fer_jax.errors import UserError
 from tfds_builders import registry
 from tfds_builders.fer2013 import reading

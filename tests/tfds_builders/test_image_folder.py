@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from building import OneFace, build, refusal
 
-from fer_jax.data import source as loading
+from fer_jax.data.sources import source as loading
 from fer_jax.errors import UserError
 from tfds_builders import __main__ as command
 from tfds_builders import registry

@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import pytest
 
+from fer_jax.data.corrupt import occluders
 from fer_jax.errors import UserError
 from fer_jax.labels import CODES, EMOTIONS
-from tfds_builders.synthetic_faces import annotators, clips, occluders
+from fer_jax.randomness import Purpose, Stream, cosine, sine
+from tfds_builders.synthetic_faces import annotators, clips
 from tfds_builders.synthetic_faces.examples import BASIC_NAMES, draw, examples_of, generate, votes_of
 from tfds_builders.synthetic_faces.expressions import (
     AU_COLUMN,
@@ -25,7 +27,6 @@ from tfds_builders.synthetic_faces.geometry import build_face
 from tfds_builders.synthetic_faces.landmark_check import landmark_errors
 from tfds_builders.synthetic_faces.plan import Plan
 from tfds_builders.synthetic_faces.pose import Pose, on_plane, on_sheet, pixel_grid, project
-from tfds_builders.synthetic_faces.randomness import Purpose, Stream, cosine, sine
 from tfds_builders.synthetic_faces.renderer import expose, paint, render
 from tfds_builders.synthetic_faces.scene import MEAN_INTENSITY, sample_scene
 

@@ -17,7 +17,7 @@ from etils import epath
 from fer_jax.nn.convolution import Conv
 from fer_jax.training import loop
 from fer_jax.training.feed import Feed, training_program
-from fer_jax.training.logging import read_lines
+from fer_jax.training.log import read_lines
 from fer_jax.training.setup import _evenly, make_setup, make_task
 
 STEPS = 3

@@ -18,12 +18,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from fer_jax import locks
 from fer_jax.errors import UserError
-from fer_jax.evaluation.report import Predictions, write_report
+from fer_jax.report import Predictions, write_report
+from fer_jax.runs.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
+from fer_jax.runs.workdir import stored_config
 from fer_jax.storage import absolute, reachable, write_whole
-from fer_jax.training import loop, running
-from fer_jax.training.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
-from fer_jax.training.logging import JsonLines, read_lines
-from fer_jax.training.workdir import stored_config
+from fer_jax.training import loop
+from fer_jax.training import run as running
+from fer_jax.training.log import JsonLines, read_lines
 
 
 class Bucket(MemoryFileSystem):

@@ -11,9 +11,9 @@ import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
+from fer_jax.runs.checkpoint import Checkpoint, Checkpoints, holds_a_save
+from fer_jax.runs.stored import check_classes, read_model
 from fer_jax.training import loop
-from fer_jax.training.checkpoint import Checkpoint, Checkpoints, holds_a_save
-from fer_jax.training.stored import check_classes, read_model
 
 
 def tree(value):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.data.clips import instances
-from fer_jax.data.inputs import mirrored, network_inputs
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.inputs import mirrored, network_inputs
+from fer_jax.data.sources.clips import instances
+from fer_jax.engine.mesh import put_indices, sharded
 from fer_jax.training import finish, loop
 from fer_jax.training.feed import Feed, resident_steps
 from fer_jax.training.setup import make_setup
-from fer_jax.training.sharding import put_indices, sharded
 from fer_jax.training.step import take_rows, train_step
 
 

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
+from fer_jax.engine import allocator, compiler
+from fer_jax.engine.mesh import make_mesh
 from fer_jax.nn.resnet import BasicBlock
-from fer_jax.training import allocator, compiler
-from fer_jax.training.sharding import make_mesh
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -64,7 +64,7 @@ def test_large_buffers_lie_in_huge_pages():
     if mmap.PAGESIZE != allocator.SMALL_PAGES or allocator._strict():
         pytest.skip("this system's pages are large already, or it counts memory when it is asked for")
     program = """
-        from fer_jax.training.allocator import keep_freed_memory
+        from fer_jax.engine.allocator import keep_freed_memory
         assert keep_freed_memory()
         for _ in range(2):  # the second lies where the first was
             buffer = b"1" * (64 << 20)  # NumPy asks for huge pages itself

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax.engine.mesh import check_batch, make_mesh
 from fer_jax.errors import UserError
 from fer_jax.training import loop
-from fer_jax.training.logging import read_lines
+from fer_jax.training.log import read_lines
 from fer_jax.training.setup import make_setup
-from fer_jax.training.sharding import check_batch, make_mesh
 
 
 def losses(workdir, name="loss/total"):
@@ -149,9 +149,9 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
 
     import jax.numpy as jnp
 
-    from fer_jax.data.pipeline import index_batches
+    from fer_jax.data.sources.pipeline import index_batches
+    from fer_jax.engine.mesh import put_replicated, sharded
     from fer_jax.training.feed import resident_steps
-    from fer_jax.training.sharding import put_replicated, sharded
     from fer_jax.training.step import train_step
 
     setup = make_setup(tiny("baseline", max_steps=4, devices=1))

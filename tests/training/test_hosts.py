@@ -14,14 +14,14 @@ import time
 import numpy as np
 import pytest
 
+from fer_jax.engine import hosts
 from fer_jax.errors import UserError
-from fer_jax.training import hosts
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys, time
 from fer_jax.errors import UserError
-from fer_jax.training import hosts
+from fer_jax.engine import hosts
 
 number, port, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 with hosts.join(f"localhost:{port}", 2, number):
@@ -35,7 +35,7 @@ import json, sys
 import jax.numpy as jnp
 from experiments.baseline import get_config
 from fer_jax.evaluation.evaluate import Evaluator
-from fer_jax.training import hosts
+from fer_jax.engine import hosts
 from fer_jax.training.feed import Feed
 from fer_jax.training.setup import make_setup
 
@@ -142,7 +142,7 @@ def test_each_host_reads_only_its_own_records(data_dir, tiny):
 
 
 def _first_batch(setup):
-    from fer_jax.data.pipeline import index_batches
+    from fer_jax.data.sources.pipeline import index_batches
 
     return index_batches(len(setup.train), 16, setup.config.seed)[0]
 

@@ -11,10 +11,11 @@ import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.training import lanes, loop, sweep
-from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.runs.checkpoint import Checkpoints
+from fer_jax.sweeps import sweep
+from fer_jax.training import lanes, loop
 from fer_jax.training.feed import Feed, training_program
-from fer_jax.training.logging import read_lines
+from fer_jax.training.log import read_lines
 from fer_jax.training.setup import make_setup
 from fer_jax.training.step import mark_valid, take_rows, train_step
 

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.training.logging import JsonLines, Stopwatch, clock, first_broken, read_lines, window_means
+from fer_jax.training.log import JsonLines, Stopwatch, clock, first_broken, read_lines, window_means
 from fer_jax.training.loop import evaluation_is_due
 
 

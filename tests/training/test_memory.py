@@ -4,11 +4,13 @@ import jax
 import pytest
 from etils import epath
 
+from fer_jax.engine import memory
+from fer_jax.engine.mesh import make_mesh
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator
-from fer_jax.training import finish, loop, memory, setup, stored
-from fer_jax.training.sharding import make_mesh
-from fer_jax.training.workdir import check_owner
+from fer_jax.runs import stored
+from fer_jax.runs.workdir import check_owner
+from fer_jax.training import finish, loop, setup
 
 
 def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from fer_jax.config.fields import default_config
 from fer_jax.errors import UserError
-from fer_jax.training.config import default_config
 from fer_jax.training.optimizer import make_optimizer, make_schedule
 
 PARAMS = {

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.data.prior import prior_matrix
-from fer_jax.data.source import load
+from fer_jax.config.fields import check_config
+from fer_jax.data.sources.source import load
+from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.runs.stored import read_model
 from fer_jax.training import loop
-from fer_jax.training.config import check_config
 from fer_jax.training.setup import make_setup
-from fer_jax.training.stored import read_model
 
 EPSILON = 0.4
 

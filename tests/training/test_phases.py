@@ -10,13 +10,13 @@ import optax
 import pytest
 from etils import epath
 
+from fer_jax.config.fields import check_config, default_config
+from fer_jax.config.phases import phases
 from fer_jax.errors import UserError
+from fer_jax.runs.stored import read_model
 from fer_jax.training import loop
-from fer_jax.training.config import check_config, default_config
 from fer_jax.training.feed import Feed
 from fer_jax.training.optimizer import make_momentum, make_optimizer
-from fer_jax.training.phases import phases
-from fer_jax.training.stored import read_model
 
 PARAMS = {"trunk": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}, "head": {"kernel": jnp.full((2, 4), 0.5)}}
 SGD = {"optimizer.name": "sgd", "optimizer.learning_rate": 0.1}

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fer_jax.engine.mesh import make_mesh, replicated, sharded
+from fer_jax.engine.prediction import Prediction, split
 from fer_jax.nn.lowering import differentiated
 from fer_jax.nn.resnet import ResNet10
-from fer_jax.training.prediction import Prediction, split
 from fer_jax.training.setup import make_setup
-from fer_jax.training.sharding import make_mesh, replicated, sharded
 from fer_jax.training.step import eval_step
 
 

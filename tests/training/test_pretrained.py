@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax.config.fields import load_method, method_names
+from fer_jax.engine.mesh import replicated
 from fer_jax.errors import UserError
+from fer_jax.runs.checkpoint import Checkpoints
 from fer_jax.training import loop
-from fer_jax.training.checkpoint import Checkpoints
-from fer_jax.training.config import load_method, method_names
-from fer_jax.training.pretrained import _other_classes, _pairs, _renamed, _Target, parts_of, read_start
-from fer_jax.training.published import match
-from fer_jax.training.running import Running
+from fer_jax.training.run import Running
 from fer_jax.training.setup import make_setup
-from fer_jax.training.sharding import replicated
 from fer_jax.training.state import tree_sha256
-from fer_jax.training.weight_files import WeightFile
+from fer_jax.weights.files import WeightFile
+from fer_jax.weights.networks import match
+from fer_jax.weights.start import _other_classes, _pairs, _renamed, _Target, parts_of, read_start
 from tests.training import published_arrays
 from tests.training.test_weight_files import header_and_data, pack
 

@@ -3,12 +3,12 @@
 import pytest
 from etils import epath
 
-from fer_jax.data.source import load
+from fer_jax.config.fields import check_config
+from fer_jax.config.protocol import fold_facts, part_to_score, part_to_test, protocol, split_to_test
+from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
-from fer_jax.training.config import check_config
-from fer_jax.training.protocol import fold_facts, part_to_score, part_to_test, protocol, split_to_test
+from fer_jax.runs.workdir import default_workdir
 from fer_jax.training.setup import make_setup
-from fer_jax.training.workdir import default_workdir
 
 
 def folded(tiny, fold, folds="subject:3", **data):

@@ -14,8 +14,8 @@ from fer_jax.errors import UserError
 from fer_jax.nn.edsr import EDSR
 from fer_jax.nn.resnet import ResNet10, ResNet18, ResNet34, ResNet50
 from fer_jax.nn.vgg import VGG
-from fer_jax.training.published import match
-from fer_jax.training.weight_files import WeightFile
+from fer_jax.weights.files import WeightFile
+from fer_jax.weights.networks import match
 from tests.training import published_arrays
 
 TRUNKS = {10: ResNet10, 18: ResNet18, 34: ResNet34, 50: ResNet50}

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
-from fer_jax.data.pipeline import index_batches
+from fer_jax.config.fields import check_config
+from fer_jax.config.resolutions import Stage, size_at, stages
+from fer_jax.data.sources.pipeline import index_batches
 from fer_jax.errors import UserError
 from fer_jax.training import loop, step
-from fer_jax.training.config import check_config
 from fer_jax.training.feed import Feed
-from fer_jax.training.logging import read_lines
-from fer_jax.training.resolutions import Stage, size_at, stages
+from fer_jax.training.log import read_lines
 from fer_jax.training.setup import make_setup
 
 STEPS = {"max_steps": 6, "log_every_steps": 1, "eval_every_epochs": 1000.0}  # three at each size

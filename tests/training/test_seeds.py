@@ -9,17 +9,18 @@ import pytest
 from etils import epath
 from scipy import stats
 
-from fer_jax.data.source import load
+from fer_jax.config.protocol import part_to_test
+from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import score
-from fer_jax.evaluation.report import write_report
 from fer_jax.evaluation.tables import table
-from fer_jax.training import finish, loop, sweep
-from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.report import write_report
+from fer_jax.runs.checkpoint import Checkpoints
+from fer_jax.runs.workdir import check_owner, default_workdir
+from fer_jax.sweeps import sweep
+from fer_jax.training import finish, loop
 from fer_jax.training.feed import Feed
-from fer_jax.training.protocol import part_to_test
 from fer_jax.training.setup import make_setup
-from fer_jax.training.workdir import check_owner, default_workdir
 
 ONE_DEVICE = {"train.devices": 1}
 NAMES = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")

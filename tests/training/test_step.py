@@ -11,8 +11,8 @@ import optax
 import pytest
 from flax import linen as nn
 
-from fer_jax.data.augmentation import Augmentation
-from fer_jax.training.rng import stream_key
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.engine.rng import stream_key
 from fer_jax.training.step import Task, eval_step, init_state, prepare_targets, train_step
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.data.source import load
+from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.training import finish, loop, sweep, sweep_folds
-from fer_jax.training.workdir import check_owner
+from fer_jax.runs.workdir import check_owner
+from fer_jax.sweeps import sweep, sweep_folds
+from fer_jax.training import finish, loop
 
 ONE_DEVICE = {"train.devices": 1}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.training.weight_files import read_weights
+from fer_jax.weights.files import read_weights
 
 
 def header_and_data(arrays):

@@ -7,9 +7,9 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
-from fer_jax.training import workdir as workdirs
-from fer_jax.training.checkpoint import MANIFEST
-from fer_jax.training.workdir import check_owner, claim, read_results, stored_config, with_stored_words
+from fer_jax.runs import workdir as workdirs
+from fer_jax.runs.checkpoint import MANIFEST
+from fer_jax.runs.workdir import check_owner, claim, read_results, stored_config, with_stored_words
 from fer_jax.words.classes import STORED, class_vectors
 
 

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.data.targets import ferplus_targets
+from fer_jax.data.targets.votes import ferplus_targets
 from fer_jax.errors import UserError
 from tfds_builders.fer2013 import folders, reading
 from tfds_builders.ferplus import votes
@@ -21,7 +21,7 @@ from tfds_builders.manual import Contents, ManualBuilder, encode_png
 class Builder(ManualBuilder):
     """Every row of FER-2013's CSV with its votes. See README.md for the files and features.
 
-    No label rule is applied here: `fer_jax.data.targets` turns votes into targets when they are read.
+    No label rule is applied here: `fer_jax.data.targets.votes` turns votes into targets when they are read.
     """
 
     VERSION = tfds.core.Version("1.0.0")

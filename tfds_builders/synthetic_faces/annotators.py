@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_jax.data.prior import FERPLUS
-from tfds_builders.synthetic_faces.randomness import Stream
+from fer_jax.data.targets.prior import FERPLUS
+from fer_jax.randomness import Stream
 
 VOTE_NAMES: tuple[str, ...] = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.randomness import Purpose, Stream, raw_words
 from tfds_builders.synthetic_faces.canvas import column
-from tfds_builders.synthetic_faces.randomness import Purpose, Stream, raw_words
 
 
 @dataclasses.dataclass(frozen=True)

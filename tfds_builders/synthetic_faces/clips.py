@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 
-from tfds_builders.synthetic_faces import occluders
+from fer_jax.data.corrupt import occluders
+from fer_jax.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces.canvas import smooth
 from tfds_builders.synthetic_faces.identity import Identity
 from tfds_builders.synthetic_faces.pose import Pose
-from tfds_builders.synthetic_faces.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces.renderer import Picture, render
 from tfds_builders.synthetic_faces.scene import Scene
 

@@ -22,11 +22,12 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
+from fer_jax.data.corrupt import occluders
 from fer_jax.labels import EMOTIONS
-from tfds_builders.synthetic_faces import annotators, clips, occluders
+from fer_jax.randomness import Purpose, Stream
+from tfds_builders.synthetic_faces import annotators, clips
 from tfds_builders.synthetic_faces.expressions import RECIPES
 from tfds_builders.synthetic_faces.plan import Plan
-from tfds_builders.synthetic_faces.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces.renderer import Picture, render
 from tfds_builders.synthetic_faces.scene import MEAN_INTENSITY, Scene, sample_scene
 

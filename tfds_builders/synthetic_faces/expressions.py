@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfds_builders.synthetic_faces.randomness import Stream
+from fer_jax.randomness import Stream
 
 ACTION_UNITS: dict[int, str] = {
     1: "inner brow raiser",

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fer_jax.randomness import PI, cosine, sine
 from tfds_builders.synthetic_faces.expressions import AU_COLUMN
 from tfds_builders.synthetic_faces.identity import Identity
 from tfds_builders.synthetic_faces.pose import Pose, project
-from tfds_builders.synthetic_faces.randomness import PI, cosine, sine
 
 Group = TypeVar("Group")
 

@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.randomness import Stream
 from tfds_builders.synthetic_faces import identity
 from tfds_builders.synthetic_faces.canvas import Patch, bump, column, ramp, smooth
 from tfds_builders.synthetic_faces.geometry import Face
 from tfds_builders.synthetic_faces.identity import Identity
 from tfds_builders.synthetic_faces.pose import Pose, on_plane
-from tfds_builders.synthetic_faces.randomness import Stream
 
 
 @dataclasses.dataclass(frozen=True)

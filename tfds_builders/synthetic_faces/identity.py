@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces.expressions import AU_IDS
-from tfds_builders.synthetic_faces.randomness import Purpose, Stream
 
 SKIN = np.array(
     [

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from tfds_builders.synthetic_faces.randomness import Stream, cosine, sine
+from fer_jax.randomness import Stream, cosine, sine
 
 CENTRE = 0.40  # face coordinate (y) of the middle of the picture
 BEND_X = 0.40

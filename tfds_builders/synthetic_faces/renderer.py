@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.data.corrupt.occluders import Occluder, cover
+from fer_jax.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces import features, head
 from tfds_builders.synthetic_faces.camera import photograph
 from tfds_builders.synthetic_faces.canvas import Patch, column
 from tfds_builders.synthetic_faces.geometry import Face, build_face, landmarks
-from tfds_builders.synthetic_faces.occluders import Occluder, cover
 from tfds_builders.synthetic_faces.pose import SCALE, SCALE_SPREAD, on_sheet, pixel_grid, project
-from tfds_builders.synthetic_faces.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces.scene import Scene
 
 

@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces.camera import Camera, sample_camera
 from tfds_builders.synthetic_faces.expressions import sample_action_units
 from tfds_builders.synthetic_faces.head import Light, sample_light
 from tfds_builders.synthetic_faces.identity import Identity, sample_identity
 from tfds_builders.synthetic_faces.pose import Pose, sample_pose
-from tfds_builders.synthetic_faces.randomness import Purpose, Stream
 
 WEAKEST = 0.50  # intensities are uniform between this and 1
 MEAN_INTENSITY = 0.5 * (WEAKEST + 1)

@@ -1,0 +1,133 @@
+"""What a network is given: images through the augmentation, and the points on them moved along."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from fer_jax.data.augment import geometry
+from fer_jax.data.augment.augmentation import Augmentation, augment, warp_matrices
+from fer_jax.errors import UserError
+
+Batch = dict[str, jax.Array]
+Order = tuple[int, ...]
+CORNER_VIEWS = 8  # four corners, mirrored or not
+CORNER_ZOOM = 1.1
+
+
+def network_inputs(
+    key: Key[Array, ""] | None,
+    batch: Batch,
+    config: Augmentation,
+    *,
+    size: int,
+    mirror: Order = (),
+    flips: Bool[Array, "B"] | None = None,
+) -> Batch:
+    """Replaces `image` uint8 [B, H, W, C] by the network's input and moves `points` [B, L, 2] with it.
+
+    Clips have `frames` uint8 [B, T, H, W, C] instead of `image`.
+
+    Args:
+        key: of this step; None when nothing is random (evaluation).
+        batch: `points`, where there are any, are (x, y) in pixels of the stored image; afterwards in pixels of the
+            network's input, still of the same part of the face: they may lie outside.
+        config: the augmentation.
+        size: side of the network's input.
+        mirror: for each point, which one stands in its place on the mirrored face.
+        flips: which images are mirrored, where that is not drawn.
+
+    Returns:
+        The batch with `image` float32 [B, size, size, 3], or `frames` float32 [B, T, size, size, 3].
+    """
+    train = key is not None
+    key = jax.random.key(0) if key is None else key
+    if "frames" in batch:
+        clips, length, *rest = batch["frames"].shape
+        flat = batch["frames"].reshape(clips * length, *rest)
+        alike = 1 if config.per_frame else length
+        flat = augment(key, flat, config, size=size, train=train, alike=alike)
+        return batch | {"frames": flat.reshape(clips, length, *flat.shape[1:])}
+    moved = {"image": augment(key, batch["image"], config, size=size, train=train, flips=flips)}
+    if "points" in batch:
+        shape = batch["image"].shape
+        if train:
+            matrices = warp_matrices(key, shape, config, size=size, flips=flips)
+        else:
+            matrices = jnp.broadcast_to(central_matrix(shape, config, size), (shape[0], 2, 3))
+        moved["points"] = _move(matrices, batch["points"].astype(jnp.float32), mirror)
+    return batch | moved
+
+
+def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Array, "B"]) -> Bool[Array, "B"]:
+    """Which images are mirrored in an epoch: each in every other one, and half of all in the first.
+
+    Args:
+        key: the same at every step.
+        index: of each image in the training set.
+        epoch: how often it has been shown before.
+    """
+    first = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
+    return first ^ (epoch % 2 == 1)
+
+
+def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
+    """The same network inputs, mirrored: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2].
+
+    Of clips it is the `frames` [B, T, S, S, C].
+    """
+    if "frames" in inputs:
+        return inputs | {"frames": inputs["frames"][:, :, :, ::-1]}
+    image = inputs["image"]
+    flipped = {"image": image[:, :, ::-1]}
+    if "points" in inputs:
+        points = inputs["points"] * jnp.array([-1.0, 1.0]) + jnp.array([image.shape[2] - 1.0, 0.0])
+        flipped["points"] = _exchange(points, mirror)
+    return inputs | flipped
+
+
+def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Batch:
+    """One of the CORNER_VIEWS views of the same network inputs: a corner of the picture, magnified.
+
+    Args:
+        inputs: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2], which move along.
+        number: 0 .. 3 are the corners, row by row; 4 .. 7 the same of the mirrored picture.
+        mirror: for each point, which one stands in its place on the mirrored face.
+
+    Raises:
+        UserError: for clips.
+    """
+    if "image" not in inputs:
+        raise UserError("config.evaluation.views='corners' needs still images: give ''")
+    flipped = mirrored(inputs, mirror)
+    seen = {k: jnp.where(number >= 4, flipped[k], inputs[k]) for k in ("image", "points") if k in inputs}
+    size = seen["image"].shape[1]
+    at = jnp.stack([number % 2, number // 2 % 2]).astype(jnp.float32)  # (x, y): 0 is left or top, 1 right or bottom
+    # From output to input: pixel edges, not centres, lie at the picture's corner.
+    offset = (1 / CORNER_ZOOM - 1) / 2 + at * (size - size / CORNER_ZOOM)
+    matrix = jnp.concatenate([jnp.eye(2) / CORNER_ZOOM, offset[:, None]], axis=1)
+    view = {"image": jax.vmap(lambda image: geometry.sample(image, matrix, size, "edge"))(seen["image"])}
+    if "points" in seen:
+        view["points"] = jax.vmap(lambda points: geometry.move_points(matrix, points))(seen["points"])
+    return inputs | view
+
+
+def central_matrix(shape: tuple[int, ...], config: Augmentation, size: int) -> Float[Array, "2 3"]:
+    """The affine map, from output to stored pixels, of the evaluation's middle window (`augmentation.central`)."""
+    height, width = shape[1:3]
+    top = left = 0
+    extent = jnp.array([width, height], jnp.float32)
+    if config.crop is not None:
+        top, left = (height - config.crop) // 2, (width - config.crop) // 2
+        extent = jnp.full(2, config.crop, jnp.float32)
+    centre = jnp.array([left, top], jnp.float32) + (extent - 1) / 2
+    return geometry.around(jnp.diag(extent / size), centre, size, size)
+
+
+def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
+    moved = jax.vmap(geometry.move_points)(matrices, points)
+    reversed_ = jax.vmap(geometry.mirrors)(matrices)
+    return jnp.where(reversed_[:, None, None], _exchange(moved, mirror), moved)
+
+
+def _exchange(points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
+    return points[:, jnp.array(mirror)] if mirror else points

@@ -1,0 +1,262 @@
+"""A split of a prepared data set, decoded once into RAM and readable at any index."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fer_jax.data.sources import clips
+from fer_jax.data.sources.decoding import decoded, texts
+from fer_jax.data.sources.folds import check_number, divide
+from fer_jax.data.sources.on_disk import LazyPictures, select
+from fer_jax.data.sources.points import attach_points
+from fer_jax.data.targets.labelled import attach_targets, with_neutral
+from fer_jax.errors import UserError, nearest
+from tfds_builders import registry
+from tfds_builders.manual import ManualBuilder, is_prepared, require_prepared
+from tfds_builders.preparation import prepare
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Examples in RAM.
+
+    Attributes:
+        name: of the data set, e.g. 'synthetic_faces/basic'.
+        split: of the data set.
+        classes: emotion names; `label` and the columns of `target` are in this order.
+        arrays: by field, the first dimension is the example: `image` uint8 [N, H, W, C], `label` int32 [N],
+            `target` float32 [N, classes], `index` int32 [N] (the position in this source), and what else the data
+            set has (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...) or the config asks for
+            (`points` float32 [N, P, 2]). Clips have `start` and `length` int32 [N] in place of `image`.
+        rows: int [N], the place of each example in the split as it is stored.
+        frames: of clips, by field, one after the other: `frames` uint8 [F, H, W, C], `frame_mask` bool [F] (false
+            without a face), ... Clip i is rows start[i] .. start[i] + length[i] - 1. Shared by all selections.
+        folds: in how many folds the field `fold`, int32 [N] from 0, divides the split; 0 where it is not divided.
+    """
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    arrays: Mapping[str, np.ndarray]
+    rows: np.ndarray
+    frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    folds: int = 0
+
+    def __len__(self) -> int:
+        return len(self.arrays["label"])
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in (*self.arrays.values(), *self.frames.values()))
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the pictures stay on disk and are decoded when they are asked for."""
+        return isinstance(self.frames["frames"] if self.frames else self.arrays["image"], LazyPictures)
+
+    @property
+    def unit(self) -> str:
+        """What an example is, in words."""
+        return "clips" if self.frames else "images"
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of an image or frame."""
+        return (self.frames["frames"] if self.frames else self.arrays["image"]).shape[1:]
+
+    def pictures(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Returns one image per example (of those at `rows`), uint8 [n, H, W, C]: of a clip its middle face."""
+        rows = np.arange(len(self)) if rows is None else rows
+        if not self.frames:
+            return self.arrays["image"][rows]
+        place = clips.middle_faces(self.arrays, self.frames["frame_mask"])[rows]
+        shown = np.zeros((len(rows), *self.picture_shape), np.uint8)
+        shown[place >= 0] = self.frames["frames"][place[place >= 0]]
+        return shown
+
+    def fields(self) -> dict[str, np.ndarray]:
+        """Returns all fields; those per frame hold the frames of these examples, one after the other."""
+        places = clips.frame_rows(self.arrays["start"], self.arrays["length"]) if self.frames else None
+        return dict(self.arrays) | {name: values[places] for name, values in self.frames.items()}
+
+    def frame_counts(self) -> dict[str, int]:
+        """Returns how many frames there are, how many show no face, and how many clips have no face at all."""
+        mask, length = self.frames["frame_mask"], self.arrays["length"]
+        _, faces = clips.face_counts(self.arrays["start"], length, mask)
+        without = int(length.sum() - faces.sum())
+        return {"frames": int(length.sum()), "without_face": without, "clips_without_face": int((faces == 0).sum())}
+
+    def last_faces(self, most: int, neutral: int = 0) -> Source:
+        """Returns the last `most` faces of each clip as images; a clip without a face gives none.
+
+        With `neutral` above 0 so many of its first faces come along, labelled neutral, as far as there are other faces
+        than the last ones (see `with_neutral`). An image keeps what is known of its clip: subject, fold, code.
+        """
+        owner, place, opening = clips.end_faces(self.arrays, self.frames["frame_mask"], most, neutral)
+        if neutral and not opening.any():
+            raise UserError(
+                f"config.data.neutral_frames={neutral}: no clip of {self.name}, split {self.split}, has more than the "
+                f"config.data.last_frames={most} faces that show its expression; give 0"
+            )
+        arrays = {k: v[owner] for k, v in self.arrays.items() if k not in ("start", "length")}
+        arrays |= {k: v[place] for k, v in self.frames.items() if k not in ("frames", "frame_mask")}
+        arrays |= {"image": select(self.frames["frames"], place), "index": np.arange(len(owner), dtype=np.int32)}
+        classes = self.classes
+        if neutral:
+            arrays, classes = with_neutral(arrays, classes, opening)
+        return Source(self.name, self.split, classes, arrays, self.rows[owner], folds=self.folds)
+
+    def select(self, rows: np.ndarray) -> Source:
+        """Returns the examples at `rows`, renumbered."""
+        arrays = {k: select(v, rows) for k, v in self.arrays.items()}
+        arrays["index"] = np.arange(len(rows), dtype=np.int32)
+        return dataclasses.replace(self, arrays=arrays, rows=self.rows[rows])
+
+    def class_counts(self) -> np.ndarray:
+        return np.bincount(self.arrays["label"], minlength=len(self.classes))
+
+
+def load(config: Any, split: str, *, training: bool) -> Source:
+    """Loads a split as `config.data` describes it.
+
+    Args:
+        config: the `data` part of an experiment's config.
+        split: name of the split.
+        training: whether these examples train (then `exclude` and the training target rule apply; evaluation
+            always uses the majority, as FER+ does).
+
+    Raises:
+        UserError: for an unknown data set, split, rule or flag, and where the data set is not prepared.
+    """
+    builder = prepared_builder(config)
+    check_split(builder, config.dataset, split)
+    if not {"image", "frames"} & set(builder.info.features):
+        raise UserError(f"{config.dataset} has neither images nor clips: name another data set")
+    arrays, frames = decoded(builder, split, config.path == "disk", config.workers), {}
+    if "frames" in arrays:
+        arrays, frames = clips.separate(arrays)
+        if not arrays["length"].any():
+            raise UserError(f"the {len(arrays['length'])} clips of {config.dataset}, split {split}, have no frames")
+    elif config.last_frames:
+        raise UserError(f"config.data.last_frames={config.last_frames}: {config.dataset} has no clips; give 0")
+    pictures = arrays.pop("image", None)  # which may lie on disk, and are selected in the end
+    arrays["row"] = np.arange(len(arrays["length"] if pictures is None else pictures))
+    folds = 0
+    if config.folds and split == config.train_split:  # of the split as stored: no later choice moves anyone
+        arrays["fold"] = divide(arrays, config.folds, config.dataset)
+        folds = int(arrays["fold"].max()) + 1
+    classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
+    arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
+    if training:
+        for flag in config.exclude:
+            if flag not in arrays or arrays[flag].dtype != bool:
+                flags = [k for k, v in arrays.items() if v.dtype == bool]
+                raise UserError(f"config.data.exclude: {config.dataset} has no flag '{flag}'; {nearest(flag, flags)}")
+        keep = np.ones(len(arrays["label"]), bool)
+        for flag in config.exclude:
+            keep &= ~arrays[flag]
+        arrays = {k: v[keep] for k, v in arrays.items()}
+    rows = arrays.pop("row")
+    if pictures is not None:
+        arrays["image"] = pictures if len(rows) == len(pictures) else select(pictures, rows)
+    arrays["index"] = np.arange(len(rows), dtype=np.int32)
+    source = Source(config.dataset, split, classes, arrays, rows, frames, folds)
+    source = source.last_faces(config.last_frames, config.neutral_frames) if config.last_frames else source
+    return source if source.frames or not config.points else _with_points(source, config.points, config.points_cheek)
+
+
+def _with_points(source: Source, kind: str, cheek: float) -> Source:
+    arrays = attach_points(source.arrays, kind=kind, cheek=cheek, dataset=source.name, split=source.split)
+    return dataclasses.replace(source, arrays=arrays)
+
+
+def check_split(builder: Any, dataset: str, split: str) -> None:
+    """Refuses a split that the data set does not have."""
+    if split not in builder.info.splits:
+        raise UserError(f"{dataset} has no split '{split}'; {nearest(split, builder.info.splits)}")
+
+
+def take_fold(source: Source, number: int) -> tuple[Source, Source]:
+    """Divides a source in (the other folds, fold `number`), which counts from 1."""
+    check_number(number, source.folds)
+    inside = source.arrays["fold"] == number - 1
+    if not inside.any() or inside.all():
+        raise UserError(
+            f"config.fold={number}: {int(inside.sum())} of the {len(source)} examples of {source.name}, split "
+            f"{source.split}, are in fold {number} of {source.folds}: nothing to "
+            f"{'train on' if inside.any() else 'test'}"
+        )
+    others = source.select(np.flatnonzero(~inside))
+    fold = source.select(np.flatnonzero(inside))
+    return (
+        dataclasses.replace(others, split=f"{source.split} without fold {number}"),
+        dataclasses.replace(fold, split=f"fold {number} of {source.folds}"),
+    )
+
+
+def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
+    """Divides a source in (training, held-out): by whole subjects where they are known, else stratified by class.
+
+    Images taken from one clip stay together either way.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(source), bool)
+    if fraction > 0 and "subject" in source.arrays:
+        subject = source.arrays["subject"]
+        order = rng.permutation(np.unique(subject))
+        held = np.isin(subject, order[: max(1, round(fraction * len(order)))])
+    elif fraction > 0:
+        rows, last = np.unique(source.rows[::-1], return_index=True)
+        labels = source.arrays["label"][::-1][last]  # of a clip that of its last image: the first may be neutral
+        for label in np.unique(labels):
+            chosen = rng.permutation(rows[labels == label])
+            held |= np.isin(source.rows, chosen[: round(fraction * len(chosen))])
+    if not held.any() or held.all():
+        raise UserError(
+            f"config.data.holdout_fraction={fraction} leaves nothing to "
+            f"{'validate' if not held.any() else 'train'} on, out of {len(source)} examples of {source.name}"
+        )
+    return source.select(np.flatnonzero(~held)), source.select(np.flatnonzero(held))
+
+
+def prepared_builder(config: Any) -> Any:
+    """Returns the TFDS builder of `config.dataset`, prepared; prepares it where that needs no files of the user."""
+    data_dir = os.path.expanduser(config.data_dir) or None
+    builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
+    if not is_prepared(builder):
+        manual_dir = os.path.expanduser(config.manual_dir) or None
+        if isinstance(builder, ManualBuilder) and manual_dir is None:
+            require_prepared(builder)
+        print(f"preparing {config.dataset} (once)", flush=True)
+        prepare(builder, manual_dir=manual_dir)
+        builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
+    return builder
+
+
+def facts(config: Any) -> dict[str, Any]:
+    """Returns what the prepared data set says of itself that a reader of scores must know; {} of drawn faces.
+
+    Its version, whether it is `complete`, how many examples are `missing`, and the `options` it was prepared with.
+    """
+    builder = prepared_builder(config)
+    known = dict(builder.info.metadata or {})
+    if "complete" not in known:
+        return {}
+    told = {name: known[name] for name in ("complete", "options") if name in known}
+    return {"data": {"version": str(builder.version), "missing": len(known.get("missing", ())), **told}}
+
+
+def image_names(config: Any, split: str) -> list[str]:
+    """Returns what the files of a split's images are called, in the order in which they are stored.
+
+    Where the data set does not keep its `name`s, the first is `<split>_00001`, as RAF-DB counts.
+    """
+    builder = prepared_builder(config)
+    if "name" not in builder.info.features:
+        return [f"{split}_{number:05d}" for number in range(1, builder.info.splits[split].num_examples + 1)]
+    return texts(builder, split, "name")

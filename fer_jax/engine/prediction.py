@@ -1,0 +1,113 @@
+"""Predictions in two programs: what needs nothing but the weights is computed once, not for every batch.
+
+On a CPU Winograd's kernels (nn/winograd.py) are the large part of it: writing them takes a tenth of the time of a
+batch, and two thirds of that of a single image. On an accelerator it is the weights in the type of the computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Var, jaxpr_as_fun
+from jax.sharding import Mesh
+
+from fer_jax.engine.compiler import program
+from fer_jax.nn.lowering import never_differentiated
+
+SPREADING = ("broadcast_in_dim", "iota")  # cheap to compute, large to keep: they stay where they are used
+Part = Callable[..., list[Any]]
+
+
+class Prediction:
+    """A compiled function (weights, ...) -> outputs without a gradient. It remembers what the last weights gave.
+
+    Weights are told apart as objects: a tree must not be changed once it has been given.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        function: Callable[..., Any],
+        *,
+        in_shardings: Any,
+        out_shardings: Any,
+        check: Callable[[Any, tuple[Any, ...]], None] | None = None,
+    ):
+        """`function` takes positional arguments only; the shardings are those of `jax.jit`, the first the weights'.
+
+        `check` is given the program for a batch and its arguments before it runs for the first time.
+        """
+        self._mesh, self._function, self._check = mesh, function, check
+        self._in, self._out = in_shardings, out_shardings
+        self._halves: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by the shapes of a batch
+        self._checked: set[Any] = set()  # shapes of batches
+        self._weights: Any = None
+        self._prepared: dict[Any, list[jax.Array]] = {}  # of these weights, by the shapes of a batch
+
+    def __call__(self, weights: Any, *batch: Any) -> Any:
+        """The outputs for a batch."""
+        prepared, predict = self.prepared(weights, *batch)
+        return predict(prepared, *batch)
+
+    @property
+    def shapes(self) -> int:
+        """How many shapes of batches it has been compiled for."""
+        return len(self._halves)
+
+    def prepared(self, weights: Any, *batch: Any) -> tuple[list[jax.Array], Callable[..., Any]]:
+        """What is computed from the weights alone for batches like this one, and the program that takes it instead."""
+        leaves, tree = jax.tree.flatten(batch)
+        key = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if key not in self._halves:
+            self._halves[key] = self._compiled(weights, batch)
+        prepare, predict = self._halves[key]
+        if self._weights is not weights:
+            self._weights, self._prepared = weights, {}
+        if key not in self._prepared:
+            self._prepared[key] = prepare(weights)
+        if self._check is not None and key not in self._checked:
+            self._check(predict, (self._prepared[key], *batch))
+            self._checked.add(key)
+        return self._prepared[key], predict
+
+    def _compiled(self, weights: Any, batch: tuple[Any, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        with never_differentiated():
+            traced = program(self._mesh, self._function).trace(weights, *batch)
+        early, late = split(traced.jaxpr, len(jax.tree.leaves(weights)))
+        outputs = jax.tree.structure(traced.out_info)
+        prepare = program(self._mesh, lambda weights: early(*jax.tree.leaves(weights)), out_shardings=self._in[0])
+        predict = program(
+            self._mesh,
+            lambda prepared, *batch: jax.tree.unflatten(outputs, late(*prepared, *jax.tree.leaves(batch))),
+            in_shardings=self._in,
+            out_shardings=self._out,
+        )
+        return prepare, predict
+
+
+def split(whole: ClosedJaxpr, weights: int) -> tuple[Part, Part]:
+    """Cuts a traced function in two: what its first `weights` arguments suffice for, and the rest.
+
+    Returns:
+        (early, late) so that late(*early(*arguments[:weights]), *arguments[weights:]) are the outputs.
+    """
+    jaxpr = whole.jaxpr
+    known = set(jaxpr.invars[:weights])
+    first: list[JaxprEqn] = []
+    rest: list[JaxprEqn] = []
+    for equation in jaxpr.eqns:
+        inputs = {value for value in equation.invars if isinstance(value, Var)}
+        early = bool(inputs) and inputs <= known and equation.primitive.name not in SPREADING and not equation.effects
+        (first if early else rest).append(equation)
+        known.update(equation.outvars if early else ())
+    used = [value for equation in rest for value in equation.invars] + list(jaxpr.outvars)
+    kept = list(dict.fromkeys(value for value in used if isinstance(value, Var) and value in known))
+
+    def part(takes: list[Var], equations: list[JaxprEqn], gives: Sequence[Any]) -> Part:
+        unnamed = jaxpr.debug_info.with_unknown_names()  # the names are those of the whole
+        cut = jaxpr.replace(invars=takes, eqns=equations, outvars=gives, debug_info=unnamed)
+        return jaxpr_as_fun(ClosedJaxpr(cut, whole.consts))
+
+    return part(jaxpr.invars[:weights], first, kept), part([*kept, *jaxpr.invars[weights:]], rest, jaxpr.outvars)

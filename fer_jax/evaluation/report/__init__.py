@@ -1,6 +1,0 @@
-"""The report of a run: `write_report` and what it is given."""
-
-from fer_jax.evaluation.report.shown import Shown
-from fer_jax.evaluation.report.write import Predictions, Profile, Samples, write_report
-
-__all__ = ["Predictions", "Profile", "Samples", "Shown", "write_report"]

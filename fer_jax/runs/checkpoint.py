@@ -1,0 +1,245 @@
+"""The one place that knows about Orbax: saves a point in training whole, and finds the newest undamaged one.
+
+A save counts from the moment its manifest is there: a list of its files with their sizes and checksums, written last.
+Whether a checkpoint is whole is decided by that list, before anything reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+from etils import epath
+
+from fer_jax.engine.mesh import on_main
+from fer_jax.errors import UserError, first_line, reading, writing
+from fer_jax.storage import expect_folder, in_bucket, write_whole
+
+PyTree = Any
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        state: everything the next step needs.
+        best: variables of the best validation so far ({'params', 'collections'}).
+        record: plain JSON values: what the loop must remember (best score, open log window, seconds trained).
+    """
+
+    state: PyTree
+    best: PyTree
+    record: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one work directory. A save is one atomic unit: state, best model and record together.
+
+    Attributes:
+        folder: where they are.
+        keep: how many are kept.
+        read_only: whether nothing in the folder may change, as for an evaluation.
+    """
+
+    def __init__(self, folder: epath.Path, keep: int, read_only: bool = False):
+        for noisy in ("orbax", "absl"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        absl_logging.set_verbosity(absl_logging.ERROR)
+        self.folder, self.keep, self.read_only = folder, keep, read_only
+        # Saving is not asynchronous: a run that says it saved has saved, and the step after a save may donate
+        # the buffers that were saved. How many are kept is decided here, after the manifest is written.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None, enable_async_checkpointing=False, create=not read_only, read_only=read_only
+        )
+        expect_folder(folder)
+        if read_only and not folder.exists():
+            raise UserError(f"{folder.parent} holds no checkpoint yet: train it first")
+        try:
+            self._manager = ocp.CheckpointManager(folder, options=options)
+        except OSError as error:
+            raise UserError(f"cannot write checkpoints under {folder}: {error.strerror or error}") from error
+
+    def save(self, step: int, checkpoint: Checkpoint) -> None:
+        """Saves at `step`; does nothing where that step is saved already.
+
+        Raises:
+            UserError: if it could not be written (a full disk); earlier checkpoints stay as they were.
+        """
+        if step in self._steps():
+            return
+        tree = {"state": checkpoint.state, "best": checkpoint.best}
+        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(dict(checkpoint.record)))
+        try:
+            if step in self._manager.all_steps():  # a save that was cut short before its manifest
+                self._manager.delete(step)
+            on_main(lambda: _check_room(self.folder, tree))
+            self._manager.save(step, args=args, force=True)
+            self._manager.wait_until_finished()
+            on_main(lambda: _write_manifest(self.folder / str(step)))
+        except Exception as error:
+            on_main(lambda: _remove_unfinished(self.folder))
+            raise UserError(
+                f"could not write the checkpoint of step {step} under {self.folder} ({first_line(error)}); "
+                "make room and start the same command again: it goes on from the checkpoint before"
+            ) from error
+        self._delete(self._steps()[: -self.keep])
+
+    def restore(self, like: PyTree, best_like: PyTree) -> tuple[Checkpoint | None, list[str]]:
+        """Returns the newest checkpoint that is whole (None where there is none), and what was wrong with newer ones.
+
+        Args:
+            like: a state with the shapes, types and shardings to restore into.
+            best_like: the same for the best variables.
+
+        Raises:
+            UserError: if every checkpoint is damaged, or the newest whole one does not fit this program.
+        """
+        step, damaged = self._newest_whole()
+        if step is None:
+            return None, []
+        restored = self._read(step, {"state": like, "best": best_like})
+        if not self.read_only:
+            self._delete(damaged)  # in the way of the step that will be saved anew
+        return restored, list(damaged.values())
+
+    def best(self, where: jax.sharding.Sharding) -> tuple[PyTree, Mapping[str, Any]]:
+        """Returns the best variables of whatever model was saved here, placed as `where` says, and the record.
+
+        Raises:
+            UserError: if nothing was saved, or nothing is whole.
+        """
+        step, _ = self._newest_whole()
+        if step is None:
+            raise UserError(f"{self.folder.parent} holds no checkpoint yet: train it first")
+        try:
+            reader, folder = ocp.PyTreeCheckpointer(), self.folder / str(step) / "tree"
+            saved: Any = reader.metadata(folder)
+            of_best = getattr(saved, "item_metadata", saved).tree["best"]
+            like = {"best": jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=where), of_best)}
+            how = ocp.checkpoint_utils.construct_restore_args(like)
+            tree = reader.restore(folder, args=ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True))
+            record: Any = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {step} under {self.folder} is whole but cannot be read ({first_line(error)}): "
+                "another version wrote it"
+            ) from error
+        return tree["best"], dict(record.record)
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _delete(self, steps: Iterable[int]) -> None:
+        with writing(self.folder, "see to the permissions of what is in there"):
+            for step in steps:
+                self._manager.delete(step)
+
+    def _steps(self) -> list[int]:
+        """The steps whose save was completed, in order."""
+        return sorted(s for s in self._manager.all_steps() if (self.folder / str(s) / MANIFEST).exists())
+
+    def _newest_whole(self) -> tuple[int | None, dict[int, str]]:
+        """Returns the newest whole step (None where nothing was saved), and what is wrong with the newer ones."""
+        damaged: dict[int, str] = {}
+        for step in reversed(self._steps()):
+            fault = _fault(self.folder / str(step))
+            if not fault:
+                return step, damaged
+            damaged[step] = f"checkpoint {step} under {self.folder} is damaged: {fault}"
+        if damaged:
+            raise UserError(
+                f"no checkpoint under {self.folder} is whole ({len(damaged)} damaged; {next(iter(damaged.values()))}); "
+                f"delete the work directory {self.folder.parent} to start it again"
+            )
+        return None, damaged
+
+    def _read(self, step: int, like: PyTree) -> Checkpoint:
+        args = ocp.args.Composite(
+            tree=ocp.args.StandardRestore(jax.tree.map(_abstract, like)), record=ocp.args.JsonRestore()
+        )
+        try:
+            restored: Any = self._manager.restore(step, args=args)
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {step} under {self.folder} is whole but does not fit this program "
+                f"({first_line(error)}): another version wrote it; give another --workdir"
+            ) from error
+        return Checkpoint(restored.tree["state"], restored.tree["best"], dict(restored.record))
+
+
+def holds_a_save(folder: epath.Path) -> bool:
+    """Whether a save was completed under `folder`.
+
+    Raises:
+        UserError: where it cannot be read, or is a file: what was saved may lie elsewhere.
+    """
+    expect_folder(folder)
+    with reading(folder):
+        return folder.exists() and any((step / MANIFEST).exists() for step in folder.iterdir() if step.is_dir())
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        elif not path.name.startswith(MANIFEST):
+            yield path
+
+
+def _write_manifest(folder: epath.Path) -> None:
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().length, "sha256": _sha256(path)} for path in _files(folder)
+    }
+    write_whole(folder / MANIFEST, json.dumps(files, indent=1) + "\n")
+
+
+def _fault(folder: epath.Path) -> str:
+    """Says what is wrong with the files of a checkpoint; empty where all are as they were written."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text())
+        if not listed:
+            return f"{MANIFEST} lists no files"
+        for name, expected in listed.items():
+            path = folder / name
+            if not path.exists():
+                return f"{name} is missing"
+            if path.stat().length != expected["bytes"]:
+                return f"{name} has {path.stat().length} bytes, not {expected['bytes']}"
+            if _sha256(path) != expected["sha256"]:
+                return f"the contents of {name} do not match their checksum"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return first_line(error)
+    return ""
+
+
+def _sha256(path: epath.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore
+
+
+def _check_room(folder: epath.Path, tree: PyTree) -> None:
+    """Refuses a save that the disk has no room for, before half of it is written."""
+    if in_bucket(folder):
+        return
+    needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)), shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"No space left on device: it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")
+
+
+def _remove_unfinished(folder: epath.Path) -> None:
+    for path in folder.glob("*orbax-checkpoint-tmp*"):
+        path.rmtree(missing_ok=True)
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
