@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.config.resolutions import size_at
-from fer_jax.data.sources.clips import Drawn
+from fer_jax.data.sources.clips import ClipSample
 from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches, stream
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import platform_of, program
@@ -159,9 +159,9 @@ def resident_steps(
     return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
 
 
-def _put_batch(mesh: Mesh, source: Source, indices: np.ndarray | Drawn) -> dict[str, jax.Array]:
+def _put_batch(mesh: Mesh, source: Source, indices: np.ndarray | ClipSample) -> dict[str, jax.Array]:
     """Gathers on the host what `take_rows` gathers on the device."""
-    if not isinstance(indices, Drawn):
+    if not isinstance(indices, ClipSample):
         return put_rows(mesh, source.arrays, indices)
     every = np.arange(len(indices.row))
     return (

@@ -25,7 +25,7 @@ from fer_jax.config.resolutions import Stage, stages
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.corrupt.occlusion import with_occluded_copies
-from fer_jax.data.sources.clips import Instances, instances
+from fer_jax.data.sources.clips import ClipSampler, clip_sampler
 from fer_jax.data.sources.points import MIRROR
 from fer_jax.data.sources.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
 from fer_jax.data.targets.label_noise import with_label_noise
@@ -80,7 +80,7 @@ class Setup:
     stages: tuple[Stage, ...]
     steps_per_dispatch: int
     resident: bool
-    instances: Instances | None
+    instances: ClipSampler | None
     label_noise: dict[str, Any] | None = None
 
     @property
@@ -193,11 +193,11 @@ def _check_size(config: Config, state: TrainState, template: Any, task: Task) ->
         ) from error
 
 
-def _instances(config: Config, train: Source, model: Any) -> Instances | None:
+def _instances(config: Config, train: Source, model: Any) -> ClipSampler | None:
     """What is drawn of clips; None for images."""
     if not train.frames:
         return None
-    return instances(
+    return clip_sampler(
         train.arrays,
         train.frames["frame_mask"],
         sampling=config.data.clip_sampling,
@@ -207,7 +207,7 @@ def _instances(config: Config, train: Source, model: Any) -> Instances | None:
     )
 
 
-def _template(train: Source, drawn: Instances | None) -> dict[str, jax.Array]:
+def _template(train: Source, drawn: ClipSampler | None) -> dict[str, jax.Array]:
     """Two examples in the shape of a batch."""
     batch = {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()} | {"mask": jnp.ones(2, bool)}
     if drawn is None:

@@ -14,7 +14,7 @@ import optax
 
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.inputs import alternate_flips, corner_view, mirrored, network_inputs
-from fer_jax.data.sources.clips import Drawn
+from fer_jax.data.sources.clips import ClipSample
 from fer_jax.engine.rng import stream_key
 from fer_jax.nn.lowering import for_cpu
 from fer_jax.training.state import TrainState
@@ -225,11 +225,11 @@ def smooth(target: jax.Array, epsilon: float, prior: Sequence[Sequence[float]] |
     return (1.0 - epsilon) * target + epsilon * jnp.einsum("by,yk->bk", target, d, precision="highest")
 
 
-def take_rows(data: Mapping[str, jax.Array], indices: jax.Array | Drawn) -> Batch:
+def take_rows(data: Mapping[str, jax.Array], indices: jax.Array | ClipSample) -> Batch:
     """Gathers a batch out of arrays that live on the device; of clips `frames` are taken by their own places."""
     # Rows that do not exist: by default JAX looks at every pixel once more to fill in for them. There are none.
     take = functools.partial(jnp.take, axis=0, mode=None if for_cpu() else "clip")
-    if not isinstance(indices, Drawn):
+    if not isinstance(indices, ClipSample):
         return {name: take(values, indices) for name, values in data.items()}
     batch = {name: take(values, indices.row) for name, values in data.items() if name != "frames"}
     frames = take(data["frames"], jnp.maximum(indices.frame, 0))  # [B, K, H, W, C]

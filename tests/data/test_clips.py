@@ -37,7 +37,7 @@ def source(lengths=LENGTHS, hidden=()):
 
 def drawn_from(arrays, mask, sampling="segments", frames=3, single=False, steps=60, seed=0):
     """All draws of many steps: (instances, frames [steps, M, K])."""
-    made = clips.instances(arrays, mask, sampling=sampling, frames=frames, single=single, seed=seed)
+    made = clips.clip_sampler(arrays, mask, sampling=sampling, frames=frames, single=single, seed=seed)
     return made, np.stack([made.draw(np.arange(len(made)), seed, step).frame for step in range(steps)])
 
 
@@ -109,12 +109,12 @@ def test_the_authors_triples(sampling, third):
 
 def test_official_draws_are_triples():
     with pytest.raises(UserError, match="config.data.clip_frames=4: .* draws three; give 3"):
-        clips.instances(arrays_of([5]), np.ones(5, bool), sampling="official", frames=4, single=False, seed=0)
+        clips.clip_sampler(arrays_of([5]), np.ones(5, bool), sampling="official", frames=4, single=False, seed=0)
 
 
 def test_no_face_anywhere_is_refused():
     with pytest.raises(UserError, match="none of the 2 training clips has a frame with a face"):
-        clips.instances(arrays_of([5, 0]), np.zeros(5, bool), sampling="segments", frames=3, single=False, seed=0)
+        clips.clip_sampler(arrays_of([5, 0]), np.zeros(5, bool), sampling="segments", frames=3, single=False, seed=0)
 
 
 def test_selections_share_the_frames_and_keep_their_places():

@@ -11,7 +11,7 @@ from etils import epath
 
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.inputs import mirrored, network_inputs
-from fer_jax.data.sources.clips import instances
+from fer_jax.data.sources.clips import clip_sampler
 from fer_jax.engine.mesh import put_indices, sharded
 from fer_jax.training import finish, loop
 from fer_jax.training.feed import Feed, resident_steps
@@ -94,7 +94,7 @@ def test_a_clip_without_a_face_trains_nothing(tiny):
         arrays = {k: v.copy() for k, v in setup.train.arrays.items()}
         arrays["target"][0] = np.eye(7)[label]
         train = dataclasses.replace(setup.train, arrays=arrays, frames={**setup.train.frames, "frame_mask": mask})
-        drawn = instances(arrays, mask, sampling="segments", frames=3, single=False, seed=0)
+        drawn = clip_sampler(arrays, mask, sampling="segments", frames=3, single=False, seed=0)
         changed = dataclasses.replace(setup, train=train, instances=drawn)
         feed = Feed(changed, 0)
         state, seen = changed.init(), []

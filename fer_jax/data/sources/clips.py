@@ -23,7 +23,7 @@ SAMPLINGS = ("segments", *DIVISORS)
 Arrays = dict[str, np.ndarray]
 
 
-class Drawn(NamedTuple):
+class ClipSample(NamedTuple):
     """A batch of clips by place.
 
     Attributes:
@@ -36,7 +36,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Instances:
+class ClipSampler:
     """What an epoch of training goes through once: clips, each with the faces that each of its K draws may take.
 
     Attributes:
@@ -58,13 +58,13 @@ class Instances:
         """K, how many frames stand for a clip."""
         return self.low.shape[1]
 
-    def draw(self, chosen: np.ndarray, seed: int, step: int) -> Drawn:
+    def draw(self, chosen: np.ndarray, seed: int, step: int) -> ClipSample:
         """Draws the frames of the instances `chosen` [B] for one step: a function of (seed, step) and nothing else."""
         low, high = self.low[chosen], self.high[chosen]
         rng = np.random.default_rng([seed, zlib.crc32(b"clip frames"), step])
         place = low + (rng.random(low.shape) * (high - low)).astype(np.int32)
         frame = np.where(high > low, self.faces[np.minimum(place, len(self.faces) - 1)], -1)
-        return Drawn(self.row[chosen], frame.astype(np.int32))
+        return ClipSample(self.row[chosen], frame.astype(np.int32))
 
 
 def is_per_frame(field: str) -> bool:
@@ -94,9 +94,9 @@ def face_counts(start: np.ndarray, length: np.ndarray, mask: np.ndarray) -> tupl
     return until[start], until[start + length] - until[start]
 
 
-def instances(
+def clip_sampler(
     arrays: Mapping[str, np.ndarray], mask: np.ndarray, *, sampling: str, frames: int, single: bool, seed: int
-) -> Instances:
+) -> ClipSampler:
     """What training draws from.
 
     Args:
@@ -117,13 +117,13 @@ def instances(
     faces = np.flatnonzero(mask).astype(np.int32)
     if single:
         rank = frame_rows(first, count)[:, None]
-        return Instances(_owners(count), rank, rank + 1, faces)
+        return ClipSampler(_owners(count), rank, rank + 1, faces)
     if sampling == "segments":
-        return Instances(np.arange(len(count), dtype=np.int32), *segments(first, count, frames), faces)
+        return ClipSampler(np.arange(len(count), dtype=np.int32), *segments(first, count, frames), faces)
     if frames != OFFICIAL_FRAMES:
         raise UserError(f"config.data.clip_frames={frames}: config.data.clip_sampling='{sampling}' draws three; give 3")
     triples = np.repeat(first, count)[:, None] + official_triples(count, DIVISORS[sampling], seed)
-    return Instances(_owners(count), triples, triples + 1, faces)
+    return ClipSampler(_owners(count), triples, triples + 1, faces)
 
 
 def segments(first: np.ndarray, count: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
