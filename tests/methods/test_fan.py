@@ -272,48 +272,6 @@ def test_both_attentions_learn_and_the_anchor_in_the_relation_input_is_a_path():
     assert np.abs(other_q0 - q0).max() > 1e-5
 
 
-# M9
-
-
-def test_agrees_with_pytorch():
-    """Frames through torchvision's ResNet-18, then the paper's formulas with the concatenations written out."""
-    torch = pytest.importorskip("torch")
-    from tests.nn.test_resnet import to_torch, torch_name, torch_resnet18
-
-    batch = clips(2, 3)
-    batch["frames"] = jnp.asarray(np.random.default_rng(0).random((2, 3, 64, 64, 3)), jnp.float32)
-    model = fan.Model(num_classes=CLASSES)
-    variables = jax.jit(lambda b: init(model, b))(batch)
-    params = variables["params"]
-    trunk = {"params": params["trunk"], "batch_stats": variables["batch_stats"]["trunk"]}
-    state = {
-        torch_name([k.key for k in path[1:]]): to_torch(torch, value)
-        for path, value in jax.tree_util.tree_leaves_with_path(trunk)
-    }
-    network = torch_resnet18(torch).eval()
-    network.load_state_dict(state, strict=False)
-    q0, q1, w2 = (
-        tuple(torch.from_numpy(np.array(params[name][part])) for part in ("kernel", "bias"))
-        for name in ("self_attention", "relation_attention", "classifier")
-    )
-    with torch.no_grad():
-        images = torch.from_numpy(np.array(batch["frames"])).flatten(0, 1).permute(0, 3, 1, 2)
-        f = network(images).reshape(2, 3, 512)
-        a = torch.sigmoid(f @ q0[0] + q0[1])
-        anchor = (a * f).sum(1) / a.sum(1)
-        u = torch.cat([f, anchor[:, None].expand_as(f)], dim=-1)
-        b = torch.sigmoid(u @ q1[0] + q1[1])
-        clip = (a * b * u).sum(1) / (a * b).sum(1)
-        want = clip @ w2[0] + w2[1]
-    logits, aux = jax.jit(lambda v, b: model.apply(v, b, train=False))(variables, batch)
-    scale = float(f.abs().max())
-    np.testing.assert_allclose(aux["frame_features"], f.numpy(), atol=1e-4 * scale)
-    np.testing.assert_allclose(
-        aux["frame_weights"], ((a * b) / (a * b).sum(1, keepdim=True)).numpy()[..., 0], atol=1e-4
-    )
-    np.testing.assert_allclose(logits, want.numpy(), atol=1e-4 * max(1.0, float(want.abs().max())))
-
-
 # Score fusion, dropout, contract
 
 

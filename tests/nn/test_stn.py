@@ -34,21 +34,6 @@ def test_parameters(side, total):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == total
 
 
-def test_samples_and_differentiates_as_pytorch():
-    torch = pytest.importorskip("torch")
-    image = torch.tensor(IMAGE.transpose(0, 3, 1, 2))
-    theta = torch.tensor(THETA, requires_grad=True)
-    grid = torch.nn.functional.affine_grid(theta, list(image.shape), align_corners=True)
-    expected = torch.nn.functional.grid_sample(image, grid, padding_mode="zeros", align_corners=True)
-    ours = sample_affine(jnp.asarray(IMAGE), jnp.asarray(THETA))
-    np.testing.assert_allclose(ours, expected.detach().numpy().transpose(0, 2, 3, 1), atol=2e-5)
-
-    weight = RNG.normal(size=IMAGE.shape).astype(np.float32)
-    (expected * torch.tensor(weight.transpose(0, 3, 1, 2)))[1:].sum().backward()
-    gradient = jax.grad(lambda t: jnp.sum((sample_affine(jnp.asarray(IMAGE), t) * weight)[1:]))(jnp.asarray(THETA))
-    np.testing.assert_allclose(gradient[1:], theta.grad.numpy()[1:], rtol=1e-3, atol=1e-3)
-
-
 def test_what_lies_outside_is_zero():
     away = np.array([[[1, 0, 3], [0, 1, 0]]] * 3, np.float32)  # three half-widths to the right
     np.testing.assert_array_equal(sample_affine(jnp.asarray(IMAGE), jnp.asarray(away)), np.zeros_like(IMAGE))

@@ -104,31 +104,6 @@ def test_mistakes_in_momentum(fields, says):
         make_momentum(config(**fields), 10)
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_momentum_against_the_rate_equals_pytorch(name):
-    torch = pytest.importorskip("torch")
-    fields = {"optimizer_name": name, "optimizer_b2": 0.99, "optimizer_learning_rate": 0.1}
-    settings = config(two=(), schedule_momentum=(0.95, 0.85), **fields)
-    settings.optimizer.groups = ()
-    settings.optimizer.weight_decay = 0.0
-    tx, _ = make_optimizer(settings, PARAMS, 20, 5)
-    ours = descend(tx, PARAMS, range(20))
-
-    leaves = [torch.nn.Parameter(torch.tensor(np.asarray(p))) for p in jax.tree.leaves(PARAMS)]
-    if name == "adam":
-        theirs = torch.optim.Adam(leaves, lr=0.1, betas=(0.95, 0.99))
-    else:
-        theirs = torch.optim.SGD(leaves, lr=0.1, momentum=0.95)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(theirs, 0.1, total_steps=20)
-    for step in range(20):
-        for leaf, gradient in zip(leaves, jax.tree.leaves(gradients(step)), strict=True):
-            leaf.grad = torch.tensor(np.asarray(gradient))
-        theirs.step()
-        cycle.step()
-    for a, b in zip(jax.tree.leaves(ours), leaves, strict=True):
-        np.testing.assert_allclose(a, b.detach().numpy(), rtol=2e-5, atol=1e-6)
-
-
 class Killed(BaseException):
     pass
 
