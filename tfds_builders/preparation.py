@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import tensorflow_datasets as tfds
 
+from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError, first_line
 from fer_jax.locks import alone
 from tfds_builders.manual import ManualBuilder, other_versions
@@ -45,6 +46,8 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
             print(f"found {line}")
         for line in builder.contents.warnings:
             print(f"warning: {line}")
+    for split in builder.info.splits:
+        data_digest(builder, split)  # computed here, it never has to be at the start of a run
     print_splits(builder)
     print(f"wrote {builder.data_dir} in {time.perf_counter() - start:.0f} s")
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.data.augment.inputs import CORNER_VIEWS
-from fer_jax.data.sources.pipeline import eval_batches, stream
+from fer_jax.data.sources.pipeline import Stream, eval_batches
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import program
 from fer_jax.engine.memory import check_evaluation
@@ -104,7 +104,7 @@ class Evaluator:
             return batch | put_rows(self._mesh, {"mask": mask}, np.arange(len(rows))), mask
 
         chosen = list(eval_batches(len(source), self._batch_size))
-        with contextlib.closing(stream(chosen, 0, put, ahead=EVAL_AHEAD)) as batches:
+        with contextlib.closing(Stream(chosen, 0, put, ahead=EVAL_AHEAD)) as batches:
             for batch, mask in batches:
                 yield self._outputs(variables, batch, views), mask
 

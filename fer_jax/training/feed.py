@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from fer_jax.config.resolutions import size_at
 from fer_jax.data.sources.clips import ClipSample
-from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches, stream
+from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import platform_of, program
 from fer_jax.engine.memory import check_memory
@@ -52,9 +52,9 @@ class Feed:
             # Rows come from device memory inside the program; the host sends indices only.
             images = {"frames": source.frames["frames"]} if source.frames else {}
             self._data = put_replicated(setup.mesh, dict(source.arrays) | images)
-            self._batches: Stream[Any] = stream(batches, start_step, lambda indices: indices, indices_ahead(setup))
+            self._batches: Stream[Any] = Stream(batches, start_step, lambda indices: indices, indices_ahead(setup))
         else:
-            self._batches = stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
+            self._batches = Stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
     def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
         """Makes up to `most` steps in one dispatch, which must not reach over the end of a stage.

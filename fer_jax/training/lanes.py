@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 from fer_jax.config.fields import Config
 from fer_jax.config.protocol import ALL
 from fer_jax.config.resolutions import size_at
-from fer_jax.data.sources.pipeline import Stream, index_batches, stream
+from fer_jax.data.sources.pipeline import Stream, index_batches
 from fer_jax.engine.compiler import program
 from fer_jax.engine.memory import check_memory
 from fer_jax.engine.mesh import on_cpu, put_replicated, replicated
@@ -141,7 +141,7 @@ class Lanes:
         labels = source.arrays["label"] if config.data.balanced_sampling else None
         self._checked: set[tuple[int, int]] = set()  # sizes and numbers of steps whose program fits into memory
         self._batches: list[Stream[Any]] = [
-            stream(
+            Stream(
                 index_batches(len(source), config.train.batch_size, lane.config.seed, labels=labels),
                 start_step,
                 lambda indices: indices,

@@ -79,16 +79,16 @@ def test_stored_folds_are_taken_as_they_are():
 @pytest.mark.parametrize(
     ("text", "arrays", "says"),
     [
-        ("subjct:10", {}, "config.data.folds='subjct:10': did you mean 'subject:10'"),
-        ("subject", {}, "config.data.folds='subject': did you mean 'subject:10'"),
-        ("subject:1", {}, "give at least 2 folds"),
-        ("stored", {"label": [0]}, "x has no folds of its own .* no field 'fold'"),
-        ("subject:2", {"label": [0]}, "x does not say who is seen .* no field 'subject'"),
-        ("subject:4", {"subject": [3, 1, 1, 2]}, "there are 3 subjects; give that many folds at most"),
-        ("leave_one_subject_out", {"subject": [3, 3]}, "there are 1 subjects"),
-        ("stored", {"fold": [1, 2, 3]}, "numbered 1, 2, 3, where 0, 1, 2"),
+        ("subjct:10", {}, "config.data.folds='subjct:10': .*'subject:10'"),
+        ("subject", {}, "config.data.folds='subject': .*'subject:10'"),
+        ("subject:1", {}, "subject:1.* at least 2"),
+        ("stored", {"label": [0]}, "x .* no field 'fold'"),
+        ("subject:2", {"label": [0]}, "x .* no field 'subject'"),
+        ("subject:4", {"subject": [3, 1, 1, 2]}, "subject:4.* 3 subjects"),
+        ("leave_one_subject_out", {"subject": [3, 3]}, "leave_one_subject_out.* 1 subjects"),
+        ("stored", {"fold": [1, 2, 3]}, "numbered 1, 2, 3"),
         ("stored", {"fold": [0, -1, 1]}, "numbered -1, 0, 1"),
-        ("stored", {"fold": [0, 0]}, "numbered 0, where"),
+        ("stored", {"fold": [0, 0]}, "numbered 0"),
     ],
 )
 def test_what_cannot_be_divided_is_said_in_one_line(text, arrays, says):
@@ -99,9 +99,9 @@ def test_what_cannot_be_divided_is_said_in_one_line(text, arrays, says):
 
 def test_a_fold_that_lost_its_examples_is_refused():
     left = source([0, 1, 2, 2]).select(np.array([0, 2, 3]))  # excluded, or no clear label
-    with pytest.raises(UserError, match="0 of the 3 examples of x, split all, are in fold 2 of 3: nothing to test"):
+    with pytest.raises(UserError, match="x, split all, .* fold 2 of 3: nothing to test"):
         take_fold(left, 2)
-    with pytest.raises(UserError, match="config.fold=4: there are 3 folds; give 1 to 3, or all"):
+    with pytest.raises(UserError, match="config.fold=4.* 1 to 3, or all"):
         take_fold(left, 4)
 
 

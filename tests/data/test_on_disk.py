@@ -94,14 +94,14 @@ def test_what_does_not_fit_stays_on_disk_by_itself(tiny, monkeypatch):
 def test_pictures_of_two_sizes_are_refused(both, monkeypatch):
     stored = pictures(both[1])
     monkeypatch.setattr(stored.read, "shape", (7, 9, 3))
-    with pytest.raises(on_disk.UserError, match="holds pictures of 64x64 and of 9x7 pixels"):
+    with pytest.raises(on_disk.UserError, match="64x64 and of 9x7 pixels"):
         stored[0]
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture"])
 def test_a_picture_that_is_none_is_refused(data):
     reader = on_disk.RecordReader(None, "image", (4, 4, 3), np.arange(1), np.zeros(1, int), "faces, split test,")
-    with pytest.raises(on_disk.UserError, match="^faces, split test, holds a picture that cannot be decoded"):
+    with pytest.raises(on_disk.UserError, match="faces, split test, .* cannot be decoded"):
         reader._decode(data)
 
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from fer_jax.data.sources.pipeline import eval_batches, index_batches, stream
+from fer_jax.data.sources.pipeline import Stream, eval_batches, index_batches
 from fer_jax.errors import UserError
 
 
@@ -26,7 +26,7 @@ def test_batches_reach_over_the_end_of_an_epoch():
 
 def test_a_stream_starts_at_any_step():
     order = index_batches(100, 8, seed=3)
-    taken = stream(order, 17, lambda rows: rows)
+    taken = Stream(order, 17, lambda rows: rows)
     for step in range(17, 40):
         np.testing.assert_array_equal(next(taken), order[step])
 
@@ -39,7 +39,7 @@ def test_a_stream_is_made_ahead_but_not_far():
         taken.release()
         return rows
 
-    elements = stream(np.arange(50).reshape(50, 1), 10, gather, ahead=3)
+    elements = Stream(np.arange(50).reshape(50, 1), 10, gather, ahead=3)
     assert made == []  # nothing before the first is asked for
     next(elements)
     for _ in range(4):
@@ -56,7 +56,7 @@ def test_what_breaks_in_a_stream_is_raised_in_its_turn_and_ends_the_threads():
             raise UserError("a broken picture")
         return rows
 
-    elements = stream(np.arange(50).reshape(50, 1), 10, gather)
+    elements = Stream(np.arange(50).reshape(50, 1), 10, gather)
     assert [int(next(elements)[0]) for _ in range(2)] == [10, 11]
     with pytest.raises(UserError, match="^a broken picture$"):
         next(elements)

@@ -1,7 +1,7 @@
-"""Clips of any length: their frames lie one after the other in RAM, and training draws a few of each clip.
+"""Clips of any length: their frames lie one after the other in RAM, and training samples a few of each clip.
 
-A frame without a face is never dropped: it keeps its place and is masked. Only faces are drawn for training. Because
-nothing is padded to the longest clip, ten thousand frames beside a single one cost no more than their own bytes.
+A frame without a face is never dropped: it keeps its place and is masked. Training samples only frames with a face.
+Nothing is padded to the longest clip, so a long clip costs no more memory than its own frames.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Arrays = dict[str, np.ndarray]
 
 
 class ClipSample(NamedTuple):
-    """A batch of clips by place.
+    """Which frames of which clips make up a batch.
 
     Attributes:
         row: int32 [B], the clips.
-        frame: int32 [B, K], the drawn frames in the flat list; -1 where the clip has no face.
+        frame: int32 [B, K], the sampled frames in the flat list; -1 where the clip has no face.
     """
 
     row: np.ndarray
@@ -37,11 +37,12 @@ class ClipSample(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipSampler:
-    """What an epoch of training goes through once: clips, each with the faces that each of its K draws may take.
+    """Samples frames for training. An epoch goes once through its M instances: a clip and K ranges of its faces.
 
     Attributes:
         row: int32 [M], the clip of each instance.
-        low, high: int32 [M, K], half-open ranges in `faces`; empty where the clip has no face.
+        low, high: int32 [M, K], half-open ranges in `faces` that each sampled frame comes from; empty where the clip
+            has no face.
         faces: int32 [F], the places of all faces in the flat list, in order.
     """
 
@@ -55,11 +56,11 @@ class ClipSampler:
 
     @property
     def frames(self) -> int:
-        """K, how many frames stand for a clip."""
+        """K, the number of frames sampled from a clip."""
         return self.low.shape[1]
 
     def draw(self, chosen: np.ndarray, seed: int, step: int) -> ClipSample:
-        """Draws the frames of the instances `chosen` [B] for one step: a function of (seed, step) and nothing else."""
+        """Samples the frames of the instances `chosen` [B] for one step; depends on (seed, step) only."""
         low, high = self.low[chosen], self.high[chosen]
         rng = np.random.default_rng([seed, zlib.crc32(b"clip frames"), step])
         place = low + (rng.random(low.shape) * (high - low)).astype(np.int32)
@@ -73,7 +74,7 @@ def is_per_frame(field: str) -> bool:
 
 
 def separate(fields: Mapping[str, np.ndarray]) -> tuple[Arrays, Arrays]:
-    """Divides stored fields in those per clip, with `start` and `length` in the flat list, and those per frame."""
+    """Splits stored fields into those per clip, with `start` and `length` in the flat list, and those per frame."""
     frames = {name: values for name, values in fields.items() if is_per_frame(name)}
     arrays = {name: values for name, values in fields.items() if not is_per_frame(name)}
     length = arrays["length"].astype(np.int32)
@@ -97,23 +98,24 @@ def face_counts(start: np.ndarray, length: np.ndarray, mask: np.ndarray) -> tupl
 def clip_sampler(
     arrays: Mapping[str, np.ndarray], mask: np.ndarray, *, sampling: str, frames: int, single: bool, seed: int
 ) -> ClipSampler:
-    """What training draws from.
+    """Returns the sampler of a set of clips.
 
     Args:
         arrays: per clip, with `start` and `length`.
         mask: bool [F], which frames of the flat list show a face.
         sampling: 'segments' (each clip once an epoch; one frame from each of `frames` disjoint parts of its faces,
-            drawn anew every time; a clip with fewer faces than parts repeats some), or one of `DIVISORS` (the authors'
+            sampled every time; a clip with fewer faces than parts repeats some), or one of `DIVISORS` (the authors'
             triples: one for every face of the clip, drawn once from `seed` and kept).
         frames: K.
-        single: every face is an instance by itself, whatever `sampling` says (score fusion).
+        single: every face is an instance of its own, whatever `sampling` says (score fusion).
+        seed: of the authors' triples.
 
     Raises:
-        UserError: for triples of another length than 3, and where no clip has a face.
+        UserError: if triples are asked for with another K than 3, and if no clip has a face.
     """
     first, count = face_counts(arrays["start"], arrays["length"], mask)
     if not count.any():
-        raise UserError(f"none of the {len(count)} training clips has a frame with a face: there is nothing to learn")
+        raise UserError(f"none of the {len(count)} training clips has a frame with a face: name another data set")
     faces = np.flatnonzero(mask).astype(np.int32)
     if single:
         rank = frame_rows(first, count)[:, None]
@@ -121,13 +123,13 @@ def clip_sampler(
     if sampling == "segments":
         return ClipSampler(np.arange(len(count), dtype=np.int32), *segments(first, count, frames), faces)
     if frames != OFFICIAL_FRAMES:
-        raise UserError(f"config.data.clip_frames={frames}: config.data.clip_sampling='{sampling}' draws three; give 3")
+        raise UserError(f"config.data.clip_frames={frames}: config.data.clip_sampling='{sampling}' needs 3")
     triples = np.repeat(first, count)[:, None] + official_triples(count, DIVISORS[sampling], seed)
     return ClipSampler(_owners(count), triples, triples + 1, faces)
 
 
 def segments(first: np.ndarray, count: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divides the faces of each clip in K half-open parts that do not overlap; returns (low, high), int32 [N, K]."""
+    """Divides the faces of each clip into K half-open ranges that do not overlap; returns (low, high), int32 [N, K]."""
     bounds = count[:, None].astype(np.int64) * np.arange(parts + 1) // parts
     low = np.minimum(bounds[:, :-1], np.maximum(count[:, None] - 1, 0))
     high = np.maximum(bounds[:, 1:], low + 1)  # fewer faces than parts: some parts share one
@@ -136,10 +138,11 @@ def segments(first: np.ndarray, count: np.ndarray, parts: int) -> tuple[np.ndarr
 
 
 def official_triples(count: np.ndarray, divisor: int, seed: int) -> np.ndarray:
-    """The authors' triples, one for each face: int32 [sum of count, 3], places among the N faces of the clip.
+    """Returns the authors' triples, one per face: int32 [sum of count, 3], places among the N faces of the clip.
 
     With p = N // divisor the ranges are [0, p], [p, 2p] and [2p, N - 1] (divisor 3, AFEW) or [2p, 3p] (5, CK+), both
-    ends included, so neighbours share a frame. A clip of at most `divisor` faces gives face j and two at random.
+    ends included, so neighbors share a frame. In a clip of at most `divisor` faces, triple j is face j and two random
+    ones.
     """
     n = np.repeat(count, count)
     j = np.arange(len(n)) - np.repeat(np.cumsum(count) - count, count)
@@ -155,7 +158,7 @@ def official_triples(count: np.ndarray, divisor: int, seed: int) -> np.ndarray:
 def end_faces(
     arrays: Mapping[str, np.ndarray], mask: np.ndarray, last: int, first: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first and the last faces of each clip, in order; none is both, and in a short clip the last ones go before.
+    """Returns the first and the last faces of each clip, in order; none is both, and the last ones come first.
 
     Returns:
         (clips, places in the flat list, whether it is one of the first), each [M].
@@ -172,7 +175,7 @@ def end_faces(
 
 
 def middle_faces(arrays: Mapping[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
-    """Returns the place of each clip's middle face: what stands for the clip in a picture; -1 where it has none."""
+    """Returns the place of each clip's middle face, which represents the clip in pictures; -1 where it has no face."""
     first, count = face_counts(arrays["start"], arrays["length"], mask)
     faces = np.append(np.flatnonzero(mask), -1)
     return np.where(count > 0, faces[np.minimum(first + count // 2, len(faces) - 1)], -1)

@@ -1,6 +1,6 @@
 """Folds of cross-validation: which examples are tested together.
 
-Arrays count folds from 0; whatever a user types or reads counts them from 1, as papers do.
+Arrays count folds from 0; users see them counted from 1, as papers do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WAYS = ("subject:10", "leave_one_subject_out", "stored", "examples:5")
 
 
 class Division(NamedTuple):
-    """A way to divide: 'subject', 'leave_one_subject_out', 'stored' or 'examples'; `count` folds, 0 where not said."""
+    """A division: 'subject', 'leave_one_subject_out', 'stored' or 'examples'; `count` is 0 if not given."""
 
     way: str
     count: int = 0
@@ -32,7 +32,7 @@ class Division(NamedTuple):
 
 
 def parse_division(text: str) -> Division:
-    """Reads `config.data.folds`: 'subject:K', 'leave_one_subject_out', 'stored' or 'examples:K'."""
+    """Parses `config.data.folds`: 'subject:K', 'leave_one_subject_out', 'stored' or 'examples:K'."""
     if text in WAYS[1:3]:
         return Division(text)
     if match := re.fullmatch(r"(subject|examples):(\d+)", text):
@@ -43,22 +43,22 @@ def parse_division(text: str) -> Division:
 
 
 def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndarray:
-    """Returns the fold of each example of a split as it is stored, int32 [N] from 0.
+    """Returns the fold of each example of a stored split, int32 [N] from 0.
 
     Args:
-        arrays: all of the split, before any example leaves: ranks of subjects must not depend on what is trained on.
+        arrays: the whole split, before any example is left out: ranks of subjects must not depend on the config.
         text: `config.data.folds`.
         dataset: its name, for messages.
 
     Raises:
-        UserError: where the data set lacks the field that says so, or has fewer subjects than folds.
+        UserError: if the data set lacks the field that this division needs, or has fewer subjects than folds.
     """
     division = parse_division(text)
     field = {"stored": "fold", "examples": "label"}.get(division.way, "subject")
     if field not in arrays:
-        lacks = {"fold": "has no folds of its own", "label": "has votes only"}.get(field, "does not say who is seen")
+        lacks = {"fold": "has no folds of its own", "label": "has votes only"}.get(field, "does not name its subjects")
         raise UserError(
-            f"config.data.folds='{text}': {dataset} {lacks} (it has no field '{field}'); divide it otherwise"
+            f"config.data.folds='{text}': {dataset} {lacks} (it has no field '{field}'); choose another division"
         )
     if division.way == "stored":
         return stored_folds(arrays["fold"])
@@ -69,36 +69,36 @@ def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndar
     folds = subject_folds(arrays["subject"], division.count)
     if "fold" in arrays and arrays["fold"].max() + 1 == division.count and (arrays["fold"] != folds).any():
         raise UserError(
-            f"config.data.folds='{text}': people are missing in this copy of {dataset}, so the rank of those who are "
-            "there gives other folds than the published ones; give 'stored'"
+            f"config.data.folds='{text}': subjects are missing from this copy of {dataset}, so the ranks of the others "
+            "give other folds than the published ones; set it to 'stored'"
         )
     return folds
 
 
 def subject_folds(subject: np.ndarray, k: int) -> np.ndarray:
-    """Every k-th subject, in the order of their numbers, to a fold: the rank of the subject modulo k, int32 [N]."""
+    """Returns the rank of each example's subject modulo k, int32 [N]: every k-th subject shares a fold."""
     people, rank = np.unique(subject, return_inverse=True)
     if len(people) < k:
         raise UserError(
-            f"config.data.folds='subject:{k}': there are {len(people)} subjects; give that many folds at most, or "
+            f"config.data.folds='subject:{k}': there are {len(people)} subjects; use at most that many folds, or "
             "'leave_one_subject_out'"
         )
     return (rank % k).astype(np.int32)
 
 
 def example_folds(label: np.ndarray, k: int) -> np.ndarray:
-    """Examples at random, each class as evenly as can be, int32 [N]; for pictures that nobody knows the people of."""
+    """Returns random folds with each class spread evenly, int32 [N]; for pictures of unknown people."""
     rng = np.random.default_rng(0)  # the same folds for every seed of training
     order = np.concatenate([rng.permutation(np.flatnonzero(label == c)) for c in np.unique(label)])
     if len(order) < k:
-        raise UserError(f"config.data.folds='examples:{k}': there are {len(order)} examples; give fewer folds")
+        raise UserError(f"config.data.folds='examples:{k}': there are {len(order)} examples; use fewer folds")
     folds = np.empty(len(order), np.int32)
     folds[order] = np.arange(len(order)) % k
     return folds
 
 
 def leave_one_out(subject: np.ndarray) -> np.ndarray:
-    """A fold for each subject, in the order of their numbers, int32 [N]."""
+    """Returns a fold of its own for each subject, in the order of their numbers, int32 [N]."""
     people, rank = np.unique(subject, return_inverse=True)
     if len(people) < 2:
         raise UserError(f"config.data.folds='leave_one_subject_out': there are {len(people)} subjects; two are needed")
@@ -106,18 +106,18 @@ def leave_one_out(subject: np.ndarray) -> np.ndarray:
 
 
 def stored_folds(fold: np.ndarray) -> np.ndarray:
-    """The folds that a data set brings along, as int32 [N]; refuses numbers with a gap."""
+    """Returns the data set's own folds as int32 [N]; raises unless they are numbered 0, 1, 2 and so on."""
     numbers = np.unique(fold)
     if len(numbers) < 2 or not np.array_equal(numbers, np.arange(len(numbers))):
         shown = ", ".join(map(str, numbers[:12].tolist()))
         raise UserError(
-            f"config.data.folds='stored': the data set's folds are numbered {shown or 'not at all'}, where 0, 1, 2 and "
-            "so on are needed: build it anew"
+            f"config.data.folds='stored': the data set's folds are numbered {shown or 'not at all'}, but must be "
+            "0, 1, 2 and so on: build it again"
         )
     return fold.astype(np.int32)
 
 
 def check_number(number: int, count: int) -> None:
-    """Refuses a fold, counted from 1, that there is not."""
+    """Raises unless 1 <= number <= count."""
     if not 1 <= number <= count:
-        raise UserError(f"config.fold={number}: there are {count} folds; give 1 to {count}, or all")
+        raise UserError(f"config.fold={number}: there are {count} folds; choose 1 to {count}, or all")

@@ -1,4 +1,4 @@
-"""Grain decides the order of examples; the same order serves data on the device and data that streams."""
+"""The order of examples, decided by Grain; the same for data on the device and for data that streams."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import grain
 import numpy as np
 from absl import flags
 
-STREAM_AHEAD = 4  # batches that are gathered, and put on the device, before they are asked for
-STREAM_THREADS = 2  # that gather: one may wait for the disk, or put on the device, while the other decodes
+STREAM_AHEAD = 4  # batches gathered, and put on the device, before they are asked for
+STREAM_THREADS = 2  # one may wait for the disk or the device while the other decodes
 Item = TypeVar("Item")
 
 
@@ -22,13 +22,13 @@ def index_batches(
 ) -> grain.MapDataset:
     """Returns the batches of all epochs as a random-access data set: element `s` is the int32 [B] rows of step `s`.
 
-    Each epoch is a fresh permutation; a batch may reach over the end of one into the next, so that no example is
-    dropped. Because any step can be asked for directly, resuming needs the step number and nothing else.
+    Each epoch is a fresh permutation. A batch may span two epochs, so that no example is dropped. Any step can be asked
+    for directly, so resuming needs only the step number.
 
     Args:
         num_examples: rows to draw from.
         batch_size: global batch size B.
-        seed: of the permutations.
+        seed: decides the permutations.
         labels: int [num_examples]; when given, each class is drawn equally often, with replacement.
     """
     _mark_flags()
@@ -46,22 +46,19 @@ def index_batches(
     return rows.batch(batch_size, batch_fn=lambda values: np.asarray(values, np.int32))
 
 
-def stream(batches: Any, start_step: int, gather: Callable[[Any], Item], ahead: int = STREAM_AHEAD) -> Stream[Item]:
-    """Yields `gather(batches[step])` for each step from `start_step` on, prepared ahead in the background.
+class Stream(Iterator[Item]):
+    """Yields `gather(batches[step])` for each step from `start_step` on, prepared ahead by background threads.
+
+    It ends where `batches` end. What a thread raises is raised when its element is asked for.
 
     Args:
-        batches: anything with elements by number; where it ends, the stream does.
+        batches: has elements by number, and a length.
         start_step: the first of them.
-        gather: called in threads of its own, for several elements at once.
-        ahead: how many elements are made before they are asked for.
+        gather: called in the threads, for several elements at once.
+        ahead: how many elements are prepared before they are asked for.
     """
-    return Stream(batches, start_step, gather, ahead)
 
-
-class Stream(Iterator[Item]):
-    """See `stream`. What a thread raises is raised where its element is asked for."""
-
-    def __init__(self, batches: Any, start_step: int, gather: Callable[[Any], Item], ahead: int):
+    def __init__(self, batches: Any, start_step: int, gather: Callable[[Any], Item], ahead: int = STREAM_AHEAD):
         self._batches, self._gather, self._ahead = batches, gather, ahead
         self._next = start_step
         self._pool = concurrent.futures.ThreadPoolExecutor(STREAM_THREADS, "gathers batches")
@@ -81,7 +78,7 @@ class Stream(Iterator[Item]):
             raise
 
     def close(self) -> None:
-        """Lets go of what was made ahead; the threads end with what they are at."""
+        """Drops what was prepared ahead; each thread ends after its current element."""
         self._next = sys.maxsize
         self._made.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -94,7 +91,7 @@ class Stream(Iterator[Item]):
 
 
 def eval_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (indices, mask) [batch_size] covering every example exactly once; the last batch is padded with row 0."""
+    """Yields (rows, mask) [batch_size] that cover every example exactly once; row 0 pads the last batch."""
     for start in range(0, num_examples, batch_size):
         rows = np.arange(start, start + batch_size, dtype=np.int32)
         mask = rows < num_examples
@@ -102,6 +99,6 @@ def eval_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarra
 
 
 def _mark_flags() -> None:
-    # Grain reads its absl flags while it iterates and fails where nobody has parsed any (a notebook, a test).
+    # Grain reads its absl flags while it iterates and fails if they are not parsed (a notebook, a test).
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +15,9 @@ from fer_jax.data.sources.decoding import decoded, texts
 from fer_jax.data.sources.folds import check_number, divide
 from fer_jax.data.sources.on_disk import LazyPictures, select
 from fer_jax.data.sources.points import attach_points
+from fer_jax.data.sources.records import data_digest
 from fer_jax.data.targets.labelled import attach_targets, with_neutral
 from fer_jax.errors import UserError, nearest
-from tfds_builders import registry
-from tfds_builders.manual import ManualBuilder, is_prepared, require_prepared
-from tfds_builders.preparation import prepare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +28,15 @@ class Source:
         name: of the data set, e.g. 'synthetic_faces/basic'.
         split: of the data set.
         classes: emotion names; `label` and the columns of `target` are in this order.
-        arrays: by field, the first dimension is the example: `image` uint8 [N, H, W, C], `label` int32 [N],
-            `target` float32 [N, classes], `index` int32 [N] (the position in this source), and what else the data
-            set has (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...) or the config asks for
-            (`points` float32 [N, P, 2]). Clips have `start` and `length` int32 [N] in place of `image`.
-        rows: int [N], the place of each example in the split as it is stored.
+        arrays: by field, with one row per example: `image` uint8 [N, H, W, C], `label` int32 [N], `target` float32
+            [N, classes], `index` int32 [N] (the position in this source), and further fields of the data set
+            (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...) or of the config (`points` float32
+            [N, P, 2]). Clips have `start` and `length` int32 [N] instead of `image`.
+        rows: int [N], the place of each example in the stored split.
         frames: of clips, by field, one after the other: `frames` uint8 [F, H, W, C], `frame_mask` bool [F] (false
-            without a face), ... Clip i is rows start[i] .. start[i] + length[i] - 1. Shared by all selections.
-        folds: in how many folds the field `fold`, int32 [N] from 0, divides the split; 0 where it is not divided.
+            without a face), ... Clip i is rows start[i] .. start[i] + length[i] - 1. All selections share them.
+        folds: number of folds in the field `fold`, int32 [N] from 0; 0 where the split is not divided.
+        data_digest: of the stored split (see `records.data_digest`).
     """
 
     name: str
@@ -46,6 +46,7 @@ class Source:
     rows: np.ndarray
     frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     folds: int = 0
+    data_digest: str = ""
 
     def __len__(self) -> int:
         return len(self.arrays["label"])
@@ -61,7 +62,7 @@ class Source:
 
     @property
     def unit(self) -> str:
-        """What an example is, in words."""
+        """What an example is: 'clips' or 'images'."""
         return "clips" if self.frames else "images"
 
     @property
@@ -85,7 +86,7 @@ class Source:
         return dict(self.arrays) | {name: values[places] for name, values in self.frames.items()}
 
     def frame_counts(self) -> dict[str, int]:
-        """Returns how many frames there are, how many show no face, and how many clips have no face at all."""
+        """Returns the numbers of frames, of frames without a face, and of clips without any face."""
         mask, length = self.frames["frame_mask"], self.arrays["length"]
         _, faces = clips.face_counts(self.arrays["start"], length, mask)
         without = int(length.sum() - faces.sum())
@@ -94,14 +95,14 @@ class Source:
     def last_faces(self, most: int, neutral: int = 0) -> Source:
         """Returns the last `most` faces of each clip as images; a clip without a face gives none.
 
-        With `neutral` above 0 so many of its first faces come along, labelled neutral, as far as there are other faces
-        than the last ones (see `with_neutral`). An image keeps what is known of its clip: subject, fold, code.
+        With `neutral` above 0 that many of its first faces are added, labeled neutral, unless they are among the last
+        ones (see `with_neutral`). Fields of the clip (subject, fold, code) are repeated for its images.
         """
         owner, place, opening = clips.end_faces(self.arrays, self.frames["frame_mask"], most, neutral)
         if neutral and not opening.any():
             raise UserError(
                 f"config.data.neutral_frames={neutral}: no clip of {self.name}, split {self.split}, has more than the "
-                f"config.data.last_frames={most} faces that show its expression; give 0"
+                f"config.data.last_frames={most} faces that show its expression; set it to 0"
             )
         arrays = {k: v[owner] for k, v in self.arrays.items() if k not in ("start", "length")}
         arrays |= {k: v[place] for k, v in self.frames.items() if k not in ("frames", "frame_mask")}
@@ -109,7 +110,7 @@ class Source:
         classes = self.classes
         if neutral:
             arrays, classes = with_neutral(arrays, classes, opening)
-        return Source(self.name, self.split, classes, arrays, self.rows[owner], folds=self.folds)
+        return dataclasses.replace(self, classes=classes, arrays=arrays, rows=self.rows[owner], frames={})
 
     def select(self, rows: np.ndarray) -> Source:
         """Returns the examples at `rows`, renumbered."""
@@ -118,6 +119,7 @@ class Source:
         return dataclasses.replace(self, arrays=arrays, rows=self.rows[rows])
 
     def class_counts(self) -> np.ndarray:
+        """Returns the number of examples of each class, int [C]."""
         return np.bincount(self.arrays["label"], minlength=len(self.classes))
 
 
@@ -127,47 +129,52 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     Args:
         config: the `data` part of an experiment's config.
         split: name of the split.
-        training: whether these examples train (then `exclude` and the training target rule apply; evaluation
-            always uses the majority, as FER+ does).
+        training: whether these examples train. Then `exclude` and the target rule apply; evaluation always uses the
+            majority of votes, as FER+ does.
 
     Raises:
-        UserError: for an unknown data set, split, rule or flag, and where the data set is not prepared.
+        UserError: for an unknown data set, split, rule or flag, and if the data set is not prepared.
     """
     builder = prepared_builder(config)
     check_split(builder, config.dataset, split)
     if not {"image", "frames"} & set(builder.info.features):
         raise UserError(f"{config.dataset} has neither images nor clips: name another data set")
-    arrays, frames = decoded(builder, split, config.path == "disk", config.workers), {}
+    arrays, frames = decoded(builder, split, config.path == "disk"), {}
     if "frames" in arrays:
         arrays, frames = clips.separate(arrays)
         if not arrays["length"].any():
             raise UserError(f"the {len(arrays['length'])} clips of {config.dataset}, split {split}, have no frames")
     elif config.last_frames:
-        raise UserError(f"config.data.last_frames={config.last_frames}: {config.dataset} has no clips; give 0")
-    pictures = arrays.pop("image", None)  # which may lie on disk, and are selected in the end
+        raise UserError(f"config.data.last_frames={config.last_frames}: {config.dataset} has no clips; set it to 0")
+    pictures = arrays.pop("image", None)  # selected last, because they may lie on disk
     arrays["row"] = np.arange(len(arrays["length"] if pictures is None else pictures))
     folds = 0
-    if config.folds and split == config.train_split:  # of the split as stored: no later choice moves anyone
+    if config.folds and split == config.train_split:  # before examples leave, so that nobody changes folds
         arrays["fold"] = divide(arrays, config.folds, config.dataset)
         folds = int(arrays["fold"].max()) + 1
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
     if training:
-        for flag in config.exclude:
-            if flag not in arrays or arrays[flag].dtype != bool:
-                flags = [k for k, v in arrays.items() if v.dtype == bool]
-                raise UserError(f"config.data.exclude: {config.dataset} has no flag '{flag}'; {nearest(flag, flags)}")
-        keep = np.ones(len(arrays["label"]), bool)
-        for flag in config.exclude:
-            keep &= ~arrays[flag]
-        arrays = {k: v[keep] for k, v in arrays.items()}
+        arrays = _without(arrays, config.exclude, config.dataset)
     rows = arrays.pop("row")
     if pictures is not None:
         arrays["image"] = pictures if len(rows) == len(pictures) else select(pictures, rows)
     arrays["index"] = np.arange(len(rows), dtype=np.int32)
-    source = Source(config.dataset, split, classes, arrays, rows, frames, folds)
+    digest = data_digest(builder, split)
+    source = Source(config.dataset, split, classes, arrays, rows, frames, folds, digest)
     source = source.last_faces(config.last_frames, config.neutral_frames) if config.last_frames else source
     return source if source.frames or not config.points else _with_points(source, config.points, config.points_cheek)
+
+
+def _without(arrays: Mapping[str, np.ndarray], flags: tuple[str, ...], dataset: str) -> dict[str, np.ndarray]:
+    """Drops the examples that any of the flags marks."""
+    keep = np.ones(len(arrays["label"]), bool)
+    for flag in flags:
+        known = [name for name, values in arrays.items() if values.dtype == bool]
+        if flag not in known:
+            raise UserError(f"config.data.exclude: {dataset} has no flag '{flag}'; {nearest(flag, known)}")
+        keep &= ~arrays[flag]
+    return {name: values[keep] for name, values in arrays.items()}
 
 
 def _with_points(source: Source, kind: str, cheek: float) -> Source:
@@ -176,13 +183,13 @@ def _with_points(source: Source, kind: str, cheek: float) -> Source:
 
 
 def check_split(builder: Any, dataset: str, split: str) -> None:
-    """Refuses a split that the data set does not have."""
+    """Raises if the data set has no such split."""
     if split not in builder.info.splits:
         raise UserError(f"{dataset} has no split '{split}'; {nearest(split, builder.info.splits)}")
 
 
 def take_fold(source: Source, number: int) -> tuple[Source, Source]:
-    """Divides a source in (the other folds, fold `number`), which counts from 1."""
+    """Divides a source into (the other folds, fold `number`), which counts from 1."""
     check_number(number, source.folds)
     inside = source.arrays["fold"] == number - 1
     if not inside.any() or inside.all():
@@ -200,7 +207,7 @@ def take_fold(source: Source, number: int) -> tuple[Source, Source]:
 
 
 def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
-    """Divides a source in (training, held-out): by whole subjects where they are known, else stratified by class.
+    """Divides a source into (training, held-out): by whole subjects where they are known, else stratified by class.
 
     Images taken from one clip stay together either way.
     """
@@ -212,7 +219,7 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
         held = np.isin(subject, order[: max(1, round(fraction * len(order)))])
     elif fraction > 0:
         rows, last = np.unique(source.rows[::-1], return_index=True)
-        labels = source.arrays["label"][::-1][last]  # of a clip that of its last image: the first may be neutral
+        labels = source.arrays["label"][::-1][last]  # the label of a clip's last image: the first may be neutral
         for label in np.unique(labels):
             chosen = rng.permutation(rows[labels == label])
             held |= np.isin(source.rows, chosen[: round(fraction * len(chosen))])
@@ -225,36 +232,38 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
 
 
 def prepared_builder(config: Any) -> Any:
-    """Returns the TFDS builder of `config.dataset`, prepared; prepares it where that needs no files of the user."""
+    """Returns the TFDS builder of `config.dataset`; prepares the data set first if that needs no files of the user."""
+    registry = importlib.import_module("tfds_builders.registry")
+    manual = importlib.import_module("tfds_builders.manual")
     data_dir = os.path.expanduser(config.data_dir) or None
     builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
-    if not is_prepared(builder):
+    if not manual.is_prepared(builder):
         manual_dir = os.path.expanduser(config.manual_dir) or None
-        if isinstance(builder, ManualBuilder) and manual_dir is None:
-            require_prepared(builder)
+        if isinstance(builder, manual.ManualBuilder) and manual_dir is None:
+            manual.require_prepared(builder)
         print(f"preparing {config.dataset} (once)", flush=True)
-        prepare(builder, manual_dir=manual_dir)
+        importlib.import_module("tfds_builders.preparation").prepare(builder, manual_dir=manual_dir)
         builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
     return builder
 
 
 def facts(config: Any) -> dict[str, Any]:
-    """Returns what the prepared data set says of itself that a reader of scores must know; {} of drawn faces.
+    """Returns `data` for results.json: how a data set of the user's files was prepared; {} of synthetic faces.
 
-    Its version, whether it is `complete`, how many examples are `missing`, and the `options` it was prepared with.
+    It holds the version, whether it is `complete`, how many examples are `missing`, and its `options`.
     """
     builder = prepared_builder(config)
     known = dict(builder.info.metadata or {})
     if "complete" not in known:
         return {}
-    told = {name: known[name] for name in ("complete", "options") if name in known}
-    return {"data": {"version": str(builder.version), "missing": len(known.get("missing", ())), **told}}
+    stored = {name: known[name] for name in ("complete", "options") if name in known}
+    return {"data": {"version": str(builder.version), "missing": len(known.get("missing", ())), **stored}}
 
 
 def image_names(config: Any, split: str) -> list[str]:
-    """Returns what the files of a split's images are called, in the order in which they are stored.
+    """Returns the file names of a split's images in stored order.
 
-    Where the data set does not keep its `name`s, the first is `<split>_00001`, as RAF-DB counts.
+    If the data set does not keep its `name`s, the first is `<split>_00001`, as RAF-DB counts.
     """
     builder = prepared_builder(config)
     if "name" not in builder.info.features:

@@ -1,0 +1,96 @@
+"""The records of a prepared split as they lie on disk: what they hold, their digest, and errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fer_jax.errors import UserError, first_line
+
+DIGESTS = "data_digest.json"  # beside the records: by split, its digest and the files that it is of
+CHUNK = 1024  # records read at once
+
+
+def records(builder: Any, split: str) -> Any:
+    """Returns the records of a split: a length, and `__getitems__(rows)` that returns serialized examples."""
+    return builder.as_data_source(split).data_source
+
+
+def in_chunks(stored: Any) -> Iterator[bytes]:
+    """Yields all records in row order."""
+    for start in range(0, len(stored), CHUNK):
+        yield from stored.__getitems__(list(range(start, min(start + CHUNK, len(stored)))))
+
+
+def pictures_in(record: bytes, feature: str) -> Sequence[bytes]:
+    """Returns the encoded pictures of a record: one of an image, all frames of a clip."""
+    return _features(record)[feature].bytes_list.value
+
+
+def data_digest(builder: Any, split: str) -> str:
+    """Returns the SHA-256 of a prepared split, in hexadecimal digits.
+
+    It covers the class names and, in row order, each row's label (its votes where nothing is labeled) and the bytes of
+    its pictures as stored. How the rows are divided into files does not matter. Preparation writes it beside the data;
+    for data prepared before that it is computed once and kept there.
+    """
+    kept = pathlib.Path(builder.data_path) / DIGESTS
+    files = file_sizes(builder.data_path, "*record*")
+    digests: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        digests = json.loads(kept.read_text())
+    if digests.get(split, {}).get("files") == files:
+        return digests[split]["sha256"]
+    with readable(builder, split):
+        sha256 = _sha256(builder, split)
+    with contextlib.suppress(OSError):  # a read-only folder: the next run computes it again
+        kept.write_text(json.dumps(digests | {split: {"sha256": sha256, "files": files}}, indent=1) + "\n")
+    return sha256
+
+
+def _sha256(builder: Any, split: str) -> str:
+    features = builder.info.features
+    labels = [name for name in features if name == "label"] or sorted(n for n in features if n.startswith("votes"))
+    pictures = [name for name in ("image", "frames") if name in features]
+    digest = hashlib.sha256()
+    for name in features["label"].names if "label" in features else ():
+        digest.update(name.encode() + b"\0")
+    for record in in_chunks(records(builder, split)):
+        stored = _features(record)
+        for name in labels:
+            for value in stored[name].int64_list.value:
+                digest.update(value.to_bytes(8, "little", signed=True))
+        for name in pictures:
+            for picture in stored[name].bytes_list.value:
+                digest.update(len(picture).to_bytes(8, "little") + picture)
+    return digest.hexdigest()
+
+
+def _features(record: bytes) -> Any:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example: Any = tf_example_pb2.Example.FromString(record)  # pyright: ignore
+    return example.features.feature
+
+
+def file_sizes(folder: Any, pattern: str) -> dict[str, int]:
+    """Returns the size of each file in a folder whose name matches a pattern."""
+    return {f.name: f.stat().st_size for f in sorted(pathlib.Path(folder).glob(pattern))}
+
+
+@contextlib.contextmanager
+def readable(builder: Any, split: str) -> Iterator[None]:
+    """Turns whatever damaged records lead to inside the `with` block into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{builder.info.name}, split {split}, under {builder.data_path} cannot be read ({first_line(error)}): it "
+            "is damaged or another version wrote it; delete that folder and prepare it again"
+        ) from error
