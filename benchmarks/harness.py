@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.machine import accelerated
 from fer_jax.data.sources.pipeline import index_batches
+from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.engine.mesh import put_replicated
 from fer_jax.training.feed import Feed
 from fer_jax.training.setup import Setup, make_setup
-from fer_jax.training.step import mark_valid, take_rows
 
 METHODS = ("baseline", "fdrl", "acnn", "fan", "psr", "word2vec")
 DATA_VARIABLE = "FER_JAX_BENCHMARK_DATA"

@@ -33,8 +33,9 @@ from benchmarks.turns import markdown, medians, take_turns
 from fer_jax.engine.compiler import step_options
 from fer_jax.engine.mesh import replicated, sharded
 from fer_jax.engine.prediction import Prediction
+from fer_jax.evaluation.task import eval_step
 from fer_jax.training.setup import Setup, make_setup
-from fer_jax.training.step import dry_loss, eval_step, train_step
+from fer_jax.training.step import dry_loss, train_step
 
 CPU_SIDES = {"product": 2048, "copy": 1 << 26}  # of a square matrix, and elements of a float32 vector
 ACCELERATOR_SIDES = {"product": 8192, "copy": 1 << 28}

@@ -28,12 +28,13 @@ from benchmarks import machine
 from benchmarks.records import command_line
 from experiments.baseline import get_config
 from fer_jax.data.sources.pipeline import index_batches
+from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.engine.compiler import step_options
 from fer_jax.runs.workdir import device_name
 from fer_jax.training.feed import Feed
 from fer_jax.training.lanes import Alone, Lanes, of_seeds
 from fer_jax.training.setup import make_setup
-from fer_jax.training.step import mark_valid, take_rows, train_step
+from fer_jax.training.step import train_step
 
 DEPTH, WIDTH, SIZE, BATCH = 18, 16, 48, 64
 QUICK_DEPTH = 10

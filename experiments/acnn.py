@@ -14,7 +14,7 @@ from fer_jax.config.fields import choose_variant, default_config
 
 def get_config(variant="synthetic"):
     config = default_config("acnn", variant, method="acnn")
-    config.data.points = "acnn"
+    config.data.points = "face24"
     config.data.occluded_copies = True
     config.evaluation.occluded = True
     choose_variant(variant, VARIANTS, "experiments/acnn.py")(config)

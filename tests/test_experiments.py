@@ -9,13 +9,13 @@ import pytest
 from etils import epath
 
 from experiments import presets
-from fer_jax.config.fields import check_config, method_names
+from fer_jax import methods
+from fer_jax.config.fields import check_config
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
 from fer_jax.training import finish, loop
 from fer_jax.training.optimizer import make_optimizer
-from fer_jax.training.setup import make_model, word_table
 from fer_jax.training.state import num_parameters
 
 EXPERIMENTS = sorted(
@@ -42,7 +42,7 @@ def variants():
 
 
 def test_every_method_has_an_experiment():
-    assert {get_config(e, "smoke").method for e in EXPERIMENTS} == set(method_names())
+    assert {get_config(e, "smoke").method for e in EXPERIMENTS} == set(methods.names())
 
 
 @pytest.mark.parametrize(("experiment", "variant"), variants())
@@ -50,7 +50,7 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     config = get_config(experiment, variant)
     check_config(config)
     assert (config.experiment, config.variant) == (experiment, variant)
-    model = make_model(config, EMOTIONS[:7], word_table(config, EMOTIONS[:7]))
+    model = methods.build_model(config, EMOTIONS[:7], "float32")
     size = config.data.image_size
     batch = {
         "image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"),
@@ -71,7 +71,7 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
 def test_acnn_on_its_own_data_is_the_paper_network_and_recipe():
     for variant in ("rafdb", "affectnet"):
         config = get_config("acnn", variant)
-        model = make_model(config, EMOTIONS[:7], None)
+        model = methods.build_model(config, EMOTIONS[:7], "float32")
         batch = {
             "image": jax.ShapeDtypeStruct((2, config.data.image_size, config.data.image_size, 3), "float32"),
             "points": jax.ShapeDtypeStruct((2, 24, 2), "float32"),

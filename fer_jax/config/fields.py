@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
 from typing import Any
 
 import ml_collections
 
-import fer_jax.methods
+from fer_jax import methods
 from fer_jax.config.phases import phases
 from fer_jax.config.protocol import check_protocol
 from fer_jax.config.ranges import LAST_SEED, check_finite, check_numbers
@@ -25,11 +22,11 @@ from fer_jax.data.sources.points import KINDS as POINT_KINDS
 from fer_jax.data.targets import label_noise
 from fer_jax.data.targets.prior import PRIORS
 from fer_jax.errors import UserError, nearest
+from fer_jax.methods.method import Method
 
-NOT_METHODS = frozenset({"losses"})
 FREE_FORM = ("model", "loss.weights", "loss.options", "data.builder")
 # Fields of a Model that the harness sets.
-NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype", "pixel_std"})
+NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype"})
 Config = Any  # an ml_collections.ConfigDict, whose fields have no static types
 PLAIN = (bool, int, float, str, tuple)
 
@@ -51,11 +48,11 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     config.init_from = ""  # weights to start from: a work directory, .safetensors, .pth; several with commas between
     config.init_ignore = ()  # expressions: parameters that stay at init, and weights that are left out, whatever fits
 
-    module = load_method(method)
-    config.model = ml_collections.ConfigDict(_model_fields(module))
+    contract = methods.load(method)
+    config.model = ml_collections.ConfigDict(_model_fields(contract))
     config.loss = ml_collections.ConfigDict()
-    config.loss.weights = ml_collections.ConfigDict(dict(module.LOSS_WEIGHTS))
-    config.loss.options = ml_collections.ConfigDict(_loss_options(module))
+    config.loss.weights = ml_collections.ConfigDict(dict(contract.weights))
+    config.loss.options = ml_collections.ConfigDict(_loss_options(contract))
 
     config.data = data = ml_collections.ConfigDict()
     data.dataset = ""  # a builder, e.g. 'fer2013' or 'synthetic_faces/basic'
@@ -79,13 +76,15 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.class_weight_power = 1.0  # raised to this power
     data.label_smoothing = 0.0  # epsilon: so much of a target is spread out
     data.smoothing_prior = "uniform"  # over what: ferplus | votes, what a class is taken for (data/targets/prior.py)
-    data.smoothing_literal = False  # leave rows of the prior unnormalised where classes are missing, as PSR's code does
+    data.smoothing_literal = (
+        False  # leave rows of the prior unnormalised where classes are missing, as the source's code does
+    )
     data.clip_frames = 3  # frames that stand for a clip in training
     data.clip_sampling = "segments"  # or the authors' triples: 'official', 'official_ckplus' (data/sources/clips.py)
     data.last_frames = 0  # above 0: clips become images, the last so many faces of each
     data.neutral_frames = 0  # and so many of the first ones, as neutral (fer_jax/data/targets/labelled.py)
-    data.points = ""  # points of the face that a method looks at: 'acnn' (fer_jax/data/sources/points.py)
-    data.points_cheek = 16.0  # ACNN's points 23 and 24 above the mouth's corners: 16 in its script, 10 in its lists
+    data.points = ""  # points of the face that a method looks at: 'face24' (fer_jax/data/sources/points.py)
+    data.points_cheek = 16.0  # points 23 and 24 above the mouth's corners: 16 in the authors' script, 10 in their lists
     data.occluded_copies = False  # train on each image twice, as it is and behind an object (fer_jax/data/occlusion)
     data.label_noise = ""  # symmetric | asymmetric | pair: wrong training labels (fer_jax/data/targets/label_noise.py),
     data.label_noise_rate = 0.0  # each with this probability,
@@ -141,7 +140,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
 
     config.selection = selection = ml_collections.ConfigDict()
     selection.rule = "best_validation"  # last | best_on_test (what much of the literature reports)
-    selection.metric = next(iter(score_names(module)))
+    selection.metric = next(iter(score_names(contract)))
 
     config.evaluation = evaluation = ml_collections.ConfigDict()
     evaluation.batch_size = 256
@@ -158,29 +157,17 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
 MANY_STEPS = 1 << 20  # a run long enough for any phases: how many steps it has is not known before its data
 
 
-def method_names() -> list[str]:
-    """Returns the methods there are: the files of `fer_jax/methods`."""
-    return sorted({m.name for m in pkgutil.iter_modules(fer_jax.methods.__path__)} - NOT_METHODS)
-
-
-def load_method(name: str) -> ModuleType:
-    """Returns the module of a method (`Model`, `loss`, `LOSS_WEIGHTS`)."""
-    if name not in method_names():
-        raise UserError(f"config.method: no method '{name}' in fer_jax/methods; {nearest(name, method_names())}")
-    return importlib.import_module(f"fer_jax.methods.{name}")
-
-
-def score_names(method: ModuleType) -> tuple[str, ...]:
+def score_names(method: Method) -> tuple[str, ...]:
     """Returns what a model of this method may be selected by, the usual one first: classification scores or its own."""
-    return tuple(getattr(method, "MEASURES", ("accuracy", "mean_recall", "macro_f1", "nll")))
+    return tuple(method.measures or ("accuracy", "mean_recall", "macro_f1", "nll"))
 
 
 def check_config(config: Config) -> None:
     """Refuses a field that nobody reads, a misspelt one and a value out of its range."""
-    method = load_method(config.get("method", ""))
+    method = methods.load(config.get("method", ""))
     _check_keys(config.to_dict(), default_config("", "", config.method).to_dict(), "config")
     _check_names(config.model, _model_fields(method), "config.model", f"{config.method}.Model")
-    _check_names(config.loss.weights, method.LOSS_WEIGHTS, "config.loss.weights", f"{config.method}.loss")
+    _check_names(config.loss.weights, method.weights, "config.loss.weights", f"{config.method}.loss")
     _check_names(config.loss.options, _loss_options(method), "config.loss.options", f"{config.method}.loss")
     one_of(config.data.clip_sampling, SAMPLINGS, "config.data.clip_sampling")
     one_of(config.data.points, ("", *POINT_KINDS), "config.data.points")
@@ -201,13 +188,8 @@ def check_config(config: Config) -> None:
             f"config.data.smoothing_prior='{config.data.smoothing_prior}' does nothing without "
             "config.data.label_smoothing: give 0.2, for example"
         )
-    label_noise.check(config.data, reads_labels=not hasattr(method, "MEASURES"))
+    label_noise.check(config.data, reads_labels=not method.measures)
     degradation.check(config.evaluation.degraded)
-    if config.augmentation.standardise and hasattr(method.Model, "pixel_std"):
-        raise UserError(
-            f"config.augmentation.standardise: {config.method} measures errors in pixels, and each image would have a "
-            "scale of its own; set it to False"
-        )
     one_of(config.evaluation.views, ("", "corners"), "config.evaluation.views")
     if config.evaluation.views and config.evaluation.flip:
         raise UserError(
@@ -218,7 +200,7 @@ def check_config(config: Config) -> None:
     one_of(config.selection.rule, ("best_validation", "last", "best_on_test"), "config.selection.rule")
     one_of(config.selection.metric, score_names(method), "config.selection.metric")
     for field in ("flip", "views", "occluded", "degraded"):
-        if config.evaluation[field] and hasattr(method, "MEASURES"):
+        if config.evaluation[field] and method.measures:
             raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
     stages(config, MANY_STEPS)
     for phase in phases(config, MANY_STEPS):
@@ -246,8 +228,7 @@ def check_config(config: Config) -> None:
     for group in ("model", "loss.options", "loss.weights"):
         check_finite(config, group)
     _check_target(config, _loss_options(method))
-    if hasattr(method, "check"):
-        method.check(config)
+    method.check(config)
     for expression in config.init_ignore:
         check_expression(expression, "config.init_ignore")
     if config.train.batch_size % config.train.accumulate:
@@ -277,13 +258,14 @@ def _check_target(config: Config, options: Mapping[str, Any]) -> None:
         raise UserError("config.data.label_smoothing has no meaning with config.data.target='multi_target': give 0")
 
 
-def _model_fields(method: ModuleType) -> dict[str, Any]:
-    fields = {f.name: f.default for f in dataclasses.fields(method.Model) if f.name not in NOT_IN_CONFIG}
+def _model_fields(method: Method) -> dict[str, Any]:
+    fields = {f.name: f.default for f in dataclasses.fields(method.model) if f.name not in NOT_IN_CONFIG}
     return {name: value for name, value in fields.items() if isinstance(value, PLAIN)}
 
 
-def _loss_options(method: ModuleType) -> dict[str, Any]:
-    return {p.name: p.default for p in list(inspect.signature(method.loss).parameters.values())[3:]}
+def _loss_options(method: Method) -> dict[str, Any]:
+    parameters = inspect.signature(method.loss).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def one_of(value: str, known: Iterable[str], field: str) -> str:

@@ -22,7 +22,7 @@ from fer_jax.data.sources.pipeline import eval_batches
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.mesh import put_rows, replicated, sharded
 from fer_jax.engine.prediction import Prediction
-from fer_jax.training.step import Batch, Task, mean_of_views
+from fer_jax.evaluation.task import Batch, Task, mean_of_views
 
 SHORTEST = 8  # frames to which the shortest clips are padded
 FRAMES_AT_ONCE = 1 << 15  # of the attention, padding included

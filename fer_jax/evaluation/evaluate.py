@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from fer_jax.data.augment.inputs import CORNER_VIEWS
 from fer_jax.data.sources.pipeline import Stream, eval_batches
+from fer_jax.data.sources.rows import take_rows
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import program
 from fer_jax.engine.memory import check_evaluation
@@ -30,7 +31,7 @@ from fer_jax.engine.prediction import Prediction
 from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.training.step import Task, corner_step, eval_step, take_rows
+from fer_jax.evaluation.task import Task, corner_step, eval_step
 
 Outputs = dict[str, np.ndarray]
 Dispatches = Generator[tuple[Any, np.ndarray], None, None]
@@ -159,11 +160,10 @@ def score(
 ) -> dict[str, Any]:
     """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values.
 
-    With `task` come the measures of its method's own `score(model, logits, labels)`, where it has one. The outputs of
-    a method that predicts no classes are averaged.
+    With `task` come the scores that its method adds. The measures of a method that predicts no classes are averaged.
     """
-    if task is not None and hasattr(task.method, "MEASURES"):
-        return _measured(outputs, source, task.method.MEASURES)
+    if task is not None and task.method.measures:
+        return _measured(outputs, source, task.method.measures)
     logits, labels = outputs["logits"], source.arrays["label"]
     _check_finite(logits, source)
     metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap, seed=seed)
@@ -171,7 +171,7 @@ def score(
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # nobody may have voted for any emotion
         on_voted = classification_metrics(logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0)
         metrics["kl_to_votes"] = on_voted["kl_to_votes"]
-    if task is not None and hasattr(task.method, "score"):
+    if task is not None:
         metrics |= task.method.score(task.model, logits, labels)
     found = {"dataset": source.name, "split": source.split, "unit": source.unit}
     return found | ({"frames": source.frame_counts()} if source.frames else {}) | metrics

@@ -1,0 +1,38 @@
+"""The methods of the literature, one file each: `load(name)` returns the `Method` at the end of a file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fer_jax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from fer_jax.methods.method import Method
+
+NOT_METHODS = frozenset({"losses", "method"})
+
+
+def names() -> list[str]:
+    """Returns the names of the methods, which are those of the files in this folder."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name not in NOT_METHODS)
+
+
+def load(name: str) -> Method:
+    """Returns the method of the file `name`.
+
+    Raises:
+        UserError: where there is none of that name.
+    """
+    if name not in names():
+        raise UserError(f"config.method: no method '{name}' in fer_jax/methods; {nearest(name, names())}")
+    return importlib.import_module(f"{__name__}.{name}").METHOD
+
+
+def build_model(config: Any, classes: Sequence[str], dtype: Any) -> Any:
+    """Returns the linen module of an experiment's config, for the classes of a data set."""
+    method = load(config.method)
+    fields = config.model.to_dict() | dict(method.model_fields(config, classes).fields)
+    return method.build(len(classes), fields, dtype)

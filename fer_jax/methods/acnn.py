@@ -26,17 +26,13 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.lowering import for_cpu
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.pooling import global_average_pool, max_pool
 from fer_jax.nn.vgg import LAYERS, VGG
-
-LOSS_WEIGHTS = {"cross_entropy": 1.0}
-PUBLISHED = {"vgg": "vgg", "gg_unit/vgg": "vgg"}  # section 5: all convolutions of VGG-16 that it has, from ImageNet
-PROFILES = {"alpha": "Gate of each patch, the whole face last"}
-SHOWN = ("points", "alpha")
 
 POINTS = 24
 GateFactory = Callable[..., nn.Module]  # called with a name
@@ -227,7 +223,7 @@ class Model(nn.Module):
     def _check(self, batch: dict[str, Array]) -> None:
         side = min(batch["image"].shape[1:3]) // stride_of(self.cut)
         if "points" not in batch:
-            raise UserError("acnn looks at 24 points of a face: set config.data.points='acnn'")
+            raise UserError("acnn looks at 24 points of a face: set config.data.points='face24'")
         if self.patch < 2:
             raise UserError(f"model.patch={self.patch}: a patch is pooled 2x2, give at least 2")
         if side < 4:
@@ -308,3 +304,14 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
     del logits, batch
     alpha = aux["alpha"]
     return {"alpha_mean": jnp.mean(alpha), "alpha_spread": jnp.mean(jnp.std(alpha, axis=0))}
+
+
+METHOD = Method(
+    model=Model,
+    loss=loss,
+    weights={"cross_entropy": 1.0},
+    monitor=monitor,
+    profiles={"alpha": "Gate of each patch, the whole face last"},
+    shown=("points", "alpha"),
+    published={"vgg": "vgg", "gg_unit/vgg": "vgg"},  # section 5: all its convolutions of VGG-16, from ImageNet
+)

@@ -7,10 +7,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.methods.losses import classification_loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.trunk import TrunkFactory, resnet
-
-LOSS_WEIGHTS = {"cross_entropy": 1.0}
 
 
 class Model(nn.Module):
@@ -56,3 +55,6 @@ def loss(
     """The classification term; `classification` is 'cross_entropy' or 'multi_target' (see `losses`)."""
     del aux
     return {"cross_entropy": classification_loss(logits, batch["target"], classification)}
+
+
+METHOD = Method(model=Model, loss=loss, weights={"cross_entropy": 1.0})

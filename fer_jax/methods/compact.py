@@ -18,8 +18,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.methods.baseline import LOSS_WEIGHTS as LOSS_WEIGHTS
-from fer_jax.methods.baseline import loss as loss
+from fer_jax.methods.baseline import loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
@@ -27,8 +27,6 @@ from fer_jax.nn.pooling import max_pool
 
 STEMS = {"patches": (4, 4), "conv": (3, 3)}  # kernels; a stride of 2 and a zero on each side halve the map
 HEADS = {"max": jnp.max, "mean": jnp.mean}  # over the last map
-
-PUBLISHED = {}  # nobody has published weights of it
 
 
 class Stage(nn.Module):
@@ -103,3 +101,11 @@ class Model(nn.Module):
         hidden = nn.Dropout(self.dropout, deterministic=not train)(features)
         logits = Linear(self.num_classes, use_bias=False, name="classifier")(hidden)
         return logits, {"features": features, "maps": {"last": x}}
+
+
+METHOD = Method(
+    model=Model,
+    loss=loss,
+    weights={"cross_entropy": 1.0},
+    published={},  # nobody has published weights of it
+)

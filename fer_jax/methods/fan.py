@@ -23,12 +23,9 @@ from jaxtyping import Array, Bool, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.linear import Linear, full_einsum, full_matmul, uniform_fan_in
 from fer_jax.nn.trunk import TrunkFactory, resnet
-
-LOSS_WEIGHTS = {"cross_entropy": 1.0}
-TAKES = "frames"  # clips instead of images: what the data must bring
-SHOWN = ("frame_weights",)
 
 # score_fusion  the paper's baseline: every frame is classified by itself, a clip by the mean of their probabilities.
 # mean          the clip vector is the plain mean of the frames (a control of ours).
@@ -208,3 +205,15 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
         if f"frame_{name}" in aux:
             values[f"{name}_mean"] = jnp.sum(aux[f"frame_{name}"]) / jnp.maximum(jnp.sum(mask), 1)
     return values
+
+
+METHOD = Method(
+    model=Model,
+    loss=loss,
+    weights={"cross_entropy": 1.0},
+    takes="frames",
+    single_frames=lambda model: model.single_frames,
+    changeable=("official_eval",),
+    monitor=monitor,
+    shown=("frame_weights",),
+)

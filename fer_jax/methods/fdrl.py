@@ -24,11 +24,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.linear import Linear, ParallelLinear, full_einsum, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
-
-LOSS_WEIGHTS = {"cross_entropy": 1.0, "compactness": 1e-4, "balance": 1.0, "distribution": 1e-4}
-PROFILES = {"importance": "Importance of each latent feature"}
 
 # literal       alpha_j = ||s_j||_1, the paper's text: about 64 at the start, which makes L_B 575.
 # literal_bias  the same with the bias of W_s such that alpha_j starts near 1/M: the closest sane reading.
@@ -350,3 +348,12 @@ def masked_mean(x: Float[Array, "B *S"], mask: Bool[Array, "B"]) -> Float[Array,
     """Mean over the examples that are no padding (0 when there are none)."""
     weight = mask.astype(jnp.float32)
     return full_einsum("b,b...->...", weight, x) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+METHOD = Method(
+    model=Model,
+    loss=loss,
+    weights={"cross_entropy": 1.0, "compactness": 1e-4, "balance": 1.0, "distribution": 1e-4},
+    monitor=monitor,
+    profiles={"importance": "Importance of each latent feature"},
+)

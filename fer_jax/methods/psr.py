@@ -21,16 +21,13 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
 from fer_jax.nn.linear import precision_of
 from fer_jax.nn.normalization import BatchNorm
 from fer_jax.nn.stn import IDENTITY, STN
 from fer_jax.nn.vgg import LAYERS, VGG, cut
 
-LOSS_WEIGHTS = {"cross_entropy": 1.0}
-# Section 4: ImageNet's VGG-16-BN in every low part and in the shared high one; section 3: published EDSRs.
-PUBLISHED = dict.fromkeys(("low_1", "low_2", "low_3", "low_4", "high"), "vgg") | {"sr_2": "edsr_x2", "sr_4": "edsr_x4"}
-SHOWN = ("image", "aligned", "half", "bicubic", "super_resolved")
 UPSAMPLERS = ("edsr", "bicubic")
 PYRAMIDS = ((1,), (1, 2, 1), (1, 2, 4, 1))
 
@@ -189,3 +186,15 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
 def split(branch_logits: Float[Array, "B C m"]) -> list[Float[Array, "B C"]]:
     """The logits of each branch."""
     return [branch_logits[..., b] for b in range(branch_logits.shape[-1])]
+
+
+METHOD = Method(
+    model=Model,
+    loss=loss,
+    weights={"cross_entropy": 1.0},
+    monitor=monitor,
+    shown=("image", "aligned", "half", "bicubic", "super_resolved"),
+    # Section 4: ImageNet's VGG-16-BN in every low part and in the shared high one; section 3: published EDSRs.
+    published=dict.fromkeys(("low_1", "low_2", "low_3", "low_4", "high"), "vgg")
+    | {"sr_2": "edsr_x2", "sr_4": "edsr_x4"},
+)

@@ -7,6 +7,7 @@ bicubic interpolation, on other faces.
 PSR starts from the result with `config.init_from`: the network has the same name in both.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,13 +15,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
+from fer_jax.methods.method import Config, Method, ModelFields
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
-
-LOSS_WEIGHTS = {"l1": 1.0}
-PUBLISHED = {"sr_2": "edsr_x2", "sr_4": "edsr_x4"}
-# Not a classification: these are measured on each example instead, larger is better; the first one selects the model.
-MEASURES = {"psnr_gain": "PSNR above bicubic, dB", "psnr": "PSNR, dB", "psnr_bicubic": "PSNR of bicubic, dB"}
-SHOWN = ("image", "half", "bicubic", "super_resolved")
 
 
 class Model(nn.Module):
@@ -30,8 +26,7 @@ class Model(nn.Module):
         num_classes: not used; every method is told.
         scale: 2, or 4 for the third size of a longer pyramid.
         blocks, width: of EDSR (`fer_jax.nn.edsr`).
-        pixel_std: what the pixels were divided by, to measure errors in pixels of 0 .. 1; the harness sets it from
-            `augmentation.std`.
+        pixel_std: what the pixels were divided by, to measure errors in pixels of 0 .. 1; `model_fields` sets it.
         dtype: of the convolutions.
     """
 
@@ -39,7 +34,7 @@ class Model(nn.Module):
     scale: int = 2
     blocks: int = 16
     width: int = 64
-    pixel_std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, ...] | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -53,7 +48,7 @@ class Model(nn.Module):
         network = EDSR(self.scale, self.blocks, self.width, dtype=self.dtype, name=f"sr_{self.scale}")
         restored = network(half)
         aux = {"image": image, "half": half, "super_resolved": restored, "bicubic": bicubic(half, self.scale)}
-        return restored, aux | {"std": jnp.array(self.pixel_std, jnp.float32)}
+        return restored, aux | {"std": jnp.array(self.pixel_std or (0.5, 0.5, 0.5), jnp.float32)}
 
 
 def loss(
@@ -64,10 +59,10 @@ def loss(
     return {"l1": jnp.mean(jnp.abs(restored - aux["image"]), axis=(1, 2, 3))}
 
 
-def measures(
+def measure(
     restored: Float[Array, "B S S 3"], aux: dict[str, Any], batch: dict[str, Array]
 ) -> dict[str, Float[Array, "B"]]:
-    """The numbers named in `MEASURES`, for each example."""
+    """The numbers named in `METHOD.measures`, for each example."""
     del batch
     ours = psnr(restored, aux["image"], aux["std"])
     theirs = psnr(aux["bicubic"], aux["image"], aux["std"])
@@ -78,3 +73,31 @@ def psnr(image: Float[Array, "B S S 3"], truth: Float[Array, "B S S 3"], std: Fl
     """Peak signal-to-noise ratio in dB over all pixels and channels, of pixels in 0 .. 1; at most 100."""
     error = (image - truth) * std
     return -10 * jnp.log10(jnp.maximum(jnp.mean(error**2, axis=(1, 2, 3)), 1e-10))
+
+
+def model_fields(config: Config, classes: Sequence[str]) -> ModelFields:
+    """The scale of the pixels, which the config has among the augmentation."""
+    del classes
+    return ModelFields(fields={"pixel_std": tuple(config.augmentation.std)})
+
+
+def check(config: Config) -> None:
+    """Errors are measured in pixels of one scale."""
+    if config.augmentation.standardise:
+        raise UserError(
+            f"config.augmentation.standardise: {config.method} measures errors in pixels, and each image would have a "
+            "scale of its own; set it to False"
+        )
+
+
+METHOD = Method(
+    model=Model,
+    loss=loss,
+    weights={"l1": 1.0},
+    check=check,
+    model_fields=model_fields,
+    measures={"psnr_gain": "PSNR above bicubic, dB", "psnr": "PSNR, dB", "psnr_bicubic": "PSNR of bicubic, dB"},
+    measure=measure,
+    shown=("image", "half", "bicubic", "super_resolved"),
+    published={"sr_2": "edsr_x2", "sr_4": "edsr_x4"},
+)

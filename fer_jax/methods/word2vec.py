@@ -18,6 +18,7 @@ Choices where the source is silent:
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,12 +29,10 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import cross_entropy
+from fer_jax.methods.method import Config, Method, ModelFields
 from fer_jax.nn.linear import Linear, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
-
-LOSS_WEIGHTS = {"cosine": 1.0, "softmax": 1.0, "distribution": 1.0, "delta": 1e-2}
-SHOWN = ("similarity", "word_similarity")
-SHOWN_EXAMPLES = 100  # of each class: their means are what is shown
+from fer_jax.words.classes import STORED, class_vectors
 
 # cosine        A0  1 - S_y, the seed's
 # softmax       A1  cross-entropy of softmax(s S); s is learned with model.learn_scale
@@ -203,7 +202,23 @@ def vote_loss(u: Float[Array, "B D"], v: Float[Array, "C D"], votes: Float[Array
     return 1.0 - jnp.sum(normalise(u) * normalise(full_matmul(votes.astype(jnp.float32), v)), axis=-1)
 
 
-def check(config: Any) -> None:
+def model_fields(config: Config, classes: Sequence[str]) -> ModelFields:
+    """Reads the vectors of the class words; the run keeps them, so that it does not need their source again."""
+    table = class_vectors(config.model.vectors, config.model.words, classes)
+    return ModelFields(
+        fields={"class_vectors": table.vectors},
+        facts={"class_vectors": table.summary()},
+        files={STORED: table.as_json()},
+    )
+
+
+def wider(model: Model) -> Model:
+    """The model with one class more, which has the vector of the first one."""
+    vectors = model.class_vectors or ()
+    return model.clone(num_classes=model.num_classes + 1, class_vectors=(*vectors, vectors[0]))
+
+
+def check(config: Config) -> None:
     """Refuses options that do nothing together."""
     kind = config.loss.options.kind
     if config.model.decode == "pinv" and kind in SOFTMAX:
@@ -344,3 +359,18 @@ def one_of(value: str, known: tuple[str, ...], field: str, group: str = "model")
     """Refuses an option that does not exist."""
     if value not in known:
         raise UserError(f"config.{group}.{field}='{value}': {nearest(value, known)}")
+
+
+METHOD = Method(
+    model=Model,
+    loss=loss,
+    weights={"cosine": 1.0, "softmax": 1.0, "distribution": 1.0, "delta": 1e-2},
+    check=check,
+    model_fields=model_fields,
+    kept={"vectors": STORED},
+    wider=wider,
+    monitor=monitor,
+    score=score,
+    shown=("similarity", "word_similarity"),
+    shown_examples=100,  # their means are what is shown
+)

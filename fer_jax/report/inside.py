@@ -1,7 +1,7 @@
 """What a method shows of its inside on a few test examples: each method's own section of the report.
 
-A method names in `SHOWN` the intermediates (or fields of its input, such as 'image') that it wants seen. A drawer below
-makes a section out of them; which one is decided by the names alone, so the report knows no method.
+A method names in `Method.shown` the intermediates (or fields of its input, such as 'image') that it wants drawn. A
+drawer below makes a section of them; the names alone decide which one, so the report knows no method.
 """
 
 from __future__ import annotations

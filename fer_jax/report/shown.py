@@ -16,7 +16,7 @@ class Shown:
         classes: names of the classes.
         labels: int [n], the true ones.
         logits: float32 [n, C]; C = 0 where the method predicts no classes.
-        values: by name, what the method's SHOWN lists, float32 [n, ...].
+        values: by name, what `Method.shown` lists, float32 [n, ...].
         fields: by name, the stored fields of these examples (`image`, `landmarks`, ...). Of clips those per frame, here
             and among `values`, are one list over all clips, `length` frames of each.
         occluded: the same examples behind objects, where they are evaluated too.

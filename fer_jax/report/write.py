@@ -60,7 +60,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Profile:
-    """Values [N, M] per example that are worth comparing between classes, such as FDRL's importances."""
+    """Values [N, M] per example that the report compares between classes (`Method.profiles`)."""
 
     title: str
     values: np.ndarray

@@ -17,6 +17,7 @@ import jax
 import ml_collections
 from etils import epath
 
+from fer_jax import methods
 from fer_jax.config.fields import Config, default_config, differences
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
@@ -25,7 +26,6 @@ from fer_jax.errors import UserError, reading, writing
 from fer_jax.locks import alone
 from fer_jax.runs.checkpoint import holds_a_save
 from fer_jax.storage import expect_folder, write_whole
-from fer_jax.words.classes import STORED, ClassVectors
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
@@ -85,7 +85,7 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
 def claim(
     workdir: epath.Path,
     config: Config,
-    words: ClassVectors | None = None,
+    files: Mapping[str, Any] | None = None,
     started_from: Mapping[str, Any] | None = None,
     anew: bool = False,
 ) -> Iterator[None]:
@@ -94,7 +94,7 @@ def claim(
     Args:
         workdir: the folder.
         config: the run's.
-        words: class vectors to keep with the run, so that it never needs their source again once it has saved.
+        files: JSON values to keep with the run by file name, whose source it does not need again once it has saved.
         started_from: the account of the weights that a run starts from at step 0, kept in config.json as well.
         anew: whether the folder takes another config than the one it had: what was the end of that is no end of this.
 
@@ -122,10 +122,9 @@ def claim(
                 ours = json.loads(config.to_json())
                 origin = {"started_from": started_from} if started_from else {}
                 write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()} | origin)
-            if not _has_saved(workdir):
-                (workdir / STORED).unlink(missing_ok=True)
-            if words is not None and not (workdir / STORED).exists():
-                write_json(workdir / STORED, words.as_json(), indent=None)
+            for name, values in (files or {}).items():
+                if not (_has_saved(workdir) and (workdir / name).exists()):
+                    write_json(workdir / name, values, indent=None)
         except OSError as error:
             raise UserError(
                 f"cannot write the work directory {workdir}: {error.strerror or error}; give another with --workdir"
@@ -169,7 +168,7 @@ def stored_config(workdir: epath.Path) -> Config:
     config = default_config("", "", stored["method"])
     with config.unlocked():
         _assign(config, stored)
-    return with_stored_words(config, workdir)
+    return with_kept_files(config, workdir)
 
 
 def stored_run(workdir: epath.Path) -> Config:
@@ -187,15 +186,16 @@ def stored_run(workdir: epath.Path) -> Config:
     return config
 
 
-def with_stored_words(config: Config, workdir: epath.Path) -> Config:
-    """Returns the config of a run with `model.vectors` naming the class vectors kept with it, where there are some.
+def with_kept_files(config: Config, workdir: epath.Path) -> Config:
+    """Returns the config of a run whose model fields name the files kept with it in place of their first source.
 
-    Those of a run that never saved may be of another config.
+    Files of a run that has not saved a checkpoint may belong to another config.
     """
-    if not ((workdir / STORED).exists() and _has_saved(workdir) and "vectors" in config.model):
-        return config
+    kept = {field: workdir / name for field, name in methods.load(config.method).kept.items()}
     config = config.copy_and_resolve_references()
-    config.model.vectors = str(workdir / STORED)
+    for field, path in kept.items():
+        if path.exists() and _has_saved(workdir):
+            config.model[field] = str(path)
     return config
 
 

@@ -19,7 +19,7 @@ from fer_jax.config.protocol import ALL
 from fer_jax.engine.mesh import check_batch, is_main, on_main
 from fer_jax.errors import UserError, writing
 from fer_jax.report import write_report
-from fer_jax.runs.workdir import check_owner, claim, read_results, stored_config, with_stored_words, write_json
+from fer_jax.runs.workdir import check_owner, claim, read_results, stored_config, with_kept_files, write_json
 from fer_jax.sweeps import sweep_folds, sweep_seeds
 from fer_jax.sweeps.members import Member, Run
 from fer_jax.training import finish, loop
@@ -87,7 +87,7 @@ def evaluate(
     if kind is None:
         return finish.evaluate(workdir, split, output, changes)
     kind.check_split(config, workdir, split)
-    finish.check_changes(changes or {})
+    finish.check_changes(changes or {}, config.method)
     config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)
@@ -120,7 +120,7 @@ def _common(config: Config, workdir: epath.Path) -> Setup:
     """Returns the setup of the first run; refuses what that one would refuse, before anything is written."""
     kind = _kind(config)
     if kind is None:
-        return make_setup(with_stored_words(config, workdir), training=False)  # a device may train a run of its own
+        return make_setup(with_kept_files(config, workdir), training=False)  # a device may train a run of its own
     member = kind.first(config, workdir)
     return _common(member.config, member.folder)
 

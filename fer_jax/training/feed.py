@@ -16,13 +16,14 @@ from jax.sharding import Mesh
 from fer_jax.config.resolutions import size_at
 from fer_jax.data.sources.clips import ClipSample
 from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches
+from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import platform_of, program
 from fer_jax.engine.memory import check_memory
 from fer_jax.engine.mesh import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import Metrics, mark_valid, take_rows, train_step
+from fer_jax.training.step import Metrics, train_step
 
 
 class Feed:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from fer_jax import methods
 from fer_jax.config.protocol import fold_facts, part_to_score, part_to_test, protocol, selected_on, split_to_test
 from fer_jax.data.augment.augmentation import augment
 from fer_jax.data.augment.inputs import alternate_flips
@@ -26,19 +27,18 @@ from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.report import Predictions, Profile, Samples, Shown, write_report
 from fer_jax.runs.stored import read_model
-from fer_jax.runs.workdir import device_name, git_commit, read_results, versions, write_json
+from fer_jax.runs.workdir import device_name, git_commit, read_results, stored_run, versions, write_json
 from fer_jax.storage import expect_file, expect_folder
 from fer_jax.training.log import read_lines
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState, num_parameters, tree_sha256
 
 SAMPLES = 24
-SHOWN = 2  # test examples of each class on which a method shows its inside, unless its SHOWN_EXAMPLES says how many
 GALLERY = 9  # images of each class
-# See `evaluate`. FAN's `official_eval` has no parameters: one model can be scored both ways.
+# See `evaluate`; to these come the fields that a method has in `Method.changeable`.
 CHANGEABLE = (
     *("evaluation.", "data.data_dir", "data.manual_dir", "data.label_noise_file"),
-    *("train.platform", "train.devices", "model.official_eval"),
+    *("train.platform", "train.devices"),
 )
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 PREDICTIONS = "predictions.npz"  # of a fold: what scores over all folds are made of
@@ -107,7 +107,7 @@ def evaluate(
         UserError: for an unknown split or field, where nothing is stored, where the result cannot be written, and
             where a device has too little memory.
     """
-    check_changes(changes or {})
+    check_changes(changes or {}, stored_run(workdir).method)
     model = read_model(workdir, changes)
     setup, config = model.setup, model.setup.config
     read = load(config.data, split or split_to_test(config), training=False)
@@ -156,13 +156,14 @@ def make_places(target: epath.Path, folder: epath.Path, beside: bool = True) -> 
     expect_file(target)
 
 
-def check_changes(fields: Iterable[str]) -> None:
-    """Refuses to read fields of a stored config differently that decide what the scores are of."""
+def check_changes(fields: Iterable[str], method: str) -> None:
+    """Raises UserError for a field of a stored config that may not differ when a model of `method` is scored."""
+    changeable = (*CHANGEABLE, *(f"model.{name}" for name in methods.load(method).changeable))
     for field in fields:
-        if not field.startswith(CHANGEABLE):
+        if not field.startswith(changeable):
             raise UserError(
                 f"--config.{field}: a stored model is scored with the config it was trained with; "
-                f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in CHANGEABLE)} can be changed"
+                f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in changeable)} can be changed"
             )
 
 
@@ -181,7 +182,7 @@ def _keep_predictions(setup: Setup, folder: epath.Path, outputs: Outputs, source
     """Writes what was predicted for a fold, by its place in the split as stored; other runs need no such file."""
     if not setup.config.fold:
         return
-    names = getattr(setup.task.method, "MEASURES", ("logits",))
+    names = setup.task.method.measures or ("logits",)
     arrays: dict[str, Any] = {"row": source.rows, "label": source.arrays["label"]}
     arrays |= {name: outputs[name] for name in names}
     with (folder / PREDICTIONS).open("wb") as file:
@@ -312,7 +313,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "started_from": memory.get("started_from") or "scratch",
         "params": num_parameters(state.params),
         "params_sha256": tree_sha256(state.params, state.collections),
-        **({"class_vectors": setup.task.words.summary()} if setup.task.words else {}),
+        **setup.model_fields.facts,
         **({"label_noise": setup.label_noise} if setup.label_noise else {}),
         "training_examples": len(setup.train),
         "validation_examples": len(setup.validation),
@@ -340,7 +341,7 @@ def _report(
     """Writes the report and returns its page; None where the config wants none."""
     if not setup.config.evaluation.report:
         return None
-    titles = getattr(setup.task.method, "PROFILES", {})
+    titles = setup.task.method.profiles
     return write_report(
         folder / "report",
         results=results | {"config": setup.config.to_dict()},
@@ -359,12 +360,12 @@ def _predictions(outputs: Outputs, source: Source) -> Predictions:
 
 
 def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None) -> Shown | None:
-    """Returns what the method lists in `SHOWN`, on the first examples of each class, and on the same behind objects."""
-    names = getattr(setup.task.method, "SHOWN", ())
+    """Returns `Method.shown` of the first examples of each class, and of the same examples behind objects."""
+    names = setup.task.method.shown
     if not names or not setup.config.evaluation.report:
         return None
     labels = source.arrays["label"]
-    count = getattr(setup.task.method, "SHOWN_EXAMPLES", SHOWN)
+    count = setup.task.method.shown_examples
     rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(len(source.classes))]))
     task = dataclasses.replace(setup.task, profiles=tuple(names), flip_evaluation=False, corner_evaluation=False)
     evaluator = Evaluator(task, setup.mesh, min(len(rows), setup.config.evaluation.batch_size))

@@ -28,7 +28,7 @@ from fer_jax.engine.memory import explained
 from fer_jax.engine.mesh import any_process, is_main
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.runs.checkpoint import holds_a_save
-from fer_jax.runs.workdir import check_owner, claim, device_name, with_stored_words
+from fer_jax.runs.workdir import check_owner, claim, device_name, with_kept_files
 from fer_jax.training import finish
 from fer_jax.training.feed import Feed
 from fer_jax.training.lanes import Alone, Lanes, of_seeds
@@ -64,9 +64,12 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     if finished is not None:
         return finished
 
-    setup = make_setup(with_stored_words(config, workdir))
+    setup = make_setup(with_kept_files(config, workdir))
     start = _start(setup, workdir)
-    with claim(workdir, config, setup.task.words, start.account if start else None), explained(setup.mesh, config):
+    with (
+        claim(workdir, config, setup.model_fields.files, start.account if start else None),
+        explained(setup.mesh, config),
+    ):
         run = Running(setup, workdir, began, start)
         return _train([run], Alone(Feed(setup, run.step)), start, began)[0]
 
@@ -88,7 +91,7 @@ def train_side_by_side(configs: Sequence[Config], workdirs: Sequence[epath.Path]
     for config, workdir in zip(configs, workdirs, strict=True):
         check_config(config)
         check_owner(workdir, config)
-    common = make_setup(with_stored_words(configs[0], workdirs[0]), training=False)  # no batch is shared by devices
+    common = make_setup(with_kept_files(configs[0], workdirs[0]), training=False)  # no batch is shared by devices
     setups = of_seeds(common, configs)
     starts = [_start(setup, workdir) for setup, workdir in zip(setups, workdirs, strict=True)]
     with contextlib.ExitStack() as claims:
@@ -96,7 +99,7 @@ def train_side_by_side(configs: Sequence[Config], workdirs: Sequence[epath.Path]
         runs = []
         for setup, workdir, start in zip(setups, workdirs, starts, strict=True):
             account = start.account if start else None
-            claims.enter_context(claim(workdir, setup.config, setup.task.words, account))
+            claims.enter_context(claim(workdir, setup.config, setup.model_fields.files, account))
             runs.append(Running(setup, workdir, began, start, name=f"seed {setup.config.seed}: "))
         ended = [run for run in runs if run.step == common.total_steps]  # killed between its last step and its results
         going = [run for run in runs if run not in ended]

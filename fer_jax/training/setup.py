@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.errors
@@ -17,7 +17,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from fer_jax.config.fields import Config, check_config, load_method
+from fer_jax import methods
+from fer_jax.config.fields import Config, check_config
 from fer_jax.config.phases import phases
 from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
 from fer_jax.config.ranges import count_steps
@@ -35,11 +36,12 @@ from fer_jax.engine.hosts import agree
 from fer_jax.engine.memory import check_batches
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, on_main, replicated
 from fer_jax.errors import UserError, first_line
+from fer_jax.evaluation.task import Task, corner_step
+from fer_jax.methods.method import ModelFields
 from fer_jax.nn.lowering import traced_for
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import Task, corner_step, dry_loss, init_state
-from fer_jax.words.classes import ClassVectors, class_vectors
+from fer_jax.training.step import dry_loss, init_state
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
 RESIDENT_ON_CPU = 4 << 30  # bytes: there the device's memory is the machine's
@@ -53,6 +55,7 @@ class Setup:
     Attributes:
         config: the resolved config.
         task: what the compiled step reads.
+        model_fields: what the model got from the classes of the data set, beside `config.model`.
         mesh: the devices.
         train, validation: the examples; `validation` is what selects the model.
         tx, schedule: the optimiser and its learning rate by step.
@@ -68,6 +71,7 @@ class Setup:
 
     config: Config
     task: Task
+    model_fields: ModelFields
     mesh: Mesh
     train: Source
     validation: Source
@@ -147,9 +151,10 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
         train = with_occluded_copies(train, config.seed)
     accelerated = not on_cpu(mesh)
-    task = make_task(config, train, accelerated)
+    fields = methods.load(config.method).model_fields(config, train.classes)
+    task = make_task(config, train, fields, accelerated)
 
-    drawn = _instances(config, train, task.model)
+    drawn = _instances(config, train, task)
     steps_per_epoch = len(drawn or train) / config.train.batch_size
     total, eval_steps = count_steps(config, steps_per_epoch)
     template = _template(train, drawn)
@@ -165,6 +170,7 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     return Setup(
         config=config,
         task=task,
+        model_fields=fields,
         mesh=mesh,
         train=train,
         validation=validation,
@@ -193,7 +199,7 @@ def _check_size(config: Config, state: TrainState, template: Any, task: Task) ->
         ) from error
 
 
-def _instances(config: Config, train: Source, model: Any) -> ClipSampler | None:
+def _instances(config: Config, train: Source, task: Task) -> ClipSampler | None:
     """What is drawn of clips; None for images."""
     if not train.frames:
         return None
@@ -202,7 +208,7 @@ def _instances(config: Config, train: Source, model: Any) -> ClipSampler | None:
         train.frames["frame_mask"],
         sampling=config.data.clip_sampling,
         frames=config.data.clip_frames,
-        single=getattr(model, "single_frames", False),
+        single=task.method.single_frames(task.model),
         seed=config.seed,
     )
 
@@ -216,13 +222,12 @@ def _template(train: Source, drawn: ClipSampler | None) -> dict[str, jax.Array]:
     return batch | {"frames": frames, "frame_mask": jnp.ones(frames.shape[:2], bool)}
 
 
-def make_task(config: Config, train: Source, accelerated: bool) -> Task:
+def make_task(config: Config, train: Source, fields: ModelFields, accelerated: bool) -> Task:
     """Builds the method's model for the classes of `train`."""
-    method = load_method(config.method)
-    words = word_table(config, train.classes)
+    method = methods.load(config.method)
     bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
     dtype = jnp.bfloat16 if bfloat16 else jnp.float32
-    model = make_model(config, train.classes, words, dtype)
+    model = method.build(len(train.classes), config.model.to_dict() | dict(fields.fields), dtype)
     defaults = {f.name: f.default for f in dataclasses.fields(Augmentation)}
     # An empty value in a config stands for None: a config field cannot hold "nothing" and keep its type.
     augmentation: dict[str, Any] = {
@@ -242,7 +247,7 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
     return Task(
         method=method,
         model=model,
-        loss_weights=dict(method.LOSS_WEIGHTS) | config.loss.weights.to_dict(),
+        loss_weights=dict(method.weights) | config.loss.weights.to_dict(),
         loss_options=config.loss.options.to_dict(),
         augmentation=Augmentation(**augmentation),
         image_size=config.data.image_size,
@@ -254,26 +259,9 @@ def make_task(config: Config, train: Source, accelerated: bool) -> Task:
         corner_evaluation=config.evaluation.views == "corners",
         seed=config.seed,
         examples=0 if config.data.balanced_sampling else len(train),
-        profiles=tuple(getattr(method, "PROFILES", {})),
+        profiles=tuple(method.profiles),
         point_mirror=MIRROR.get(config.data.points, ()),
-        words=words,
     )
-
-
-def make_model(config: Config, classes: Sequence[str], words: ClassVectors | None, dtype: Any = jnp.float32) -> Any:
-    """Builds the method's model; `words` are the class vectors of a method that has them (see `word_table`)."""
-    model = load_method(config.method).Model
-    fields = config.model.to_dict() | ({"class_vectors": words.vectors} if words else {})
-    if hasattr(model, "pixel_std"):
-        fields["pixel_std"] = tuple(config.augmentation.std)
-    return model(num_classes=len(classes), dtype=dtype, **fields)
-
-
-def word_table(config: Config, classes: Sequence[str]) -> ClassVectors | None:
-    """Reads the vectors of the class words, for a method whose Model has a field `class_vectors`."""
-    if not hasattr(load_method(config.method).Model, "class_vectors"):
-        return None
-    return class_vectors(config.model.vectors, config.model.words, classes)
 
 
 def use_compilation_cache() -> None:
@@ -318,7 +306,7 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
 
 def _check_kind(config: Config, train: Source) -> None:
     """Refuses clips for a method that takes images, and images for one that takes clips."""
-    wanted = "clips" if getattr(load_method(config.method), "TAKES", "image") == "frames" else "images"
+    wanted = "clips" if methods.load(config.method).takes == "frames" else "images"
     if wanted == train.unit:
         _check_no_clips(config, train)
         return

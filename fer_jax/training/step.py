@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fer_jax.data.augment.augmentation import Augmentation
-from fer_jax.data.augment.inputs import alternate_flips, corner_view, mirrored, network_inputs
-from fer_jax.data.sources.clips import ClipSample
+from fer_jax.data.augment.inputs import alternate_flips
 from fer_jax.engine.rng import stream_key
-from fer_jax.nn.lowering import for_cpu
+from fer_jax.evaluation.task import Batch, Task, model_input
 from fer_jax.training.state import TrainState
-from fer_jax.words.classes import ClassVectors
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 STREAMS = ("dropout", "noise")  # random streams a model may ask for
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What is trained, as plain values: everything the step reads besides the state and the batch.
-
-    Attributes:
-        method: the module with `Model`, `loss` and perhaps `monitor` and `score`. One that predicts no classes has
-            `MEASURES` and `measures`: numbers per example that its output is scored by instead.
-        model: the linen module.
-        loss_weights: weight of each named term.
-        loss_options: keyword arguments of `method.loss`.
-        augmentation: what happens to a training image.
-        image_size: side of the network's input in pixels.
-        label_smoothing: epsilon, the share of a target that is replaced by the prior of its class.
-        smoothing_prior: the priors [C, C], a row per class; None is the uniform one.
-        draw_target: replace each target by one class drawn from it (FER+'s probability rule).
-        class_weights: weight of an example by class, or None.
-        flip_evaluation: average each prediction with that of the mirrored image.
-        corner_evaluation: average each prediction with those of magnified corners, mirrored and not.
-        seed: root of all random streams; an array [] inside of a program that takes it as an argument.
-        examples: how many there are in an epoch; 0 where examples are drawn without epochs.
-        profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
-        words: the class vectors that `model` holds, with their words and source, where the method has them.
-        point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
-    """
-
-    method: ModuleType
-    model: Any
-    loss_weights: Mapping[str, float]
-    loss_options: Mapping[str, Any]
-    augmentation: Augmentation
-    image_size: int
-    label_smoothing: float = 0.0
-    smoothing_prior: tuple[tuple[float, ...], ...] | None = None
-    draw_target: bool = False
-    class_weights: tuple[float, ...] | None = None
-    flip_evaluation: bool = False
-    corner_evaluation: bool = False
-    seed: int | jax.Array = 0
-    examples: int = 0
-    profiles: tuple[str, ...] = ()
-    point_mirror: tuple[int, ...] = ()
-    words: ClassVectors | None = None
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: bool) -> TrainState:
     """Makes the state at step 0. Call it inside a jit so that parameters are born where they live."""
     keys = {name: stream_key(task.seed, f"init/{name}") for name in ("params", *STREAMS)}
-    variables = dict(task.model.init(keys, _model_input(task, batch, None), train=True))
+    variables = dict(task.model.init(keys, model_input(task, batch, None), train=True))
     params = variables.pop("params")
     average = {"params": params, "collections": variables} if ema else None
     return TrainState(
@@ -101,7 +51,7 @@ def train_step(
         `learning_rate`, and what the method's `monitor` adds.
     """
     batch = prepare_targets(task, batch, state.step)
-    inputs = _model_input(task, batch, stream_key(task.seed, "augment", state.step), _flips(task, batch, state.step))
+    inputs = model_input(task, batch, stream_key(task.seed, "augment", state.step), _flips(task, batch, state.step))
     keys = {name: stream_key(task.seed, name, state.step) for name in STREAMS}
     gradient = jax.value_and_grad(functools.partial(loss_and_metrics, task), has_aux=True)
 
@@ -151,53 +101,20 @@ def loss_and_metrics(
     means = {name: jnp.sum(term * weight) / counted for name, term in terms.items()}
     total = sum((means[name] * task.loss_weights[name] for name in means), start=jnp.zeros(()))
     metrics = {f"loss/{name}": mean for name, mean in means.items()} | {"loss/total": total}
-    if not hasattr(task.method, "MEASURES"):
+    if not task.method.measures:
         valid = inputs["mask"].astype(jnp.float32)
         hits = (jnp.argmax(logits, -1) == jnp.argmax(inputs["target"], -1)).astype(jnp.float32)
         metrics["accuracy"] = jnp.sum(hits * valid) / _or_one(jnp.sum(valid))
-    if hasattr(task.method, "monitor"):
-        metrics |= {f"monitor/{k}": v for k, v in task.method.monitor(logits, aux, inputs).items()}
+    metrics |= {f"monitor/{k}": v for k, v in task.method.monitor(logits, aux, inputs).items()}
     metrics = jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(jnp.float32)), metrics)
     return total, (dict(updated), metrics)
 
 
 def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
     """The loss of a batch: traced to see whether augmentation, model and loss accept their options."""
-    inputs = _model_input(task, prepare_targets(task, batch, state.step), stream_key(task.seed, "augment"))
+    inputs = model_input(task, prepare_targets(task, batch, state.step), stream_key(task.seed, "augment"))
     keys = {name: stream_key(task.seed, name) for name in STREAMS}
     return loss_and_metrics(task, state.params, state.collections, inputs, keys)[0]
-
-
-def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
-    """Returns `logits` [B, C] and the named profiles [B, M] of one batch, without any randomness.
-
-    A method that predicts no classes has its measures [B] instead of logits. With `flip_evaluation` the logits are the
-    logarithm of the mean of both views' probabilities.
-    """
-    inputs = _model_input(task, batch, None)
-    logits, aux = task.model.apply(variables, inputs, train=False)
-    if task.flip_evaluation:
-        flipped, _ = task.model.apply(variables, mirrored(inputs, task.point_mirror), train=False)
-        logits = mean_of_views([logits, flipped])
-    seen = inputs | aux
-    profiles = {k: seen[k].astype(jnp.float32) for k in task.profiles if k in seen}
-    if hasattr(task.method, "MEASURES"):
-        return task.method.measures(logits, aux, inputs) | profiles
-    return {"logits": logits.astype(jnp.float32)} | profiles
-
-
-def mean_of_views(views: list[jax.Array]) -> jax.Array:
-    """Logits of the mean of the views' probabilities; those of a single view are left as they are."""
-    if len(views) == 1:
-        return views[0]
-    return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in views]), axis=0) - jnp.log(float(len(views)))
-
-
-def corner_step(task: Task, variables: Any, batch: Batch, number: jax.Array) -> jax.Array:
-    """Returns the log-probabilities [B, C] of the view `number` of a batch (see `data.inputs.corner_view`)."""
-    inputs = corner_view(_model_input(task, batch, None), number, task.point_mirror)
-    logits, _ = task.model.apply(variables, inputs, train=False)
-    return jax.nn.log_softmax(logits.astype(jnp.float32))
 
 
 def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:
@@ -225,31 +142,9 @@ def smooth(target: jax.Array, epsilon: float, prior: Sequence[Sequence[float]] |
     return (1.0 - epsilon) * target + epsilon * jnp.einsum("by,yk->bk", target, d, precision="highest")
 
 
-def take_rows(data: Mapping[str, jax.Array], indices: jax.Array | ClipSample) -> Batch:
-    """Gathers a batch out of arrays that live on the device; of clips `frames` are taken by their own places."""
-    # Rows that do not exist: by default JAX looks at every pixel once more to fill in for them. There are none.
-    take = functools.partial(jnp.take, axis=0, mode=None if for_cpu() else "clip")
-    if not isinstance(indices, ClipSample):
-        return {name: take(values, indices) for name, values in data.items()}
-    batch = {name: take(values, indices.row) for name, values in data.items() if name != "frames"}
-    frames = take(data["frames"], jnp.maximum(indices.frame, 0))  # [B, K, H, W, C]
-    return batch | {"frames": frames, "frame_mask": jnp.asarray(indices.frame) >= 0}
-
-
-def mark_valid(batch: Batch) -> Batch:
-    """Adds the `mask` of a training batch: every example counts but a clip without any face."""
-    mask = jnp.ones(batch["label"].shape, bool)
-    return batch | {"mask": jnp.any(batch["frame_mask"], axis=1) if "frame_mask" in batch else mask}
-
-
 def _or_one(total: jax.Array) -> jax.Array:
     """The divisor of a mean; of nothing the mean is then 0."""
     return jnp.where(total > 0, total, 1.0)
-
-
-def _model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Array | None = None) -> Batch:
-    size, mirror = task.image_size, task.point_mirror
-    return network_inputs(key, batch, task.augmentation, size=size, mirror=mirror, flips=flips)
 
 
 def _flips(task: Task, batch: Batch, step: jax.Array) -> jax.Array | None:

@@ -1,8 +1,7 @@
 """Published networks and the parts of a model that take them: names and layouts.
 
-A method says in its table `PUBLISHED = {part: network}` which part of its model, named by its path, is which network:
-`{"trunk": "resnet"}` is what a method without a table has. Parts may take different stretches of one network, or the
-same stretch several times. A weight goes where its name says:
+`Method.published` says which part of a model, named by its path, is which network. Parts may take different stretches
+of one network, or the same stretch several times. A weight goes where its name says:
 
     ours                      PyTorch's           layout
     kernel of a convolution   weight              [out, in, h, w] -> [h, w, in, out]
@@ -28,7 +27,6 @@ from fer_jax.nn.vgg import torchvision_index
 from fer_jax.weights.files import WeightFile
 
 Arrays = Mapping[str, np.ndarray]
-DEFAULT_PARTS = {"trunk": "resnet"}
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 SHOWN = 3  # names in a message
 
@@ -80,7 +78,7 @@ def match(
     Args:
         file: the weights.
         shapes: of the model's parameters and batch statistics, by path with its collection.
-        parts: the method's PUBLISHED.
+        parts: `Method.published`.
         ignore: expressions of `config.init_ignore`.
 
     Raises:
@@ -228,7 +226,7 @@ def _starts(reasons: Mapping[str, str]) -> Callable[[str, Arrays, set[str]], str
     return lambda name, *_: reasons.get(name.partition(".")[0], "")
 
 
-# ResNet: torchvision's names, which the checkpoints of FAN and SCN (MS-Celeb-1M, FER+) share behind `module.`.
+# ResNet: torchvision's names, which checkpoints trained on MS-Celeb-1M and FER+ share behind `module.`.
 
 RESNET_BLOCKS: Mapping[tuple[int, ...], Mapping[int, int]] = {
     (2, 2, 2, 2): {1: 18},
@@ -322,7 +320,7 @@ NETWORKS = {
         module_name=_resnet_module,
         explain=_starts(
             {"fc": "its classifier", "feature": "its face embedding"}
-            | dict.fromkeys(("alpha", "beta", "pred_fc1", "pred_fc2"), "the heads of FAN and SCN")
+            | dict.fromkeys(("alpha", "beta", "pred_fc1", "pred_fc2"), "heads for frames and for noisy labels")
         ),
         describe=_describe_resnet,
     ),

@@ -23,7 +23,8 @@ import optax
 from etils import epath
 from jax.sharding import Mesh
 
-from fer_jax.config.fields import Config, differences, load_method
+from fer_jax import methods
+from fer_jax.config.fields import Config, differences
 from fer_jax.engine.mesh import put_replicated, replicated
 from fer_jax.errors import UserError, nearest
 from fer_jax.runs.checkpoint import Checkpoints
@@ -33,7 +34,6 @@ from fer_jax.training.state import TrainState, tree_sha256
 from fer_jax.training.step import init_state
 from fer_jax.weights.files import read_weights
 from fer_jax.weights.networks import (
-    DEFAULT_PARTS,
     Match,
     Problems,
     ignored_by,
@@ -152,7 +152,7 @@ class _Target:
 
 def parts_of(method: str) -> Mapping[str, str]:
     """Returns which parts of a method's model are which network of `fer_jax.weights.networks`."""
-    return getattr(load_method(method), "PUBLISHED", DEFAULT_PARTS)
+    return methods.load(method).published
 
 
 def _occurring(parts: Mapping[str, str], paths: Iterable[str]) -> dict[str, str]:
@@ -261,13 +261,10 @@ def _other_classes(folder: epath.Path, theirs: Config, target: _Target) -> froze
     # An unfinished run has not written its classes; those of one data set under one rule are the same.
     if list(results["classes"]) == list(train.classes) if results else theirs.data == target.setup.config.data:
         return frozenset()
-    task, more = target.setup.task, len(train.classes) + 1
-    template = target.setup.template() | {"target": jnp.zeros((2, more))}
-    fields: dict[str, Any] = {"num_classes": more}
-    if vectors := getattr(task.model, "class_vectors", None):
-        fields["class_vectors"] = (*vectors, vectors[0])
-    wider = dataclasses.replace(task, model=task.model.clone(**fields))
-    state = jax.eval_shape(lambda: init_state(wider, optax.identity(), template, ema=False))
+    task = target.setup.task
+    task = dataclasses.replace(task, model=task.method.wider(task.model))
+    template = target.setup.template() | {"target": jnp.zeros((2, len(train.classes) + 1))}
+    state = jax.eval_shape(lambda: init_state(task, optax.identity(), template, ema=False))
     shapes = _shapes(state.params, state.collections)
     return frozenset(path for path, shape in target.shapes.items() if shapes[path] != shape)
 

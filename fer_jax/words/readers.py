@@ -1,8 +1,9 @@
 """Reads the vectors of a few words out of published embedding files, which may be far larger than memory.
 
-Formats: word2vec's binary form (Mikolov et al. 2013: a line "count dimension", then per word its bytes, a blank and
+Formats: the binary form of Mikolov et al. (2013: a line "count dimension", then per word its bytes, a blank and
 little-endian float32, with or without a line break before the next word), and text, a word and its numbers to a line
-(GloVe; fastText and word2vec's text form begin with a line "count dimension"). Reading stops at the last word wanted.
+(GloVe; the text form of fastText and of Mikolov et al. begins with a line "count dimension"). Reading stops at the
+last word wanted.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _from_binary(stream: IO[bytes], path: pathlib.Path, words: Collection[str]) 
         raise UserError(f"config.model.vectors: {path} is a model of fastText: name its text form, the .vec file")
     counts = _header(header)
     if counts is None:
-        raise _no_embedding(path, "a word2vec binary file begins with a line 'count dimension'")
+        raise _no_embedding(path, "a binary embedding file begins with a line 'count dimension'")
     count, dimension = counts
     size = 4 * dimension
     wanted = {word.encode(): word for word in words}

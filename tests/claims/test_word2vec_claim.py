@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from experiments.claims import word2vec
+from fer_jax import methods
 from fer_jax.config.fields import check_config, differences
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods.word2vec import gram_matrix
-from fer_jax.training.setup import make_model, word_table
 from fer_jax.words.classes import class_vectors
 
 CLASSES = EMOTIONS[:7]
@@ -69,7 +69,7 @@ def test_random_vectors_are_drawn_anew_for_each_seed():
     drawn = []
     for seed in range(3):
         config = word2vec.TRIAL.arms["A3 random"](seed)
-        drawn.append(make_model(config, CLASSES, word_table(config, CLASSES)).unit_vectors())
+        drawn.append(methods.build_model(config, CLASSES, "float32").unit_vectors())
     for a, b in itertools.combinations(drawn, 2):
         assert np.abs(a - b).max() > 0.1
 

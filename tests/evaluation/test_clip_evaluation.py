@@ -1,6 +1,5 @@
 """Clips are scored on all their frames, whatever their length, the batch size or the padding."""
 
-import types
 from typing import Any
 
 import jax
@@ -14,8 +13,8 @@ from fer_jax.data.sources.source import Source
 from fer_jax.engine.mesh import make_mesh
 from fer_jax.evaluation.clips import ClipEvaluator, _groups
 from fer_jax.evaluation.evaluate import Evaluator, score
+from fer_jax.evaluation.task import Task
 from fer_jax.methods import fan
-from fer_jax.training.step import Task
 
 LENGTHS = (12, 1, 0, 40, 3, 12, 9)
 
@@ -49,8 +48,7 @@ def source(lengths=LENGTHS, seed=0):
 
 def task_of(attention="relation", flip=False, profiles=("frame_weights", "anchor")):
     model = fan.Model(num_classes=3, attention=attention, backbone=Trunk)
-    method = types.SimpleNamespace()
-    return Task(method, model, {}, {}, Augmentation(), image_size=4, profiles=profiles, flip_evaluation=flip)  # type: ignore[arg-type]
+    return Task(fan.METHOD, model, {}, {}, Augmentation(), image_size=4, profiles=profiles, flip_evaluation=flip)
 
 
 def pixels(frames):

@@ -1,7 +1,6 @@
 """Every example is scored once, whatever the batch size or the number of devices."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,8 @@ from fer_jax.engine.mesh import make_mesh, put_replicated
 from fer_jax.errors import UserError
 from fer_jax.evaluation import evaluate
 from fer_jax.evaluation.evaluate import Evaluator, score, with_corners
-from fer_jax.training.step import Task
+from fer_jax.evaluation.task import Task
+from fer_jax.methods.method import Method
 
 
 class Reader(nn.Module):
@@ -25,6 +25,9 @@ class Reader(nn.Module):
     @nn.compact
     def __call__(self, batch, *, train):
         return batch["image"][:, 0, :3, 0] * 4.0, {"place": batch["index"][:, None].astype("float32")}
+
+
+METHOD = Method(Reader, lambda *_: {}, {})
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def source():
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 7, 37, 64])
 def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source):
-    task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))  # type: ignore[arg-type]
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))
     outputs = Evaluator(task, make_mesh(devices=devices), batch_size)({"params": {}}, source)
     expected = (source.arrays["image"][:, 0, :3, 0] / 255 - 0.5) / 0.5 * 4.0
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-5, atol=1e-5)
@@ -58,7 +61,7 @@ def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source
 def test_an_evaluation_that_fails_lets_go_of_what_was_read_ahead(step, source, monkeypatch):
     streams, original = [], evaluate.stream
     monkeypatch.setattr(evaluate, "stream", lambda *a, **k: streams.append(original(*a, **k)) or streams[-1])
-    task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4)  # type: ignore[arg-type]
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4)
     evaluator = Evaluator(task, make_mesh(devices=1), 5)
     evaluator._step = step
     with pytest.raises((ZeroDivisionError, AttributeError)):
@@ -69,7 +72,7 @@ def test_an_evaluation_that_fails_lets_go_of_what_was_read_ahead(step, source, m
 
 
 def test_corner_evaluation_is_the_weighted_mean_of_the_views(source):
-    task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, corner_evaluation=True)  # type: ignore[arg-type]
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4, corner_evaluation=True)
     evaluator = Evaluator(task, make_mesh(devices=4), 20)
     outputs = evaluator({"params": {}}, source)
     logits = outputs["logits"]
@@ -91,15 +94,15 @@ def test_a_method_without_classes_is_scored_by_the_means_of_its_measures(source)
     def measures(logits, aux, batch):
         return {"first": logits[:, 0], "place": aux["place"][:, 0]}
 
-    method = types.SimpleNamespace(MEASURES={"first": "First, dB", "place": "Place"}, measures=measures)
-    task = Task(method, Reader(), {}, {}, Augmentation(), image_size=4)  # type: ignore[arg-type]
+    method = Method(Reader, lambda *_: {}, {}, measures={"first": "First, dB", "place": "Place"}, measure=measures)
+    task = Task(method, Reader(), {}, {}, Augmentation(), image_size=4)
     outputs = Evaluator(task, make_mesh(devices=4), 20)({"params": {}}, source)
     scores = score(outputs, source, bootstrap=10, task=task)
     assert scores["place"] == 18.0  # padding does not count
     expected = ((source.arrays["image"][:, 0, 0, 0] / 255 - 0.5) / 0.5 * 4.0).mean()
     np.testing.assert_allclose(scores["first"], expected, rtol=1e-5)
     assert scores["num_examples"] == 37
-    assert scores["measures"] == method.MEASURES
+    assert scores["measures"] == method.measures
     outputs["first"] = outputs["first"].copy()
     outputs["first"][3] = np.nan
     with pytest.raises(UserError, match="outputs for 1 of 37 examples of known test are not finite"):
@@ -111,7 +114,7 @@ def test_what_stays_on_the_device_is_scored_as_what_does_not(devices, source, mo
     """As on an accelerator: the images are sent once, several batches make one dispatch, one program serves all."""
     sent = []
     monkeypatch.setattr(evaluate, "put_replicated", lambda *a: (sent.append(1), put_replicated(*a))[1])
-    task = Task(types.SimpleNamespace(), Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))  # type: ignore[arg-type]
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))
     mesh = make_mesh(devices=devices)
     kept = Evaluator(task, mesh, 4, resident=True)
     few = dataclasses.replace(source, arrays={k: v[:3] for k, v in source.arrays.items()}, rows=source.rows[:3])

@@ -56,4 +56,7 @@ def test_the_method_hands_out_what_the_section_needs():
     )
     batch = {"image": np.zeros((2, 48, 48, 3), np.float32)}
     aux = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), batch, train=False)[0][1])
-    assert {name: aux[name].shape for name in word2vec.SHOWN} == {"similarity": (2, 7), "word_similarity": (2, 7, 7)}
+    assert {name: aux[name].shape for name in word2vec.METHOD.shown} == {
+        "similarity": (2, 7),
+        "word_similarity": (2, 7, 7),
+    }

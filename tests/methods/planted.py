@@ -47,7 +47,7 @@ def batch_of(label: np.ndarray, rng: np.random.Generator, noise: float = 0.7) ->
 
 def fit(method, model, *, steps: int, weights=None, seed: int = 0, rate: float = 3e-3, batch: int = 64):
     """Trains `model` on the planted problem; returns its variables and what it monitored at every step."""
-    weights = {**method.LOSS_WEIGHTS, **(weights or {})}
+    weights = {**method.METHOD.weights, **(weights or {})}
     rng = np.random.default_rng(seed)
     data = batch_of(rng.integers(0, CLASSES, 64 * batch), rng)
     first = jax.tree.map(lambda x: x[:batch], data)

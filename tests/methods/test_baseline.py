@@ -29,7 +29,7 @@ def test_returns_float32_logits_features_and_losses(dtype):
     variables = init(model)
     logits, aux = jax.jit(lambda: model.apply(variables, BATCH, train=True))()
     terms = baseline.loss(logits, aux, BATCH)
-    assert set(terms) == set(baseline.LOSS_WEIGHTS)
+    assert set(terms) == set(baseline.METHOD.weights)
     expected = -np.diagonal(jax.nn.log_softmax(logits))
     np.testing.assert_allclose(terms["cross_entropy"], expected, rtol=1e-6)
     assert logits.shape == (6, 6)

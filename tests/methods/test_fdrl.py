@@ -316,7 +316,7 @@ def test_every_ablation_gives_its_losses_in_float32(modules, dtype):
     expected |= {"compactness"} if modules not in ("none", "wide") else set()
     expected |= {"balance", "distribution"} if modules in ("intra", "both") else set()
     assert set(terms) == expected
-    assert set(terms) <= set(fdrl.LOSS_WEIGHTS)
+    assert set(terms) <= set(fdrl.METHOD.weights)
     floats = [logits, *terms.values(), *fdrl.monitor(logits, aux, data).values()]
     floats += [v for k, v in aux.items() if k != "maps"]
     assert all(v.dtype == jnp.float32 for v in floats)

@@ -8,12 +8,12 @@ from etils import epath
 
 from experiments import presets, psr
 from experiments.psr_sr import get_config
+from fer_jax import methods
 from fer_jax.config.fields import check_config
 from fer_jax.errors import UserError
 from fer_jax.methods import psr_sr
 from fer_jax.nn.edsr import area_half, bicubic
 from fer_jax.training import loop
-from fer_jax.training.setup import make_model
 
 RNG = np.random.default_rng(0)
 IMAGE = jnp.asarray(RNG.normal(size=(2, 16, 16, 3)), jnp.float32)
@@ -34,8 +34,8 @@ def test_the_network_sees_the_halved_face_only_and_is_held_against_bicubic():
     half = area_half(IMAGE)
     blurred = jnp.repeat(jnp.repeat(half, 2, axis=1), 2, axis=2)  # another face of the same half
     np.testing.assert_allclose(SMALL.apply(variables, {"image": blurred}, train=False)[0], restored, atol=1e-5)
-    measured = psr_sr.measures(restored, aux, {})
-    assert set(measured) == set(psr_sr.MEASURES)
+    measured = psr_sr.measure(restored, aux, {})
+    assert set(measured) == set(psr_sr.METHOD.measures)
     expected = psr_sr.psnr(bicubic(half, 2), IMAGE, jnp.array(SMALL.pixel_std))
     np.testing.assert_allclose(measured["psnr_bicubic"], expected, rtol=1e-5)
     np.testing.assert_allclose(measured["psnr_gain"], measured["psnr"] - expected, atol=1e-4)
@@ -60,7 +60,7 @@ def test_there_are_no_classes_to_average_or_to_lose(field, value):
 def test_pixels_are_measured_on_the_scale_that_the_augmentation_gave_them():
     config = get_config("smoke")
     presets.imagenet_pixels(config)
-    assert make_model(config, ("happy", "sad"), None).pixel_std == (0.229, 0.224, 0.225)
+    assert methods.build_model(config, ("happy", "sad"), "float32").pixel_std == (0.229, 0.224, 0.225)
     check_config(config)
     config.augmentation.standardise = True
     with pytest.raises(UserError, match="config.augmentation.standardise: psr_sr measures errors in pixels"):

@@ -96,7 +96,7 @@ def test_2_holds_for_every_loss_of_the_method(kind):
     assert (jnp.linalg.norm(gradient, axis=-1) > 1e-6).all()
     for name, rows in terms(u).items():
         assert rows.shape == (7,)
-        assert name in word2vec.LOSS_WEIGHTS
+        assert name in word2vec.METHOD.weights
         np.testing.assert_allclose(terms(u[:3])[name], rows[:3], rtol=2e-5)
 
 

@@ -36,7 +36,7 @@ def test_softmax_margin_and_hybrid():
     hybrid = word2vec.loss(logits, aux, batch, kind="hybrid")
     np.testing.assert_allclose(hybrid["softmax"], a1, rtol=1e-5)
     np.testing.assert_allclose(hybrid["cosine"], 1 - np.diag(s), rtol=1e-5)
-    assert {word2vec.LOSS_WEIGHTS[name] for name in hybrid} == {1.0}
+    assert {word2vec.METHOD.weights[name] for name in hybrid} == {1.0}
     np.testing.assert_allclose(logits, 16 * s, rtol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_class_vectors_that_move():
     moved = jax.grad(lambda d: jnp.mean(terms(d)["cosine"]))(jnp.zeros_like(V))
     closer = terms(-10.0 * moved)["cosine"].mean()
     assert closer < terms(jnp.zeros_like(V))["cosine"].mean()
-    assert word2vec.LOSS_WEIGHTS["delta"] == 1e-2
+    assert word2vec.METHOD.weights["delta"] == 1e-2
 
 
 def test_controls():

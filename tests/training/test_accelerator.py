@@ -157,7 +157,7 @@ def test_the_program_of_a_cpu_has_no_loop_and_other_forms(tiny):
 
 def test_what_an_accelerator_chooses_by_itself(tiny):
     setup = make_setup(tiny("baseline"))
-    assert make_task(setup.config, setup.train, accelerated=True).model.dtype is jnp.bfloat16
+    assert make_task(setup.config, setup.train, setup.model_fields, accelerated=True).model.dtype is jnp.bfloat16
     assert setup.task.model.dtype is jnp.float32
     assert [_evenly(steps) for steps in (1, 50, 51, 224, 1000)] == [1, 50, 25, 44, 50]
 

@@ -12,11 +12,12 @@ from etils import epath
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.inputs import mirrored, network_inputs
 from fer_jax.data.sources.clips import clip_sampler
+from fer_jax.data.sources.rows import take_rows
 from fer_jax.engine.mesh import put_indices, sharded
 from fer_jax.training import finish, loop
 from fer_jax.training.feed import Feed, resident_steps
 from fer_jax.training.setup import make_setup
-from fer_jax.training.step import take_rows, train_step
+from fer_jax.training.step import train_step
 
 
 def batches(config, path, start=3):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.errors import UserError
 from fer_jax.runs.checkpoint import Checkpoints
 from fer_jax.sweeps import sweep
@@ -17,7 +18,7 @@ from fer_jax.training import lanes, loop
 from fer_jax.training.feed import Feed, training_program
 from fer_jax.training.log import read_lines
 from fer_jax.training.setup import make_setup
-from fer_jax.training.step import mark_valid, take_rows, train_step
+from fer_jax.training.step import train_step
 
 STEPS = 12
 TIMING = {"training_seconds", "images_per_second", "wall_seconds", "waiting_for_data", "side_by_side"}

@@ -9,10 +9,10 @@ import pytest
 
 from fer_jax.engine.mesh import make_mesh, replicated, sharded
 from fer_jax.engine.prediction import Prediction, split
+from fer_jax.evaluation.task import eval_step
 from fer_jax.nn.lowering import differentiated
 from fer_jax.nn.resnet import ResNet10
 from fer_jax.training.setup import make_setup
-from fer_jax.training.step import eval_step
 
 
 def predicts(function, **options):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.config.fields import load_method, method_names
+from fer_jax import methods
 from fer_jax.engine.mesh import replicated
 from fer_jax.errors import UserError
 from fer_jax.runs.checkpoint import Checkpoints
@@ -303,11 +303,11 @@ FILLED = {
 
 def small_variables(method):
     """Shapes of the parameters and statistics of a method's model, narrow."""
-    module = load_method(method)
-    known = {field.name for field in dataclasses.fields(module.Model)}
+    build = methods.load(method).model
+    known = {field.name for field in dataclasses.fields(build)}
     width = 4 if {"vgg", "edsr_x2"} & set(parts_of(method).values()) else 8
     fields = {"width": width, "sr_blocks": 1, "sr_width": 4, "blocks": 1}
-    model = module.Model(num_classes=5, **{k: v for k, v in fields.items() if k in known})
+    model = build(num_classes=5, **{k: v for k, v in fields.items() if k in known})
     if "class_vectors" in known:
         model = model.clone(class_vectors=tuple(map(tuple, np.eye(5, 9).tolist())))
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
@@ -322,7 +322,7 @@ def small_variables(method):
     return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(kept, sep="/").items()}
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", methods.names())
 def test_the_published_weights_of_every_method(method):
     """The table of each method names parts that exist, and the published files fill them to the last weight."""
     files, parts = FILLED[method]  # add a new method to the table above

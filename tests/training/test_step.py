@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,9 @@ from flax import linen as nn
 
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.engine.rng import stream_key
-from fer_jax.training.step import Task, eval_step, init_state, prepare_targets, train_step
+from fer_jax.evaluation.task import Task, eval_step
+from fer_jax.methods.method import Method
+from fer_jax.training.step import init_state, prepare_targets, train_step
 
 
 class Linear(nn.Module):
@@ -35,12 +36,12 @@ def loss(logits, aux, batch):
     return {"cross_entropy": -jnp.sum(batch["target"] * log_p, -1), "size": jnp.sum(logits**2, -1)}
 
 
-METHOD = types.SimpleNamespace(loss=loss)
+METHOD = Method(Linear, loss, {"cross_entropy": 1.0, "size": 0.5})
 
 
 def make_task(**changes):
     task = Task(
-        method=METHOD,  # type: ignore[arg-type]
+        method=METHOD,
         model=Linear(),
         loss_weights={"cross_entropy": 1.0, "size": 0.5},
         loss_options={},

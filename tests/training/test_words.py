@@ -73,7 +73,7 @@ def test_a_missing_file_is_said_before_anything_is_written(config, embedding, tm
 
 
 def test_only_methods_with_class_vectors_keep_any(tiny):
-    assert make_setup(tiny("baseline")).task.words is None
+    assert not make_setup(tiny("baseline")).model_fields.files
 
 
 def test_class_weights_to_a_power(tiny):

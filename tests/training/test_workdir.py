@@ -9,7 +9,7 @@ from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
 from fer_jax.runs import workdir as workdirs
 from fer_jax.runs.checkpoint import MANIFEST
-from fer_jax.runs.workdir import check_owner, claim, read_results, stored_config, with_stored_words
+from fer_jax.runs.workdir import check_owner, claim, read_results, stored_config, with_kept_files
 from fer_jax.words.classes import STORED, class_vectors
 
 
@@ -24,8 +24,8 @@ def save(folder):
     (folder / "checkpoints" / "2" / MANIFEST).write_text("{}")
 
 
-def begin(workdir, config, words=None):
-    with claim(workdir, config, words):
+def begin(workdir, config, files=None):
+    with claim(workdir, config, files):
         pass
 
 
@@ -127,17 +127,17 @@ def test_a_sweep_owns_its_folder_once_one_of_its_runs_has_saved(tiny, workdir):
 def test_class_vectors_are_kept_once_their_run_has_saved(tiny, workdir):
     config, other = tiny("word2vec", max_steps=2), tiny("word2vec", max_steps=3)
     first, second = (class_vectors("minilm", words, EMOTIONS[:7]) for words in ("seed", "nouns"))
-    begin(workdir, config, first)
-    assert with_stored_words(config, workdir).model.vectors == config.model.vectors
-    begin(workdir, other, second)
+    begin(workdir, config, {STORED: first.as_json()})
+    assert with_kept_files(config, workdir).model.vectors == config.model.vectors
+    begin(workdir, other, {STORED: second.as_json()})
 
     def kept():
         return json.loads((workdir / STORED).read_text()) == json.loads(json.dumps(second.as_json()))
 
     assert kept()
     save(workdir)
-    assert with_stored_words(other, workdir).model.vectors == str(workdir / STORED)
-    begin(workdir, other, first)
+    assert with_kept_files(other, workdir).model.vectors == str(workdir / STORED)
+    begin(workdir, other, {STORED: first.as_json()})
     assert kept()
 
 

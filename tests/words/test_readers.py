@@ -106,7 +106,7 @@ def test_a_longer_entry_that_begins_with_the_word(tmp_path):
 
 MISTAKES = {
     "cut.bin": (binary(TABLE)[:-10], "is cut off: it ends within word 7 of 7, before 'angry'"),
-    "empty.bin": (b"", "no embedding file .a word2vec binary file begins with a line 'count dimension'"),
+    "empty.bin": (b"", "no embedding file .a binary embedding file begins with a line 'count dimension'"),
     "picture.bin": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50, "no embedding file"),
     "noise.bin": (b"10 300\n" + b"x" * 5000, "there is no word in front of vector 1"),
     "model.bin": (readers.FASTTEXT_MODEL + bytes(100), "is a model of fastText: name its text form"),

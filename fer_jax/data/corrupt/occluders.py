@@ -32,7 +32,7 @@ class Occluder:
 
 
 def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Pose, frame: np.ndarray | int = 0) -> Occluder:
-    """Draws objects of a bank somewhere over the face, in size about as in ACNN's protocol."""
+    """Draws objects of a bank somewhere over the face, about as large as in the protocol of Li et al. (2019)."""
     kinds = BANKS[bank]
     first = KINDS.index(kinds[0])
     s = Stream(seed, Purpose.OCCLUDER, index, frame, capacity=32)

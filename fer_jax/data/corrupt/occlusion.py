@@ -1,4 +1,4 @@
-"""Synthetic occlusions: objects painted in front of faces, as in ACNN's protocol (Li et al., IEEE T-IP 2019).
+"""Synthetic occlusions: objects painted in front of faces, as in the protocol of Li et al. (IEEE T-IP 2019).
 
 Training sees every image twice, as it is and behind an object of the training bank; the test split is scored as it is
 and behind objects of the test bank, which has no kind of object in common with the other. An object's side is 96 to

@@ -1,6 +1,6 @@
 """The points of a face that a method looks at, out of 68 landmarks in iBUG order or out of a template.
 
-ACNN's 24 (Li et al., IEEE T-IP 2019, and its release): 16 landmarks around brows, eyes, nose and mouth, four midpoints
+'face24' (Li et al., IEEE T-IP 2019, and its release): 16 landmarks around brows, eyes, nose and mouth, four midpoints
 of eyes and brows, four places on the cheeks. Its offsets are pixels of a face crop of 256; here they grow and shrink
 with the stored image. The release rounds to whole pixels of its input of 224; here points stay fractions, because they
 still have to move with the augmentation.
@@ -15,13 +15,13 @@ import numpy as np
 
 from fer_jax.errors import UserError
 
-KINDS = ("acnn",)
+KINDS = ("face24",)
 CROP = 256.0  # side of the face crop that the offsets are for
 BROWS = (-2.0, -10.0, -10.0, -2.0)  # points 1 to 4 above the brows: the release's script as it runs, not as it reads
 TEMPLATE_CROP = 224.0
 
 # iBUG numbers, from 1: two for a point halfway between.
-_ACNN = (
+_FACE24 = (
     (19, 19), (22, 22), (23, 23), (26, 26), (39, 39), (37, 37), (44, 44), (46, 46), (28, 28), (30, 30), (49, 49),
     (51, 51), (53, 53), (55, 55), (59, 59), (57, 57), (20, 38), (25, 45), (41, 42), (47, 48), (18, 59), (27, 57),
 )  # fmt: skip
@@ -35,7 +35,7 @@ _TEMPLATE = np.array([
 ], np.float32)  # fmt: skip
 
 # For each point the one that stands in its place on a mirrored face.
-MIRROR = {"acnn": tuple(i - 1 for i in (
+MIRROR = {"face24": tuple(i - 1 for i in (
     4, 3, 2, 1, 7, 8, 5, 6, 9, 10, 14, 13, 12, 11, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23,
 ))}  # fmt: skip
 
@@ -44,7 +44,7 @@ SMALLEST = 0.05  # share of the image's side that the landmarks of a face must r
 OUTSIDE = 1 / 3  # share of the landmarks that may lie outside of the image: a tight crop cuts the line of the jaw
 
 
-def acnn_points(landmarks: np.ndarray, height: int, width: int, cheek: float) -> np.ndarray:
+def face_points(landmarks: np.ndarray, height: int, width: int, cheek: float) -> np.ndarray:
     """Returns the 24 points [N, 24, 2], (x, y) in pixels, of landmarks [N, 68, 2] of faces that fill the image.
 
     Args:
@@ -53,11 +53,11 @@ def acnn_points(landmarks: np.ndarray, height: int, width: int, cheek: float) ->
         cheek: by how much points 23 and 24 lie above the corners of the mouth, in pixels of a crop of 256. The
             release's script says 16, its lists say 10.
     """
-    first, second = (np.array([pair[k] - 1 for pair in _ACNN]) for k in (0, 1))
+    first, second = (np.array([pair[k] - 1 for pair in _FACE24]) for k in (0, 1))
     return _with_offsets((landmarks[:, first] + landmarks[:, second]) / 2, height, width, cheek)
 
 
-def acnn_template(height: int, width: int, cheek: float) -> np.ndarray:
+def face_template(height: int, width: int, cheek: float) -> np.ndarray:
     """Returns the 24 points [24, 2] of an average aligned face, for faces without landmarks."""
     places = _TEMPLATE * np.array([width, height], np.float32) / TEMPLATE_CROP
     return _with_offsets(places[None], height, width, cheek)[0]
@@ -84,7 +84,7 @@ def attach_points(
     Args:
         arrays: fields of the data set.
         kind: one of `KINDS`.
-        cheek: see `acnn_points`.
+        cheek: see `face_points`.
         dataset, split: for messages.
 
     Raises:
@@ -92,7 +92,7 @@ def attach_points(
     """
     name = f"{dataset}, split {split}"
     height, width = arrays["image"].shape[1:3]
-    template = acnn_template(height, width, cheek)
+    template = face_template(height, width, cheek)
     landmarks = arrays.get("landmarks")
     if landmarks is None:
         _say_once(
@@ -111,7 +111,7 @@ def attach_points(
     _check_pixels(landmarks, reach, there, height, width, name)
     if missing := int((~there).sum()):
         _say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and get the points of an average face")
-    points = acnn_points(landmarks, height, width, cheek)
+    points = face_points(landmarks, height, width, cheek)
     return {**arrays, "points": np.where(there[:, None, None], points, template)}
 
 

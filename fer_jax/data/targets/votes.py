@@ -32,7 +32,7 @@ def ferplus_targets(
         first draws one class at each visit, the second learns the distribution; their targets are equal.
       multi_target: all classes with at least 30 % of the votes; the loss counts each of them as right.
       argmax: the first of the most voted columns, a weaker rule that many papers follow. One-hot.
-      votes: the votes for emotions as they are (PSR's targets).
+      votes: the votes for emotions as they are.
     All but the last two set single votes to zero first, as outliers.
 
     Args:

@@ -1,0 +1,94 @@
+"""What the compiled programs of training and evaluation have in common, and the programs of evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.inputs import corner_view, mirrored, network_inputs
+from fer_jax.methods.method import Method
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, as plain values: everything the step reads besides the state and the batch.
+
+    Attributes:
+        method: what the step asks for loss terms and what to log, and evaluation for scores.
+        model: the linen module.
+        loss_weights: weight of each named term.
+        loss_options: keyword arguments of `method.loss`.
+        augmentation: what happens to a training image.
+        image_size: side of the network's input in pixels.
+        label_smoothing: epsilon, the share of a target that is replaced by the prior of its class.
+        smoothing_prior: the priors [C, C], a row per class; None is the uniform one.
+        draw_target: replace each target by one class drawn from it (FER+'s probability rule).
+        class_weights: weight of an example by class, or None.
+        flip_evaluation: average each prediction with that of the mirrored image.
+        corner_evaluation: average each prediction with those of magnified corners, mirrored and not.
+        seed: root of all random streams; an array [] inside of a program that takes it as an argument.
+        examples: how many there are in an epoch; 0 where examples are drawn without epochs.
+        profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
+        point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
+    """
+
+    method: Method
+    model: Any
+    loss_weights: Mapping[str, float]
+    loss_options: Mapping[str, Any]
+    augmentation: Augmentation
+    image_size: int
+    label_smoothing: float = 0.0
+    smoothing_prior: tuple[tuple[float, ...], ...] | None = None
+    draw_target: bool = False
+    class_weights: tuple[float, ...] | None = None
+    flip_evaluation: bool = False
+    corner_evaluation: bool = False
+    seed: int | jax.Array = 0
+    examples: int = 0
+    profiles: tuple[str, ...] = ()
+    point_mirror: tuple[int, ...] = ()
+
+
+def model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Array | None = None) -> Batch:
+    size, mirror = task.image_size, task.point_mirror
+    return network_inputs(key, batch, task.augmentation, size=size, mirror=mirror, flips=flips)
+
+
+def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    """Returns `logits` [B, C] and the named profiles [B, M] of one batch, without any randomness.
+
+    A method that predicts no classes has its measures [B] instead of logits. With `flip_evaluation` the logits are the
+    logarithm of the mean of both views' probabilities.
+    """
+    inputs = model_input(task, batch, None)
+    logits, aux = task.model.apply(variables, inputs, train=False)
+    if task.flip_evaluation:
+        flipped, _ = task.model.apply(variables, mirrored(inputs, task.point_mirror), train=False)
+        logits = mean_of_views([logits, flipped])
+    seen = inputs | aux
+    profiles = {k: seen[k].astype(jnp.float32) for k in task.profiles if k in seen}
+    if task.method.measures:
+        return task.method.measure(logits, aux, inputs) | profiles
+    return {"logits": logits.astype(jnp.float32)} | profiles
+
+
+def mean_of_views(views: list[jax.Array]) -> jax.Array:
+    """Logits of the mean of the views' probabilities; those of a single view are left as they are."""
+    if len(views) == 1:
+        return views[0]
+    return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in views]), axis=0) - jnp.log(float(len(views)))
+
+
+def corner_step(task: Task, variables: Any, batch: Batch, number: jax.Array) -> jax.Array:
+    """Returns the log-probabilities [B, C] of the view `number` of a batch (see `data.inputs.corner_view`)."""
+    inputs = corner_view(model_input(task, batch, None), number, task.point_mirror)
+    logits, _ = task.model.apply(variables, inputs, train=False)
+    return jax.nn.log_softmax(logits.astype(jnp.float32))
