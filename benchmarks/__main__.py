@@ -2,7 +2,7 @@
 
 Each section runs in a process of its own, so that one that crashes or runs out of memory costs no other, and all of
 them share the faces that are drawn and the programs that are compiled. What was measured is added as one run to
-benchmarks/results/<device>.json; `python -m fer_jax.evaluation.tables` then writes the speed table of README.md.
+benchmarks/results/<device>.json; `python -m docs.tables` then writes the speed table of docs/performance.md.
 PyTorch takes part where it is installed.
 """
 
@@ -27,15 +27,11 @@ from fer_jax.errors import UserError, nearest, writing
 SECTIONS = {
     "train_step": "training steps, side by side with plain Flax and PyTorch",
     "inference": "prediction and evaluation, side by side with PyTorch",
-    "cores": "the same beside what two CPU cores hand to each other",
-    "roofline": "each step against the machine's own limits",
-    "waiting": "the share of training that waits for data",
     "reading": "a large data set prepared and read back",
     "streaming": "training from disk",
-    "seeds": "several seeds at once",
     "main_job": "the first command of the README, from nothing",
 }
-PAGES = ("seeds", "streaming", "cores", "main_job")  # the documentation includes their tables or points to them
+PAGES = ("streaming", "main_job")  # the documentation includes their tables
 ONLY_IF_ASKED = ("main_job",)  # takes minutes
 LONGEST = 3600  # seconds of a section, after which it counts as hung
 
@@ -119,7 +115,7 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
             else:
                 with writing(out / f"{name}.md"):
                     (out / f"{name}.md").write_text(table)
-    print(f"added to {path}; python -m fer_jax.evaluation.tables writes the speed table of README.md")
+    print(f"added to {path}; python -m docs.tables writes the table of docs/performance.md")
     failed = [name for name, result in sections.items() if "error" in result]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

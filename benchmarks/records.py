@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmarks import machine
-from fer_jax.errors import UserError, nearest, writing
+from fer_jax.errors import UserError, first_line, nearest, writing
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -105,12 +105,19 @@ def one_line() -> Iterator[None]:
         sys.exit(2)
 
 
-def read(path: pathlib.Path) -> dict[str, Any]:
-    """Returns {'device', 'runs'} of a file; refuses one that holds something else."""
+@contextlib.contextmanager
+def readable(what: Any) -> Iterator[None]:
+    """Turns errors from damaged records inside the `with` block into one line that names them."""
     try:
+        yield
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{what} is damaged ({first_line(error)}): fix it, or move it away and run again") from error
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Returns {'device', 'runs'} of a file; raises UserError if it holds something else."""
+    with readable(path):
         stored = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}): mend it, or move it away and run again") from error
     if not (isinstance(stored, dict) and isinstance(stored.get("runs"), list) and "device" in stored):
         raise UserError(f"{path} holds no runs of python -m benchmarks: move it away and run again")
     return stored

@@ -1,12 +1,11 @@
-"""Training from disk: how fast pictures come, by threads and by processes, and how long the step waits for them.
+"""Training from disk: how fast images arrive, and how long a step waits for them.
 
     python -m benchmarks.streaming
 
 Generates JPEGs of 224 pixels (see benchmarks/reading.py), prepares them, and asks for shuffled batches as a training
-run does: read, decoded and put on the device ahead of the step. First the feed alone, with threads of this process
-(0 workers) and with processes that decode; then a ResNet-18 that trains on them. `waiting` is what the loop writes
-to timing.jsonl: the share of the time between two steps in which the next batch was not there yet. Writes
-streaming.md beside the file of the device.
+run does: read, decoded and put on the device ahead of the step. First the feed alone, then a ResNet-18 that trains on
+the batches. `waiting` is what the loop writes to timing.jsonl: the share of the time between two steps in which the
+next batch was not ready. Writes streaming.md beside the file of the device.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ from fer_jax.engine.mesh import make_mesh, on_cpu
 from fer_jax.training.feed import Feed
 from fer_jax.training.setup import make_setup, use_compilation_cache
 
-WORKERS = (0, 1, 2)
+PATHS = {"from disk": "disk", "in device memory": "device"}
 PICTURES = 1000
 ON_CPU, ON_ACCELERATOR = 16, 256  # batch
 
 
-def config_of(data_dir: str, path: str, workers: int, batch: int) -> Any:
-    """The ResNet-18 baseline on pictures of 224 pixels, with AffectNet's augmentation."""
+def config_of(data_dir: str, path: str, batch: int) -> Any:
+    """Returns the config of the ResNet-18 baseline on images of 224 pixels, with AffectNet's augmentation."""
     config = get_config("affectnet")
     config.data.dataset, config.data.holdout_fraction = "affectnet", 0.1
-    config.data.data_dir, config.data.path, config.data.workers = data_dir, path, workers
+    config.data.data_dir, config.data.path = data_dir, path
     config.train.batch_size = batch
     return config
 
 
-def feed_alone(data_dir: str, workers: int, batch: int, seconds: float) -> float:
-    """Images per second of the batches alone: nobody computes."""
-    feed = Feed(make_setup(config_of(data_dir, "disk", workers, batch)), 0)
-    for _ in range(8):  # processes start, and what is made ahead is used up
+def feed_alone(data_dir: str, batch: int, seconds: float) -> float:
+    """Returns the images per second of the feed when nothing is computed."""
+    feed = Feed(make_setup(config_of(data_dir, "disk", batch)), 0)
+    for _ in range(8):  # uses up the batches that were prepared ahead
         feed.next_batch()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
@@ -60,15 +59,15 @@ def feed_alone(data_dir: str, workers: int, batch: int, seconds: float) -> float
 class Trainer:
     """A training run that makes steps when it is told to."""
 
-    def __init__(self, data_dir: str, path: str, workers: int, batch: int):
-        setup = make_setup(config_of(data_dir, path, workers, batch))
+    def __init__(self, data_dir: str, path: str, batch: int):
+        setup = make_setup(config_of(data_dir, path, batch))
         self._feed, self._state, self._batch = Feed(setup, 0), setup.init(), batch
         self.steps(1)  # compiles
 
     def steps(self, count: int) -> tuple[float, float]:
         """Makes `count` steps; returns images per second and the share of waiting, as the loop measures them."""
         for _ in range(STREAM_AHEAD + 1):
-            self._feed.next_batch()  # what was made ahead while others had their turn would flatter
+            self._feed.next_batch()  # batches prepared during the other runs' turns would flatter this one
         began, waited, before = time.perf_counter(), self._feed.waited, None
         for _ in range(count):
             self._state, metrics, _ = self._feed.run(self._state, 1)
@@ -81,9 +80,8 @@ class Trainer:
 
 
 def training(data_dir: str, batch: int, rounds: int, steps: int) -> dict[str, dict[str, float]]:
-    """Medians over rounds in which all runs take turns, so that what else the machine does falls on all of them."""
-    places = {f"disk, {_who(str(n))}": ("disk", n) for n in WORKERS} | {"in device memory": ("device", 0)}
-    runs = {name: Trainer(data_dir, path, workers, batch) for name, (path, workers) in places.items()}
+    """Returns medians over rounds in which the runs take turns, so that a busy machine slows all of them alike."""
+    runs = {name: Trainer(data_dir, path, batch) for name, path in PATHS.items()}
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -95,7 +93,7 @@ def training(data_dir: str, batch: int, rounds: int, steps: int) -> dict[str, di
 
 
 def section(quick: bool = False) -> dict[str, Any]:
-    """Everything, measured; `quick` is as little of it as shows that it runs."""
+    """Measures everything; `quick` does just enough to show that it runs."""
     use_compilation_cache()
     pictures, seconds, rounds, steps = (64, 0.2, 1, 1) if quick else (PICTURES, 3.0, 3, 3)
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +102,7 @@ def section(quick: bool = False) -> dict[str, Any]:
         build(place / "tree", place / "data", 0)
         data = str(place / "data")
         batch = 4 if quick else ON_CPU if on_cpu(make_mesh()) else ON_ACCELERATOR
-        feed = {str(n): feed_alone(data, n, batch, seconds) for n in WORKERS}
+        feed = feed_alone(data, batch, seconds)
         trained = training(data, batch, rounds, steps)
     return {
         "pictures": pictures,
@@ -118,17 +116,13 @@ def section(quick: bool = False) -> dict[str, Any]:
     }
 
 
-def _who(workers: str) -> str:
-    return {"0": "threads of the process", "1": "one worker process"}.get(workers, f"{workers} worker processes")
-
-
 def as_table(measured: dict[str, Any]) -> str:
-    """The measurements as markdown."""
+    """Returns the measurements as markdown."""
     head = (
         f"| {measured['threads']} CPU cores, jax {measured['versions']['jax']}, JPEGs of {SIDE}x{SIDE} "
         f"({measured['kib']:.0f} KiB), batch {measured['batch']} | images/s | waiting |\n|---|---|---|\n"
     )
-    rows = [f"| feed alone, {_who(n)} | {rate:.0f} | |" for n, rate in measured["feed_images_per_second"].items()]
+    rows = [f"| feed alone, from disk | {measured['feed_images_per_second']:.0f} | |"]
     rows += [
         f"| ResNet-18 trains, {where} | {run['images_per_second']:.1f} | {100 * run['waiting']:.2f} % |"
         for where, run in measured["training"].items()

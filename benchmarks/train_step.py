@@ -66,7 +66,7 @@ def ours(size: int, batch: int, steps: int) -> Run:
 
 def in_a_run(size: int, batch: int, steps: int, data_dir: str) -> Run:
     """What a training run does for a step."""
-    return harness.FeedRun(harness.baseline_config(size, batch, data_dir)).turn(steps)
+    return harness.training_run(harness.baseline_config(size, batch, data_dir), steps)
 
 
 def plain(size: int, batch: int, steps: int) -> Run:

@@ -85,7 +85,7 @@ class PGUnit(nn.Module):
 
     Attributes:
         as_product: compute convolutions as matrix products, which is what `vmap` over units with a kernel each makes
-            fast on a CPU (benchmarks/patch_units.py).
+            fast on a CPU (docs/performance.md).
     """
 
     channels: int

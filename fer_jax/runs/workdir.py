@@ -17,7 +17,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from fer_jax import methods
+from fer_jax import __version__, methods
 from fer_jax.config.fields import Config, default_config, differences
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
@@ -215,7 +215,8 @@ def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
+    own = {"fer_jax": __version__, "python": platform.python_version()}
+    return own | {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
 def git_commit() -> str | None:

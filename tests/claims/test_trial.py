@@ -8,9 +8,9 @@ import pytest
 from etils import epath
 from scipy import stats
 
+from docs.tables import claims_table
 from experiments.claims import trial
 from experiments.claims.fdrl import readout
-from fer_jax.evaluation.tables import claims_table
 
 OURS, THEIRS = [0.9, 0.8, 0.85, 0.95, 0.7], [0.8, 0.72, 0.74, 0.86, 0.61]
 

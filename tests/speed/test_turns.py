@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from benchmarks import cores, machine, profile_step, turns
+from benchmarks import machine, profile_step, turns
 from benchmarks.apart import apart
 
 
@@ -56,26 +56,6 @@ def test_contestants_have_processes_of_their_own():
         assert race["b"]() == 9
         assert len(multiprocessing.active_children()) >= 2
     assert not multiprocessing.active_children()
-
-
-def test_rounds_are_grouped_by_what_cores_hand_over():
-    row = {
-        "kind": "training",
-        "gb_per_second": [30, 90, 60, 31],
-        "milliseconds": {"a": [9, 1, 4, 7], "b": [8, 2, 5, 8]},
-    }
-    assert cores.thirds(row) == [(75, {"a": 2.5, "b": 3.5}), (31, {"a": 7, "b": 8}), (30, {"a": 9, "b": 8})]
-    assert len(cores.thirds({"gb_per_second": [5.0], "milliseconds": {"a": [1.0]}})) == 1
-    assert "| training | 75 | 2 | 4 | 1.40 |" in cores.as_table({"rows": [row]})
-
-
-@pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity") or machine.cores() < 2, reason="needs two cores to choose from"
-)
-def test_what_a_core_hands_over_leaves_the_process_where_it_was():
-    before = os.sched_getaffinity(0)
-    assert 0.01 < cores.between_cores() < 10_000
-    assert os.sched_getaffinity(0) == before
 
 
 def test_without_a_contestant_that_is_needed_there_is_no_race():

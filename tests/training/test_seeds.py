@@ -9,11 +9,11 @@ import pytest
 from etils import epath
 from scipy import stats
 
+from docs.tables import results_table
 from fer_jax.config.protocol import part_to_test
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import score
-from fer_jax.evaluation.tables import table
 from fer_jax.report import write_report
 from fer_jax.runs.checkpoint import Checkpoints
 from fer_jax.runs.workdir import check_owner, default_workdir
@@ -224,7 +224,7 @@ def test_the_page_shows_every_seed(finished, tmp_path):
 def test_a_sweep_in_a_table_of_results(finished, tmp_path):
     results = json.loads((finished / "results.json").read_text())
     (tmp_path / "sweep.json").write_text(json.dumps(results))
-    shown = table(tmp_path)
+    shown = results_table(tmp_path)
     assert "| 4, 5, 6 |" in shown
     assert f"{100 * results['mean']['accuracy']:.2f} ± {100 * results['std']['accuracy']:.2f}" in shown
 

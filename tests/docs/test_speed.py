@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from fer_jax.evaluation import tables
-from fer_jax.evaluation.speed import newest, speed_table
+from docs import tables
+from docs.speed import newest, speed_table
+from fer_jax import __version__
 
-VERSIONS = {"python": "3.11.7", "jax": "0.10.2", "torch": "2.13.0"}
+VERSIONS = {"fer_jax": __version__, "python": "3.11.7", "jax": "0.10.2", "torch": "2.13.0"}
 
 
 def run(sections, backend="cpu", when="2030-01-02T03:04:05+00:00", **more):
@@ -41,6 +42,11 @@ def test_the_best_of_pytorch_is_what_counts(write):
     assert "| prediction | 48x48, 1 | 5 |  | 4 (eager) | 1.25 |  |  |\n" in text
 
 
+def test_a_run_of_an_earlier_version_is_marked(write):
+    old = run({"train_step": {"rows": [row(48, 300.0)]}}, versions={"jax": "0.10.2"})
+    assert "earlier version" in speed_table(write("Some CPU", old))
+
+
 def test_without_pytorch_there_is_nothing_to_compare(write):
     text = speed_table(write("Some CPU", run({"train_step": {"rows": [row(48, 300.0)]}})))
     assert "| training | 48x48, 32 | 300 |  |  |  |  |  |\n" in text
@@ -55,26 +61,15 @@ def test_on_an_accelerator_the_program_of_a_run_competes(write):
 
 def test_the_newest_run_that_has_a_section_is_shown(write):
     old, new = ({"train_step": {"rows": [row(48, speed)]}} for speed in (100.0, 200.0))
-    other = {"roofline": {"error": "ended with status -9"}}
+    other = {"inference": {"error": "ended with status -9"}}
     runs = [run(old), run(new), run(other), run(old, quick=True), run(old, quick=False, partial=True)]
     text = speed_table(write("Some CPU", *runs))
     assert "| 200 |" in text
     assert "| 100 |" not in text
-    assert newest(runs, "roofline") is None
+    assert newest(runs, "inference") is None
 
 
-def test_roofline_and_waiting(write):
-    step = {"method": "acnn", "kind": "training", "size": 48, "images": 64, "operations": 5e9, "bytes": 2.5e8}
-    step |= {"floor_seconds": 0.025, "bound": "operations", "seconds": 0.1, "times": 4.0}
-    roofline = {"ceilings": {"operations_per_second": 2e11, "bytes_per_second": 3.6e10}, "rows": [step]}
-    waiting = {"rows": [{"size": 48, "path": "device", "waiting": 0.0123}]}
-    text = speed_table(write("Some CPU", run({"roofline": roofline, "waiting": waiting})))
-    assert "200 GFLOP/s in a matrix product and 36 GB/s in a copy" in text
-    assert "| acnn, training | 48x48, 64 | 5.0 | 250 | 25 | operations | 100 | 4.0 |\n" in text
-    assert "time spent waiting for data: 1.2 % (device, 48 pixels)." in text
-
-
-def test_a_block_of_the_readme_is_made_from_a_folder(write):
+def test_a_block_of_a_page_is_made_from_a_folder(write):
     folder = write("Some CPU", run({"train_step": {"rows": [row(48, 300.0)]}}))
     (folder / "reading.json").write_text('{"few": 4000}')  # of another command
     text = tables.rewrite("<!-- speed: . -->\nold\n<!-- end -->\n", folder)

@@ -1,0 +1,212 @@
+"""Fills the tables of the documentation from committed results: `python -m docs.tables [--check]`.
+
+A block of a page stands between `<!-- KIND: PATH -->` and `<!-- end -->`:
+
+- `results: FOLDER`: the JSON files that `--mode=evaluate --out=` wrote into a folder, a row per experiment;
+- `summary: FOLDER`: the rows of all such folders inside a folder, with fewer columns;
+- `claims: FOLDER`: the records of `python -m experiments.claims.NAME`;
+- `speed: FOLDER`: the newest complete run of `python -m benchmarks` on each device;
+- `include: FILE`: a file as another command wrote it.
+
+A row is marked while an earlier version of fer_jax (its first two numbers) produced it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.records import readable
+from docs.speed import is_old, speed_table
+from fer_jax.errors import UserError, writing
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/data.md", "docs/performance.md", "docs/scaling.md")
+BLOCK = re.compile(r"(<!-- (?P<kind>\w+): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NOT_YET = "not measured yet\n"
+OLD = " †"
+OLD_NOTE = "\n† measured with an earlier version of fer_jax\n"
+# The command that writes an included file.
+COMMANDS = {
+    "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
+    "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
+    "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
+    "results/fer2013_fast_pieces.md": (
+        "python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json --epochs=3 --seeds=1"
+    ),
+    "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",
+}
+CLAIMS_HEADER = (
+    "| claim | measure (claimed) | ours | against | difference (95 % interval) | seeds | verdict |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
+HEADER = (
+    "| experiment | seeds | parameters | accuracy, % | mean recall, % | NLL | ECE, % | minutes |\n"
+    "|---|---|---|---|---|---|---|---|\n"
+)
+SUMMARY_HEADER = (
+    "| data set | experiment | seeds | parameters | accuracy, % | mean recall, % | minutes |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
+
+
+def results_table(folder: pathlib.Path) -> str:
+    """Returns the Markdown table of a folder: a row per experiment and variant, mean ± standard deviation."""
+    return _with_note(HEADER, [_row(name, runs) for name, runs in _runs(folder).items()])
+
+
+def summary_table(folder: pathlib.Path) -> str:
+    """Returns the Markdown table of all result folders inside a folder."""
+    folders = sorted(path for path in folder.glob("*") if path.is_dir() and path.name != "claims")
+    return _with_note(
+        SUMMARY_HEADER, [_short_row(name, runs) for each in folders for name, runs in _runs(each).items()]
+    )
+
+
+def _runs(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """Returns the runs in a folder, one per seed, by the name of their experiment and variant."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        with readable(path):
+            result = json.loads(path.read_text())
+            seeds = [result | seed for seed in result.get("seeds", [{}])]  # a sweep of seeds, or a single run
+            _row("", seeds)  # a missing field is reported for this file
+            runs.setdefault(f"`{result['experiment']}.py:{result['variant']}`", []).extend(seeds)
+    return runs
+
+
+def _with_note(header: str, rows: Sequence[str]) -> str:
+    note = OLD_NOTE if any(OLD in row for row in rows) else ""
+    return header + "".join(rows) + note if rows else NOT_YET
+
+
+def _mark(records: Iterable[Mapping[str, Any]]) -> str:
+    return OLD if any(is_old(record) for record in records) else ""
+
+
+def claims_table(folder: pathlib.Path) -> str:
+    """Returns the Markdown table of all claims in a folder: a row per comparison, grouped by claim."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        with readable(path):
+            record = json.loads(path.read_text())
+            for number, comparison in enumerate(record["comparisons"]):
+                name = f"[{record['claim']}](claims/{path.stem}.png){_mark([record])}" if number == 0 else ""
+                rows.append(f"| {name} | {_comparison(comparison)} | {record['seeds']} | {comparison['verdict']} |\n")
+    return _with_note(CLAIMS_HEADER, rows)
+
+
+def _comparison(comparison: dict[str, Any]) -> str:
+    def shown(value: float, sign: str = "") -> str:
+        return f"{comparison['scale'] * value:{sign}.3g}"
+
+    unit = comparison["unit"].strip()
+    low, high = (shown(bound, "+") for bound in comparison["interval"])
+    theirs = comparison["theirs"]
+    against = f"{theirs}: {shown(comparison['theirs_mean'])}" if isinstance(theirs, str) else f"{theirs:g}"
+    return (
+        f"{comparison['measure']}{f', {unit}' if unit else ''} ({comparison['better']}) "
+        f"| {comparison['ours']}: {shown(comparison['ours_mean'])} | {against} "
+        f"| {shown(comparison['difference'], '+')} ({low} to {high})"
+    )
+
+
+MAKERS = {
+    "results": results_table,
+    "summary": summary_table,
+    "claims": claims_table,
+    "speed": lambda folder: speed_table(folder) or NOT_YET,
+}
+
+
+def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
+    """Returns `text` with the content of each block replaced.
+
+    Raises:
+        UserError: if a file to include is missing.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        path = match["path"]
+        made = included(path, root) if match["kind"] == "include" else MAKERS[match["kind"]](root / path)
+        return match[1] + made + match[4]
+
+    return BLOCK.sub(block, text)
+
+
+def included(path: str, root: pathlib.Path) -> str:
+    """Returns the content of a file that a page includes.
+
+    Raises:
+        UserError: if it is missing; names the command that writes it.
+    """
+    if not (root / path).is_file():
+        remedy = f"{COMMANDS[path]} writes it" if path in COMMANDS else "write it, or remove its block"
+        raise UserError(f"{path}, which a page includes, is missing: {remedy}")
+    return (root / path).read_text()
+
+
+def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
+    """Returns 'mean ± standard deviation' of several seeds, or the only value."""
+    mean = f"{scale * statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def _minutes(runs: Sequence[Mapping[str, Any]], key: str) -> str:
+    return f"{statistics.mean(run[key] for run in runs) / 60:.1f}"
+
+
+def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    def over(key: str, scale: float = 1.0, digits: int = 2) -> str:
+        return spread([run[key] for run in runs], scale, digits)
+
+    minutes = _minutes(runs, "wall_seconds")
+    if all(run.get("training_seconds") for run in runs):  # missing in older results
+        minutes += f", {_minutes(runs, 'training_seconds')} of training"
+    return (
+        f"| {name}{_mark(runs)} | {_seeds(runs)} | {runs[0]['params']:,} | {over('accuracy', 100)} "
+        f"| {over('mean_recall', 100)} | {over('nll', 1, 3)} | {over('ece', 100)} | {minutes} |\n"
+    )
+
+
+def _short_row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    accuracy, recall = (spread([run[key] for run in runs], 100, 1) for key in ("accuracy", "mean_recall"))
+    return (
+        f"| {runs[0]['dataset']} | {name}{_mark(runs)} | {len(runs)} | {runs[0]['params'] / 1e6:.1f} M | {accuracy} "
+        f"| {recall} | {_minutes(runs, 'wall_seconds')} |\n"
+    )
+
+
+def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(str(seed) for seed in sorted(run["seed"] for run in runs))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is out of date")
+    check = parser.parse_args(arguments).check
+    status = 0
+    try:
+        texts = {page: (ROOT / page).read_text() for page in PAGES}
+        pages = {page: (old, rewrite(old, ROOT)) for page, old in texts.items()}
+        for page, (old, new) in pages.items():
+            if check and new != old:
+                print(f"{page} does not show the committed results: run python -m docs.tables", file=sys.stderr)
+                status = 1
+            if not check:
+                with writing(ROOT / page):
+                    (ROOT / page).write_text(new)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
