@@ -12,7 +12,7 @@ import jax
 
 from benchmarks.machine import accelerated
 from experiments.baseline import get_config
-from fer_jax.training.feed import Feed
+from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup
 
 DATA_VARIABLE = "FER_JAX_BENCHMARK_DATA"
@@ -57,7 +57,7 @@ def training_run(config: Any, steps: int) -> Callable[[], None]:
         steps: a multiple of the steps per dispatch, or of 1 on a CPU.
     """
     setup = make_setup(config)
-    feed, state = Feed(setup, 0), setup.init()
+    feed, state = StepRunner(setup, 0), setup.init()
 
     def run() -> None:
         nonlocal state

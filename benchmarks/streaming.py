@@ -25,7 +25,7 @@ from experiments.baseline import get_config
 from fer_jax.data.sources.on_disk import threads
 from fer_jax.data.sources.pipeline import STREAM_AHEAD
 from fer_jax.engine.mesh import make_mesh, on_cpu
-from fer_jax.training.feed import Feed
+from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup, use_compilation_cache
 
 PATHS = {"from disk": "disk", "in device memory": "device"}
@@ -44,7 +44,7 @@ def config_of(data_dir: str, path: str, batch: int) -> Any:
 
 def feed_alone(data_dir: str, batch: int, seconds: float) -> float:
     """Returns the images per second of the feed when nothing is computed."""
-    feed = Feed(make_setup(config_of(data_dir, "disk", batch)), 0)
+    feed = StepRunner(make_setup(config_of(data_dir, "disk", batch)), 0)
     for _ in range(8):  # uses up the batches that were prepared ahead
         feed.next_batch()
     began, count = time.perf_counter(), 0
@@ -61,7 +61,7 @@ class Trainer:
 
     def __init__(self, data_dir: str, path: str, batch: int):
         setup = make_setup(config_of(data_dir, path, batch))
-        self._feed, self._state, self._batch = Feed(setup, 0), setup.init(), batch
+        self._feed, self._state, self._batch = StepRunner(setup, 0), setup.init(), batch
         self.steps(1)  # compiles
 
     def steps(self, count: int) -> tuple[float, float]:

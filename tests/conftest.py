@@ -33,7 +33,6 @@ LONGEST = (
     "training/test_devices.py",
     "training/test_prediction.py",
     "training/test_accelerator.py",
-    "training/test_lanes.py",
     "test_bad_input.py",
     "training/test_pretrained.py",
     "training/test_seeds.py",

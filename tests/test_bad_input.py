@@ -279,7 +279,7 @@ def test_a_loss_that_breaks_says_which_term_and_step(tiny, tmp_path, monkeypatch
         return terms | {"balance": jnp.log(terms["balance"] - 1e6)}
 
     monkeypatch.setattr(fdrl, "loss", breaking)
-    with pytest.raises(UserError, match=r"training broke at step 1: loss/balance is nan"):
+    with pytest.raises(UserError, match=r"diverged at step 1: loss/balance is nan"):
         loop.train(tiny("fdrl", max_steps=20, log_every_steps=5), epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run" / "results.json").exists()
 
@@ -289,7 +289,7 @@ def test_training_that_diverges_stops(tiny, tmp_path):
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 1e12
     config.schedule.name = "constant"
-    with pytest.raises(UserError, match=r"training broke at step \d+: .* is (nan|inf) .* lower config.optimizer"):
+    with pytest.raises(UserError, match=r"diverged at step \d+: .* is (nan|inf) .* lower config.optimizer"):
         loop.train(config, epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run" / "results.json").exists()
 

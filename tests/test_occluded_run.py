@@ -11,7 +11,7 @@ from fer_jax.data.sources.source import load
 from fer_jax.report.inside import inside
 from fer_jax.report.pictures import Book
 from fer_jax.runs.stored import read_model
-from fer_jax.training import feed, finish, loop
+from fer_jax.training import finish, loop, runner
 
 
 def small(tiny):
@@ -55,7 +55,7 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
     without = finish.evaluate(workdir, changes={"train.devices": 1, "evaluation.occluded": False})
     assert "occluded" not in without
 
-    original = feed.Feed.run
+    original = runner.StepRunner.run
     made = []
 
     def dies_at_five(self, state, most):
@@ -64,11 +64,11 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
             raise KeyboardInterrupt
         return original(self, state, most)
 
-    monkeypatch.setattr(feed.Feed, "run", dies_at_five)
+    monkeypatch.setattr(runner.StepRunner, "run", dies_at_five)
     killed = epath.Path(tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
         loop.train(small(tiny), killed)
-    monkeypatch.setattr(feed.Feed, "run", original)
+    monkeypatch.setattr(runner.StepRunner, "run", original)
     again = loop.train(small(tiny), killed)
     assert again["params_sha256"] == results["params_sha256"]
     assert again["occluded"] == occluded

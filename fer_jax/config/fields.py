@@ -70,7 +70,6 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     data.image_size = 48
     data.resolutions = ()  # ((share of the run, pixels), ...): smaller images first (fer_jax/config/resolutions.py)
     data.path = "auto"  # device | stream | disk: in device memory, in the host's, or decoded as they are needed
-    data.workers = 0  # processes that decode what is on disk; 0: threads of this one, as fast on two cores
     data.balanced_sampling = False  # draw every class equally often
     data.class_weights = False  # weigh each example by the inverse frequency of its class, N / (C n_y),
     data.class_weight_power = 1.0  # raised to this power
@@ -108,7 +107,6 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
     train.dtype = "auto"  # float32 | bfloat16; auto is bfloat16 on accelerators
     train.platform = "auto"  # cpu | gpu | tpu: refuse to run elsewhere
     train.devices = 0  # how many of them; 0 is all
-    train.seeds_together = 0  # of several seeds: so many side by side, a device each; 0: as is faster, 1: in turn
     train.steps_per_dispatch = 0  # 0: one on a CPU, many on an accelerator
     train.keep_checkpoints = 2
 
@@ -172,11 +170,6 @@ def check_config(config: Config) -> None:
     one_of(config.data.clip_sampling, SAMPLINGS, "config.data.clip_sampling")
     one_of(config.data.points, ("", *POINT_KINDS), "config.data.points")
     one_of(config.data.path, ("auto", "device", "stream", "disk"), "config.data.path")
-    if config.data.workers and config.data.path in ("device", "stream"):
-        raise UserError(
-            f"config.data.workers={config.data.workers} decode what stays on disk, and config.data.path="
-            f"'{config.data.path}' keeps pixels in memory: give 0, or config.data.path=disk"
-        )
     if config.data.balanced_sampling and config.augmentation.flip_alternate:
         raise UserError(
             "config.augmentation.flip_alternate mirrors in every other epoch, and with "
@@ -208,11 +201,6 @@ def check_config(config: Config) -> None:
     check_protocol(config)
     if config.seed + config.seeds - 1 > LAST_SEED:
         raise UserError(f"config.seeds={config.seeds} from config.seed={config.seed} on: the last may be {LAST_SEED}")
-    if config.train.seeds_together > 1 and config.seeds == 1:
-        raise UserError(
-            f"config.train.seeds_together={config.train.seeds_together} does nothing with one seed: set "
-            "config.seeds=5, for example, or leave it out"
-        )
     if config.data.neutral_frames and not config.data.last_frames:
         raise UserError(
             f"config.data.neutral_frames={config.data.neutral_frames} is for clips taken as images: set "

@@ -46,8 +46,7 @@ def facts(config: Config, runs: Sequence[Run]) -> dict[str, Any]:
         "selection": {"rule": config.selection.rule, "metric": config.selection.metric, "on": selected_on(config)},
         "seed": config.seed,
         "params": runs[0].results["params"],
-        # Runs trained side by side share their seconds.
-        "wall_seconds": sum(run.results["wall_seconds"] / run.results.get("side_by_side", 1) for run in runs),
+        "wall_seconds": sum(run.results["wall_seconds"] for run in runs),
         "device": device_name(),
         "versions": versions(),
         "git_commit": git_commit(),

@@ -3,7 +3,7 @@
 Each run has a folder of its own under that of the sweep, the very folder that it has when it is trained alone. So a
 sweep that was killed goes on where it was, and a run that was trained there before, or on another machine, counts.
 What makes folds folds and seeds seeds is in `sweep_folds` and `sweep_seeds`: which runs there are (`first`,
-`members`), how many are trained side by side (`at_once`), and what is said of all of them (`together`).
+`members`), and what is said of all of them (`together`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from etils import epath
 
 from fer_jax.config.fields import Config, assign, check_config
 from fer_jax.config.protocol import ALL
-from fer_jax.engine.mesh import check_batch, is_main, on_main
+from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, writing
 from fer_jax.report import write_report
-from fer_jax.runs.workdir import check_owner, claim, read_results, stored_config, with_kept_files, write_json
+from fer_jax.runs.workdir import check_owner, claim, stored_config, with_kept_files, write_json
 from fer_jax.sweeps import sweep_folds, sweep_seeds
-from fer_jax.sweeps.members import Member, Run
+from fer_jax.sweeps.members import Run
 from fer_jax.training import finish, loop
 from fer_jax.training.setup import Setup, make_setup
 
@@ -51,16 +51,10 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         finished = finish.say_finished(workdir)
         if finished is not None:
             return finished
-    setup = _common(config, workdir)
-    at_once, how = kind.at_once(config, setup)
+    setup = _common(config, workdir, training=True)
     members = kind.members(config, workdir, setup)
-    if at_once == 1 or len(members) % at_once == 1:  # a run that is trained alone, on all devices
-        check_batch(setup.mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     with claim(workdir, config, anew=grows):
-        if how and is_main():
-            print(how, flush=True)
-        results = _train_members(members, at_once)
-        runs = [Run(results[member.folder], member.folder) for member in members]
+        runs = [Run(train(member.config, member.folder), member.folder) for member in members]
         return _write(kind, config, setup, runs, workdir, workdir / "results.json")
 
 
@@ -91,7 +85,7 @@ def evaluate(
     config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)
-    setup = _common(config, workdir)
+    setup = _common(config, workdir, training=False)
     members = kind.members(config, workdir, setup)
     for member in members:
         if not (member.folder / "results.json").exists():
@@ -116,28 +110,13 @@ def _kind(config: Config) -> ModuleType | None:
     return sweep_folds if config.get("fold") == ALL else None
 
 
-def _common(config: Config, workdir: epath.Path) -> Setup:
+def _common(config: Config, workdir: epath.Path, training: bool) -> Setup:
     """Returns the setup of the first run; refuses what that one would refuse, before anything is written."""
     kind = _kind(config)
     if kind is None:
-        return make_setup(with_kept_files(config, workdir), training=False)  # a device may train a run of its own
+        return make_setup(with_kept_files(config, workdir), training=training)
     member = kind.first(config, workdir)
-    return _common(member.config, member.folder)
-
-
-def _train_members(members: Sequence[Member], at_once: int) -> dict[epath.Path, dict[str, Any]]:
-    """Trains what is not finished, so many at once; returns the results of all by folder."""
-    results = {m.folder: train(m.config, m.folder) for m in members if read_results(m.folder) is not None}
-    unfinished = [member for member in members if member.folder not in results]
-    for place in range(0, len(unfinished), at_once):
-        group = unfinished[place : place + at_once]
-        folders = [member.folder for member in group]
-        if len(group) == 1:
-            found = [train(group[0].config, group[0].folder)]
-        else:
-            found = loop.train_side_by_side([member.config for member in group], folders)
-        results |= dict(zip(folders, found, strict=True))
-    return results
+    return _common(member.config, member.folder, training)
 
 
 def _evaluation_folder(folder: epath.Path, split: str, results: Mapping[str, Any] | None = None) -> epath.Path:

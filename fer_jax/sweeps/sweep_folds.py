@@ -41,11 +41,6 @@ def members(config: Config, workdir: epath.Path, setup: Setup) -> list[Member]:
     return [_member(config, workdir, number, f"fold {number} of {count}") for number in range(1, count + 1)]
 
 
-def at_once(config: Config, setup: Setup) -> tuple[int, str]:
-    """Folds are trained in turn: they differ in their examples. There is nothing to say of it."""
-    return 1, ""
-
-
 def check_split(config: Config, workdir: epath.Path, split: str) -> None:
     """Refuses to score a split: one split for all models is no cross-validation."""
     if split:

@@ -24,14 +24,13 @@ from fer_jax.runs.workdir import check_owner, seed_folder, stored_config
 from fer_jax.sweeps import sweep_folds
 from fer_jax.sweeps.members import Member, Run, facts, spread
 from fer_jax.training import finish
-from fer_jax.training.lanes import seeds_at_once
 from fer_jax.training.setup import Setup
 
 NAME = "seed"
 SAME = ("dataset", "split", "num_examples", "classes")  # of the examples that all seeds are scored on
 SHARED = (*SAME, "unit", "measures", "frames", "protocol", "fold", "label_noise", "class_vectors", "started_from")
 SHARED += ("steps", "epochs", "training_examples", "validation_examples")
-OF_EACH = ("params_sha256", "steps", "wall_seconds", "training_seconds", "images_per_second", "side_by_side")
+OF_EACH = ("params_sha256", "steps", "wall_seconds", "training_seconds", "images_per_second")
 
 
 def grows(config: Config, workdir: epath.Path) -> bool:
@@ -59,13 +58,6 @@ def first(config: Config, workdir: epath.Path) -> Member:
 def members(config: Config, workdir: epath.Path, setup: Setup) -> list[Member]:
     """Returns the runs of all seeds, in order."""
     return [_member(config, workdir, config.seed + place) for place in range(config.seeds)]
-
-
-def at_once(config: Config, setup: Setup) -> tuple[int, str]:
-    """Returns how many seeds are trained side by side, and a line that says so and why."""
-    count, why = seeds_at_once(config, setup)
-    how = f"{count} side by side" if count > 1 else "one after another"
-    return count, f"{config.seeds} seeds, {how} ({why})"
 
 
 def check_split(config: Config, workdir: epath.Path, split: str) -> None:
@@ -118,5 +110,5 @@ def together(
 def _member(config: Config, workdir: epath.Path, seed: int) -> Member:
     """The run of one seed, with the config that it has when it is trained alone."""
     config = config.copy_and_resolve_references()
-    config.seed, config.seeds, config.train.seeds_together = seed, 1, 0
+    config.seed, config.seeds = seed, 1
     return Member(f"seed {seed}", config, seed_folder(workdir, seed))

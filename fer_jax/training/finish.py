@@ -322,7 +322,6 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         "images_per_second": rate,
         "waiting_for_data": memory["waited"] / max(memory["seconds"], 1e-9),
         "wall_seconds": memory["wall_seconds"],
-        **({"side_by_side": memory["side_by_side"]} if memory.get("side_by_side", 1) > 1 else {}),
         "device": device_name(),
         "versions": versions(),
         "git_commit": git_commit(),

@@ -1,11 +1,9 @@
-"""The one training loop. Order matters: evaluate, save, take the next batch, step.
+"""The training loop: the story of one run, from its config to its results.
 
-A save holds everything that the next step reads, and the evaluation before it has already been counted. So a run
-that is killed anywhere goes on from its last save as if nothing had happened: the batches are a function of the step
-number, the random keys of (seed, stream, step), and metrics.jsonl is wound back to the step of the save.
-
-The loop drives one run, or several seeds side by side (`lanes.py`). What belongs to a run is `Running`; the loop knows
-the order of things and who is where: a run whose newest save is ahead of the others' waits for them.
+Order matters: evaluate, save, take the next batch, step. A checkpoint holds everything that the next step reads, and
+the evaluation before it has been counted. So a run that is killed anywhere resumes from its newest checkpoint as if
+nothing had happened: batches are a function of the step number, random keys of (seed, stream, step), and
+metrics.jsonl is cut back to the step of the checkpoint.
 """
 
 from __future__ import annotations
@@ -13,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
 from typing import Any
 
 import jax
@@ -30,17 +26,16 @@ from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.runs.checkpoint import holds_a_save
 from fer_jax.runs.workdir import check_owner, claim, device_name, with_kept_files
 from fer_jax.training import finish
-from fer_jax.training.feed import Feed
-from fer_jax.training.lanes import Alone, Lanes, of_seeds
 from fer_jax.training.log import Progress, Stopwatch
-from fer_jax.training.run import Running, next_multiple
+from fer_jax.training.run import Run, next_multiple
+from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.state import num_parameters
-from fer_jax.weights.start import Start, read_start
+from fer_jax.weights.start import read_start
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; it has saved and can go on later."""
+    """A signal stopped the run; it is saved and can be resumed."""
 
     def __init__(self, signum: int, step: int):
         super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}, saved")
@@ -48,13 +43,13 @@ class Interrupted(Exception):
 
 
 def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
-    """Trains as `config` says, in `workdir`, from where an earlier start of the same run left off.
+    """Trains one run in `workdir`, from its newest checkpoint if there is one.
 
     Returns:
-        What it wrote to results.json.
+        What was written to results.json.
 
     Raises:
-        UserError: for bad input, and when a loss term stops being finite.
+        UserError: for bad input, and if a loss term stops being finite.
         Interrupted: after SIGTERM or Ctrl-C, with the run saved.
     """
     began = time.perf_counter()
@@ -64,211 +59,124 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     if finished is not None:
         return finished
 
-    setup = make_setup(with_kept_files(config, workdir))
-    start = _start(setup, workdir)
-    with (
-        claim(workdir, config, setup.model_fields.files, start.account if start else None),
-        explained(setup.mesh, config),
-    ):
-        run = Running(setup, workdir, began, start)
-        return _train([run], Alone(Feed(setup, run.step)), start, began)[0]
+    setup = make_setup(with_kept_files(config, workdir))  # data, mesh, model, optimizer
+    # Initial weights are read before anything is written; a run with a checkpoint does not need them again.
+    start = None if holds_a_save(workdir / "checkpoints") else read_start(setup)
+    account = start.account if start else None
+    with claim(workdir, config, setup.model_fields.files, account), explained(setup.mesh, config):
+        run = Run(setup, workdir, began, start)  # restores the newest checkpoint, or initializes
+        if is_main():
+            print(_summary(run), flush=True)
+            if start:
+                print(start.describe(), flush=True)
+        evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
+        _train(run, evaluator, began)
+        record = dataclasses.asdict(run.record)
+        return finish.write_results(setup, evaluator, workdir, run.state, run.best, record)
 
 
-def train_side_by_side(configs: Sequence[Config], workdirs: Sequence[epath.Path]) -> list[dict[str, Any]]:
-    """Trains runs that differ in nothing but their seed in one program, each on a device of its own.
-
-    Args:
-        configs: of the runs, none of them finished.
-        workdirs: theirs; each ends as that of a run alone.
-
-    Returns:
-        The results of each.
-
-    Raises:
-        UserError, Interrupted: as `train`.
-    """
-    began = time.perf_counter()
-    for config, workdir in zip(configs, workdirs, strict=True):
-        check_config(config)
-        check_owner(workdir, config)
-    common = make_setup(with_kept_files(configs[0], workdirs[0]), training=False)  # no batch is shared by devices
-    setups = of_seeds(common, configs)
-    starts = [_start(setup, workdir) for setup, workdir in zip(setups, workdirs, strict=True)]
-    with contextlib.ExitStack() as claims:
-        claims.enter_context(explained(common.mesh, common.config))
-        runs = []
-        for setup, workdir, start in zip(setups, workdirs, starts, strict=True):
-            account = start.account if start else None
-            claims.enter_context(claim(workdir, setup.config, setup.model_fields.files, account))
-            runs.append(Running(setup, workdir, began, start, name=f"seed {setup.config.seed}: "))
-        ended = [run for run in runs if run.step == common.total_steps]  # killed between its last step and its results
-        going = [run for run in runs if run not in ended]
-        results = {run.workdir: _train([run], Alone(Feed(run.setup, run.step)), None, began)[0] for run in ended}
-        if going:
-            lanes = Lanes([run.setup for run in going], min(run.step for run in going))
-            trained = _train(going, lanes, starts[0], began)
-            results |= dict(zip([run.workdir for run in going], trained, strict=True))
-        return [results[run.workdir] for run in runs]
-
-
-def _start(setup: Setup, workdir: epath.Path) -> Start | None:
-    """Reads the weights to begin with, before anything is written; a run that has saved never needs them again."""
-    return None if holds_a_save(workdir / "checkpoints") else read_start(setup)
-
-
-def _train(runs: Sequence[Running], carrier: Alone | Lanes, start: Start | None, began: float) -> list[dict[str, Any]]:
-    """The loop itself, in folders that are the runs' own; `began` is when the command was started."""
-    setup = runs[0].setup  # what the runs have in common; they differ in their seed alone
-    config, total, every = setup.config, setup.total_steps, setup.config.train.log_every_steps
-    step = min(run.step for run in runs)
-    here = [run for run in runs if run.step == step]  # the others wait until the step of their newest save
-    _announce(runs)
-    if start:
-        _say(start.describe())
-
-    evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
-    progress = Progress(total, step, setup.steps_per_epoch, enabled=is_main())
-    carried = carrier.carry([run.state for run in runs])
-    pending: list[tuple[int, Any, int]] = []  # of dispatches: first step, metrics, images that count for the speed
-    watch = Stopwatch()
-    for run in runs:
-        run.memory.side_by_side = len(runs)
-
-    def collect() -> None:
-        """Gives every run that is here its state."""
-        for run, state in zip(runs, carrier.states(carried), strict=True):
-            if run in here:
-                run.state = state
-
-    def settle(keep: int = 0) -> None:
-        """Reads the metrics of all dispatches but the last `keep`, and writes the log lines that are full then.
-
-        It waits for those dispatches alone; what they computed has been on its way to the host since they were begun.
-        Stops at a value that is not finite.
-        """
-        settled = 0
-        while len(pending) > keep:
-            first, metrics, images = pending.pop(0)
-            for run, records in zip(runs, carrier.records(metrics), strict=True):
-                if run in here:
-                    run.remember(first, records)
-                    settled = first + len(records)
-            watch.images += images
-        if not settled:
-            return
-        spent = watch.split(carrier.waited)
-        for run in here:
-            run.spend(*spent)
-        lines = [list(run.log_windows(settled, every)) for run in here]
-        if not lines[0]:
-            return
-        timing = watch.lap()
-        for run in here:
-            run.timing_log.append({"step": settled} | timing)
-        shown = timing | {"images_per_second": len(here) * timing["images_per_second"]}
-        means = _over_runs([of_run[-1] for of_run in lines])
-        progress.show(settled, means, shown, (total - settled) * setup.images_per_step * len(here))
-
-    def evaluate() -> None:
-        collect()
-        for run in here:
-            # What selects is plain.
-            outputs = evaluator(carrier.whole(run.state.variables()), setup.validation, views=False)
-            scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
-            progress.say(run.judge(scores))
-            run.log_scores(scores)
-            if step in setup.phase_ends and config.train.phase_restores_best:
-                run.return_to_best()
-
+def _train(run: Run, evaluator: Evaluator, began: float) -> None:
+    """Trains `run` to its last step. `began`: when the command started, for the time to the first step."""
+    setup, train_config = run.setup, run.setup.config.train
+    steps = StepRunner(setup, run.step)
+    progress = Progress(setup.total_steps, run.step, setup.steps_per_epoch, enabled=is_main())
+    log = TrainingLog(run, steps, progress)
     programs = 0
-    with Signals() as signals, _closing(progress, runs, carrier):
-        while step < total:
-            waiting = [run.step for run in runs if run.step > step]
-            carried, metrics, made = carrier.run(carried, min([_next_stop(setup, step), *waiting]) - step)
-            compiled = carrier.programs() > programs
-            pending.append((step, metrics, 0 if compiled else made * setup.images_per_step))
-            step += made
-            for run in here:
-                run.step = step
-            progress.advance(step)
-            if compiled:  # that is no part of the speed
+    with Signals() as signals, contextlib.closing(run), contextlib.closing(progress), contextlib.closing(steps):
+        while run.step < setup.total_steps:
+            first = run.step
+            run.state, metrics, made = steps.run(run.state, _next_stop(setup, first) - first)
+            run.step += made
+            progress.advance(run.step)
+            log.add(first, metrics, made * setup.images_per_step)
+            if steps.programs() > programs:  # this dispatch compiled: not a part of the speed
                 jax.block_until_ready(metrics)
                 if not programs:
                     progress.say(f"  first step after {time.perf_counter() - began:.1f} s")
                     signals.hold()
-                programs = carrier.programs()
-                pending[:] = [(first, values, 0) for first, values, _ in pending]
-                watch.restart(carrier.waited)
-            # One dispatch computes while the host reads the one before: enough to hide the host, little to wait for.
-            settle(keep=1)
+                programs = steps.programs()
+                log.restart_clock()
+            # One dispatch computes while the host reads the one before: this hides the host, and delays little.
+            log.read(keep=1)
 
-            if evaluation_is_due(step, setup.eval_steps, total) or step in setup.phase_ends:
-                settle()
-                evaluate()
-                if step in setup.phase_ends and config.train.phase_restores_best:
-                    carried = carrier.carry([run.state for run in runs])
-                for run in here:
-                    run.save()
-                watch.restart(carrier.waited)
+            end_of_phase = run.step in setup.phase_ends
+            if end_of_phase or evaluation_is_due(run.step, setup.eval_steps, setup.total_steps):
+                log.read()
+                outputs = evaluator(run.state.variables(), setup.validation, views=False)
+                scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
+                progress.say(run.update_best(scores))
+                if end_of_phase and train_config.phase_restores_best:
+                    run.return_to_best()
+                run.save()
+                log.restart_clock()
 
-            if _should_stop(signals, _passed(step, made, every)):
-                settle()
-                collect()
-                for run in here:
-                    run.save()
-                raise Interrupted(signals.caught[0], step)
+            if _should_stop(signals, run.step // train_config.log_every_steps > first // train_config.log_every_steps):
+                log.read()
+                run.save()
+                raise Interrupted(signals.caught[0], run.step)
+        run.count_wall_seconds()
+    if signals.caught and jax.process_count() == 1:  # while the run was closed, after its last checkpoint
+        raise Interrupted(signals.caught[0], run.step)
 
-            if step in waiting:  # those who were ahead join
-                settle()
-                collect()
-                for run in runs:
-                    if run.step == step and run not in here:
-                        run.begin()
-                here = [run for run in runs if run.step == step]
-                carried = carrier.carry([run.state for run in runs])
 
-        for run in runs:
-            run.count_wall_seconds()
-    if signals.caught and jax.process_count() == 1:  # while the run was closed, after its last save
-        raise Interrupted(signals.caught[0], step)
-    return [
-        finish.write_results(
-            run.setup,
-            evaluator,
-            run.workdir,
-            carrier.whole(run.state),
-            carrier.whole(run.best),
-            dataclasses.asdict(run.memory),
-        )
-        for run in runs
-    ]
+class TrainingLog:
+    """Metrics of dispatches on their way from the device into the run's record, its log files and the terminal."""
+
+    def __init__(self, run: Run, steps: StepRunner, progress: Progress):
+        self._run, self._steps, self._progress = run, steps, progress
+        self._watch = Stopwatch()
+        self._pending: deque[tuple[int, Any, int]] = deque()
+
+    def add(self, first: int, metrics: Any, images: int) -> None:
+        """Takes the metrics [steps] of the steps after `first`, still on the device, and how many images they saw."""
+        self._pending.append((first, metrics, images))
+
+    def restart_clock(self) -> None:
+        """Leaves the time until now out of the speed, and the images that are pending."""
+        self._pending = deque((first, metrics, 0) for first, metrics, _ in self._pending)
+        self._watch.restart(self._steps.waited)
+
+    def read(self, keep: int = 0) -> None:
+        """Waits for all dispatches but the newest `keep`, and writes the log lines that are then complete.
+
+        Raises:
+            UserError: if a value is not finite.
+        """
+        read_to = None
+        while len(self._pending) > keep:
+            first, metrics, images = self._pending.popleft()
+            fetched = jax.device_get(metrics)
+            count = len(fetched["loss/total"])
+            self._run.add_metrics(first, [{k: float(v[i]) for k, v in fetched.items()} for i in range(count)])
+            self._watch.images += images
+            read_to = first + count
+        if read_to is None:
+            return
+        self._run.add_time(*self._watch.split(self._steps.waited))
+        lines = self._run.log_windows(read_to)
+        if lines:
+            timing = self._watch.lap()
+            self._run.timing_log.append({"step": read_to} | timing)
+            left = (self._run.setup.total_steps - read_to) * self._run.setup.images_per_step
+            self._progress.show(read_to, lines[-1], timing, left)
 
 
 def evaluation_is_due(step: int, every: int, total: int) -> bool:
-    """Whether to evaluate after `step`: every so often and at the end, but not just before the end."""
+    """Whether to evaluate after `step`: at multiples of `every` and at the end, but not shortly before the end."""
     return step == total or (step % every == 0 and total - step > every // 2)
 
 
 def _next_stop(setup: Setup, step: int) -> int:
-    """The next step after which something may have to be done besides training."""
+    """The next step after which something besides training may be due: no dispatch goes beyond it."""
     ends = (*setup.phase_ends, *(stage.end for stage in setup.stages))
     return min(next_multiple(step, setup.eval_steps), *(end for end in ends if end > step))
 
 
-def _passed(step: int, made: int, every: int) -> bool:
-    """Whether the last `made` steps reached or passed a multiple of `every`."""
-    return step // every > (step - made) // every
-
-
-def _over_runs(means: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Returns the mean of each value over the runs."""
-    return {name: statistics.mean(of_run[name] for of_run in means) for name in means[0]}
-
-
 def _should_stop(signals: Signals, ask: bool) -> bool:
+    """Whether a signal asks to stop now; several processes ask each other only where `ask` is true."""
     if jax.process_count() == 1:
         return bool(signals.caught)
-    # All processes must stop at the same step; asking each other costs a round trip, so only now and then.
+    # All processes must stop at the same step. Asking each other costs a round trip, so it is done rarely.
     if not ask:
         return False
     stop = any_process(bool(signals.caught))
@@ -278,10 +186,10 @@ def _should_stop(signals: Signals, ask: bool) -> bool:
 
 
 class Signals:
-    """Collects SIGTERM and SIGINT from `hold` on; a second Ctrl-C is not held back.
+    """Collects SIGTERM and SIGINT from `hold` on; the second Ctrl-C ends the process at once.
 
-    Before it they end the process at once: until the first step is made there is nothing to save, and Python cannot
-    answer a signal while XLA compiles.
+    Before `hold` the first one does: there is nothing to save before the first step, and Python cannot handle a
+    signal while XLA compiles.
     """
 
     NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -307,59 +215,40 @@ class Signals:
             signal.signal(signum, handler)
 
 
-@contextmanager
-def _closing(progress: Progress, runs: Sequence[Running], carrier: Alone | Lanes) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        carrier.close()
-        progress.close()
-        for run in runs:
-            run.checkpoints.close()
-
-
-def _announce(runs: Sequence[Running]) -> None:
-    setup, workdir = runs[0].setup, runs[0].workdir
-    config, train = setup.config, setup.train
+def _summary(run: Run) -> str:
+    """What is about to be trained, in a few lines."""
+    setup, config, train = run.setup, run.setup.config, run.setup.train
     height, width, channels = train.picture_shape
     where = "in device memory" if setup.resident else "streamed"
-    batch, counts = f"{config.train.batch_size} images", ""
+    batch, devices = (
+        f"{config.train.batch_size} images",
+        f"{setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}",
+    )
+    lines = [
+        f"{config.experiment}:{config.variant} (method {config.method}, seed {config.seed}) in {run.workdir} on "
+        f"{device_name()}, {devices}",
+        f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation {train.unit} "
+        f"{height}x{width}x{channels}, resized to {config.data.image_size} pixels, {where}; "
+        f"{len(train.classes)} classes",
+    ]
     if setup.instances:
         batch = f"{config.train.batch_size} x {setup.instances.frames} frames"
-        of = train.frame_counts()
-        counts = (
-            f"\n         training has {of['frames']:,} frames, {of['without_face']:,} of them without a face, and "
-            f"{of['clips_without_face']:,} clips without any face"
+        counts = train.frame_counts()
+        lines.append(
+            f"         {counts['frames']:,} training frames, {counts['without_face']:,} of them without a face; "
+            f"{counts['clips_without_face']:,} clips without any face"
         )
     if noise := setup.label_noise:
-        counts += (
-            f"\n         label noise, {noise['kind']}: {noise['changed']:,} of {noise['examples']:,} training labels "
+        lines.append(
+            f"         label noise, {noise['kind']}: {noise['changed']:,} of {noise['examples']:,} training labels "
             f"changed, {100 * noise['changed_share']:.1f} %"
         )
-    seeds, devices = f"seed {config.seed}", f"{setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}"
-    if len(runs) > 1:
-        seeds = f"seeds {', '.join(str(run.setup.config.seed) for run in runs)} side by side"
-        workdir = ", ".join([str(workdir), *(run.workdir.name for run in runs[1:])])
-        devices += f", {len(runs)} in use for training"
-    _say(
-        f"{config.experiment}:{config.variant} (method {config.method}, {seeds}) in {workdir} on "
-        f"{device_name()}, {devices}\n"
-        f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation {train.unit} "
-        f"{height}x{width}x{channels}, seen at {config.data.image_size} pixels, {where}; "
-        f"{len(train.classes)} classes{counts}\n{_tested(setup)}"
-        f"  model  {num_parameters(runs[0].state.params):,} parameters; {setup.total_steps} steps of "
+    if sentence := protocol(config, train.folds):
+        lines.append(f"  test   {sentence}")
+    lines.append(
+        f"  model  {num_parameters(run.state.params):,} parameters; {setup.total_steps} steps of "
         f"{batch} = {setup.total_steps / setup.steps_per_epoch:.4g} epochs"
     )
-    for run in runs:
-        if run.step:
-            _say(f"  {run.name}resumed at step {run.step} of {setup.total_steps}")
-
-
-def _tested(setup: Setup) -> str:
-    sentence = protocol(setup.config, setup.train.folds)
-    return f"  test   {sentence}\n" if sentence else ""
-
-
-def _say(text: str) -> None:
-    if is_main():
-        print(text, flush=True)
+    if run.step:
+        lines.append(f"  resumed at step {run.step} of {setup.total_steps}")
+    return "\n".join(lines)

@@ -140,8 +140,6 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     train, validation = _training_and_validation(config)
     agree("data", {"training": _digest(train), "validation": _digest(validation)}, "prepare the same on every host")
     check_batches(config, train.picture_shape, mesh, training)
-    if config.data.workers and not train.on_disk:
-        _say(f"config.data.workers={config.data.workers}: the pixels fit in memory, and nothing is left to decode")
     for text in config.evaluation.degraded:  # before training, not after it
         degradation.check_size(text, train.picture_shape)
     noise = None

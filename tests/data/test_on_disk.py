@@ -7,7 +7,7 @@ from fer_jax.data.corrupt.occlusion import with_occluded_copies
 from fer_jax.data.sources import decoding, on_disk
 from fer_jax.data.sources.on_disk import LazyPictures
 from fer_jax.data.sources.source import load, prepared_builder, split_off
-from fer_jax.training.feed import Feed
+from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup
 
 
@@ -74,7 +74,7 @@ def test_training_gets_the_same_batches_and_never_holds_them_all(tiny, monkeypat
     monkeypatch.setattr(LazyPictures, "__array__", None)  # nobody turns all of it into an array
     config.data.path = "stream"
     streamed = make_setup(config)
-    from_disk, from_memory = Feed(setup, 0), Feed(streamed, 0)
+    from_disk, from_memory = StepRunner(setup, 0), StepRunner(streamed, 0)
     for _ in range(3):
         one, two = from_disk.next_batch(), from_memory.next_batch()
         for name in two:

@@ -16,8 +16,8 @@ from etils import epath
 
 from fer_jax.nn.convolution import Conv
 from fer_jax.training import loop
-from fer_jax.training.feed import Feed, training_program
 from fer_jax.training.log import read_lines
+from fer_jax.training.runner import StepRunner, training_program
 from fer_jax.training.setup import _evenly, make_setup, make_task
 
 STEPS = 3
@@ -54,7 +54,7 @@ def written():
 def program(request, tiny, written, monkeypatch):
     if request.param not in written:
         setup = make_setup(accelerated(tiny(request.param)))
-        feed = Feed(setup, 0)
+        feed = StepRunner(setup, 0)
         taken = [feed.next_batch() for _ in range(STEPS)]
         indices = jax.tree.map(lambda *steps: np.stack(steps), *taken)
         convolutions, original = [], Conv.__call__
@@ -147,7 +147,7 @@ def test_the_program_of_an_accelerator(program, platform):
 def test_the_program_of_a_cpu_has_no_loop_and_other_forms(tiny):
     """The same setup, traced for the device that it is on."""
     setup = make_setup(accelerated(tiny("baseline")))
-    feed = Feed(setup, 0)
+    feed = StepRunner(setup, 0)
     taken = np.stack([feed.next_batch() for _ in range(2)])
     text = str(training_program(setup).trace(setup.abstract_state(), feed._seed, feed._data, taken).jaxpr)
     assert "scan[" not in text
@@ -165,7 +165,7 @@ def test_what_an_accelerator_chooses_by_itself(tiny):
 def test_a_donated_state_gives_its_memory_away(tiny):
     """On the CPU's program: the new state lies where the old one lay, and a dispatch is one call for all its steps."""
     setup = make_setup(tiny("baseline", steps_per_dispatch=2, ema_decay=0.9))
-    feed, state = Feed(setup, 0), setup.init()
+    feed, state = StepRunner(setup, 0), setup.init()
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     indices = np.stack([feed.next_batch() for _ in range(2)])
     analysis = feed._programs[48].lower(state, feed._seed, feed._data, indices).compile().memory_analysis()
@@ -177,7 +177,6 @@ def test_a_donated_state_gives_its_memory_away(tiny):
         assert all(leaf.is_deleted() for leaf in before)
         assert int(state.step) == step
         assert metrics["loss/total"].shape == (2,)
-    assert feed.dispatches == 2
     assert feed.programs() == 1
 
 
@@ -194,7 +193,7 @@ def test_bfloat16_follows_float32(tiny):
         config.optimizer.learning_rate = 1e-4
         config.schedule.name = "constant"
         setup = make_setup(config)
-        feed, state = Feed(setup, 0), setup.init()
+        feed, state = StepRunner(setup, 0), setup.init()
         losses[dtype] = []
         for _ in range(4):
             state, metrics, _ = feed.run(state, 1)
@@ -219,7 +218,7 @@ class Watched:
 
 def test_the_host_reads_a_dispatch_after_it_has_begun_the_next(tiny, tmp_path, monkeypatch):
     """Never later than that either: a signal and a value that is not finite are seen within two dispatches."""
-    original, issued, reads, copied = Feed.run, [], [], []
+    original, issued, reads, copied = StepRunner.run, [], [], []
 
     def watched(self, state, most):
         state, metrics, made = original(self, state, most)
@@ -228,7 +227,7 @@ def test_the_host_reads_a_dispatch_after_it_has_begun_the_next(tiny, tmp_path, m
 
     array = type(jnp.zeros(1))
     begin = array.copy_to_host_async
-    monkeypatch.setattr(Feed, "run", watched)
+    monkeypatch.setattr(StepRunner, "run", watched)
     monkeypatch.setattr(array, "copy_to_host_async", lambda self: (copied.append(self.shape), begin(self))[1])
     config = tiny("baseline", max_steps=12, log_every_steps=3, eval_every_epochs=6 / (222 / 16), steps_per_dispatch=2)
     loop.train(config, epath.Path(tmp_path / "run"))
@@ -248,7 +247,7 @@ class Stop(Exception):
 
 def test_nothing_compiles_once_a_run_is_under_way(tiny, tmp_path, monkeypatch, caplog):
     """Not in a step, an evaluation, a copy of the best model or a save, and nothing the second time after a stop."""
-    original, calls, compiled = Feed.run, [], []
+    original, calls, compiled = StepRunner.run, [], []
 
     def names():
         return [line for line in map(logging.LogRecord.getMessage, caplog.records) if "Finished XLA compil" in line]
@@ -260,7 +259,7 @@ def test_nothing_compiles_once_a_run_is_under_way(tiny, tmp_path, monkeypatch, c
             raise Stop
         return original(self, state, most)
 
-    monkeypatch.setattr(Feed, "run", watched)
+    monkeypatch.setattr(StepRunner, "run", watched)
     config, workdir = tiny("baseline", max_steps=9, log_every_steps=1, eval_every_epochs=2 / (222 / 16)), tmp_path / "a"
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         with pytest.raises(Stop):

@@ -15,7 +15,7 @@ from fer_jax.data.sources.clips import clip_sampler
 from fer_jax.data.sources.rows import take_rows
 from fer_jax.engine.mesh import put_indices, sharded
 from fer_jax.training import finish, loop
-from fer_jax.training.feed import Feed, resident_steps
+from fer_jax.training.runner import StepRunner, resident_steps
 from fer_jax.training.setup import make_setup
 from fer_jax.training.step import train_step
 
@@ -23,7 +23,7 @@ from fer_jax.training.step import train_step
 def batches(config, path, start=3):
     config.data.path = path
     setup = make_setup(config)
-    feed = Feed(setup, start)
+    feed = StepRunner(setup, start)
     taken = [feed.next_batch() for _ in range(3)]
     if path == "device":
         return setup, [take_rows(feed._data, indices) for indices in taken]
@@ -59,7 +59,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, tiny, tmp_path, m
     config.data.path = path
     whole, parts = epath.Path(tmp_path / "whole"), epath.Path(tmp_path / "parts")
     reference = loop.train(config, whole)
-    original = Feed.run
+    original = StepRunner.run
 
     def broken(self, state, most):
         if int(state.step) == 5:
@@ -67,7 +67,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, tiny, tmp_path, m
         return original(self, state, most)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Feed, "run", broken)
+        patch.setattr(StepRunner, "run", broken)
         with pytest.raises(Stopped):
             loop.train(config, parts)
     resumed = loop.train(config, parts)
@@ -97,7 +97,7 @@ def test_a_clip_without_a_face_trains_nothing(tiny):
         train = dataclasses.replace(setup.train, arrays=arrays, frames={**setup.train.frames, "frame_mask": mask})
         drawn = clip_sampler(arrays, mask, sampling="segments", frames=3, single=False, seed=0)
         changed = dataclasses.replace(setup, train=train, instances=drawn)
-        feed = Feed(changed, 0)
+        feed = StepRunner(changed, 0)
         state, seen = changed.init(), []
         for _ in range(len(train) // 16 + 1):
             state, metrics, _ = feed.run(state, 1)
@@ -111,7 +111,7 @@ def test_a_clip_without_a_face_trains_nothing(tiny):
 @pytest.mark.slow
 def test_many_steps_per_dispatch_are_the_same_steps(tiny):
     setup = make_setup(tiny("fan", max_steps=4))
-    feed = Feed(setup, 0)
+    feed = StepRunner(setup, 0)
     taken = [feed.next_batch() for _ in range(3)]
     indices = put_indices(setup.mesh, jax.tree.map(lambda *steps: np.stack(steps), *taken))
     step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
@@ -147,7 +147,7 @@ def test_the_image_baseline_trains_on_the_last_faces_of_clips(tiny):
     setup = make_setup(config)
     assert setup.instances is None
     assert setup.train.unit == setup.validation.unit == "images"
-    state, metrics, _ = Feed(setup, 0).run(setup.init(), 1)
+    state, metrics, _ = StepRunner(setup, 0).run(setup.init(), 1)
     assert int(state.step) == 1
     assert np.isfinite(metrics["loss/total"][0])
 
@@ -160,7 +160,7 @@ def test_one_and_four_devices_agree(tiny):
         config.optimizer.name, config.optimizer.learning_rate = "sgd", 1e-3
         config.schedule.name = "constant"
         setup = make_setup(config)
-        feed, state = Feed(setup, 0), setup.init()
+        feed, state = StepRunner(setup, 0), setup.init()
         seen = []
         for _ in range(4):
             state, metrics, _ = feed.run(state, 1)

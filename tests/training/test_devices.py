@@ -101,13 +101,13 @@ def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path
 
 def test_the_step_compiles_once(tiny, monkeypatch, tmp_path):
     feeds = []
-    original = loop.Feed.__init__
+    original = loop.StepRunner.__init__
 
     def remember(self, *arguments):
         feeds.append(self)
         original(self, *arguments)
 
-    monkeypatch.setattr(loop.Feed, "__init__", remember)
+    monkeypatch.setattr(loop.StepRunner, "__init__", remember)
     loop.train(tiny("fdrl", max_steps=9, log_every_steps=2), epath.Path(tmp_path / "run"))
     assert feeds[0].programs() == 1
 
@@ -117,7 +117,7 @@ def test_no_data_moves_inside_a_step_but_the_batch(path, tiny, tmp_path):
     config = tiny("fdrl", max_steps=3)
     config.data.path = path
     setup = make_setup(config)
-    feed = loop.Feed(setup, 0)
+    feed = loop.StepRunner(setup, 0)
     state = setup.init()
     state, _, _ = feed.run(state, 1)
     with jax.transfer_guard_host_to_device("disallow"):  # what is put on purpose, the batch, is allowed
@@ -135,7 +135,7 @@ def test_both_paths_bring_the_same_batches_in_the_same_order(tiny):
     for path in ("device", "stream"):
         config.data.path = path
         setup = make_setup(config)
-        feed = loop.Feed(setup, 2)
+        feed = loop.StepRunner(setup, 2)
         batches[path] = [feed.next_batch() for _ in range(4)]
     for indices, rows in zip(batches["device"], batches["stream"], strict=True):
         assert set(rows) == set(setup.train.arrays)
@@ -151,7 +151,7 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
 
     from fer_jax.data.sources.pipeline import index_batches
     from fer_jax.engine.mesh import put_replicated, sharded
-    from fer_jax.training.feed import resident_steps
+    from fer_jax.training.runner import resident_steps
     from fer_jax.training.step import train_step
 
     setup = make_setup(tiny("baseline", max_steps=4, devices=1))

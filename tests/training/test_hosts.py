@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from experiments.baseline import get_config
 from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.engine import hosts
-from fer_jax.training.feed import Feed
+from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup
 
 number, port, data_dir = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -59,7 +59,7 @@ with hosts.join(f"localhost:{port}", 2, number):
     reader = setup.train.arrays["image"].read  # the held-out part is of the same split
     assert setup.validation.arrays["image"].read is reader
     reader._records = counting = Counting(reader._records)
-    feed = Feed(setup, 0)
+    feed = StepRunner(setup, 0)
     feed._batches._ahead = 0  # one batch and no more
     feed.next_batch()
     train = sorted(counting.asked)

@@ -15,8 +15,8 @@ from fer_jax.config.phases import phases
 from fer_jax.errors import UserError
 from fer_jax.runs.stored import read_model
 from fer_jax.training import loop
-from fer_jax.training.feed import Feed
 from fer_jax.training.optimizer import make_momentum, make_optimizer
+from fer_jax.training.runner import StepRunner
 
 PARAMS = {"trunk": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}, "head": {"kernel": jnp.full((2, 4), 0.5)}}
 SGD = {"optimizer.name": "sgd", "optimizer.learning_rate": 0.1}
@@ -123,7 +123,7 @@ def test_a_run_killed_around_the_switch_ends_the_same(tiny, tmp_path, monkeypatc
     # Nothing moved the parameters after the last switch, which went back to the best.
     jax.tree.map(np.testing.assert_array_equal, model.state.params, model.variables["params"])
 
-    original = Feed.run
+    original = StepRunner.run
     for last in (6, 9):  # just after a switch
 
         def run(feed, state, most, last=last):
@@ -131,10 +131,10 @@ def test_a_run_killed_around_the_switch_ends_the_same(tiny, tmp_path, monkeypatc
                 raise Killed
             return original(feed, state, most)
 
-        monkeypatch.setattr(Feed, "run", run)
+        monkeypatch.setattr(StepRunner, "run", run)
         with pytest.raises(Killed):
             loop.train(settings, epath.Path(tmp_path / "killed"))
-    monkeypatch.setattr(Feed, "run", original)
+    monkeypatch.setattr(StepRunner, "run", original)
     killed = loop.train(settings, epath.Path(tmp_path / "killed"))
     assert killed["params_sha256"] == reference["params_sha256"]
     assert (tmp_path / "killed" / "metrics.jsonl").read_text() == lines

@@ -16,7 +16,7 @@ from fer_jax.engine.mesh import replicated
 from fer_jax.errors import UserError
 from fer_jax.runs.checkpoint import Checkpoints
 from fer_jax.training import loop
-from fer_jax.training.run import Running
+from fer_jax.training.run import Run
 from fer_jax.training.setup import make_setup
 from fer_jax.training.state import tree_sha256
 from fer_jax.weights.files import WeightFile
@@ -229,7 +229,7 @@ def test_a_resumed_run_needs_its_file_no_more(tiny, resnet_file, tmp_path, monke
     whole = loop.train(config, epath.Path(tmp_path / "whole"))
 
     stopped = epath.Path(tmp_path / "stopped")
-    judge, calls = Running.judge, []
+    judge, calls = Run.update_best, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -238,7 +238,7 @@ def test_a_resumed_run_needs_its_file_no_more(tiny, resnet_file, tmp_path, monke
         return judge(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Running, "judge", interrupted)
+        patch.setattr(Run, "update_best", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.train(config, stopped)
     epath.Path(resnet_file).unlink()

@@ -13,8 +13,8 @@ from fer_jax.config.resolutions import Stage, size_at, stages
 from fer_jax.data.sources.pipeline import index_batches
 from fer_jax.errors import UserError
 from fer_jax.training import loop, step
-from fer_jax.training.feed import Feed
 from fer_jax.training.log import read_lines
+from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup
 
 STEPS = {"max_steps": 6, "log_every_steps": 1, "eval_every_epochs": 1000.0}  # three at each size
@@ -65,7 +65,7 @@ def test_a_model_whose_parameters_depend_on_the_size_is_refused(tiny):
 
 def test_each_step_sees_images_of_its_stage(tiny):
     setup = make_setup(resolutions(tiny, ((0.5, 32),), max_steps=4))
-    feed, state = Feed(setup, 0), setup.init()
+    feed, state = StepRunner(setup, 0), setup.init()
     flops = {
         size: program.lower(state, feed._seed, feed._data, jax.ShapeDtypeStruct((1, 16), "int32")).cost_analysis()[
             "flops"
@@ -109,14 +109,14 @@ def test_a_run_that_was_stopped_in_either_stage_goes_on_the_same(tiny, whole, tm
 @pytest.mark.parametrize("path", ["device", "stream"])
 def test_no_dispatch_reaches_over_the_end_of_a_stage(path, tiny, whole, tmp_path, monkeypatch):
     config = resolutions(tiny, ((0.5, 32),), **STEPS)
-    dispatches, original = [], Feed.run
+    dispatches, original = [], StepRunner.run
 
     def remember(self, state, most):
         state, metrics, made = original(self, state, most)
         dispatches.append(made)
         return state, metrics, made
 
-    monkeypatch.setattr(Feed, "run", remember)
+    monkeypatch.setattr(StepRunner, "run", remember)
     config.train.steps_per_dispatch, config.data.path = 2, path
     loop.train(config, epath.Path(tmp_path / "several"))
     assert dispatches == ([2, 1, 2, 1] if path == "device" else [1] * 6)

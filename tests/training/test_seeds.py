@@ -1,9 +1,12 @@
 """Several seeds in turn: each is the run of that seed alone, a killed sweep goes on, and what is said of them all."""
 
+import functools
 import json
 import shutil
 import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -19,8 +22,9 @@ from fer_jax.runs.checkpoint import Checkpoints
 from fer_jax.runs.workdir import check_owner, default_workdir
 from fer_jax.sweeps import sweep
 from fer_jax.training import finish, loop
-from fer_jax.training.feed import Feed
+from fer_jax.training.runner import StepRunner, training_program
 from fer_jax.training.setup import make_setup
+from fer_jax.training.step import mark_valid, take_rows, train_step
 
 ONE_DEVICE = {"train.devices": 1}
 NAMES = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
@@ -199,7 +203,7 @@ def test_damaged_files_of_a_seed_cost_no_training(seeds_of, finished, tmp_path, 
     (last / "checkpoints").rmtree()
     (last / "metrics.jsonl").unlink()
 
-    monkeypatch.setattr(Feed, "run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(StepRunner, "run", lambda *_: pytest.fail("it trained"))
     results = sweep.train(seeds_of(), workdir)
     whole = json.loads((finished / "results.json").read_text())
     assert [seed["params_sha256"] for seed in results["seeds"]] == [seed["params_sha256"] for seed in whole["seeds"]]
@@ -265,7 +269,6 @@ def test_nothing_is_written_before_everything_fits(seeds_of, tmp_path):
     for change, says in (
         ({"seeds": 0}, "config.seeds=0 is out of range: give 1 to 1000"),
         ({"seed": last}, f"config.seeds=3 from config.seed={last} on: the last may be {last}"),
-        ({"seeds": 1, "train.seeds_together": 2}, "config.train.seeds_together=2 does nothing with one seed"),
         ({"data.holdout_fraction": 0.0}, "leaves nothing to validate"),
     ):
         config = seeds_of()
@@ -281,3 +284,27 @@ def test_the_folder_of_several_seeds(seeds_of):
     assert str(default_workdir(several)).endswith("baseline/smoke_seeds")
     several.fold = "3"
     assert str(default_workdir(several)).endswith("baseline/smoke_seeds/fold03")
+
+
+def test_seeds_share_the_compiled_program_and_draw_differently(tiny):
+    """The program of a seed is that of another; its step is the step of a task that has the seed as a constant."""
+    texts, steps = [], []
+    for seed in (3, 4):
+        config = tiny("baseline", devices=1)
+        config.seed, config.model.dropout, config.augmentation.flip = seed, 0.5, True
+        setup = make_setup(config)
+        feed, state = StepRunner(setup, 0), setup.init()
+        rows = np.stack([next(feed._batches)])
+        texts.append(training_program(setup).lower(state, feed._seed, feed._data, rows).as_text())
+        if seed == 3:  # the other one's program, of the same text, gets its seed in the same way
+            batch = take_rows(feed._data, jnp.asarray(rows[0]))
+            constant = jax.jit(functools.partial(train_step, setup.task, setup.tx, setup.schedule))
+            _, expected = constant(state, mark_valid(batch))
+        feed.close()
+        feed = StepRunner(setup, 0)
+        _, metrics, _ = feed.run(state, 1)
+        feed.close()
+        steps.append(float(metrics["loss/total"][0]))
+    np.testing.assert_allclose(steps[0], expected["loss/total"], rtol=1e-6)
+    assert texts[0] == texts[1]
+    assert abs(steps[0] - steps[1]) > 1e-3

@@ -1,4 +1,4 @@
-"""Brings batches to the compiled step: out of device memory, or streamed. Both give the same batches in order."""
+"""Runs the compiled training step on batches from device memory or from the host: the same batches either way."""
 
 from __future__ import annotations
 
@@ -26,19 +26,17 @@ from fer_jax.training.state import TrainState
 from fer_jax.training.step import Metrics, train_step
 
 
-class Feed:
-    """Runs steps from `start_step` on.
+class StepRunner:
+    """Runs training steps from `start_step` on.
 
     Attributes:
         waited: seconds spent waiting for data.
-        dispatches: calls of the compiled program.
     """
 
     def __init__(self, setup: Setup, start_step: int):
         self.waited = 0.0
-        self.dispatches = 0
         self._setup = setup
-        self._checked: set[tuple[int, int]] = set()  # sizes and numbers of steps whose program fits into memory
+        self._checked: set[tuple[int, int]] = set()  # (image size, steps) of programs that fit into memory
         config, source, instances = setup.config, setup.train, setup.instances
         labels = source.arrays["label"] if config.data.balanced_sampling else None
         if instances is None:
@@ -53,7 +51,8 @@ class Feed:
             # Rows come from device memory inside the program; the host sends indices only.
             images = {"frames": source.frames["frames"]} if source.frames else {}
             self._data = put_replicated(setup.mesh, dict(source.arrays) | images)
-            self._batches: Stream[Any] = Stream(batches, start_step, lambda indices: indices, indices_ahead(setup))
+            ahead = max(STREAM_AHEAD, 2 * setup.steps_per_dispatch)  # for the dispatch that waits and the next one
+            self._batches: Stream[Any] = Stream(batches, start_step, lambda indices: indices, ahead)
         else:
             self._batches = Stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
@@ -70,7 +69,6 @@ class Feed:
         began = time.perf_counter()
         taken = [self.next_batch() for _ in range(count)]
         self.waited += time.perf_counter() - began
-        self.dispatches += 1
         if self._setup.resident:
             indices = put_indices(self._setup.mesh, jax.tree.map(lambda *steps: np.stack(steps), *taken))
             data = (self._seed, self._data, indices)
@@ -98,11 +96,6 @@ class Feed:
     def programs(self) -> int:
         """Returns how many programs were compiled: one or two of each size, whatever the number of steps."""
         return sum(run._cache_size() for run in self._programs.values())
-
-
-def indices_ahead(setup: Setup) -> int:
-    """How many index batches are made ahead: what two dispatches take, one that waits for the device and the next."""
-    return max(STREAM_AHEAD, 2 * setup.steps_per_dispatch)
 
 
 def training_program(setup: Setup, platform: str = "") -> Any:
