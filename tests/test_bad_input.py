@@ -35,9 +35,6 @@ COMMAND_LINES = {
     "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
     "--config=experiments/fdrl.py:smoke --distributed --coordinator=localhost:1234": "leave out the one or the other",
     "--config=experiments/fdrl.py:smoke --config.data.folds=subject:10 --config.fold=11": "there are 10 folds",
-    "--config=experiments/fdrl.py:smoke --config.seeds=2 --config.train.seeds_together=2 --config.train.devices=1": (
-        "there is one device"
-    ),
     "--config=experiments/fdrl.py:fer2013 --config.data.data_dir=/nowhere": "python -m tfds_builders build fer2013",
 }
 
