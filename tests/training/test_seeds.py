@@ -14,6 +14,7 @@ from scipy import stats
 
 from docs.tables import results_table
 from fer_jax.config.protocol import part_to_test
+from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import score
@@ -24,7 +25,7 @@ from fer_jax.sweeps import sweep
 from fer_jax.training import finish, loop
 from fer_jax.training.runner import StepRunner, training_program
 from fer_jax.training.setup import make_setup
-from fer_jax.training.step import mark_valid, take_rows, train_step
+from fer_jax.training.step import train_step
 
 ONE_DEVICE = {"train.devices": 1}
 NAMES = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
