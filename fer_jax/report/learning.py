@@ -2,109 +2,152 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fer_jax.report import curves
+from fer_jax.report.folder import ReportFolder
 from fer_jax.report.markup import Html, element, figure_card, percent, plain, section
-from fer_jax.report.pictures import Book
+from fer_jax.report.style import BLUE, DASHED, FAINT, INK, in_percent, legend_above, new_figure, quiet
 
 Lines = Sequence[Mapping[str, Any]]
+Curve = tuple[np.ndarray, np.ndarray]  # positions, values
+
+COLORS = (BLUE, "#e08a1e", "#2b7b5e", "#a55b97", "#1eb8f1", "#ce3c2b", "#8b95a3")
+FIXED = {"total": INK, "train": FAINT}  # colors of these curves; the others take turns
 
 
-def learning(book: Book, results: Mapping[str, Any], history: Lines) -> Html:
+def learning(folder: ReportFolder, results: Mapping[str, Any], history: Lines) -> Html:
     """Loss terms, accuracies, and whatever else was logged."""
     train, evaluated = _by_step(history, "train"), _by_step(history, "validation")
     if not train and not evaluated:
         return section("Learning", "No training log was given: this report scores stored weights.")
     axis = "epoch" if all("epoch" in line for line in (*train, *evaluated)) else "step"
-    losses, signals = _training_curves(train, axis)
-    measured = [name for name in results.get("measures", ()) if name in _names(evaluated)]
-    signals |= {f"validation/{name}": _curve(evaluated, axis, name) for name in measured}
-    cards = []
-    chosen, mark = _selected(results, evaluated, axis)
-    if losses:
-        alt = "Loss terms over training: " + ", ".join(
-            f"{name} from {plain(float(value[0]))} to {plain(float(value[-1]))}" for name, (_, value) in losses.items()
-        )
-        image = book.chart("loss", curves.loss_curves(losses, axis, mark), alt)
-        cards.append(figure_card("Loss", "Each term, and their weighted sum in black, on a log scale.", image))
-    accuracies = _accuracies(train, evaluated, axis, results)
-    if accuracies:
-        value = chosen.get("accuracy") if chosen else None
-        words = f"step {plain(results.get('selection', {}).get('best_step'))}"
-        if value is not None:
-            words += f": {100 * value:.1f}\xa0%"
-        selected = None if mark is None else (mark, value, words)
-        alt = "Accuracy over training: " + ", ".join(
-            f"{name} ends at {percent(float(value[-1]))}" for name, (_, value) in accuracies.items()
-        )
-        image = book.chart("accuracy", curves.accuracy_curves(accuracies, axis, selected), alt)
-        explanation = "The ring marks the step whose weights are scored." if chosen else "At every evaluation."
-        cards.append(figure_card("Accuracy", explanation, image))
-    if signals:
-        cards.append(_signals(book, signals, axis))
-    return section("Learning", _which_weights(results), element("div", *cards, class_="pair"))
-
-
-def _signals(book: Book, signals: Mapping[str, curves.Curve], axis: str) -> Html:
-    """Small multiples of everything that has no chart of its own."""
-    charts = []
-    for place, (name, curve) in enumerate(signals.items()):
-        alt = f"{name} from {plain(float(curve[1][0]))} to {plain(float(curve[1][-1]))}"
-        image = book.chart(f"signal_{place}", curves.signal_curve(curve, axis), alt)
-        charts.append(element("figure", element("figcaption", name.replace("/", "/\N{ZERO WIDTH SPACE}")), image))
-    return element("div", element("h3", "Also watched"), element("div", *charts, class_="small"), class_="card wide")
-
-
-def _training_curves(train: Lines, axis: str) -> tuple[dict[str, curves.Curve], dict[str, curves.Curve]]:
-    """Splits what training logged into loss terms fit for a log scale and all the rest but the accuracy."""
-    losses, signals = {}, {}
-    for name in _names(train):
-        curve = _curve(train, axis, name)
-        if name.startswith("loss/") and (curve[1] > 0).any() and not (curve[1] < 0).any():
-            losses[name.removeprefix("loss/")] = curve
-        elif name != "accuracy":
-            signals[name] = curve
-    return losses, signals
-
-
-def _accuracies(train: Lines, evaluated: Lines, axis: str, results: Mapping[str, Any]) -> dict[str, curves.Curve]:
-    held_out = "test" if results.get("selection", {}).get("rule") == "best_on_test" else "validation"
-    found = {"train": _curve(train, axis, "accuracy")} if "accuracy" in _names(train) else {}
-    for name, label in (("accuracy", held_out), ("mean_recall", f"{held_out}, mean recall")):
-        if name in _names(evaluated):
-            found[label] = _curve(evaluated, axis, name)
-    return found
-
-
-def _selected(results: Mapping[str, Any], evaluated: Lines, axis: str) -> tuple[Mapping[str, Any] | None, float | None]:
-    """The evaluation at the selected step and its position; None where unknown."""
-    step = results.get("selection", {}).get("best_step")
-    chosen = next((line for line in evaluated if line["step"] == step), None)
-    return chosen, chosen[axis] if chosen else step if axis == "step" else None
-
-
-def _which_weights(results: Mapping[str, Any]) -> str:
-    """Says which step is scored, why that one, and what the last one would have scored."""
+    logged, measured = _curves(train, axis), _curves(evaluated, axis)
     selection = results.get("selection", {})
+    held_out = "test" if selection.get("rule") == "best_on_test" else "validation"
+    titles = {"accuracy": held_out, "mean_recall": f"{held_out}, mean recall"}
+    accuracies = {"train": logged.pop("accuracy")} if "accuracy" in logged else {}
+    accuracies |= {titles[name]: measured[name] for name in titles if name in measured}
+    losses = {name.removeprefix("loss/"): curve for name, curve in logged.items() if _is_loss(name, curve)}
+    others = {name: curve for name, curve in logged.items() if not _is_loss(name, curve)}
+    others |= {f"validation/{name}": measured[name] for name in results.get("measures", ()) if name in measured}
+    step = selection.get("best_step")
+    selected = next((line for line in evaluated if line["step"] == step), {"step": step})
+    cards = []
+    if losses:
+        image = folder.chart("loss", loss_chart(losses, axis, selected), _ends("Loss terms", losses, plain))
+        cards.append(figure_card("Loss", "Each term, and their weighted sum in black, on a log scale.", image))
+    if accuracies:
+        figure = accuracy_chart(accuracies, axis, selected)
+        image = folder.chart("accuracy", figure, _ends("Accuracy", accuracies, percent))
+        ring = f"The ring marks step {plain(step)}, whose weights are scored"
+        known = "accuracy" in selected
+        explanation = f"{ring}: {percent(selected['accuracy'])}." if known else "At every evaluation."
+        cards.append(figure_card("Accuracy", explanation, image))
+    if others:
+        small = []
+        for place, (name, curve) in enumerate(others.items()):
+            image = folder.chart(f"signal_{place}", small_chart(curve, axis), _ends("Logged", {name: curve}, plain))
+            small.append(element("figure", element("figcaption", name.replace("/", "/\N{ZERO WIDTH SPACE}")), image))
+        title = element("h3", "Also logged")
+        cards.append(element("div", title, element("div", *small, class_="small"), class_="card wide"))
+    return section("Learning", _which_weights(selection), element("div", *cards, class_="pair"))
+
+
+def loss_chart(losses: Mapping[str, Curve], axis: str, selected: Mapping[str, Any]) -> Figure:
+    """Loss terms over time on a log scale; values that are not positive leave a gap."""
+    positive = {name: (at, np.where(value > 0, value, np.nan)) for name, (at, value) in losses.items()}
+    figure, axes = _curve_chart(positive, axis, selected)
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="y", which="minor", length=0)
+    return figure
+
+
+def accuracy_chart(accuracies: Mapping[str, Curve], axis: str, selected: Mapping[str, Any]) -> Figure:
+    """Accuracies in [0, 1] over time, with a ring at the selected evaluation."""
+    figure, axes = _curve_chart(accuracies, axis, selected)
+    in_percent(axes.yaxis)
+    if "accuracy" in selected:
+        ring = {"markersize": 8, "markerfacecolor": "none", "markeredgecolor": INK}
+        axes.plot(selected[axis], selected["accuracy"], "o", **ring)
+    return figure
+
+
+def small_chart(curve: Curve, axis: str) -> Figure:
+    """A small chart of one logged quantity."""
+    figure = new_figure(250, 150)
+    axes = quiet(figure.add_subplot(), axis)
+    _draw(axes, curve, BLUE, "")
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    return figure
+
+
+def _curve_chart(curves: Mapping[str, Curve], axis: str, selected: Mapping[str, Any]) -> tuple[Figure, Axes]:
+    """Curves over epochs or steps (`axis`) under a legend, with a line at the selected step where that is known."""
+    figure = new_figure(440, 300)
+    axes = quiet(figure.add_subplot(), axis)
+    colors = itertools.cycle(COLORS)
+    for name, curve in curves.items():
+        _draw(axes, curve, FIXED.get(name) or next(colors), name)
+    if selected.get(axis) is not None:
+        axes.axvline(selected[axis], color=FAINT, linewidth=0.8, linestyle=DASHED)
+    legend_above(figure, axes)
+    return figure, axes
+
+
+def _draw(axes: Axes, curve: Curve, color: str, label: str) -> None:
+    """A curve: faint as logged, strong as a centered moving average over a fortieth of it; gaps stay gaps."""
+    at, value = curve
+    width = max(1, len(value) // 40) | 1
+    known = np.isfinite(value)
+    window = slice(width // 2, width // 2 + len(value))
+    total = np.convolve(np.where(known, value, 0.0), np.ones(width))[window]
+    count = np.convolve(known, np.ones(width))[window]
+    axes.plot(at, value, color=color, alpha=0.25, linewidth=0.7)
+    smooth = np.where(known, total / np.maximum(count, 1), np.nan)
+    axes.plot(at, smooth, color=color, linewidth=1.6, marker="o" if len(at) < 60 else "", markersize=2.6, label=label)
+
+
+def _is_loss(name: str, curve: Curve) -> bool:
+    """Whether a curve is a loss term that fits on a log scale."""
+    return name.startswith("loss/") and (curve[1] > 0).any() and not (curve[1] < 0).any()
+
+
+def _ends(title: str, curves: Mapping[str, Curve], write: Callable[[float], str]) -> str:
+    """Where curves begin and end, for readers who cannot see them."""
+    ends = (f"{name} from {write(float(value[0]))} to {write(float(value[-1]))}" for name, (_, value) in curves.items())
+    return f"{title} over training: {', '.join(ends)}"
+
+
+def _which_weights(selection: Mapping[str, Any]) -> str:
+    """Which step is scored, why that one, and what the last one scores."""
     if selection.get("best_step") is None:
         return "From the first step to the last."
-    metric, on = selection.get("metric", "score"), selection.get("on", "the validation split")
-    rule = str(selection.get("rule", "not recorded"))
-    why = {
-        "best_validation": f"the best {metric} on {on}",
-        "best_on_test": f"the best {metric} on the test split",
+    rule, metric = str(selection.get("rule", "not recorded")), selection.get("metric", "score")
+    reasons = {
+        "best_validation": f"chosen for the best {metric} on {selection.get('on', 'the validation split')}",
+        "best_on_test": f"chosen for the best {metric} on the test split",
+        "last": "the last",
     }
-    text = f"The weights scored here are those of step {plain(selection['best_step'])}"
-    text += ", the last." if rule == "last" else f", chosen for {why.get(rule, f'the rule {rule}')}."
+    reason = reasons.get(rule, f"chosen by the rule {rule}")
+    text = f"The scored weights are those of step {plain(selection['best_step'])}, {reason}."
     last = selection.get("last") or {}
     accuracy = (last.get("test") or last).get("accuracy")
     if rule != "last" and accuracy is not None:
-        text += f" Those of the last step would reach {percent(accuracy)} here."
+        text += f" Those of the last step reach {percent(accuracy)} here."
     return text
 
 
@@ -114,18 +157,11 @@ def _by_step(history: Lines, kind: str) -> list[Mapping[str, Any]]:
     return [lines[step] for step in sorted(lines)]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _names(lines: Lines) -> list[str]:
-    """Names under which any line holds a finite number, in order of appearance."""
-    seen = {name: None for line in lines for name, value in line.items() if _is_number(value)}
-    return [name for name in seen if name not in ("step", "epoch")]
-
-
-def _curve(lines: Lines, axis: str, name: str) -> curves.Curve:
-    """Positions and finite values of one logged quantity, of which there must be one."""
-    points = [(line[axis], line[name]) for line in lines if _is_number(line.get(name))]
-    at, value = zip(*points, strict=True)
-    return np.asarray(at, np.float64), np.asarray(value, np.float64)
+def _curves(lines: Lines, axis: str) -> dict[str, Curve]:
+    """By name, positions and values of all that is a finite number in some line, in order of appearance."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value):
+                points.setdefault(name, []).append((line[axis], value))
+    return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}

@@ -1,8 +1,7 @@
-"""How the pictures of a report look: colours, frames, legends, and how a figure becomes PNG bytes.
+"""How the charts of a report look: colors, frames, legends, and how a figure becomes PNG bytes.
 
-Only matplotlib's object API is used: no pyplot state, no rcParams, so that writing a report changes nothing
-for whoever else draws in the process. Sizes are in CSS pixels, 100 to the inch; `to_png` writes two dots for
-each.
+Only matplotlib's object API is used: no pyplot state, no rcParams, so that writing a report changes nothing for other
+code that draws in the process. Sizes are in CSS pixels, 100 to the inch; `to_png` writes two dots for each.
 """
 
 from __future__ import annotations
@@ -10,38 +9,45 @@ from __future__ import annotations
 import functools
 import io
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import PercentFormatter
 
-INK, SOFT, FAINT, LINE = "#1c2430", "#5c6675", "#8b95a3", "#e5e8ee"
+INK, SOFT, FAINT, LINE, BLANK = "#1c2430", "#5c6675", "#8b95a3", "#e5e8ee", "#f1f2f5"
 BLUE, ORANGE = "#2f62b0", "#c8611a"
 DASHED = (0, (4, 3))
-# One colour per canonical emotion (neutral is grey). Searched for: any two are at least 20 units of CIELAB
-# apart for normal, protan, deutan and tritan sight.
+BLUES = LinearSegmentedColormap.from_list("blues", ("#ffffff", "#cfdef3", "#7ea4db", BLUE, "#173a73"))
+ORANGES = LinearSegmentedColormap.from_list("oranges", ("#ffffff", "#fbe3cd", "#f0ac6b", ORANGE, "#7d3606"))
+GRAYS = LinearSegmentedColormap.from_list("grays", ("#ffffff", "#dfe3e9", "#a9b2bf"))
+DIVERGING = LinearSegmentedColormap.from_list("diverging", ("#7d3606", ORANGE, "#ffffff", BLUE, "#173a73"))
+# One color per canonical emotion (neutral is gray). Found by search: any two are at least 20 units of CIELAB apart for
+# normal, protan, deutan and tritan sight.
 CLASS_COLORS = ("#9ea1a6", "#efb52e", "#1eb8f1", "#1e2d78", "#ce3c2b", "#2b7b5e", "#a55b97", "#4c0e2f")
 _FONTS = ("Inter", "SF Pro Text", "Helvetica Neue", "Segoe UI", "Roboto", "Arial", "Liberation Sans")
 
 
 def class_color(index: int) -> str:
-    """The colour of a class; past the eighth the colours come again, paler."""
+    """The color of a class; past the eighth the colors come again, paler."""
     lap, place = divmod(index, len(CLASS_COLORS))
     return paler(CLASS_COLORS[place], 1 - 0.6**lap)
 
 
 def paler(color: str, share: float) -> str:
-    """Mixes a colour with a share of white; unlike transparency it hides what lies beneath."""
+    """Mixes a color with a share of white; unlike transparency it hides what lies beneath."""
     return to_hex(tuple((1 - share) * np.array(to_rgb(color)) + share))
 
 
 def to_png(figure: Figure) -> bytes:
     """Draws a figure at two dots per CSS pixel. The same figure gives the same bytes."""
     for text in figure.findobj(Text):
-        text.set_fontfamily(font())
+        text.set_fontfamily(_font())
         text.set_parse_math(False)  # a '$' in a class name is a dollar
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
@@ -49,8 +55,8 @@ def to_png(figure: Figure) -> bytes:
 
 
 @functools.cache
-def font() -> list[str]:
-    """A plain sans-serif that this machine has, then the one that comes with matplotlib."""
+def _font() -> list[str]:
+    """A plain sans-serif font that this machine has, then the one that comes with matplotlib."""
     known = {font.name for font in font_manager.fontManager.ttflist}
     return [*[name for name in _FONTS if name in known][:1], "DejaVu Sans"]
 
@@ -61,16 +67,56 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=size, layout="constrained", facecolor="white")
 
 
-def quiet(axes: Axes, label: str) -> Axes:
-    """A quiet frame: horizontal grid, no box."""
+def quiet(axes: Axes, x: str = "", y: str = "") -> Axes:
+    """A quiet frame under the labels `x` and `y`: horizontal grid, no box."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#c9ced7")
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8.2, labelcolor=SOFT, labelfontfamily=font()[0])
-    axes.set_xlabel(label, fontsize=8.6, color=SOFT)
+    axes.tick_params(length=0, labelsize=8.2, labelcolor=SOFT, labelfontfamily=_font()[0])
+    axes.set_xlabel(x, fontsize=8.6, color=SOFT)
+    axes.set_ylabel(y, fontsize=8.6, color=SOFT)
     axes.margins(x=0.02)
     return axes
+
+
+def bare(axes: Axes) -> Axes:
+    """A frame without box, grid and tick marks: tick labels only."""
+    axes.spines[:].set_visible(False)
+    axes.tick_params(which="both", length=0, labelsize=8.4, labelcolor=INK, labelfontfamily=_font()[0])
+    return axes
+
+
+def in_percent(axis: Axis) -> None:
+    """Writes the ticks of an axis that counts shares in percent."""
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
+
+
+def heat_map(
+    axes: Axes, colors: np.ndarray, cells: np.ndarray, rows: Sequence[str], columns: Sequence[str], size: float = 8
+) -> None:
+    """Paints a matrix and writes into its cells.
+
+    Args:
+        axes: to draw on.
+        colors: RGBA [R, C, 4] in [0, 1].
+        cells: texts [R, C], or [0, 0] for none.
+        rows: names of the R rows.
+        columns: names of the C columns; empty leaves matplotlib's ticks.
+        size: of the texts, in points.
+    """
+    bare(axes).imshow(colors, aspect="auto", interpolation="nearest")
+    for (row, column), text in np.ndenumerate(cells):
+        light = colors[row, column, :3] @ (0.299, 0.587, 0.114) > 0.55
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=INK if light else "white")
+    axes.set_yticks(range(len(rows)), [wrapped(name) for name in rows])
+    axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    if len(columns):
+        names = [wrapped(name, 24) for name in columns]
+        turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
+        axes.set_xticks(range(len(columns)), names, **turned)
+        axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
 
 
 def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> None:

@@ -25,7 +25,7 @@ from fer_jax.engine.mesh import on_main
 from fer_jax.engine.rng import stream_key
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
-from fer_jax.report import Predictions, Profile, Samples, Shown, write_report
+from fer_jax.report import Inspection, Predictions, Profile, Samples, write_report
 from fer_jax.runs.stored import read_model
 from fer_jax.runs.workdir import device_name, git_commit, read_results, stored_run, versions, write_json
 from fer_jax.storage import expect_file, expect_folder
@@ -334,7 +334,7 @@ def _report(
     results: dict[str, Any],
     outputs: Outputs,
     source: Source,
-    shown: Shown | None,
+    shown: Inspection | None,
     history: epath.Path | None = None,
 ) -> epath.Path | None:
     """Writes the report and returns its page; None where the config wants none."""
@@ -350,7 +350,7 @@ def _report(
         profiles={
             name: Profile(title=title, values=outputs[name]) for name, title in titles.items() if name in outputs
         },
-        shown=shown,
+        inspection=shown,
     )
 
 
@@ -358,7 +358,7 @@ def _predictions(outputs: Outputs, source: Source) -> Predictions:
     return Predictions(logits=outputs["logits"], labels=source.arrays["label"], images=source.pictures())
 
 
-def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None) -> Shown | None:
+def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None) -> Inspection | None:
     """Returns `Method.shown` of the first examples of each class, and of the same examples behind objects."""
     names = setup.task.method.shown
     if not names or not setup.config.evaluation.report:
@@ -369,10 +369,10 @@ def _shown(setup: Setup, variables: Any, source: Source, covered: Source | None)
     task = dataclasses.replace(setup.task, profiles=tuple(names), flip_evaluation=False, corner_evaluation=False)
     evaluator = Evaluator(task, setup.mesh, min(len(rows), setup.config.evaluation.batch_size))
 
-    def look(source: Source) -> Shown:
+    def look(source: Source) -> Inspection:
         few = source.select(rows)
         outputs = evaluator(variables, few)
-        return Shown(
+        return Inspection(
             classes=source.classes,
             labels=few.arrays["label"],
             logits=outputs.get("logits", np.zeros((len(rows), 0), np.float32)),

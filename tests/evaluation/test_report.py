@@ -17,7 +17,7 @@ from PIL import Image
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.report import Predictions, Profile, Samples, style, write_report
 from fer_jax.report.markup import duration, element, flatten, percent
-from fer_jax.report.pictures import image_png
+from fer_jax.report.folder import image_png
 
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SHARES = np.array([0.27, 0.25, 0.12, 0.12, 0.11, 0.02, 0.06, 0.05])

@@ -1,4 +1,4 @@
-"""Puts pictures into the folder of a report: charts, and images of the data set as crisp squares."""
+"""The folder of a report: stores charts and images of the data set, and returns the <img> that shows each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL import Image
 from fer_jax.report.markup import Html, element
 from fer_jax.report.style import to_png
 
-SHOWN = 336  # dots: about twice the width of a tile in CSS pixels
+IMAGE_SIDE = 336  # device pixels: about twice the width of a tile in CSS pixels
 STRETCH = 1.25  # a chart may be shown this much larger than it was laid out
 
 
 @dataclass(frozen=True)
-class Book:
-    """The folder of a report. Each method stores a PNG and returns the <img> that shows it."""
+class ReportFolder:
+    """Where a report and its pictures are written."""
 
     folder: epath.Path
 
@@ -36,25 +36,18 @@ class Book:
         return element("img", src=f"image_{name}.png", alt=alt, loading="lazy")
 
     def clear(self) -> None:
-        """Removes what an earlier report left, which may have had more pictures."""
+        """Removes the pictures of an earlier report, which may have had more of them."""
         for pattern in ("chart_*.png", "image_*.png"):
             for picture in self.folder.glob(pattern):
                 picture.unlink()
 
 
 def image_png(image: np.ndarray) -> bytes:
-    """Encodes uint8 [H, W, 1 or 3]; small images grow by a whole factor, very large ones shrink.
-
-    Raises:
-      ValueError: if the array is no such image.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise ValueError(f"expected an image uint8 [H, W, 1 or 3], got {image.dtype}{list(image.shape)}")
-    factor = -(-SHOWN // max(image.shape[:2]))
+    """Encodes uint8 [H, W, 1 or 3]; small images grow by a whole factor, very large ones shrink."""
+    factor = -(-IMAGE_SIDE // max(image.shape[:2]))
     image = image.repeat(factor, axis=0).repeat(factor, axis=1)
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    if max(picture.size) > 2 * SHOWN:
-        picture.thumbnail((2 * SHOWN, 2 * SHOWN), Image.Resampling.LANCZOS)
+    picture.thumbnail((2 * IMAGE_SIDE, 2 * IMAGE_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()

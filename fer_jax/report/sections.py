@@ -1,0 +1,199 @@
+"""Sections on what a classifier predicted and what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.report import charts
+from fer_jax.report.folder import ReportFolder
+from fer_jax.report.markup import Html, element, figure_card, percent, section, table
+from fer_jax.report.scores import examples
+from fer_jax.report.style import class_color
+
+MISTAKES = 24  # how many are shown, the most confident first
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's predictions: logits [N, C], labels int [N], images uint8 [N, H, W, 1 or 3] or None."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    images: np.ndarray | None = None
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The predicted classes, int [N]."""
+        return self.logits.argmax(axis=-1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probabilities [N] of the predicted classes."""
+        return np.exp(log_softmax(self.logits).max(axis=-1))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Values [N, M] per example that are worth comparing between classes, such as attention weights."""
+
+    title: str
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training images: uint8 [n, H, W, C] as stored, labels int [n], and uint8 [n, h, w, C] as the network sees them.
+
+    `gallery` holds some images of each class, uint8 [n, H, W, C].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    augmented: np.ndarray | None = None
+    gallery: Sequence[np.ndarray] = ()
+
+
+def classes(folder: ReportFolder, results: Mapping[str, Any]) -> Html:
+    """The confusion matrix beside the scores per class."""
+    names = results["classes"]
+
+    def described(score: str) -> str:
+        values = zip(names, results[score], strict=True)
+        return ", ".join(f"{name} {'none' if value is None else percent(value)}" for name, value in values)
+
+    matrix = charts.confusion_chart(np.asarray(results["confusion"]), names)
+    bars = charts.class_chart(names, results)
+    cards = (
+        figure_card(
+            "Confusion",
+            "Each row is a true class. Blue is right, orange wrong; the deeper, the larger the share of the row.",
+            folder.chart("confusion", matrix, f"Confusion matrix, with recall {described('recall')}"),
+            wide=len(names) > 10,
+        ),
+        figure_card(
+            "Class by class",
+            "Recall: the share of a class that is found. Precision: the share of its predictions that are right.",
+            folder.chart("classes", bars, f"F1 per class: {described('f1')}"),
+            wide=len(names) > 10,
+        ),
+    )
+    explanation = "Which expressions the model tells apart, and which it confuses."
+    return section("Classes", explanation, element("div", *cards, class_="pair"))
+
+
+def calibration(folder: ReportFolder, results: Mapping[str, Any], predictions: Predictions) -> Html:
+    """Whether the model's confidence means anything."""
+    confidence, correct = predictions.confidence, predictions.classes == predictions.labels
+    mean, error = float(confidence.mean()), percent(results["ece"])
+    figure = charts.reliability_chart(results["reliability"], results["accuracy"], mean)
+    alt = f"Reliability diagram: mean confidence {percent(mean)}, expected calibration error {error}"
+    image = folder.chart("reliability", figure, alt)
+    facts = [
+        ("Mean confidence", percent(mean)),
+        ("when right", percent(confidence[correct].mean()) if correct.any() else "never right"),
+        ("when wrong", percent(confidence[~correct].mean()) if not correct.all() else "never wrong"),
+        ("Expected calibration error", error),
+    ]
+    ordered = correct[np.argsort(-confidence, kind="stable")]
+    choices = [
+        (
+            f"the most confident {percent(share, 0)}",
+            f"{percent(ordered[: max(1, round(share * len(ordered)))].mean())} right",
+        )
+        for share in (0.25, 0.5, 0.75, 0.9, 1.0)
+    ]
+    reading = (
+        "A bar that ends below the dashed line is overconfident; the hatching is the gap. Pale bars stand for fewer "
+        f"than ten {examples(results)}."
+    )
+    beside = element(
+        "div",
+        *(element("h3", "Confidence"), table(facts), element("p", reading)),
+        *(element("h3", "If only the most confident count"), table(choices)),
+    )
+    explanation = f"Of the {examples(results)} predicted with 80 % confidence, are 80 % right?"
+    return section("Confidence", explanation, element("div", image, beside, class_="card beside"))
+
+
+def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Predictions) -> Html:
+    """The most confident mistakes as pictures."""
+    names, predicted, confidence = results["classes"], predictions.classes, predictions.confidence
+    wrong = np.flatnonzero(predicted != predictions.labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    explanation = f"{len(wrong):,} of {len(predicted):,} {examples(results)}, the most confident first. "
+    explanation += "If you agree with the model, the label may be wrong; the number is the row in the split. "
+    if examples(results) == "clips":
+        explanation += "A clip is shown by its middle face."
+    tiles = []
+    for row in wrong[:MISTAKES].tolist() if predictions.images is not None else ():
+        truth, seen, sure = int(predictions.labels[row]), int(predicted[row]), float(confidence[row])
+        alt = f"Image {row}: labelled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
+        bar = element("i", element("b", style=f"width:{100 * sure:.1f}%"))
+        caption = (
+            element("div", element("span", "true"), _class_name(names, truth), class_="row"),
+            element("div", element("span", "pred."), _class_name(names, seen), class_="row"),
+            element("div", bar, percent(sure), class_="sure"),
+            element("small", f"no. {row:,}"),
+        )
+        tiles.append(_tile([folder.image(f"mistake_{row}", predictions.images[row], alt)], caption))
+    return section("Most confident mistakes", explanation, element("div", *tiles, class_="tiles"))
+
+
+def profile_maps(
+    folder: ReportFolder, names: Sequence[str], labels: np.ndarray, profiles: Mapping[str, Profile]
+) -> Html:
+    """Mean and standard deviation of each profile within each class."""
+    cards = []
+    for place, profile in enumerate(profiles.values()):
+        values = np.asarray(profile.values, np.float64)
+        mean, spread = np.full((2, len(names), values.shape[1]), np.nan)
+        for c in np.unique(labels):
+            mean[c], spread[c] = values[labels == c].mean(axis=0), values[labels == c].std(axis=0)
+        left, right = charts.profile_charts(mean, spread, names)
+        image = folder.chart(f"profile_{place}_mean", left, f"{profile.title}: mean per class")
+        explanation = "Mean per class. Blue is above the mean of the classes, orange below."
+        cards.append(figure_card(profile.title, explanation, image))
+        image = folder.chart(f"profile_{place}_spread", right, f"{profile.title}: standard deviation in each class")
+        cards.append(figure_card("Spread", "Standard deviation of the same values within each class.", image))
+    explanation = "What separates the classes inside the method."
+    return section("Inside the model", explanation, element("div", *cards, class_="pair")) if cards else Html()
+
+
+def training_images(folder: ReportFolder, names: Sequence[str], samples: Samples | None) -> Html:
+    """A row of images of each class, then images beside their augmented copies."""
+    if samples is None or not len(samples.images):
+        return Html()
+    strips = []
+    for c, pictures in enumerate(samples.gallery):
+        if len(pictures):
+            strip = pictures.swapaxes(0, 1).reshape(pictures.shape[1], -1, pictures.shape[-1])
+            alt = f"Training images of the class {names[c]}"
+            strips.append((_class_name(names, c), folder.image(f"gallery_{c}", strip, alt)))
+    tiles = []
+    for row, label in enumerate(samples.labels.tolist()):
+        faces = [folder.image(f"sample_{row}", samples.images[row], f"Training image, {names[label]}, as stored")]
+        if samples.augmented is not None:
+            faces.append(folder.image(f"sample_{row}_seen", samples.augmented[row], "the same, as the network sees it"))
+        tiles.append(_tile(faces, [_class_name(names, label)]))
+    both = samples.augmented is not None
+    text = "Left as stored, right as a training step sees it after augmentation." if both else "As stored."
+    gallery = element("div", table(strips), class_="card gallery") if strips else Html()
+    pairs = element("div", *tiles, class_="tiles pairs" if both else "tiles")
+    return section("Training images", text, gallery, pairs)
+
+
+def _tile(images: Sequence[Html], caption: Sequence[Html]) -> Html:
+    """Images side by side over a caption."""
+    faces = element("div", *images, class_="faces")
+    return element("figure", faces, element("figcaption", *caption), class_="tile")
+
+
+def _class_name(names: Sequence[str], index: int) -> Html:
+    """A class with a dot in its color; the colors are too light to write in."""
+    dot = element("i", style=f"background:{class_color(index)}")
+    return element("span", dot, element("span", names[index]), class_="class")
