@@ -1,6 +1,5 @@
 """ACNN through the whole harness: doubled training set, scores behind objects, gates in the report, resume."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -8,8 +7,8 @@ import pytest
 from etils import epath
 
 from fer_jax.data.sources.source import load
-from fer_jax.report.inside import inside
-from fer_jax.report.pictures import Book
+from fer_jax.report.folder import ReportFolder
+from fer_jax.report.method_sections import method_sections
 from fer_jax.runs.stored import read_model
 from fer_jax.training import finish, loop, runner
 
@@ -36,13 +35,13 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
     assert 0.3 < lines[0]["monitor/alpha_mean"] < 0.7
     assert lines[0]["monitor/alpha_spread"] > 0.02
 
-    shown = pages[0]["shown"]
+    shown = pages[0]["inspection"]
     assert shown.values["alpha"].shape == shown.occluded.values["alpha"].shape == (14, 25)
     assert not np.allclose(shown.values["alpha"], shown.occluded.values["alpha"])
     np.testing.assert_array_equal(shown.values["points"], shown.occluded.values["points"])
     folder = tmp_path / "report"
     folder.mkdir()
-    text = inside(Book(folder), shown)
+    text = method_sections(ReportFolder(folder), shown)
     assert "right behind an object" in text
     assert (folder / "chart_gates.png").stat().st_size > 50_000
 
@@ -73,26 +72,3 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
     assert again["params_sha256"] == results["params_sha256"]
     assert again["occluded"] == occluded
     assert (killed / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
-
-
-def test_the_report_of_a_run_that_is_scored_clean_only(tmp_path):
-    from fer_jax.report.shown import Shown
-
-    rng = np.random.default_rng(0)
-    shown = Shown(
-        classes=("happy", "sad"),
-        labels=np.array([0, 1, 1]),
-        logits=rng.standard_normal((3, 2)),
-        values={"alpha": rng.uniform(0.4, 0.6, (3, 24)), "points": rng.uniform(0, 40, (3, 24, 2))},
-        fields={
-            "image": rng.integers(0, 255, (3, 48, 48, 1)).astype(np.uint8),
-            "points": rng.uniform(0, 48, (3, 24, 2)),
-        },
-    )
-    text = inside(Book(tmp_path), shown)
-    assert "Where it looks" in text
-    assert "behind an object" not in text
-    assert "whole face" not in text
-    assert (tmp_path / "chart_gates.png").exists()
-    without_gates = dataclasses.replace(shown, values=shown.values | {"alpha": np.ones((3, 24))})
-    assert inside(Book(tmp_path), without_gates) == ""

@@ -221,9 +221,9 @@ def test_the_page_shows_every_seed(finished, tmp_path):
     places = [section.index(f'href="../seed0{seed}/report/index.html"') for seed in (4, 5, 6)]
     assert places == sorted(places)
     assert all(cell in section for cell in cells)
-    assert f"{results['std']['nll']:.6g}" in section
+    assert f"{results['std']['nll']:.3f}" in section
     assert f"{100 * results['interval']['accuracy'][1]:.1f}" in section
-    assert "the mean of 3 seeds" in page
+    assert "the mean over 3 seeds" in page
 
 
 def test_a_sweep_in_a_table_of_results(finished, tmp_path):

@@ -1,6 +1,6 @@
 """The report: complete, escaped, tolerant, quick, and without a trace in matplotlib's global state.
 
-`FER_JAX_REPORT_DIR=/tmp/reports pytest tests/evaluation/test_report.py` keeps the reports to look at.
+`FER_JAX_REPORT_DIR=/tmp/reports pytest tests/report/test_report.py` keeps the reports to look at.
 """
 
 import html.parser
@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.report import Predictions, Profile, Samples, style, write_report
-from fer_jax.report.markup import duration, element, flatten, percent
+from fer_jax.report import Predictions, Profile, Samples, scores, style, write_report
 from fer_jax.report.folder import image_png
+from fer_jax.report.markup import duration, element, flatten, percent
 
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SHARES = np.array([0.27, 0.25, 0.12, 0.12, 0.11, 0.02, 0.06, 0.05])
@@ -253,10 +253,10 @@ def test_evaluation_alone_without_mistakes(folder):
     predictions = Predictions(10 * np.eye(3, dtype=np.float32)[labels], labels)
     results = {"classes": EMOTIONS[:3], "plain": {"accuracy": 0.75, "accuracy_interval": [0.5, 1.0]}}
     page = Page(write_report(folder, results=results, history=[], predictions=predictions, samples=None))
-    assert "None: all 4 images are named correctly." in page.text
+    assert "4 of 4 images" in page.text
     assert "No training log was given" in page.text
-    assert "Left out, having no examples: surprise" in page.text
-    assert "Accuracy, plain" in page.text  # of the images alone, beside the views'
+    assert "without examples are left out: surprise" in page.text
+    assert "single view" in page.text
     assert "75.0" in page.text
     assert len(page.images) == 3
 
@@ -283,9 +283,9 @@ def test_odd_histories(folder):
     ]
     page = Page(write_report(folder, **given))
     alts = {image["src"]: image["alt"] for image in page.images}
-    assert alts["chart_loss.png"] == "Loss terms over training: total from 2 to 2"
-    assert alts["chart_signal_0.png"] == "loss/zero from 0 to 0"
-    assert alts["chart_signal_1.png"] == "loss/below from -2 to -2"
+    assert alts["chart_loss.png"].endswith("total from 2 to 2")
+    assert alts["chart_signal_0.png"].endswith("loss/zero from 0 to 0")
+    assert alts["chart_signal_1.png"].endswith("loss/below from -2 to -2")
     assert "selected on the test split itself" in page.text
 
 
@@ -303,8 +303,6 @@ def test_images_keep_their_pixels():
     shown = np.asarray(Image.open(io.BytesIO(image_png(image))))
     np.testing.assert_array_equal(shown, image[..., 0].repeat(7, 0).repeat(7, 1))
     assert Image.open(io.BytesIO(image_png(np.zeros((1000, 500, 3), np.uint8)))).size == (336, 672)
-    with pytest.raises(ValueError, match=r"float64\[4, 4, 3\]"):
-        image_png(np.zeros((4, 4, 3)))
 
 
 def test_markup():
@@ -320,6 +318,67 @@ def test_markup():
         "1 min 15 s",
         "1 h 25 min",
     ]
+
+
+def sweep(kind):
+    """The results of three folds or seeds, and the scores of each."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    logits = 2.0 * np.eye(3)[labels] + rng.normal(0, 1, (90, 3))
+    each = [
+        {kind: n + 1, "folder": f"{kind}0{n + 1}"}
+        | classification_metrics(logits[part], labels[part], EMOTIONS[:3], bootstrap=0)
+        for n, part in enumerate(np.arange(90).reshape(3, 30))
+    ]
+    columns = {name: np.array([scores[name] for scores in each]) for name in ("accuracy", "mean_recall", "nll")}
+    mean = {name: float(values.mean()) for name, values in columns.items()}
+    summary = {
+        "mean": mean,
+        "std": {name: float(values.std(ddof=1)) for name, values in columns.items()},
+        "interval": {name: [value - 0.2, value + 0.3] for name, value in mean.items()},
+        "protocol": "Each of 3 parts <by subject> was tested once.",
+    }
+    pooled = classification_metrics(logits, labels, EMOTIONS[:3], bootstrap=10)
+    return pooled | summary | {f"{kind}s": each}, Predictions(logits, labels)
+
+
+@pytest.mark.parametrize("kind", ["fold", "seed"])
+def test_a_sweep_has_a_row_and_a_link_for_each_of_its_runs(folder, kind):
+    results, predictions = sweep(kind)
+    given = predictions if kind == "fold" else None
+    page = Page(write_report(folder, results=results, history=[], predictions=given))
+    links = [link for link in page.links if link.startswith("../")]
+    assert links == [f"../{kind}0{number}/report/index.html" for number in (1, 2, 3)]
+    for scores_of in (*results[f"{kind}s"], results["mean"], results["std"]):
+        assert f"{100 * scores_of['accuracy']:.2f}" in page.text
+        assert f"{scores_of['nll']:.3f}" in page.text
+    if kind == "seed":
+        assert f"{100 * (results['mean']['accuracy'] - 0.2):.1f} to" in page.text
+        assert len(page.images) == 0
+    assert results["protocol"] in page.text
+
+
+def test_measures_of_a_method_without_classes(folder):
+    names = {"psnr": "PSNR, dB", "ssim": "SSIM"}
+    results = {"measures": names, "classes": ["a"], "num_examples": 3000, "psnr": 31.25, "ssim": 0.9}
+    history = [{"kind": "validation", "step": step, "psnr": 20.0 + step} for step in (1, 2)]
+    page = Page(write_report(folder, results=results, history=history, predictions=None))
+    assert "31.250" in page.text
+    assert [image["alt"].split(": ")[1] for image in page.images] == ["validation/psnr from 21 to 22"]
+    rows = [
+        {"fold": k, "folder": f"fold0{k}", "num_examples": 1000 * k, "psnr": 20.0 + k, "ssim": None} for k in (1, 2)
+    ]
+    mean, std = {"psnr": 21.5, "ssim": None}, {"psnr": 0.5, "ssim": None}
+    shown = scores.folds(results | {"folds": rows, "mean": mean, "std": std})
+    assert "PSNR, dB" in shown
+    assert all(value in shown for value in (">21.000<", ">22.000<", ">21.500<", ">0.500<", ">2,000<"))
+
+
+def test_degraded_images_have_a_row_each():
+    found = {"jpeg:5": {"accuracy": 0.5, "accuracy_lost": 0.25, "mean_recall": 0.4, "nll": 1.5}}
+    shown = scores.degraded({"accuracy": 0.75, "mean_recall": 0.6, "nll": 1.0, "degraded": found})
+    assert all(value in shown for value in ("original", "jpeg:5", percent(0.75), percent(0.5), "25.0", "1.500"))
+    assert scores.degraded({"accuracy": 1.0}) == ""
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
