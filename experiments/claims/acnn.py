@@ -25,10 +25,9 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
 from experiments import acnn
-from experiments.claims.trial import Comparison, Measures, Trial, main
+from experiments.claims.trial import Comparison, Measures, Trial, main, roc_auc
 from fer_jax.config.fields import Config
 from fer_jax.data.augment.augmentation import central
 from fer_jax.data.corrupt.occlusion import behind_test_objects
@@ -117,7 +116,7 @@ def gates_against_coverage(clean: np.ndarray, alpha: np.ndarray, coverage: np.nd
     for shut, hidden in zip(1 - alpha.T, coverage.T, strict=True):
         correlations.append(spearmanr(shut, hidden)[0])
         told = (hidden >= HALF) | (hidden == 0)
-        areas.append(roc_auc_score(hidden[told] >= HALF, shut[told]))
+        areas.append(roc_auc(hidden[told] >= HALF, shut[told]))
     return {
         "spearman": float(np.mean(correlations)),
         "auc": float(np.mean(areas)),

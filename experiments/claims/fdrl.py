@@ -15,11 +15,9 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from sklearn.linear_model import Ridge
-from sklearn.metrics import roc_auc_score
 
 from experiments import presets
-from experiments.claims.trial import Comparison, Measures, Trial, main
+from experiments.claims.trial import Comparison, Measures, Trial, main, roc_auc
 from fer_jax.config.fields import Config
 from fer_jax.data.sources.source import load
 from fer_jax.runs.stored import StoredModel
@@ -60,10 +58,11 @@ def readout(latent: np.ndarray, action_units: np.ndarray, subject: np.ndarray) -
     fitted = np.isin(subject, people[: len(people) // 2])
     fit_auc, auc = np.empty((2, latent.shape[1], present.shape[1]))
     for j in range(latent.shape[1]):
-        probe = Ridge(alpha=1.0).fit(_standard(latent[fitted, j], latent[fitted, j]), present[fitted].astype(float))
+        x, y = _standard(latent[fitted, j], latent[fitted, j]), present[fitted].astype(float)
+        probe = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ (y - y.mean(axis=0)))  # ridge regression
         for rows, scores in ((fitted, fit_auc), (~fitted, auc)):
-            values = probe.predict(_standard(latent[rows, j], latent[fitted, j]))
-            scores[j] = [roc_auc_score(present[rows, a], values[:, a]) for a in range(present.shape[1])]
+            values = _standard(latent[rows, j], latent[fitted, j]) @ probe
+            scores[j] = [roc_auc(present[rows, a], values[:, a]) for a in range(present.shape[1])]
     best = fit_auc.argmax(axis=0)
     columns = np.arange(present.shape[1])
     others = (auc.sum(axis=0) - auc[best, columns]) / (len(auc) - 1)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 from matplotlib.figure import Figure
+from scipy.stats import rankdata
 
 from experiments.claims.picture import paired_chart
 from fer_jax.config.fields import Config
@@ -234,6 +235,12 @@ def compare(comparison: Comparison, values: Mapping[str, Sequence[Measures]]) ->
         "interval": [low, high],
         "verdict": "holds" if worst > 0 else "contradicted" if best < 0 else "undecided",
     }
+
+
+def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve of scores [N] for a boolean truth [N]: the chance that a positive ranks higher."""
+    count, ranks = int(positive.sum()), rankdata(scores)
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
 
 
 def _write(trial: Trial, record: Mapping[str, Any], out: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import pathlib
 import sys
@@ -181,6 +182,8 @@ def main() -> None:
     parser.add_argument("--out", default="results/synthetic_faces.json")
     parser.add_argument("--resnet_run", default="", help="work directory of a finished ResNet-18 run")
     args = parser.parse_args()
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError("this needs scikit-learn: pip install 'fer_jax[verify]'")
     out = pathlib.Path(args.out)
     resnet18 = resnet_result(args.resnet_run) if args.resnet_run else None  # a wrong folder is said at once
     result = measure(Plan())
