@@ -14,7 +14,9 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import flax.traverse_util
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from etils import epath
@@ -175,6 +177,16 @@ class Checkpoints:
                 f"({first_line(error)}): another version wrote it; give another --workdir"
             ) from error
         return Checkpoint(restored.tree["state"], restored.tree["best"], dict(restored.record))
+
+
+def tree_sha256(*trees: PyTree) -> str:
+    """Returns the SHA-256 over all leaves in path order, as float32 little-endian bytes."""
+    digest = hashlib.sha256()
+    for tree in trees:
+        flat = flax.traverse_util.flatten_dict(tree, sep="/")
+        for path in sorted(flat):
+            digest.update(np.ascontiguousarray(jax.device_get(flat[path]), dtype="<f4").tobytes())
+    return digest.hexdigest()
 
 
 def holds_a_save(folder: epath.Path) -> bool:

@@ -26,12 +26,13 @@ from fer_jax.engine.rng import stream_key
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.report import Inspection, Predictions, Profile, Samples, write_report
+from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.runs.stored import read_model
 from fer_jax.runs.workdir import device_name, git_commit, read_results, stored_run, versions, write_json
 from fer_jax.storage import expect_file, expect_folder
 from fer_jax.training.log import read_lines
 from fer_jax.training.setup import Setup
-from fer_jax.training.state import TrainState, num_parameters, tree_sha256
+from fer_jax.training.state import TrainState, num_parameters
 
 SAMPLES = 24
 GALLERY = 9  # images of each class

@@ -26,12 +26,12 @@ from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.runs.checkpoint import holds_a_save
 from fer_jax.runs.workdir import check_owner, claim, device_name, with_kept_files
 from fer_jax.training import finish
+from fer_jax.training.initial import read_initial
 from fer_jax.training.log import Progress, Stopwatch
 from fer_jax.training.run import Run, next_multiple
 from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.state import num_parameters
-from fer_jax.weights.start import read_start
 
 
 class Interrupted(Exception):
@@ -61,7 +61,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
 
     setup = make_setup(with_kept_files(config, workdir))  # data, mesh, model, optimizer
     # Initial weights are read before anything is written; a run with a checkpoint does not need them again.
-    start = None if holds_a_save(workdir / "checkpoints") else read_start(setup)
+    start = None if holds_a_save(workdir / "checkpoints") else read_initial(setup)
     account = start.account if start else None
     with claim(workdir, config, setup.model_fields.files, account), explained(setup.mesh, config):
         run = Run(setup, workdir, began, start)  # restores the newest checkpoint, or initializes

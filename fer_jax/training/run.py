@@ -17,6 +17,7 @@ from fer_jax.runs.checkpoint import Checkpoint, Checkpoints
 from fer_jax.runs.stored import check_classes
 from fer_jax.storage import absolute
 from fer_jax.training.finish import main_scores
+from fer_jax.training.initial import with_weights
 from fer_jax.training.log import JsonLines, first_broken, window_means
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState
@@ -160,7 +161,7 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
         return stored.state, stored.best, RunRecord(**{k: v for k, v in stored.record.items() if k in known})
     state, record = setup.init(), RunRecord(classes=list(setup.train.classes))
     if start:
-        state, record.started_from = start.into(state, setup.mesh), start.account
+        state, record.started_from = with_weights(state, start, setup.mesh), start.account
     return state, _copy(_evaluated(state)), record
 
 

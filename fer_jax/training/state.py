@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import flax.struct
-import flax.traverse_util
 import jax
 import numpy as np
 
@@ -34,16 +32,6 @@ class TrainState(flax.struct.PyTreeNode):
         """Returns the variables to evaluate with: the moving average where there is one."""
         source = self.average or {"params": self.params, "collections": self.collections}
         return {"params": source["params"], **source["collections"]}
-
-
-def tree_sha256(*trees: PyTree) -> str:
-    """Returns the SHA-256 over all leaves in path order, as float32 little-endian bytes."""
-    digest = hashlib.sha256()
-    for tree in trees:
-        flat = flax.traverse_util.flatten_dict(tree, sep="/")
-        for path in sorted(flat):
-            digest.update(np.ascontiguousarray(jax.device_get(flat[path]), dtype="<f4").tobytes())
-    return digest.hexdigest()
 
 
 def num_parameters(params: PyTree) -> int:

@@ -1,17 +1,18 @@
-"""Published networks and the parts of a model that take them: names and layouts.
+"""Published networks: the names of their weights, and the places of these in a model.
 
-`Method.published` says which part of a model, named by its path, is which network. Parts may take different stretches
-of one network, or the same stretch several times. A weight goes where its name says:
+`Method.published` says which part of a model, named by its path, is which network: {"trunk": "resnet"}. Several parts
+may be the same network or stretches of one. Names and layouts:
 
     ours                      PyTorch's           layout
     kernel of a convolution   weight              [out, in, h, w] -> [h, w, in, out]
     kernel of a linear layer  weight              [out, in] -> [in, out]
     scale, bias               weight, bias
-    mean, var                 running_mean, running_var (PyTorch stores the unbiased variance, which counts n / (n - 1)
-                              more than the biased one that `fer_jax.nn.normalization` keeps; at evaluation the stored
-                              one is used as it is, so the function is the same)
+    mean, var                 running_mean, running_var (PyTorch stores the unbiased variance, which is n / (n - 1)
+                              times the biased one of `fer_jax.nn.normalization`; evaluation uses the stored one as it
+                              is, so the function is the same)
 
-Everything else must be explained: by a rule below that says why, or by the user in `config.init_ignore`.
+Nothing is left out silently: whatever has no counterpart needs a reason, from a rule below or from
+`config.init_ignore`. Otherwise the source is refused.
 """
 
 from __future__ import annotations
@@ -27,38 +28,39 @@ from fer_jax.nn.vgg import torchvision_index
 from fer_jax.weights.files import WeightFile
 
 Arrays = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-SHOWN = 3  # names in a message
+NAMES_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """How one family of published networks is named.
+    """The names in one form of published file.
 
     Attributes:
-        anchors: names that tell that a file holds it, and behind which prefix.
-        module_name: from a module's path inside our part (`layer1_0/conv1`) and the file's arrays to its name there
-            (`layer1.0.conv1`), or '' where the file's form of the network has no such module.
-        explain: from the name of a weight that no part takes, the file's arrays, and the file's names of the modules
-            that the model has, to the reason, or '' for none.
-        describe: from the file's arrays to what they are, and how to make a model like them.
+        kind: what methods call the network.
+        anchors: names that identify such a file, behind any prefix; the first is that of its first convolution.
+        title: from the arrays and the first convolution's kernel [h, w, in, out] to the network's name and size.
+        module: from the path of a module in our part (`layer1_0/conv1`) to its name in the file (`layer1.0.conv1`).
+        unused: expressions that match the start of names without a place in our model -> the reason.
     """
 
+    kind: str
     anchors: tuple[str, ...]
-    module_name: Callable[[str, Arrays], str]
-    explain: Callable[[str, Arrays, set[str]], str]
-    describe: Callable[[Arrays], tuple[str, str]]
+    title: Callable[[Arrays, np.ndarray], str]
+    module: Callable[[str], str]
+    unused: Mapping[str, str]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Match:
-    """Which weight goes where.
+    """Which weights of a source go where in a model.
 
     Attributes:
-        title: what the source holds, e.g. 'ResNet-18'.
+        title: what the source holds, for example 'ResNet-18 (width=64, stem=imagenet)'.
         values: what is loaded, by path with its collection ('params/trunk/conv1/kernel'), in our layout.
-        kept: parameters of the parts concerned that stay at init, with the reason.
-        ignored: names in the source that nobody takes, with the reason.
+        kept: parameters in the reach of the source that stay at init -> the reason.
+        ignored: names of the source without a place -> the reason.
     """
 
     title: str
@@ -67,270 +69,208 @@ class Match:
     ignored: dict[str, str]
 
 
-def match(
-    file: WeightFile,
-    shapes: Mapping[str, tuple[int, ...]],
-    parts: Mapping[str, str],
-    ignore: Sequence[str] = (),
-) -> Match:
-    """Finds a place for each weight of a published file.
+def match(file: WeightFile, shapes: Shapes, parts: Mapping[str, str], ignore: Sequence[str] = ()) -> Match:
+    """Matches a published file with a model.
 
     Args:
         file: the weights.
-        shapes: of the model's parameters and batch statistics, by path with its collection.
+        shapes: of the model's parameters and batch statistics, by path with the collection.
         parts: `Method.published`.
         ignore: expressions of `config.init_ignore`.
 
     Raises:
-        UserError: if the file holds none of the networks that the parts are, if a weight with a place is no floating
-            number, or if anything is left unexplained.
+        UserError: if the file holds no network that a part of the model takes, or if `place` refuses it.
     """
-    key, arrays = identify(file)
-    network = NETWORKS[key]
-    title, like_it = network.describe(arrays)
-    there = {part: parts[part] for path in shapes if (part := part_of(path, parts))}  # a table may name more
-    takers = [part for part, its_network in there.items() if its_network == key]
-    if not takers:
-        offered = ", ".join(f"{part} ({network})" for part, network in there.items()) or "none"
+    network, arrays = _identify(file)
+    title = network.title(arrays, arrays[network.anchors[0]])
+    takers = [part for part, kind in parts.items() if kind == network.kind]
+    names: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    for path in shapes:
+        if part := part_of(path, takers):
+            module, _, leaf = short(path).removeprefix(f"{part}/").rpartition("/")
+            names[path] = f"{network.module(module)}.{LEAVES[leaf]}"
+            if leaf in ("mean", "var") and f"params/{part}/{module}/scale" not in shapes:
+                reasons[path] = "a normalization without parameters, which the published network does not have"
+    if not names:
         raise UserError(
-            f"config.init_from: {file.path} holds {title}, which no part of this model takes; its parts are {offered}"
+            f"config.init_from: {file.path} holds {title}, which no part of this model takes; its parts are "
+            f"{', '.join(f'{part} ({kind})' for part, kind in parts.items()) or 'none'}"
         )
-    found, problems = Match(title, {}, {}, {}), Problems()
-    used: set[str] = set()
-    modules: set[str] = set()  # names in the file of the modules that the model has
-    for path, shape in shapes.items():
-        part = part_of(path, takers)
-        if not part:
-            continue
-        inner, _, leaf = short(path).removeprefix(f"{part}/").rpartition("/")
-        module = network.module_name(inner, arrays)
-        name = f"{module}.{LEAVES[leaf]}"
-        modules.add(module)
-        if ignored_by(path, ignore):
-            found.kept[path] = "config.init_ignore"
-            used.add(name)
-        elif name in arrays:
-            used.add(name)
-            _check_floating(name, arrays[name], file.path)
-            value = to_our_layout(arrays[name], leaf)
-            if value.shape == shape:
-                found.values[path] = value
-            else:
-                problems.shapes.append(f"{short(path)} {list(shape)} and {name} {list(value.shape)}")
-        elif leaf in ("mean", "var") and path.replace("batch_stats", "params").replace(leaf, "scale") not in shapes:
-            found.kept[path] = "a normalisation without parameters, which the published network does not have"
-        else:
-            problems.homeless.append(short(path))
+    modules = {name.rpartition(".")[0] for name in names.values()}
     for name in arrays:
-        if name in used:
-            continue
-        reason = _explanation(name, network, arrays, modules, ignore)
-        if reason:
-            found.ignored[name] = reason
-        else:
-            problems.unclaimed.append(name)
-    if problems:
-        advice = f"the file is {like_it}: build the model like it, or name in config.init_ignore what may differ"
+        module, _, leaf = name.rpartition(".")
+        if leaf == "num_batches_tracked":
+            reasons[name] = "PyTorch's counter of batches"
+        elif module not in modules:  # every weight of a module that the model has must have a place
+            reasons.update((name, reason) for start, reason in network.unused.items() if re.match(start, name))
+    return place(file.path, title, arrays, names, shapes, ignore, reasons)
+
+
+def place(
+    path: str,
+    title: str,
+    arrays: Arrays,
+    names: Mapping[str, str],
+    shapes: Shapes,
+    ignore: Sequence[str],
+    reasons: Mapping[str, str],
+    hint: str = "",
+) -> Match:
+    """Puts the weights of a source in their places and accounts for the rest.
+
+    Args:
+        path, title: where the source is and what it holds.
+        arrays: by the source's names, in our layout.
+        names: from each path of the model that the source should fill to its name there.
+        shapes: of the model's parameters and batch statistics, by path.
+        ignore: expressions of `config.init_ignore`.
+        reasons: why a path of the model may find no weight, and a name of the source no place.
+        hint: what to change in the model, for the message of a misfit.
+
+    Raises:
+        UserError: if shapes or types differ, or if something has neither a counterpart nor a reason.
+    """
+    wanted = {target: name for target, name in names.items() if not _searched(ignore, short(target))}
+    kept = {target: "config.init_ignore" for target in names if target not in wanted}
+    kept |= {target: reasons[target] for target, name in wanted.items() if name not in arrays and target in reasons}
+    values = {target: arrays[name] for target, name in wanted.items() if name in arrays}
+    claimed = set(names.values())
+    others = [name for name in arrays if name not in claimed]
+    ignored = {name: "config.init_ignore" for name in others if _searched(ignore, name)}
+    ignored |= {name: reasons[name] for name in others if name in reasons}
+    problems = {
+        "differ in shape": [
+            f"{short(target)} {list(shapes[target])} and {names[target]} {list(value.shape)}"
+            for target, value in values.items()
+            if value.shape != shapes[target]
+        ],
+        "are not floating-point numbers, as in a quantized file": [
+            f"{names[target]} is {value.dtype}" for target, value in values.items() if value.dtype != np.float32
+        ],
+        "of the model have no weight there": [short(t) for t in wanted if t not in values and t not in kept],
+        "of its weights have no place in the model": [name for name in others if name not in ignored],
+    }
+    if any(problems.values()):
+        said = "; ".join(f"{len(them)} {text} ({_some(them)})" for text, them in problems.items() if them)
         raise UserError(
-            f"config.init_from: {file.path} holds {title}, which does not fit {', '.join(takers)}: {problems}; {advice}"
+            f"config.init_from: {path} holds {title}, which does not fit the model: {said}; build the model like it"
+            f"{hint}, or list in config.init_ignore what may differ"
         )
-    return found
-
-
-@dataclasses.dataclass
-class Problems:
-    """What nothing explains: parameters without a weight, weights without a parameter, pairs of unlike shape."""
-
-    homeless: list[str] = dataclasses.field(default_factory=list)
-    unclaimed: list[str] = dataclasses.field(default_factory=list)
-    shapes: list[str] = dataclasses.field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.homeless or self.unclaimed or self.shapes)
-
-    def __str__(self) -> str:
-        texts = {
-            "differ in shape": self.shapes,
-            "of the model find no weight": self.homeless,
-            "of the source find no place": self.unclaimed,
-        }
-        return "; ".join(f"{len(names)} {text} ({some(names)})" for text, names in texts.items() if names)
-
-
-def some(names: Sequence[str]) -> str:
-    """Returns the first few of many names."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return Match(title, values, kept, ignored)
 
 
 def short(path: str) -> str:
-    """Returns a path without its collection: what users write and read."""
+    """Returns a path without its collection, as users write and read it."""
     return path.partition("/")[2]
 
 
 def part_of(path: str, parts: Iterable[str]) -> str:
-    """Returns which of the parts a path belongs to, or ''."""
+    """Returns which of the parts a path (with its collection) belongs to, or ''."""
     return next((part for part in parts if short(path).startswith(f"{part}/")), "")
 
 
-def ignored_by(path: str, ignore: Iterable[str]) -> bool:
-    """Whether an expression of `config.init_ignore` is found in the name of one of our parameters."""
-    return any(re.search(expression, short(path)) for expression in ignore)
+def _searched(ignore: Iterable[str], name: str) -> bool:
+    return any(re.search(expression, name) for expression in ignore)
 
 
-def identify(file: WeightFile) -> tuple[str, dict[str, np.ndarray]]:
-    """Returns which network a file holds, by the key of NETWORKS, and its arrays under the names of its authors.
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
 
-    Prefixes that training scripts leave (`module.`, `model.`, `backbone.`) are taken off.
+
+def _identify(file: WeightFile) -> tuple[Network, dict[str, np.ndarray]]:
+    """Returns which network a file holds, and its arrays in our layout.
+
+    Prefixes that training scripts leave (`module.`, `model.`, `backbone.`) are removed.
     """
-    arrays = {_numbered_resnet(name, file.arrays): array for name, array in file.arrays.items()}
-    for key, network in NETWORKS.items():
+    for network in NETWORKS:
         first, *others = network.anchors
-        prefixes = sorted((n.removesuffix(first) for n in arrays if f".{n}".endswith(f".{first}")), key=len)
+        prefixes = sorted((n.removesuffix(first) for n in file.arrays if f".{n}".endswith(f".{first}")), key=len)
         for prefix in prefixes:
-            if arrays[prefix + first].ndim == 4 and all(prefix + other in arrays for other in others):
-                return key, {name.removeprefix(prefix): array for name, array in arrays.items()}
+            if file.arrays[prefix + first].ndim == 4 and all(prefix + other in file.arrays for other in others):
+                return network, {name.removeprefix(prefix): _our_layout(a) for name, a in file.arrays.items()}
     raise UserError(
-        f"config.init_from: {file.path} holds none of the networks known here (ResNet, VGG-16, EDSR) under the names "
-        f"their authors gave: it has {len(arrays)} weights, {some(list(arrays))}"
+        f"config.init_from: {file.path} holds none of the known networks (ResNet, VGG-16, EDSR) under the names of "
+        f"their authors: it has {len(file.arrays)} weights, {_some(list(file.arrays))}"
     )
 
 
-def _check_floating(name: str, value: np.ndarray, path: str) -> None:
-    """Refuses whole numbers: without the scales that a quantised file keeps elsewhere they are no weights."""
-    if value.dtype != np.float32:  # `read_weights` has made every floating type this one
-        raise UserError(
-            f"config.init_from: {name} in {path} is {value.dtype}, not a floating number, as in a quantised file: give "
-            "the weights in float32, float16 or bfloat16"
-        )
-
-
-def to_our_layout(value: np.ndarray, leaf: str) -> np.ndarray:
-    """Moves a weight from PyTorch's layout to ours; see the table above."""
-    if leaf != "kernel":
-        return value
+def _our_layout(value: np.ndarray) -> np.ndarray:
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
 
 
-def _explanation(name: str, network: Network, arrays: Arrays, modules: set[str], ignore: Sequence[str]) -> str:
-    """Returns why a weight of the file has no place, or '' where nothing says so."""
-    module, _, leaf = name.rpartition(".")
-    if leaf == "num_batches_tracked":
-        return "PyTorch's counter of batches"
-    # Of a module that the model has, every weight must have a place.
-    reason = "" if module in modules else network.explain(name, arrays, modules)
-    return reason or ("config.init_ignore" if any(re.search(expression, name) for expression in ignore) else "")
+def _resnet_title(arrays: Arrays, first: np.ndarray) -> str:
+    convolutions = [name for name in arrays if re.fullmatch(r"(layer|features\.)\d\.\d+\.conv\d\.weight", name)]
+    stem = {7: "imagenet", 3: "small"}.get(first.shape[0], f"{first.shape[0]}x{first.shape[0]}")
+    return f"ResNet-{len(convolutions) + 2} (width={first.shape[3]}, stem={stem})"
 
 
-def _starts(reasons: Mapping[str, str]) -> Callable[[str, Arrays, set[str]], str]:
-    """Explains weights by the first part of their names."""
-    return lambda name, *_: reasons.get(name.partition(".")[0], "")
+def _resnet_module(path: str) -> str:
+    path = path.replace("downsample_conv", "downsample/0").replace("downsample_bn", "downsample/1")
+    return re.sub(r"^(layer\d)_", r"\1.", path).replace("/", ".")
 
 
-# ResNet: torchvision's names, which checkpoints trained on MS-Celeb-1M and FER+ share behind `module.`.
-
-RESNET_BLOCKS: Mapping[tuple[int, ...], Mapping[int, int]] = {
-    (2, 2, 2, 2): {1: 18},
-    (3, 4, 6, 3): {1: 34, 4: 50},
-    (3, 4, 23, 3): {4: 101},
-    (3, 8, 36, 3): {4: 152},
-}
-RESNET_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+def _numbered_module(path: str) -> str:
+    """The same if the ResNet was wrapped in a Sequential: `layer1.0` is `features.4.0`."""
+    first, dot, rest = _resnet_module(path).partition(".")
+    number = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}[first]
+    return f"features.{number}{dot}{rest}"
 
 
-def _numbered_resnet(name: str, arrays: Arrays) -> str:
-    """Gives a ResNet wrapped in a Sequential, as in SCN's code, its names back: `features.4.0` is `layer1.0`."""
-    if not any(n.endswith("features.4.0.conv1.weight") for n in arrays):
-        return name
-    return re.sub(r"(^|\.)features\.([014567])\.", lambda m: f"{m[1]}{RESNET_CHILDREN[m[2]]}.", name)
-
-
-def _resnet_module(path: str, _: Arrays) -> str:
-    path = re.sub(r"^(layer\d)_(\d+)/", r"\1.\2/", path)
-    return path.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1").replace("/", ".")
-
-
-def _describe_resnet(arrays: Arrays) -> tuple[str, str]:
-    blocks = [0, 0, 0, 0]
-    for name in arrays:
-        if found := re.match(r"layer([1-4])\.(\d+)\.", name):
-            stage, number = int(found[1]) - 1, int(found[2])
-            blocks[stage] = max(blocks[stage], number + 1)
-    expansion = 4 if "layer1.0.conv3.weight" in arrays else 1
-    depth = RESNET_BLOCKS.get(tuple(blocks), {}).get(expansion)
-    width, _, side, _ = arrays["conv1.weight"].shape
-    stem = {7: "imagenet", 3: "small"}.get(side, f"{side}x{side}")
-    title = f"ResNet-{depth}" if depth else f"a ResNet of {'+'.join(map(str, blocks))} blocks"
-    return title, f"what config.model.depth={depth or '?'}, .width={width}, .stem={stem} makes"
-
-
-# VGG-16, with or without batch normalisation: torchvision's names.
-
-
-def _vgg_has_norm(arrays: Arrays) -> bool:
-    return "features.1.running_mean" in arrays
-
-
-def _vgg_module(path: str, arrays: Arrays) -> str:
-    index = torchvision_index(_vgg_has_norm(arrays))
-    if path.startswith("bn"):
-        return f"features.{index[path.replace('bn', 'conv')] + 1}" if _vgg_has_norm(arrays) else ""
-    return f"features.{index[path]}"
-
-
-def _describe_vgg(arrays: Arrays) -> tuple[str, str]:
-    layers = sum(value.ndim == 4 for value in arrays.values())
-    norm = "-BN" if _vgg_has_norm(arrays) else ""
-    title = f"VGG-{layers + 3}{norm}"
-    return title, f"{title} of width {arrays['features.0.weight'].shape[0]}, as torchvision names it"
-
-
-def _explain_vgg(name: str, arrays: Arrays, modules: set[str]) -> str:
-    if name.startswith(("classifier.", "pre_logits.", "head.")):  # torchvision's, and timm's
-        return "its classifier"
-    norm = _vgg_has_norm(arrays)
-    for layer, number in torchvision_index(norm).items():
-        # A normalisation whose convolution the model has is missed there.
-        if layer.startswith("conv") and f"features.{number}" not in modules:
-            own = [f"features.{number + step}" for step in range(1 + norm)]
-            if name.rpartition(".")[0] in own:
-                return "layers that the model does not have"
-    return ""
-
-
-# EDSR: the names of its authors, which fer_jax.nn.edsr carries too.
-
-
-def _describe_edsr(arrays: Arrays) -> tuple[str, str]:
+def _edsr_title(arrays: Arrays, first: np.ndarray) -> str:
     blocks = len({name.split(".")[1] for name in arrays if name.startswith("body.")}) - 1  # the last is a convolution
     doublings = len({name.split(".")[2] for name in arrays if name.startswith("tail.0.")})
-    width = arrays["head.0.weight"].shape[0]
-    return f"EDSR x{2**doublings}", f"an EDSR x{2**doublings} of {blocks} blocks and {width} channels"
+    return f"EDSR x{2**doublings} ({blocks} blocks, width={first.shape[3]})"
 
 
-EDSR_X2 = Network(
-    anchors=("head.0.weight", "tail.0.0.weight"),
-    module_name=lambda path, _: path,
-    explain=_starts(dict.fromkeys(("sub_mean", "add_mean"), "the mean of DIV2K, which is left out here")),
-    describe=_describe_edsr,
+def _vgg(batch_norm: bool) -> Network:
+    """VGG-16 under torchvision's names."""
+    positions = {name: n for name, n in torchvision_index(batch_norm).items() if name.startswith("conv")}
+    names = {name: f"features.{n}" for name, n in positions.items()}
+    if batch_norm:
+        names |= {name.replace("conv", "bn"): f"features.{n + 1}" for name, n in positions.items()}
+
+    def title(arrays: Arrays, first: np.ndarray) -> str:
+        layers = sum(value.ndim == 4 for value in arrays.values()) + 3
+        return f"VGG-{layers}{'-BN' if batch_norm else ''} (width={first.shape[3]})"
+
+    layers = "|".join(name.removeprefix("features.") for name in names.values())
+    return Network(
+        kind="vgg",
+        anchors=("features.0.weight", "features.1.running_mean") if batch_norm else ("features.0.weight",),
+        title=title,
+        module=lambda path: names.get(path, ""),
+        unused={
+            r"(classifier|pre_logits|head)\.": "its classifier",  # torchvision's and timm's
+            rf"features\.({layers})\.": "layers that the model does not have",
+        },
+    )
+
+
+RESNET = Network(
+    kind="resnet",  # torchvision's names, which checkpoints trained on MS-Celeb-1M and FER+ share
+    anchors=("conv1.weight", "layer1.0.conv1.weight"),
+    title=_resnet_title,
+    module=_resnet_module,
+    unused={
+        r"fc\.": "its classifier",
+        r"feature\.": "its face embedding",
+        r"(alpha|beta|pred_fc1|pred_fc2)\.": "heads for frames and for noisy labels",
+    },
 )
-
-NETWORKS = {
-    "resnet": Network(
-        anchors=("conv1.weight", "layer1.0.conv1.weight"),
-        module_name=_resnet_module,
-        explain=_starts(
-            {"fc": "its classifier", "feature": "its face embedding"}
-            | dict.fromkeys(("alpha", "beta", "pred_fc1", "pred_fc2"), "heads for frames and for noisy labels")
-        ),
-        describe=_describe_resnet,
-    ),
-    "vgg": Network(
-        anchors=("features.0.weight",),
-        module_name=_vgg_module,
-        explain=_explain_vgg,
-        describe=_describe_vgg,
-    ),
-    # The larger one first: it has all that tells the smaller one.
-    "edsr_x4": dataclasses.replace(EDSR_X2, anchors=(*EDSR_X2.anchors, "tail.0.2.weight")),
-    "edsr_x2": EDSR_X2,
-}
+EDSR_X2 = Network(
+    kind="edsr_x2",  # the authors' names, which fer_jax.nn.edsr uses too
+    anchors=("head.0.weight", "tail.0.0.weight"),
+    title=_edsr_title,
+    module=lambda path: path,
+    unused={r"(sub|add)_mean\.": "the mean of DIV2K, which is left out here"},
+)
+# The first whose anchors a file has: what is more specific comes earlier.
+NETWORKS = (
+    RESNET,
+    dataclasses.replace(RESNET, anchors=("features.0.weight", "features.4.0.conv1.weight"), module=_numbered_module),
+    _vgg(batch_norm=True),
+    _vgg(batch_norm=False),
+    dataclasses.replace(EDSR_X2, kind="edsr_x4", anchors=(*EDSR_X2.anchors, "tail.0.2.weight")),
+    EDSR_X2,
+)

@@ -1,10 +1,9 @@
-"""What a run starts from at step 0: `config.init_from`, a file of published weights or another run's work directory.
+"""The weights that a run starts from: `config.init_from`, published weight files or another run's work directory.
 
-Parameters and batch statistics are loaded; what a method remembers beyond them (centres, relabelled targets) belongs to
-the data it has seen and starts anew. Nothing is left out silently: each parameter is loaded, or kept at init for a
-reason, and each weight of the source is used, or ignored for a reason; anything else is refused. A user gives reasons
-with `config.init_ignore`, expressions that are searched in names: a parameter of the model that one of them is found in
-stays at init whatever the source holds, and a weight of the source that one is found in needs no place.
+Parameters and batch statistics are loaded; whatever else a method keeps (centers, relabeled targets) belongs to the
+data it has seen and starts afresh. Each parameter is loaded, or kept at init for a reason; each weight of a source is
+used, or ignored for a reason; anything else is refused. `config.init_ignore` lists regular expressions: a parameter
+whose name contains one stays at init, and a weight whose name contains one needs no place in the model.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from etils import epath
 from jax.sharding import Mesh
 
@@ -27,259 +25,146 @@ from fer_jax import methods
 from fer_jax.config.fields import Config, differences
 from fer_jax.engine.mesh import put_replicated, replicated
 from fer_jax.errors import UserError, nearest
-from fer_jax.runs.checkpoint import Checkpoints
-from fer_jax.runs.workdir import read_results, stored_run
-from fer_jax.training.setup import Setup
-from fer_jax.training.state import TrainState, tree_sha256
-from fer_jax.training.step import init_state
+from fer_jax.runs.checkpoint import Checkpoints, tree_sha256
+from fer_jax.runs.workdir import stored_run
 from fer_jax.weights.files import read_weights
-from fer_jax.weights.networks import (
-    Match,
-    Problems,
-    ignored_by,
-    match,
-    part_of,
-    short,
-)
+from fer_jax.weights.networks import Match, Shapes, match, part_of, place, short
 
-LOADED = ("params", "batch_stats")  # the collections that travel from one run to another
-Shapes = Mapping[str, tuple[int, ...]]
+ClassPaths = Callable[[Sequence[str]], Collection[str]]
+LOADED = ("params", "batch_stats")  # collections that a run takes from another
 
 
 @dataclasses.dataclass
 class Start:
-    """The weights to begin with.
+    """The weights to start from.
 
     Attributes:
-        values: by path with its collection ('params/trunk/conv1/kernel'), in our layout; emptied by `into`.
-        account: what was loaded from where, kept and ignored, as plain JSON.
+        values: float32 arrays by path with the collection.
+        account: what was loaded from where, kept at init and ignored, as plain JSON.
     """
 
     values: dict[str, np.ndarray]
     account: dict[str, Any]
 
-    def into(self, state: TrainState, mesh: Mesh) -> TrainState:
-        """Returns the state of step 0 with these weights in the model and, where there is one, its moving average.
-
-        The optimiser's state is what it was: at step 0 it does not depend on the parameters.
-        """
-        params, collections_ = self._filled(state.params, state.collections, mesh)
-        average = state.average
-        if average is not None:
-            average_params, average_collections = self._filled(average["params"], average["collections"], mesh)
-            average = {"params": average_params, "collections": average_collections}
-        self.values.clear()  # half a gigabyte, for some networks, that would live as long as the run
-        return state.replace(params=params, collections=collections_, average=average)
-
-    def _filled(self, params: Any, collections_: Mapping[str, Any], mesh: Mesh) -> tuple[Any, dict[str, Any]]:
-        flat = flax.traverse_util.flatten_dict({"params": params, **collections_}, sep="/", keep_empty_nodes=True)
-        # Copies: the step donates its buffers, so they must belong to nobody else.
-        fresh = jax.tree.map(jnp.copy, put_replicated(mesh, self.values))
-        tree = flax.traverse_util.unflatten_dict(flat | fresh, sep="/")
-        return tree.pop("params"), tree
+    def fill(self, variables: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+        """Returns variables ({collection: tree}) with these values in place of their own, in buffers of their own."""
+        flat = flax.traverse_util.flatten_dict(variables, sep="/", keep_empty_nodes=True)
+        values = jax.tree.map(jnp.copy, put_replicated(mesh, self.values))  # the train step donates its buffers
+        return flax.traverse_util.unflatten_dict(flat | values, sep="/")
 
     def describe(self) -> str:
         """Returns the account in a few lines."""
         lines = []
         for source in self.account["sources"]:
-            of = f"{source['kind']}, sha256 {source['sha256'][:12]}..."
-            lines.append(f"  start  {source['path']} ({of}): {source['holds']}")
-            lines.append(f"           loaded        {_counted(source['loaded'])}")
-            lines += [f"           ignored       {_counted(n)}: {why}" for why, n in source["ignored"].items()]
-        kept = self.account["kept_at_init"]
-        return "\n".join(lines + [f"           kept at init  {_counted(n)}: {why}" for why, n in kept.items()])
+            lines += [
+                f"  start  {source['path']} ({source['kind']}, sha256 {source['sha256'][:12]}...): {source['holds']}",
+                f"           loaded        {_counted(source['loaded'])}",
+                *(f"           ignored       {_counted(n)}: {why}" for why, n in source["ignored"].items()),
+            ]
+        kept = self.account["kept_at_init"].items()
+        return "\n".join(lines + [f"           kept at init  {_counted(n)}: {why}" for why, n in kept])
 
 
-def read_start(setup: Setup) -> Start | None:
-    """Reads `config.init_from` and finds a place for all of it; None where the run starts from scratch.
+def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths, mesh: Mesh) -> Start | None:
+    """Reads `config.init_from` and finds a place for all of it; None if the run starts from scratch.
+
+    Args:
+        config: of the run.
+        shapes: of its model's parameters and batch statistics, by path with the collection (`flat_weights`).
+        class_paths: from the class names of another run to the paths of `shapes` that mean other classes there.
+        mesh: the devices, which read the checkpoint of the other run.
 
     Raises:
-        UserError: if a source cannot be read, does not fit, fills what another one fills, or if an expression of
-            `config.init_ignore` is found in no name.
+        UserError: if a source cannot be read or does not fit, if two sources fill the same parameter, or if an
+            expression of `config.init_ignore` matches no name.
     """
-    config = setup.config
+    ignore = config.init_ignore
     paths = [path.strip() for path in config.init_from.split(",") if path.strip()]
     if not paths:
-        if config.init_ignore:
-            raise UserError(f"config.init_ignore={config.init_ignore} has no meaning without config.init_from")
+        if ignore:
+            raise UserError(f"config.init_ignore={ignore} has no effect without config.init_from")
         return None
-    target = _Target.of(setup)
     values: dict[str, np.ndarray] = {}
     kept: dict[str, str] = {}
-    sources, names = [], [short(path) for path in target.shapes]
+    sources, names = [], [short(path) for path in shapes]
     for path in paths:
-        is_folder = epath.Path(path).expanduser().is_dir()
-        found, described = _from_run(path, target) if is_folder else _from_file(path, target)
-        if twice := sorted(set(found.values) & set(values)):
-            raise UserError(f"config.init_from: two sources hold {short(twice[0])}: give one of them")
+        if epath.Path(path).expanduser().is_dir():
+            kind, (found, sha256) = "run", _from_run(path, config, shapes, class_paths, mesh)
+        else:
+            file = read_weights(path)
+            found = match(file, shapes, methods.load(config.method).published, ignore)
+            kind, sha256 = file.kind, file.sha256
+        if twice := sorted(found.values.keys() & values.keys()):
+            raise UserError(f"config.init_from: two sources fill {short(twice[0])}: give one of them")
         values |= found.values
         kept |= found.kept
         names += found.ignored
-        loaded = collections.Counter(short(p).partition("/")[0] for p in found.values)
-        ignored = _folded(found.ignored)
-        sources.append({"path": path, **described, "holds": found.title, "loaded": dict(loaded), "ignored": ignored})
-    for expression in config.init_ignore:
+        loaded = dict(collections.Counter(short(target).partition("/")[0] for target in found.values))
+        account = {"path": path, "kind": kind, "sha256": sha256, "holds": found.title, "loaded": loaded}
+        sources.append(account | {"ignored": _folded(found.ignored)})
+    for expression in ignore:
         if not any(re.search(expression, name) for name in names):
-            raise UserError(f"config.init_ignore: '{expression}' is found in no name; {nearest(expression, names)}")
-    rest = {short(path): kept.get(path, "not in the source") for path in target.shapes if path not in values}
+            raise UserError(f"config.init_ignore: '{expression}' matches no name; {nearest(expression, names)}")
+    rest = {short(path): kept.get(path, "not in the source") for path in shapes if path not in values}
     return Start(values, {"sources": sources, "kept_at_init": _folded(rest)})
 
 
-@dataclasses.dataclass(frozen=True)
-class _Target:
-    """The model to fill.
-
-    Attributes:
-        setup: of the run.
-        shapes: of its parameters and batch statistics, by path with the collection.
-        parts: which of its parts are published networks.
-    """
-
-    setup: Setup
-    shapes: Shapes
-    parts: Mapping[str, str]
-
-    @classmethod
-    def of(cls, setup: Setup) -> _Target:
-        state = setup.abstract_state()
-        shapes = _shapes(state.params, state.collections)
-        return cls(setup, shapes, _occurring(parts_of(setup.config.method), shapes))
-
-    @property
-    def ignore(self) -> Sequence[str]:
-        return self.setup.config.init_ignore
+def flat_weights(params: Any, collections_: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns parameters and batch statistics by path with the collection."""
+    tree = {name: tree for name, tree in {"params": params, **collections_}.items() if name in LOADED}
+    return flax.traverse_util.flatten_dict(tree, sep="/")
 
 
-def parts_of(method: str) -> Mapping[str, str]:
-    """Returns which parts of a method's model are which network of `fer_jax.weights.networks`."""
-    return methods.load(method).published
-
-
-def _occurring(parts: Mapping[str, str], paths: Iterable[str]) -> dict[str, str]:
-    """Returns the parts that a model has; a table names all that one may have, such as both scales of an EDSR."""
-    found = {part_of(path, parts) for path in paths}
-    return {part: network for part, network in parts.items() if part in found}
-
-
-def _from_file(path: str, target: _Target) -> tuple[Match, dict[str, Any]]:
-    file = read_weights(path)
-    found = match(file, target.shapes, target.parts, target.ignore)
-    return found, {"kind": file.kind, "sha256": file.sha256}
-
-
-def _from_run(path: str, target: _Target) -> tuple[Match, dict[str, Any]]:
+def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths, mesh: Mesh) -> tuple[Match, str]:
     """Takes the best model of another run: all of it from a run of this method, else the parts that both have."""
     folder = epath.Path(path).expanduser()
     if not (folder / "config.json").exists():
-        raise UserError(f"config.init_from: the folder {path} is no work directory of a run: it has no config.json")
+        raise UserError(f"config.init_from: the folder {path} is not a work directory: it has no config.json")
     theirs = stored_run(folder)
-    ours = target.setup.config
     checkpoints = Checkpoints((folder / "checkpoints").absolute(), keep=1, read_only=True)
-    best, record = checkpoints.best(replicated(target.setup.mesh))
-    values = {path: np.asarray(value) for path, value in _flat(best["params"], best["collections"]).items()}
+    best, record = checkpoints.best(replicated(mesh))
+    flat = flat_weights(best["params"], best["collections"])
     title = f"{theirs.experiment}:{theirs.variant} (method {theirs.method}) at step {record['best'].get('step', 0)}"
     if theirs.method == ours.method:
-        scope, moved = None, _other_classes(folder, theirs, target)
+        names = {target: short(target) for target in shapes}
+        reasons = dict.fromkeys(class_paths(record["classes"]), "the source has other classes")
     else:
-        there = _occurring(parts_of(theirs.method), values)
-        pairs, moved = _pairs(target.parts, there), frozenset()
-        if not pairs:
+        parts = methods.load(ours.method).published
+        pairs = pair_parts(parts, methods.load(theirs.method).published, flat)
+        names = {}
+        for target in shapes:
+            if part := part_of(target, pairs):
+                names[target] = short(target).replace(part, pairs[part], 1)
+        if not names:
             raise UserError(
-                f"config.init_from: {path} is a run of method {theirs.method}, of whose parts "
-                f"({_listed(there)}) method {ours.method} ({_listed(target.parts)}) has none"
+                f"config.init_from: {path} is a run of method {theirs.method}, which has no part in common with "
+                f"method {ours.method} ({', '.join(parts) or 'no published parts'})"
             )
-        scope, values = list(pairs), _renamed(values, pairs)
-    found, problems = _match_run(title, values, target, scope, moved)
-    if problems:
-        changed = "; ".join(differences(ours.model.to_dict(), theirs.model.to_dict(), "config.model."))
-        raise UserError(
-            f"config.init_from: the model of {path} does not fit: {problems}; build the model like it"
-            f"{f' (differing: {changed})' if changed else ''}, or name in config.init_ignore what may differ"
-        )
-    return found, {"kind": "run", "sha256": tree_sha256(best["params"], best["collections"])}
+        reasons = {short(name): "of the other method" for name in flat if not part_of(name, pairs.values())}
+    arrays = {short(name): np.asarray(value) for name, value in flat.items() if name not in reasons}
+    changed = "; ".join(differences(ours.model.to_dict(), theirs.model.to_dict(), "config.model."))
+    hint = f" (different: {changed})" if changed else ""
+    found = place(path, title, arrays, names, shapes, ours.init_ignore, reasons, hint)
+    return found, tree_sha256(best["params"], best["collections"])
 
 
-def _pairs(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
-    """Returns which part of another method fills which of ours: that of the same name, else the only such network."""
+def pair_parts(ours: Mapping[str, str], theirs: Mapping[str, str], paths: Collection[str]) -> dict[str, str]:
+    """Returns which part of another model fills which of ours: the one of the same name, else the only such network.
+
+    Args:
+        ours, theirs: networks by part.
+        paths: of the other model's weights; its table may list parts that it does not have.
+    """
     pairs = {}
-    for part, network in ours.items():
-        alike = [other for other, its_network in theirs.items() if its_network == network]
+    for part, kind in ours.items():
+        alike = [other for other in theirs if theirs[other] == kind and any(part_of(path, [other]) for path in paths)]
         if part in alike or len(alike) == 1:
             pairs[part] = part if part in alike else alike[0]
     return pairs
 
 
-def _renamed(values: Mapping[str, np.ndarray], pairs: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Gives the parts of another method our names; what belongs to none of them keeps its own."""
-    renamed = {path: value for path, value in values.items() if not part_of(path, pairs.values())}
-    for path, value in values.items():
-        for part, partner in pairs.items():
-            if part_of(path, [partner]):
-                collection, _, rest = path.partition("/")
-                renamed[f"{collection}/{part}/{rest.removeprefix(partner + '/')}"] = value
-    return renamed
-
-
-def _listed(parts: Mapping[str, str]) -> str:
-    return ", ".join(f"{part}: {network}" for part, network in parts.items())
-
-
-def _match_run(
-    title: str, values: Mapping[str, np.ndarray], target: _Target, scope: Sequence[str] | None, moved: frozenset[str]
-) -> tuple[Match, Problems]:
-    """Pairs equal paths, inside the parts of `scope` (None is everything) and outside of `moved`."""
-    found, problems = Match(title, {}, {}, {}), Problems()
-    for path, shape in target.shapes.items():
-        if scope is not None and not part_of(path, scope):
-            continue
-        if ignored_by(path, target.ignore):
-            found.kept[path] = "config.init_ignore"
-        elif path in moved:
-            found.kept[path] = "the source has other classes"
-        elif path not in values:
-            problems.homeless.append(short(path))
-        elif values[path].shape != shape:
-            problems.shapes.append(f"{short(path)} {list(shape)} and there {list(values[path].shape)}")
-        else:
-            found.values[path] = values[path]
-    for path in values:
-        if path in found.values or path in found.kept:
-            continue
-        if scope is not None and not part_of(path, scope):
-            found.ignored[short(path)] = "of the other method"
-        elif ignored_by(path, target.ignore):
-            found.ignored[short(path)] = "config.init_ignore"
-        elif path not in target.shapes:
-            problems.unclaimed.append(short(path))
-    return found, problems
-
-
-def _other_classes(folder: epath.Path, theirs: Config, target: _Target) -> frozenset[str]:
-    """Returns what has a place for each class, if the classes of the run in `folder` are not ours in our order."""
-    train = target.setup.train
-    results = read_results(folder)
-    # An unfinished run has not written its classes; those of one data set under one rule are the same.
-    if list(results["classes"]) == list(train.classes) if results else theirs.data == target.setup.config.data:
-        return frozenset()
-    task = target.setup.task
-    task = dataclasses.replace(task, model=task.method.wider(task.model))
-    template = target.setup.template() | {"target": jnp.zeros((2, len(train.classes) + 1))}
-    state = jax.eval_shape(lambda: init_state(task, optax.identity(), template, ema=False))
-    shapes = _shapes(state.params, state.collections)
-    return frozenset(path for path, shape in target.shapes.items() if shapes[path] != shape)
-
-
-def _flat(params: Any, collections_: Mapping[str, Any]) -> dict[str, Any]:
-    tree = {name: values for name, values in {"params": params, **collections_}.items() if name in LOADED}
-    return flax.traverse_util.flatten_dict(tree, sep="/")
-
-
-def _shapes(params: Any, collections_: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {path: tuple(leaf.shape) for path, leaf in _flat(params, collections_).items()}
-
-
 def _folded(reasons: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """Counts names by reason and by the part they have in common: {'its classifier': {'fc': 2}}."""
+    """Counts names by reason and by what they have in common: {'its classifier': {'fc': 2}}."""
     folded: dict[str, dict[str, int]] = {}
     for reason in dict.fromkeys(reasons.values()):
         names = [re.split(r"[./]", name) for name, why in reasons.items() if why == reason]

@@ -1,0 +1,56 @@
+"""The weights of step 0, where `config.init_from` gives some."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from fer_jax.training.setup import Setup
+from fer_jax.training.state import TrainState
+from fer_jax.training.step import init_state
+from fer_jax.weights.networks import Shapes
+from fer_jax.weights.start import Start, flat_weights, read_start
+
+
+def read_initial(setup: Setup) -> Start | None:
+    """Reads `config.init_from`; None if the run starts from scratch. See `read_start` for the errors."""
+    shapes = _shapes(setup.abstract_state())
+    return read_start(setup.config, shapes, functools.partial(class_paths, setup), setup.mesh)
+
+
+def class_paths(setup: Setup, classes: Sequence[str]) -> set[str]:
+    """Returns the paths of parameters that mean other classes in a model for `classes`, in that order.
+
+    Even if their number is the same: all parameters whose shape depends on it.
+    """
+    if list(classes) == list(setup.train.classes):
+        return set()
+    task = dataclasses.replace(setup.task, model=setup.task.method.wider(setup.task.model))
+    batch = setup.template() | {"target": jnp.zeros((2, len(setup.train.classes) + 1))}
+    others = _shapes(jax.eval_shape(lambda: init_state(task, optax.identity(), batch, ema=False)))
+    return {path for path, shape in _shapes(setup.abstract_state()).items() if others[path] != shape}
+
+
+def with_weights(state: TrainState, start: Start, mesh: Mesh) -> TrainState:
+    """Returns the state of step 0 with these weights in the model and, if there is one, in its moving average.
+
+    The optimizer's state does not depend on the parameters at step 0 and stays as it is.
+    """
+
+    def filled(params: Any, collections: Any) -> dict[str, Any]:
+        variables = start.fill({"params": params, **collections}, mesh)
+        return {"params": variables.pop("params"), "collections": variables}
+
+    average = filled(**state.average) if state.average is not None else None
+    return state.replace(**filled(state.params, state.collections), average=average)
+
+
+def _shapes(state: TrainState) -> Shapes:
+    return {path: tuple(leaf.shape) for path, leaf in flat_weights(state.params, state.collections).items()}
