@@ -93,7 +93,7 @@ def _safetensors(data: bytes, path: str) -> dict[str, np.ndarray]:
     except safetensors.SafetensorError as error:
         raise UserError(f"config.init_from: cannot read {path} ({error}): {DAMAGED}") from error
     arrays = {}
-    for name, entry in entries:
+    for name, entry in sorted(entries, key=lambda entry: entry[0]):  # they come in any order
         if entry["dtype"] not in DTYPES:
             raise UserError(
                 f"config.init_from: {name} in {path} has type {entry['dtype']}; supported are {', '.join(DTYPES)}"

@@ -101,12 +101,12 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths, mesh: Me
         names += found.ignored
         loaded = dict(collections.Counter(short(target).partition("/")[0] for target in found.values))
         account = {"path": path, "kind": kind, "sha256": sha256, "holds": found.title, "loaded": loaded}
-        sources.append(account | {"ignored": _folded(found.ignored)})
+        sources.append(account | {"ignored": _grouped(found.ignored)})
     for expression in ignore:
         if not any(re.search(expression, name) for name in names):
             raise UserError(f"config.init_ignore: '{expression}' matches no name; {nearest(expression, names)}")
     rest = {short(path): kept.get(path, "not in the source") for path in shapes if path not in values}
-    return Start(values, {"sources": sources, "kept_at_init": _folded(rest)})
+    return Start(values, {"sources": sources, "kept_at_init": _grouped(rest)})
 
 
 def flat_weights(params: Any, collections_: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,18 +129,15 @@ def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths, 
         names = {target: short(target) for target in shapes}
         reasons = dict.fromkeys(class_paths(record["classes"]), "the source has other classes")
     else:
-        parts = methods.load(ours.method).published
-        pairs = pair_parts(parts, methods.load(theirs.method).published, flat)
-        names = {}
-        for target in shapes:
-            if part := part_of(target, pairs):
-                names[target] = short(target).replace(part, pairs[part], 1)
+        parts, others = methods.load(ours.method).published, methods.load(theirs.method).published
+        shared = [part for part in parts if parts[part] == others.get(part) and any(part_of(p, [part]) for p in flat)]
+        names = {target: short(target) for target in shapes if part_of(target, shared)}
+        reasons = {short(name): "of the other method" for name in flat if not part_of(name, shared)}
         if not names:
             raise UserError(
                 f"config.init_from: {path} is a run of method {theirs.method}, which has no part in common with "
                 f"method {ours.method} ({', '.join(parts) or 'no published parts'})"
             )
-        reasons = {short(name): "of the other method" for name in flat if not part_of(name, pairs.values())}
     arrays = {short(name): np.asarray(value) for name, value in flat.items() if name not in reasons}
     changed = "; ".join(differences(ours.model.to_dict(), theirs.model.to_dict(), "config.model."))
     hint = f" (different: {changed})" if changed else ""
@@ -148,32 +145,14 @@ def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths, 
     return found, tree_sha256(best["params"], best["collections"])
 
 
-def pair_parts(ours: Mapping[str, str], theirs: Mapping[str, str], paths: Collection[str]) -> dict[str, str]:
-    """Returns which part of another model fills which of ours: the one of the same name, else the only such network.
-
-    Args:
-        ours, theirs: networks by part.
-        paths: of the other model's weights; its table may list parts that it does not have.
-    """
-    pairs = {}
-    for part, kind in ours.items():
-        alike = [other for other in theirs if theirs[other] == kind and any(part_of(path, [other]) for path in paths)]
-        if part in alike or len(alike) == 1:
-            pairs[part] = part if part in alike else alike[0]
-    return pairs
-
-
-def _folded(reasons: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """Counts names by reason and by what they have in common: {'its classifier': {'fc': 2}}."""
-    folded: dict[str, dict[str, int]] = {}
-    for reason in dict.fromkeys(reasons.values()):
-        names = [re.split(r"[./]", name) for name, why in reasons.items() if why == reason]
-        lasts = {name[-1] for name in names}
-        if len(lasts) == 1 and len(names) > 1:
-            folded[reason] = {f"*.{lasts.pop()}": len(names)}
-        else:
-            folded[reason] = dict(collections.Counter(name[0] for name in names))
-    return folded
+def _grouped(reasons: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Counts names by reason and by their first part: {'its classifier': {'fc': 2}}."""
+    groups: dict[str, dict[str, int]] = {}
+    for name, reason in reasons.items():
+        counts = groups.setdefault(reason, {})
+        first = re.split(r"[./]", name)[0]
+        counts[first] = counts.get(first, 0) + 1
+    return groups
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -20,7 +20,6 @@ from fer_jax.training.run import Run
 from fer_jax.training.setup import make_setup
 from fer_jax.weights.files import WeightFile
 from fer_jax.weights.networks import match
-from fer_jax.weights.start import pair_parts
 from tests.training import published_arrays
 from tests.training.test_weight_files import header_and_data, pack
 
@@ -84,7 +83,7 @@ def test_the_account_names_everything_once(tiny, resnet_file):
     text = start.describe()
     assert text.splitlines()[0].startswith(f"  start  {resnet_file} (safetensors, sha256 ")
     assert "ignored       fc (2): its classifier" in text
-    assert "ignored       *.num_batches_tracked (12): PyTorch's counter of batches" in text
+    assert "bn1 (1), layer1 (2), layer2 (3), layer3 (3), layer4 (3): PyTorch's counter of batches" in text
     assert "kept at init  trunk (4): config.init_ignore" in text
     loaded = sum(start.account["sources"][0]["loaded"].values())
     kept = sum(sum(names.values()) for names in start.account["kept_at_init"].values())
@@ -336,12 +335,3 @@ def test_the_published_weights_of_every_method(method):
     for part in methods.load(method).published:
         inside = {path for path in shapes if path.startswith(f"params/{part}/")}
         assert inside <= filled, part
-
-
-def test_parts_of_two_methods_meet_by_name_or_by_network():
-    def pairs(ours, theirs):
-        return pair_parts(ours, theirs, [f"params/{part}/kernel" for part in theirs if part != "absent"])
-
-    assert pairs({"trunk": "resnet"}, {"trunk": "resnet", "x": "resnet"}) == {"trunk": "trunk"}
-    assert pairs({"sr_2": "edsr_x2", "low_1": "vgg"}, {"sr": "edsr_x2", "absent": "edsr_x2"}) == {"sr_2": "sr"}
-    assert pairs({"vgg": "vgg"}, {"low_1": "vgg", "low_2": "vgg"}) == {}
