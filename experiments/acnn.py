@@ -9,15 +9,14 @@ both ways, on objects of kinds that training never saw.
 """
 
 from experiments import presets
-from fer_jax.config.fields import choose_variant, default_config
+from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
-    config = default_config("acnn", variant, method="acnn")
+    config = variant_config("acnn", "acnn", variant, VARIANTS)
     config.data.points = "face24"
     config.data.occluded_copies = True
     config.evaluation.occluded = True
-    choose_variant(variant, VARIANTS, "experiments/acnn.py")(config)
     return config
 
 

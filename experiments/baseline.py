@@ -4,9 +4,9 @@ python run.py --config=experiments/baseline.py            # synthetic faces, min
 python run.py --config=experiments/baseline.py:fer2013    # real faces
 """
 
-from experiments import presets
+from experiments.presets import VARIANTS
+from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
-    config = presets.faces("baseline", variant, method="baseline")
-    return config
+    return variant_config("baseline", "baseline", variant, VARIANTS)

@@ -9,13 +9,11 @@ used here: the second barely moves layers that start at random.
 """
 
 from experiments import presets
-from fer_jax.config.fields import choose_variant, default_config
+from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
-    config = default_config("fan", variant, method="fan")
-    choose_variant(variant, VARIANTS, "experiments/fan.py")(config)
-    return config
+    return variant_config("fan", "fan", variant, VARIANTS)
 
 
 def synthetic(config):

@@ -6,10 +6,9 @@
 The recipe is the baseline's (experiments/presets.py), so that the two compare.
 """
 
-from experiments import presets
+from experiments.presets import VARIANTS
+from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
-    config = presets.faces("fdrl", variant, method="fdrl")
-    config.model.alpha = "mean"
-    return config
+    return variant_config("fdrl", "fdrl", variant, VARIANTS)

@@ -9,13 +9,11 @@ no GPU has measured it yet.
 """
 
 from experiments import presets
-from fer_jax.config.fields import choose_variant, default_config
+from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="gpu"):
-    config = default_config("fer2013_fast", variant, method="compact")
-    choose_variant(variant, VARIANTS, "experiments/fer2013_fast.py")(config)
-    return config
+    return variant_config("fer2013_fast", "compact", variant, VARIANTS)
 
 
 def cpu(config):
@@ -55,9 +53,7 @@ def gpu(config):
 def smoke(config):
     """Seconds: a few steps on a few synthetic faces."""
     cpu(config)
-    synthetic = default_config("", "", "compact")
-    presets.smoke(synthetic)
-    config.data = synthetic.data
+    config.data = variant_config("", "compact", "smoke", presets.VARIANTS).data
     config.data.resolutions = ((0.5, 32),)
     config.model.widths = (16, 16, 32)
     config.train.batch_size = 32

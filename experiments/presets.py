@@ -1,16 +1,7 @@
 """Recipes by data set, the same for every method, so that what differs between two experiments is the method.
 
-Each function assigns plain values to a config that `default_config` made.
+Each function assigns plain values to a config of any method.
 """
-
-from fer_jax.config.fields import choose_variant, default_config
-
-
-def faces(experiment, variant, method):
-    """Returns the config of a method for still images on one of the data sets below."""
-    config = default_config(experiment, variant, method)
-    choose_variant(variant, VARIANTS, f"experiments/{experiment}.py")(config)
-    return config
 
 
 def synthetic(config):

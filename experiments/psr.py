@@ -18,15 +18,13 @@ hold nothing new, so that a gain there comes from the sizes rather than from sup
 """
 
 from experiments import presets
-from fer_jax.config.fields import choose_variant, default_config
+from fer_jax.config.fields import variant_config
 
 SLOW, SHARED = "^(stn|sr_)", "^(high|head)"  # the groups of learning rates; the low parts are the rest
 
 
 def get_config(variant="synthetic"):
-    config = default_config("psr", variant, "psr")
-    choose_variant(variant, VARIANTS, "experiments/psr.py")(config)
-    return config
+    return variant_config("psr", "psr", variant, VARIANTS)
 
 
 def synthetic(config):

@@ -8,13 +8,11 @@ network learns on what it will serve, and sees no face that will select it.
 """
 
 from experiments import presets
-from fer_jax.config.fields import choose_variant, default_config
+from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
-    config = default_config("psr_sr", variant, "psr_sr")
-    choose_variant(variant, VARIANTS, "experiments/psr_sr.py")(config)
-    return config
+    return variant_config("psr_sr", "psr_sr", variant, VARIANTS)
 
 
 def synthetic(config):

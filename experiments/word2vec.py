@@ -13,11 +13,12 @@ little. The published loss alone is
     --config.loss.options.kind=cosine --config.model.learn_scale=False
 """
 
-from experiments import presets
+from experiments.presets import VARIANTS
+from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
-    config = presets.faces("word2vec", variant, method="word2vec")
+    config = variant_config("word2vec", "word2vec", variant, VARIANTS)
     config.loss.options.kind = "hybrid"
     config.model.learn_scale = True
     return config

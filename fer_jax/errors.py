@@ -14,7 +14,7 @@ class UserError(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns a hint for a misspelt `name`: the closest of `known`, or all of them when none is close."""
-    known = sorted(known)
+    known = sorted(filter(None, known))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
 

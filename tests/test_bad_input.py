@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.config.fields import check_config
-from fer_jax.config.ranges import count_steps
+from fer_jax.config.check import check_config
+from fer_jax.config.steps import count_steps
 from fer_jax.data.sources.source import prepared_builder
 from fer_jax.data.targets.labelled import attach_targets
 from fer_jax.errors import UserError
@@ -75,28 +75,30 @@ def assert_refused(done, says, tmp_path):
         ("data.builder.seed", -1, "seed is -1"),
         ("data.exclude", ("blck",), "no flag 'blck'"),
         ("data.target", "majorty", "did you mean 'majority'"),
-        ("data.points", "acn", "config.data.points='acn': did you mean 'acnn'"),
-        ("data.points_cheek", -1.0, "config.data.points_cheek=-1.0 is out of range"),
+        ("data.points", "face2", "config.data.points='face2': did you mean 'face24'"),
+        ("data.points_cheek", -1.0, "config.data.points_cheek=-1.0 .* 0 to 64"),
         ("data.path", "tape", "config.data.path='tape'"),
         ("data.holdout_fraction", 0.0, "leaves nothing to validate"),
         ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),
         ("train.accumulate", 3, "does not divide"),
         ("train.epochs", 0.0, "above 0"),
-        ("train.epochs", -1.0, "config.train.epochs=-1.0: give a number above 0"),
-        ("train.epochs", float("nan"), "config.train.epochs=nan: give a finite number above 0"),
-        ("train.epochs", float("inf"), "config.train.epochs=inf: give a finite number above 0"),
-        ("train.eval_every_epochs", float("inf"), "give a finite number above 0"),
-        ("train.max_steps", -1, "config.train.max_steps=-1 is out of range"),
-        ("train.devices", -1, "config.train.devices=-1 is out of range"),
-        ("train.ema_decay", 1.0, "out of range"),
-        ("model.width", 0, "config.model.width=0: give a whole number of at least 1"),
-        ("optimizer.learning_rate", -1.0, "config.optimizer.learning_rate=-1.0: give a number of at least 0"),
-        ("schedule.div_factor", 0.0, "config.schedule.div_factor=0.0: give a number above 0"),
+        ("train.epochs", -1.0, "config.train.epochs=-1.0 .* above 0"),
+        ("train.epochs", float("nan"), "config.train.epochs=nan: .* finite .* above 0"),
+        ("train.epochs", float("inf"), "config.train.epochs=inf: .* finite .* above 0"),
+        ("train.eval_every_epochs", float("inf"), "config.train.eval_every_epochs=inf: .* above 0"),
+        ("train.max_steps", -1, "config.train.max_steps=-1 .* 0 to"),
+        ("train.batch_size", 16.5, "config.train.batch_size=16.5: give a whole number"),
+        ("data.exclude", "black", "config.data.exclude='black': give a tuple"),
+        ("train.devices", -1, "config.train.devices=-1 .* 0 to"),
+        ("train.ema_decay", 1.0, "config.train.ema_decay=1.0 .* below 1"),
+        ("model.width", 0, "config.model.width=0 .* whole number at least 1"),
+        ("optimizer.learning_rate", -1.0, "config.optimizer.learning_rate=-1.0 .* at least 0"),
+        ("schedule.div_factor", 0.0, "config.schedule.div_factor=0.0 .* above 0"),
         ("optimizer.groups", ("trunk",), "give \\('expression'"),
         ("schedule.boundaries_epochs", ("a",), "config.schedule.boundaries_epochs=.* give epochs"),
-        ("loss.weights.balance", float("nan"), "config.loss.weights.balance=nan: give a finite number"),
-        ("model.delta", float("inf"), "config.model.delta=inf: give a finite number"),
-        ("augmentation.rotation", float("inf"), "augmentation.rotation = inf: give a size"),
+        ("loss.weights.balance", float("nan"), "config.loss.weights.balance=nan: .* finite"),
+        ("model.delta", float("inf"), "config.model.delta=inf: .* finite"),
+        ("augmentation.rotation", float("inf"), "augmentation.rotation.*inf: give"),
         ("data.target", "multi_target", "config.loss.options.classification='cross_entropy' does not fit"),
         ("data.builder.train", 0, "train is 0"),
         ("augmentation.std", (0.5, 0.0, 0.5), "give numbers above 0"),
@@ -142,7 +144,7 @@ def test_more_steps_than_a_run_can_count(tiny, tmp_path):
 def test_a_dropout_that_is_no_share(value, tiny):
     config = tiny()
     config.model.dropout = value
-    with pytest.raises(UserError, match=f"config.model.dropout={value}: give a share of at least 0 and below 1"):
+    with pytest.raises(UserError, match=f"config.model.dropout={value}.* at least 0 and below 1"):
         check_config(config)
 
 
@@ -150,12 +152,12 @@ def test_a_field_that_nobody_reads(tiny):
     config = tiny("fdrl")
     with config.unlocked():
         config.train.label_smothing = 0.1
-    with pytest.raises(UserError, match=r"config.train.label_smothing: nothing reads this field"):
+    with pytest.raises(UserError, match=r"config.train.label_smothing: .* config.data.label_smoothing"):
         check_config(config)
     config = tiny("fdrl")
     with config.unlocked():
         config.model.wdth = 8
-    with pytest.raises(UserError, match=r"does not read this field; did you mean 'width'"):
+    with pytest.raises(UserError, match=r"config.model.wdth: .* config.model.width"):
         check_config(config)
 
 
@@ -327,7 +329,7 @@ def test_a_config_json_that_no_run_wrote(content, tmp_path):
 def test_evaluation_with_changes(trained, tmp_path):
     with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
         finish.evaluate(trained, changes={"model.width": 16})
-    with pytest.raises(UserError, match=r"config.model.official_eval: baseline.Model does not read this field"):
+    with pytest.raises(UserError, match=r"config.model.official_eval: nothing reads this field"):
         finish.evaluate(trained, changes={"model.official_eval": True})
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):

@@ -10,7 +10,7 @@ from etils import epath
 
 from experiments import presets
 from fer_jax import methods
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS

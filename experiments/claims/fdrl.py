@@ -16,9 +16,9 @@ import sys
 
 import numpy as np
 
-from experiments import presets
 from experiments.claims.trial import Comparison, Measures, Trial, main, roc_auc
-from fer_jax.config.fields import Config
+from experiments.presets import VARIANTS
+from fer_jax.config.fields import Config, variant_config
 from fer_jax.data.sources.source import load
 from fer_jax.runs.stored import StoredModel
 
@@ -28,8 +28,7 @@ RARE = 0.05  # action units in a smaller share of the faces, or of those without
 
 def arm(seed: int, modules: str) -> Config:
     """The synthetic recipe with a narrow ResNet-18, cut to the epochs that a trial has time for."""
-    config = presets.faces("fdrl", "synthetic", method="fdrl")
-    config.experiment = "claims/fdrl"
+    config = variant_config("claims/fdrl", "fdrl", "synthetic", VARIANTS)
     config.seed = seed
     config.model.modules = modules
     config.model.width = 16

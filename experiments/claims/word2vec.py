@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import presets
 from experiments.claims.trial import Comparison, Measures, Trial, main
-from fer_jax.config.fields import Config
+from experiments.presets import VARIANTS
+from fer_jax.config.fields import Config, variant_config
 from fer_jax.data.sources.source import load
 from fer_jax.evaluation.metrics import confusion_matrix
 from fer_jax.methods.word2vec import gram_matrix, semantic_error
@@ -45,8 +45,7 @@ ERROR, CLOSENESS, ACCURACY = "semantic_error", "closeness", "accuracy"
 
 def recipe(seed: int, method: str) -> Config:
     """The synthetic recipe with a ResNet-10 a quarter as wide as the full one, cut to a few epochs."""
-    config = presets.faces("word2vec", "synthetic", method=method)
-    config.experiment = "claims/word2vec"
+    config = variant_config("claims/word2vec", method, "synthetic", VARIANTS)
     config.seed = seed
     config.model.depth = 10
     config.model.width = 16

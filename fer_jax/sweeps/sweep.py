@@ -14,7 +14,8 @@ from typing import Any
 
 from etils import epath
 
-from fer_jax.config.fields import Config, assign, check_config
+from fer_jax.config.check import check_config
+from fer_jax.config.fields import Config, assign
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, writing

@@ -18,7 +18,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from fer_jax.config.fields import Config, check_config
+from fer_jax.config.check import check_config
+from fer_jax.config.fields import Config
 from fer_jax.config.protocol import protocol
 from fer_jax.engine.memory import explained
 from fer_jax.engine.mesh import any_process, is_main

@@ -18,11 +18,12 @@ import optax
 from jax.sharding import Mesh
 
 from fer_jax import methods
-from fer_jax.config.fields import Config, check_config
+from fer_jax.config.check import check_config
+from fer_jax.config.fields import Config
 from fer_jax.config.phases import phases
 from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
-from fer_jax.config.ranges import count_steps
 from fer_jax.config.resolutions import Stage, stages
+from fer_jax.config.steps import count_steps
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.corrupt.occlusion import with_occluded_copies

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.claims import acnn
 from experiments.claims.trial import main
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 
 
 def hidden(n=400):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.claims import fan
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 

@@ -9,7 +9,7 @@ from etils import epath
 from experiments import presets, psr
 from experiments.psr_sr import get_config
 from fer_jax import methods
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.errors import UserError
 from fer_jax.methods import psr_sr
 from fer_jax.nn.edsr import area_half, bicubic
@@ -68,7 +68,7 @@ def test_pixels_are_measured_on_the_scale_that_the_augmentation_gave_them():
     config = get_config("smoke")
     with config.unlocked():
         config.model.pixel_std = (1.0, 1.0, 1.0)
-    with pytest.raises(UserError, match=r"config.model.pixel_std: .* does not read this field"):
+    with pytest.raises(UserError, match=r"config.model.pixel_std: nothing reads this field"):
         check_config(config)
 
 

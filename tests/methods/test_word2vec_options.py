@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import word2vec as experiment
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.errors import UserError
 from fer_jax.methods import word2vec
 

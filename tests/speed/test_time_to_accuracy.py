@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import time_to_accuracy as pieces
 from experiments.fer2013_fast import get_config
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.errors import UserError
 
 

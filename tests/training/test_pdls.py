@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.data.sources.source import load
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.errors import UserError

@@ -10,7 +10,8 @@ import optax
 import pytest
 from etils import epath
 
-from fer_jax.config.fields import check_config, default_config
+from fer_jax.config.check import check_config
+from fer_jax.config.fields import default_config
 from fer_jax.config.phases import phases
 from fer_jax.errors import UserError
 from fer_jax.runs.stored import read_model
@@ -78,7 +79,7 @@ def test_shares_decide_where_a_phase_ends():
         (((0.5, {}), (0.5, {"optimizer.nme": "sgd"})), "no field 'optimizer.nme'; did you mean 'optimizer.name'"),
         (((0.5, {}), (0.5, {"train.epochs": 1.0})), "no field 'train.epochs'"),
         (((0.5, {}), (0.5, {"optimizer.learning_rate": "fast"})), "optimizer.learning_rate='fast'"),
-        (((0.5, {}), (0.5, {"optimizer.learning_rate": -1.0})), "optimizer.learning_rate=-1.0: give a number"),
+        (((0.5, {}), (0.5, {"optimizer.learning_rate": -1.0})), "optimizer.learning_rate=-1.0 .* at least 0"),
     ],
 )
 def test_mistakes(given, says):

@@ -3,7 +3,7 @@
 import pytest
 from etils import epath
 
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.config.protocol import fold_facts, part_to_score, part_to_test, protocol, split_to_test
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError

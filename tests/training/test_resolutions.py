@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
-from fer_jax.config.fields import check_config
+from fer_jax.config.check import check_config
 from fer_jax.config.resolutions import Stage, size_at, stages
 from fer_jax.data.sources.pipeline import index_batches
 from fer_jax.errors import UserError

@@ -268,8 +268,8 @@ def test_every_fold_of_every_seed(seeds_of, tmp_path, monkeypatch):
 def test_nothing_is_written_before_everything_fits(seeds_of, tmp_path):
     last = 2**31 - 1
     for change, says in (
-        ({"seeds": 0}, "config.seeds=0 is out of range: give 1 to 1000"),
-        ({"seed": last}, f"config.seeds=3 from config.seed={last} on: the last may be {last}"),
+        ({"seeds": 0}, "config.seeds=0 is out of range: .* 1 to 1000"),
+        ({"seed": last}, f"config.seeds=3: .*config.seed={last}"),
         ({"data.holdout_fraction": 0.0}, "leaves nothing to validate"),
     ):
         config = seeds_of()

@@ -1,0 +1,91 @@
+"""Fields that do not fit each other; what one field may be on its own is in `table.FIELDS` and in the method."""
+
+from __future__ import annotations
+
+from fer_jax import methods
+from fer_jax.config.fields import Config, check_expression, check_fields, fields_of
+from fer_jax.config.phases import phases
+from fer_jax.config.protocol import check_protocol
+from fer_jax.config.resolutions import stages
+from fer_jax.config.table import LAST_SEED
+from fer_jax.data.corrupt import degradation
+from fer_jax.data.targets import label_noise
+from fer_jax.errors import UserError
+
+MANY_STEPS = 1 << 20  # enough for any phases: the number of steps is known only with the data
+
+
+def check_config(config: Config) -> None:
+    """Raises UserError for a field that nothing reads, a value out of its range, and values that exclude each other."""
+    check_fields(config)
+    method = methods.load(config.method)
+    stages(config, MANY_STEPS)
+    for phase in phases(config, MANY_STEPS):
+        check_fields(phase.config)
+    check_protocol(config)
+    _check_data(config)
+    _check_train(config)
+    _check_target(config)
+    label_noise.check(config.data, reads_labels=not method.measures)
+    degradation.check(config.evaluation.degraded)
+    if config.evaluation.views and config.evaluation.flip:
+        raise UserError("config.evaluation.views='corners' includes mirrored views: set config.evaluation.flip=False")
+    for field in ("flip", "views", "occluded", "degraded"):
+        if config.evaluation[field] and method.measures:
+            raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
+    method.check(config)
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
+    if data.balanced_sampling and config.augmentation.flip_alternate:
+        raise UserError(
+            "config.augmentation.flip_alternate mirrors in every other epoch, and with "
+            "config.data.balanced_sampling there are no epochs: set one of them to False"
+        )
+    if data.smoothing_prior != "uniform" and not data.label_smoothing:
+        raise UserError(
+            f"config.data.smoothing_prior='{data.smoothing_prior}' does nothing without config.data.label_smoothing: "
+            "give 0.2, for example"
+        )
+    if data.neutral_frames and not data.last_frames:
+        raise UserError(
+            f"config.data.neutral_frames={data.neutral_frames} applies to clips that are turned into images: set "
+            "config.data.last_frames=3 as well, or give 0"
+        )
+
+
+def _check_train(config: Config) -> None:
+    if config.seed + config.seeds - 1 > LAST_SEED:
+        raise UserError(
+            f"config.seeds={config.seeds}: with config.seed={config.seed} the last seed exceeds {LAST_SEED}; "
+            "give a smaller config.seed"
+        )
+    for expression in config.init_ignore:
+        check_expression(expression, "config.init_ignore")
+    if config.train.batch_size % config.train.accumulate:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} does not divide into "
+            f"config.train.accumulate={config.train.accumulate} micro-batches"
+        )
+
+
+def _check_target(config: Config) -> None:
+    """Raises UserError if the target rule and the classification loss do not fit (FER+: each rule has its loss)."""
+    options = fields_of(config.method)
+    if "loss.options.classification" not in options:
+        if config.data.target == "multi_target":
+            raise UserError(
+                "config.data.target='multi_target' counts each of several classes as right, and "
+                f"{config.method} has no loss that does: give 'cross_entropy'"
+            )
+        return
+    classification = config.loss.options.get("classification", options["loss.options.classification"].default)
+    if (config.data.target == "multi_target") != (classification == "multi_target"):
+        fitting = "multi_target" if config.data.target == "multi_target" else "cross_entropy"
+        raise UserError(
+            f"config.loss.options.classification='{classification}' does not fit config.data.target="
+            f"'{config.data.target}': give '{fitting}'"
+        )
+    if classification == "multi_target" and config.data.label_smoothing:
+        raise UserError("config.data.label_smoothing has no meaning with config.data.target='multi_target': give 0")
