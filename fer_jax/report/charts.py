@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import Colormap, Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -21,18 +20,14 @@ from fer_jax.report.style import (
     DIVERGING,
     FAINT,
     GRAYS,
-    LINE,
     ORANGE,
     ORANGES,
     SOFT,
-    class_color,
     heat_map,
     in_percent,
     legend_above,
     new_figure,
-    paler,
     quiet,
-    wrapped,
 )
 
 _PALE_BLUE, _PALE_ORANGE = "#7ea4db", "#fbeadb"
@@ -58,50 +53,6 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.set_xlabel("predicted", fontsize=8.6, color=SOFT)
     axes.set_ylabel("true", fontsize=8.6, color=SOFT)
     return figure
-
-
-def class_chart(classes: Sequence[str], scores: Mapping[str, Sequence[Any]]) -> Figure:
-    """A bar of F1 per class with its recall and precision marked, and the number of its examples.
-
-    Args:
-        classes: names.
-        scores: `recall`, `precision`, `f1` (each a share or None) and `support` per class.
-    """
-    count = len(classes)
-    figure = new_figure(440 if count <= 10 else 640, max(414 if count > 5 else 0, 38 * count + 76))
-    axes = quiet(figure.add_subplot())
-    recall, precision, f1 = (np.array(scores[name], float) for name in ("recall", "precision", "f1"))
-    for row, support in enumerate(scores["support"]):
-        color = class_color(row)
-        axes.barh(row, f1[row], height=0.62, color=paler(color, 0.6), linewidth=0)
-        axes.plot([recall[row], precision[row]], [row, row], color=color, linewidth=1.2, zorder=2)
-        axes.plot(recall[row], row, **_recall(color), zorder=4, clip_on=False)
-        axes.plot(precision[row], row, **_precision(color), zorder=3, clip_on=False)
-        if not support:
-            axes.text(0.01, row, "no examples", va="center", fontsize=8, color=FAINT)
-        axes.text(1.05, row, f"{support:,}", va="center", fontsize=8.4, color=SOFT)
-    axes.text(1.05, 1.02, "examples", fontsize=7.6, color=FAINT, transform=axes.transAxes)
-    axes.set_yticks(range(count), [wrapped(name) for name in classes])
-    axes.set_ylim(count - 0.4, -0.6)
-    axes.set_xlim(0, 1)
-    in_percent(axes.xaxis)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color=LINE, linewidth=0.8)
-    handles = [
-        Patch(color=paler(FAINT, 0.5), linewidth=0, label="F1"),
-        Line2D([], [], **_recall(SOFT), label="recall"),
-        Line2D([], [], **_precision(SOFT), label="precision"),
-    ]
-    legend_above(figure, axes, handles)
-    return figure
-
-
-def _recall(color: str) -> dict[str, Any]:
-    return {"marker": "o", "linestyle": "", "markersize": 7, "color": color, "markeredgecolor": "white"}
-
-
-def _precision(color: str) -> dict[str, Any]:
-    return {"marker": "D", "linestyle": "", "markersize": 5, "color": color, "markerfacecolor": "white"}
 
 
 def reliability_chart(bins: Mapping[str, Any], accuracy: float, mean_confidence: float) -> Figure:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
-_VOID = frozenset({"img", "br"})
+_VOID = frozenset({"img", "br", "hr"})
 
 
 class Html(str):

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 
+from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.report.charts import shaded, written
 from fer_jax.report.folder import ReportFolder
-from fer_jax.report.frames import frame_weights
 from fer_jax.report.inspection import Inspection
-from fer_jax.report.markup import Html, figure_card, join, section
-from fer_jax.report.points import point_gates
-from fer_jax.report.style import BLUES, INK, bare, heat_map, new_figure, wrapped
+from fer_jax.report.markup import Html, element, figure_card, join, percent, section, table
+from fer_jax.report.sections import answer, tile
+from fer_jax.report.style import BLUE, BLUES, DIVERGING, INK, ORANGE, heat_map, new_figure
 
+CLIPS = 8
+FRAMES = 16  # of a longer clip so many are shown, evenly spaced
 PICTURE_ROWS = 8
+NARROWEST = 0.15  # the colors of gates reach at least this far from a half
+SMALLEST, LARGEST = 0.010, 0.042  # radius of a closed and of an open gate, as a share of the image's side
 
 
 def method_sections(folder: ReportFolder, inspection: Inspection | None) -> Html:
@@ -25,6 +29,107 @@ def method_sections(folder: ReportFolder, inspection: Inspection | None) -> Html
         return Html()
     names = set(inspection.values)
     return join(draw(folder, inspection) for draw, needed in SECTIONS.items() if needed <= names)
+
+
+def frame_weights(folder: ReportFolder, inspection: Inspection) -> Html:
+    """The frames of a few clips, below each a bar of its weight, and the truth where it is known.
+
+    Reads `frame_weights` and the fields `frames`, `frame_mask`, `length` and, if there, `frame_intensity`.
+    """
+    fields, classes = inspection.fields, inspection.classes
+    probability = np.exp(log_softmax(inspection.logits))
+    truth = fields.get("frame_intensity")
+    cards = []
+    for clip in _clips(inspection):
+        rows = fields["length"][:clip].sum() + np.arange(fields["length"][clip])
+        kept = np.unique(np.linspace(0, len(rows) - 1, min(FRAMES, len(rows))).round().astype(int))
+        mask = fields["frame_mask"][rows]
+        share = fair_shares(inspection.values["frame_weights"][rows], mask)[kept]
+        intensity = [None] * len(kept) if truth is None else truth[rows[kept]]
+        bars = _bars(kept + 1, share, mask[kept], intensity)
+        faded = np.where(mask[kept][:, None, None, None], 1.0, 0.4)
+        frames = (255 - faded * (255 - fields["frames"][rows[kept]].astype(float))).astype(np.uint8)
+        name, predicted = classes[inspection.labels[clip]], int(probability[clip].argmax())
+        film = folder.image(f"clip_{clip}", np.hstack(frames), f"Frames of a clip of {name}")
+        described = f"predicted {classes[predicted]}, {percent(probability[clip, predicted], 0)} confident"
+        described += f"; {len(kept)} of {len(rows):,} frames" if len(kept) < len(rows) else ""
+        width = f"max-width:{62 * len(kept)}px"
+        cards.append(figure_card(name.capitalize(), described, element("div", film, bars, class_="film", style=width)))
+    explanation = [
+        *("How much each frame counts: ", element("b", "bars", style=f"color:{BLUE}")),
+        " that reach the dashed line have a fair share. Hatched frames show no face and do not count. ",
+    ]
+    if truth is not None:
+        dots = element("b", "dots", style=f"color:{ORANGE}")
+        explanation += ["The ", dots, " are the true strength of the expression, which the network never saw."]
+    return section("Weights of frames", element("span", *explanation), element("div", *cards, class_="pair"))
+
+
+def fair_shares(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Weights [n] of frames in fair shares, one over the number of faces (`mask` [n])."""
+    return weights * mask.sum() / max(float(weights.sum()), 1e-12)
+
+
+def _bars(numbers: np.ndarray, share: np.ndarray, mask: np.ndarray, intensity: Sequence[float | None]) -> Html:
+    """Bars in fair shares over the numbers of the frames, and dots of the true intensity in 0 .. 1."""
+    top = max(1.6, 1.08 * float(share.max()))
+    bars = [element("hr", style=f"bottom:{100 / top:.1f}%")]
+    for number, height, seen, true in zip(numbers, share, mask, intensity, strict=True):
+        parts = [element("i", style=f"height:{100 * height / top:.1f}%", title=f"{height:.2f}")]
+        parts += [element("b", style=f"bottom:{100 * true:.1f}%")] if true is not None and seen else []
+        bars.append(element("div", *parts, element("small", f"{number:,}"), class_="bar" if seen else "bar blank"))
+    return element("div", *bars, class_="bars")
+
+
+def _clips(inspection: Inspection) -> list[int]:
+    """Clips that have frames: one of each class first, then more, in order of classes."""
+    taken: dict[int, int] = {}
+    turns = []
+    for clip in np.flatnonzero(inspection.fields["length"]).tolist():
+        label = int(inspection.labels[clip])
+        taken[label] = taken.get(label, 0) + 1
+        turns.append((taken[label], label, clip))
+    return [clip for _, clip in sorted((label, clip) for _, label, clip in sorted(turns)[:CLIPS])]
+
+
+def point_gates(folder: ReportFolder, inspection: Inspection) -> Html:
+    """Faces with gates `alpha` [n, P or P + 1] in (0, 1) at `points` [n, P, 2], also behind objects if there are such.
+
+    It is empty if every gate is 1, which is how a method without gates answers.
+    """
+    views = [inspection] if inspection.occluded is None else [inspection, inspection.occluded]
+    alphas = np.concatenate([view.values["alpha"] for view in views])
+    if (alphas == 1).all():
+        return Html()
+    reach = max(NARROWEST, float(np.abs(alphas - 0.5).max()))
+    whole = alphas.shape[1] > inspection.values["points"].shape[1]
+    tiles = []
+    for row in np.argsort(inspection.labels, kind="stable").tolist():
+        faces, caption = [], []
+        for number, view in enumerate(views):
+            faces.append(_gated(folder, f"gates_{row}_{number}", view, row, reach))
+            caption += answer(view.classes, int(view.labels[row]), int(view.logits[row].argmax()))[number:]
+            caption += [element("small", f"gate of the whole face {view.values['alpha'][row, -1]:.2f}")] * whole
+        tiles.append(tile(faces, caption))
+    text = f"A circle is small and orange where the gate is closed ({0.5 - reach:.2f}), large and blue where it is "
+    text += f"open ({0.5 + reach:.2f}). The gates are learned from the expression alone: no label says what is covered."
+    if len(views) > 1:
+        text += " Left the image, right the same behind an object of a kind that training never saw."
+    pairs = "tiles pairs" if len(views) > 1 else "tiles"
+    return section("Where it looks", text, element("div", *tiles, class_=pairs))
+
+
+def _gated(folder: ReportFolder, name: str, view: Inspection, row: int, reach: float) -> Html:
+    """One face with a circle per gate."""
+    image, points = view.fields["image"][row], view.fields["points"][row]
+    height, width = image.shape[:2]
+    circles = []
+    for (x, y), alpha in zip(points, view.values["alpha"][row], strict=False):
+        opened = 0.5 + (alpha - 0.5) / (2 * reach)
+        radius = f"{max(height, width) * (SMALLEST + (LARGEST - SMALLEST) * opened):.2f}"
+        circles.append(element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, fill=to_hex(DIVERGING(opened))))
+    face = folder.image(name, image, f"A face of {view.classes[view.labels[row]]}")
+    return element("div", face, element("svg", *circles, viewBox=f"-0.5 -0.5 {width} {height}"), class_="gated")
 
 
 def class_similarity(folder: ReportFolder, inspection: Inspection) -> Html:
@@ -60,35 +165,26 @@ def similarity_chart(vectors: np.ndarray, images: np.ndarray, classes: Sequence[
 
 def picture_rows(folder: ReportFolder, inspection: Inspection) -> Html:
     """A row of pictures for a few examples: all values that are pictures [n, S, S, 3], if there are any."""
-    pictures = {name.replace("_", " "): value for name, value in inspection.values.items() if value.ndim == 4}
+    pictures = {name: value for name, value in inspection.values.items() if value.ndim == 4}
     if not pictures:
         return Html()
-    rows = np.linspace(0, len(inspection.labels) - 1, min(PICTURE_ROWS, len(inspection.labels))).round().astype(int)
-    labels = [inspection.classes[inspection.labels[row]] for row in rows]
-    figure = picture_chart({name: value[rows] for name, value in pictures.items()}, labels)
-    alt = f"Images of {', '.join(labels)}, each as {', '.join(pictures)}"
-    explanation = "All pictures of a row share a scale of brightness; black and white are those of the first."
-    card = figure_card("From stage to stage", explanation, folder.chart("pictures", figure, alt), wide=True)
-    return section("Pictures inside the network", "What each stage of the network sees.", card)
+    rows = []
+    for row in np.unique(np.linspace(0, len(inspection.labels) - 1, PICTURE_ROWS).round().astype(int)):
+        first = next(iter(pictures.values()))[row]
+        cells = [
+            folder.image(f"stage_{row}_{name}", in_range(value[row], first), name) for name, value in pictures.items()
+        ]
+        rows.append((inspection.classes[inspection.labels[row]], *cells))
+    titles = [f"{name.replace('_', ' ')}, {value.shape[1]} x {value.shape[2]}" for name, value in pictures.items()]
+    explanation = "What each stage of the network sees. All pictures of a row share the brightness range of the first."
+    card = element("div", table(rows, head=("", *titles)), class_="card stages")
+    return section("Pictures inside the network", explanation, card)
 
 
-def picture_chart(pictures: dict[str, np.ndarray], labels: Sequence[str]) -> Figure:
-    """Float pictures [n, S, S, 3] by name, side by side; the first of a row gives its range of brightness."""
-    side = 112
-    figure = new_figure(84 + side * len(pictures), 40 + side * len(labels))
-    grid = figure.subplots(len(labels), len(pictures), squeeze=False)
-    first = next(iter(pictures.values()))
-    low, high = first.min(axis=(1, 2, 3)), first.max(axis=(1, 2, 3))
-    for column, (name, values) in enumerate(pictures.items()):
-        for row, picture in enumerate(values):
-            # Interpolation leaves the range of the first picture: such pixels stay black or white.
-            bright = np.clip((picture - low[row]) / max(high[row] - low[row], 1e-6), 0, 1)
-            bare(grid[row, column]).imshow(bright, interpolation="nearest")
-            grid[row, column].set(xticks=[], yticks=[])
-        grid[0, column].set_title(f"{name}\n{values.shape[1]} x {values.shape[2]}", fontsize=7.6, color=INK)
-    for row, label in enumerate(labels):
-        grid[row, 0].set_yticks([first.shape[1] / 2], [wrapped(label)])
-    return figure
+def in_range(picture: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """A float picture as uint8, from black at the lowest value of `first` to white at its highest."""
+    low, high = float(first.min()), float(first.max())
+    return np.round(255 * np.clip((picture - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
 
 
 SECTIONS: dict[Callable[[ReportFolder, Inspection], Html], set[str]] = {

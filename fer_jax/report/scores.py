@@ -51,11 +51,8 @@ def examples(results: Mapping[str, Any]) -> str:
 def header(results: Mapping[str, Any]) -> Html:
     """The experiment, its result in words, and the facts of the run."""
     variant = results.get("variant")
-    facts = [
-        scored_on(results),
-        f"{results['num_examples']:,} {examples(results)}",
-        f"{len(results['classes'])} classes",
-    ]
+    facts = [scored_on(results), f"{results['num_examples']:,} {examples(results)}"]
+    facts.append(f"{len(results['classes'])} classes")
     hidden = "seed" if "seeds" in results else None
     facts += [write(results[name]) for name, write in FACTS.items() if name in results and name != hidden]
     parts = [
@@ -133,50 +130,46 @@ def classifier_cards(results: Mapping[str, Any], mean_confidence: float) -> Html
     return element("div", *cards, class_="headline")
 
 
-def measure_cards(results: Mapping[str, Any]) -> Html:
-    """The measures of a method that predicts no classes."""
+def mean_cards(results: Mapping[str, Any]) -> Html:
+    """The measures of a method that predicts no classes, or the mean of each score over seeds with its interval."""
     last = results.get("selection", {}).get("last", {}).get("test") or {}
     cards = []
     for name, described in _scored(results).items():
-        known = last.get(name) is not None
-        note = f"The last step's weights: {last[name]:.3f}." if known else "Mean over all images."
-        cards.append(_card(results, name, note, described))
-    return element("div", *cards, class_="headline")
-
-
-def seed_cards(results: Mapping[str, Any]) -> Html:
-    """The mean of each score over the seeds, with its interval."""
-    cards = []
-    for name, described in _scored(results).items():
-        scores = {name: results["mean"][name], f"{name}_interval": results["interval"][name]}
-        note = f"Standard deviation over the seeds: {_number(results['std'][name], described, 2)}."
+        scores, note = results, "Mean over all images."
+        if "seeds" in results:
+            scores = {name: results["mean"][name], f"{name}_interval": results["interval"][name]}
+            note = f"Standard deviation over the seeds: {_number(results['std'][name], described, 2)}."
+        elif last.get(name) is not None:
+            note = f"The last step's weights: {last[name]:.3f}."
         cards.append(_card(scores, name, note, described))
     return element("div", *cards, class_="headline")
 
 
-def folds(results: Mapping[str, Any]) -> Html:
-    """A row of scores per fold, then the mean and standard deviation of each column."""
-    rows = [_member(results, fold, "fold", f"{fold['num_examples']:,}") for fold in results["folds"]]
+def sweep(results: Mapping[str, Any]) -> Html:
+    """A row of scores per fold or seed, then their mean, its interval if there is one, and their standard deviation."""
+    over_seeds = "seeds" in results
+    kind = "seed" if over_seeds else "fold"
+    rows = []
+    for member in results[f"{kind}s"]:
+        link = element("a", str(member[kind]), href=f"../{member['folder']}/report/index.html")
+        fact = str(member.get("best_step", "")) if over_seeds else f"{member['num_examples']:,}"
+        rows.append([link, fact, *_cells(results, member)])
     below = {"Mean": results["mean"], "Standard deviation": results["std"]}
-    explanation = (
-        f"The scores above are over all {results['num_examples']:,} {examples(results)} together. Here are those of "
-        "each fold and their mean, which many papers report instead; the two differ if the folds differ in size."
-    )
-    return section("Fold by fold", explanation, _sweep(results, ("Fold", examples(results)), rows, below))
-
-
-def seeds(results: Mapping[str, Any]) -> Html:
-    """A row of scores per seed, then the mean, its interval and the standard deviation of each column."""
-    rows = [_member(results, seed, "seed", str(seed.get("best_step", ""))) for seed in results["seeds"]]
-    low, high = ({name: pair and pair[end] for name, pair in results["interval"].items()} for end in (0, 1))
-    below = {"Mean": results["mean"], "95 % interval of the mean, from": low, "to": high}
-    below |= {"Standard deviation": results["std"]}
+    if over_seeds:
+        low, high = ({name: pair and pair[end] for name, pair in results["interval"].items()} for end in (0, 1))
+        below |= {"95 % interval of the mean, from": low, "to": high}
+    rows += [[title, "", *_cells(results, scores)] for title, scores in below.items()]
+    head = (kind.capitalize(), "selected at step" if over_seeds else examples(results), *_scored(results).values())
     explanation = (
         f"{len(results['seeds'])} runs that differ only in their seed: initial parameters, order of the images, "
         "augmentation. The interval is Student's and concerns the mean over seeds on these same examples; a single run "
         "typically differs from the mean by one standard deviation. Each seed links to its own report."
+        if over_seeds
+        else f"The scores above are over all {results['num_examples']:,} {examples(results)} together. Here are those "
+        "of each fold and their mean, which many papers report instead; the two differ if the folds differ in size."
     )
-    return section("Seed by seed", explanation, _sweep(results, ("Seed", "selected at step"), rows, below))
+    card = element("div", table(rows, head=head), class_="card wide")
+    return section(f"{kind.capitalize()} by {kind}", explanation, card)
 
 
 def degraded(results: Mapping[str, Any]) -> Html:
@@ -229,17 +222,10 @@ def _card(scores: Mapping[str, Any], name: str, note: str, described: str = "") 
     if unit == "%":
         low, high = np.clip(interval or (value, value), 0, 1) * 100  # Student's may lie outside
         between = element("i", style=f"left:{low:.2f}%;width:{high - low:.2f}%")
-        track = element(
-            "div", between, element("b", style=f"left:{100 * value:.2f}%"), class_="track", aria_hidden="true"
-        )
+        at = element("b", style=f"left:{100 * value:.2f}%")
+        track = element("div", between, at, class_="track", aria_hidden="true")
     number = element("p", _number(value, described), element("span", unit, class_="unit"), class_="value")
     return element("div", element("h3", title), number, track, element("p", note), class_="card")
-
-
-def _member(results: Mapping[str, Any], member: Mapping[str, Any], kind: str, fact: str) -> list[object]:
-    """The row of one fold or seed, which links to its report."""
-    link = element("a", str(member[kind]), href=f"../{member['folder']}/report/index.html")
-    return [link, fact, *_cells(results, member)]
 
 
 def _cells(results: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
@@ -247,14 +233,3 @@ def _cells(results: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
         "" if scores[name] is None else _number(scores[name], described, 2)
         for name, described in _scored(results).items()
     ]
-
-
-def _sweep(
-    results: Mapping[str, Any],
-    head: tuple[str, str],
-    rows: Sequence[list[object]],
-    below: Mapping[str, Mapping[str, Any]],
-) -> Html:
-    """The table of a sweep: the rows of its members, then those of `below` by title."""
-    lines = [*rows, *([title, "", *_cells(results, scores)] for title, scores in below.items())]
-    return element("div", table(lines, head=(*head, *_scored(results).values())), class_="card wide")

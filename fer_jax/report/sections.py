@@ -13,7 +13,7 @@ from fer_jax.report import charts
 from fer_jax.report.folder import ReportFolder
 from fer_jax.report.markup import Html, element, figure_card, percent, section, table
 from fer_jax.report.scores import examples
-from fer_jax.report.style import class_color
+from fer_jax.report.style import ORANGE, class_color
 
 MISTAKES = 24  # how many are shown, the most confident first
 
@@ -61,29 +61,19 @@ class Samples:
 def classes(folder: ReportFolder, results: Mapping[str, Any]) -> Html:
     """The confusion matrix beside the scores per class."""
     names = results["classes"]
-
-    def described(score: str) -> str:
-        values = zip(names, results[score], strict=True)
-        return ", ".join(f"{name} {'none' if value is None else percent(value)}" for name, value in values)
-
-    matrix = charts.confusion_chart(np.asarray(results["confusion"]), names)
-    bars = charts.class_chart(names, results)
-    cards = (
-        figure_card(
-            "Confusion",
-            "Each row is a true class. Blue is right, orange wrong; the deeper, the larger the share of the row.",
-            folder.chart("confusion", matrix, f"Confusion matrix, with recall {described('recall')}"),
-            wide=len(names) > 10,
-        ),
-        figure_card(
-            "Class by class",
-            "Recall: the share of a class that is found. Precision: the share of its predictions that are right.",
-            folder.chart("classes", bars, f"F1 per class: {described('f1')}"),
-            wide=len(names) > 10,
-        ),
-    )
+    figure = charts.confusion_chart(np.asarray(results["confusion"]), names)
+    matrix = folder.chart("confusion", figure, "Confusion matrix; the table of classes has the recall of each row")
+    explanation = "Each row is a true class. Blue is right, orange wrong; the deeper, the larger the share of the row."
+    confusion = figure_card("Confusion", explanation, matrix, wide=len(names) > 10)
+    rows = []
+    for c, support in enumerate(results["support"]):
+        bars = (_bar(results[score][c], class_color(c)) for score in ("recall", "precision", "f1"))
+        rows.append((_class_name(names, c), *bars, f"{support:,}"))
+    explanation = "Recall: the share of a class that is found. Precision: the share of its predictions that are right."
+    scores = table(rows, head=("Class", "Recall", "Precision", "F1", "Examples"))
+    by_class = figure_card("Class by class", explanation, scores, wide=len(names) > 10)
     explanation = "Which expressions the model tells apart, and which it confuses."
-    return section("Classes", explanation, element("div", *cards, class_="pair"))
+    return section("Classes", explanation, element("div", confusion, by_class, class_="pair"))
 
 
 def calibration(folder: ReportFolder, results: Mapping[str, Any], predictions: Predictions) -> Html:
@@ -125,6 +115,8 @@ def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Pred
     names, predicted, confidence = results["classes"], predictions.classes, predictions.confidence
     wrong = np.flatnonzero(predicted != predictions.labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    if not len(wrong):
+        return Html()
     explanation = f"{len(wrong):,} of {len(predicted):,} {examples(results)}, the most confident first. "
     explanation += "If you agree with the model, the label may be wrong; the number is the row in the split. "
     if examples(results) == "clips":
@@ -133,14 +125,8 @@ def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Pred
     for row in wrong[:MISTAKES].tolist() if predictions.images is not None else ():
         truth, seen, sure = int(predictions.labels[row]), int(predicted[row]), float(confidence[row])
         alt = f"Image {row}: labelled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
-        bar = element("i", element("b", style=f"width:{100 * sure:.1f}%"))
-        caption = (
-            element("div", element("span", "true"), _class_name(names, truth), class_="row"),
-            element("div", element("span", "pred."), _class_name(names, seen), class_="row"),
-            element("div", bar, percent(sure), class_="sure"),
-            element("small", f"no. {row:,}"),
-        )
-        tiles.append(_tile([folder.image(f"mistake_{row}", predictions.images[row], alt)], caption))
+        caption = [*answer(names, truth, seen), _bar(sure, ORANGE), element("small", f"no. {row:,}")]
+        tiles.append(tile([folder.image(f"mistake_{row}", predictions.images[row], alt)], caption))
     return section("Most confident mistakes", explanation, element("div", *tiles, class_="tiles"))
 
 
@@ -171,15 +157,14 @@ def training_images(folder: ReportFolder, names: Sequence[str], samples: Samples
     strips = []
     for c, pictures in enumerate(samples.gallery):
         if len(pictures):
-            strip = pictures.swapaxes(0, 1).reshape(pictures.shape[1], -1, pictures.shape[-1])
-            alt = f"Training images of the class {names[c]}"
-            strips.append((_class_name(names, c), folder.image(f"gallery_{c}", strip, alt)))
+            strip = folder.image(f"gallery_{c}", np.hstack(pictures), f"Training images of the class {names[c]}")
+            strips.append((_class_name(names, c), strip))
     tiles = []
     for row, label in enumerate(samples.labels.tolist()):
         faces = [folder.image(f"sample_{row}", samples.images[row], f"Training image, {names[label]}, as stored")]
         if samples.augmented is not None:
             faces.append(folder.image(f"sample_{row}_seen", samples.augmented[row], "the same, as the network sees it"))
-        tiles.append(_tile(faces, [_class_name(names, label)]))
+        tiles.append(tile(faces, [_class_name(names, label)]))
     both = samples.augmented is not None
     text = "Left as stored, right as a training step sees it after augmentation." if both else "As stored."
     gallery = element("div", table(strips), class_="card gallery") if strips else Html()
@@ -187,10 +172,26 @@ def training_images(folder: ReportFolder, names: Sequence[str], samples: Samples
     return section("Training images", text, gallery, pairs)
 
 
-def _tile(images: Sequence[Html], caption: Sequence[Html]) -> Html:
+def tile(images: Sequence[Html], caption: Sequence[Html]) -> Html:
     """Images side by side over a caption."""
     faces = element("div", *images, class_="faces")
     return element("figure", faces, element("figcaption", *caption), class_="tile")
+
+
+def answer(names: Sequence[str], truth: int, predicted: int) -> list[Html]:
+    """Two lines of a caption: the true class and the predicted one."""
+    return [
+        element("div", element("span", "true"), _class_name(names, truth), class_="row"),
+        element("div", element("span", "pred."), _class_name(names, predicted), class_="row"),
+    ]
+
+
+def _bar(share: float | None, color: str) -> Html:
+    """A share in percent beside a bar; None where there is no such share."""
+    if share is None:
+        return Html("none")
+    bar = element("i", element("b", style=f"width:{100 * share:.1f}%;background:{color}"))
+    return element("div", bar, percent(share), class_="share")
 
 
 def _class_name(names: Sequence[str], index: int) -> Html:

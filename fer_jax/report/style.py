@@ -123,17 +123,11 @@ def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> Non
     """A legend above the plot, on as many lines as its words need."""
     handles = handles if handles is not None else axes.get_legend_handles_labels()[0]
     room = 16 * (figure.get_figwidth() - 0.5)  # letters: about 16 to the inch, less the tick labels
-    columns = next((n for n in range(len(handles), 1, -1) if _letters(handles, n) <= room), 1)
+    longest = max(len(str(handle.get_label())) for handle in handles) + 6  # and the handle with the space around it
     axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, ncols=columns,
-        frameon=False, fontsize=8.4, labelcolor=INK, handlelength=1.4, columnspacing=1.6,
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, frameon=False, fontsize=8.4,
+        ncols=max(1, min(len(handles), int(room / longest))), labelcolor=INK, handlelength=1.4, columnspacing=1.6,
     )  # fmt: skip
-
-
-def _letters(handles: list, columns: int) -> float:
-    """Width of a legend in letters; a handle and the space around it are as wide as seven."""
-    lengths = [len(str(handle.get_label())) + 7 for handle in handles]
-    return sum(max(column) for column in np.array_split(lengths, columns))
 
 
 def wrapped(name: str, width: int = 14) -> str:

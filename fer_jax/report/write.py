@@ -49,13 +49,13 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     pictures = ReportFolder(folder)
     pictures.clear()
-    trained = scores.folds(results) if "folds" in results else learning(pictures, results, history)
+    trained = scores.sweep(results) if "folds" in results else learning(pictures, results, history)
     inside = method_sections(pictures, inspection)
     seen = sections.training_images(pictures, results["classes"], samples)
     if "seeds" in results:
-        body = [scores.seed_cards(results), scores.seeds(results)]
+        body = [scores.mean_cards(results), scores.sweep(results)]
     elif predictions is None:
-        body = [scores.measure_cards(results), trained, inside, seen]
+        body = [scores.mean_cards(results), trained, inside, seen]
     else:
         measured = classification_metrics(predictions.logits, predictions.labels, results["classes"])
         results = measured | {key: value for key, value in results.items() if value is not None}

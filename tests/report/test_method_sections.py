@@ -1,17 +1,18 @@
 """Sections on a method's intermediates: what is drawn is what was measured."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
-import pytest
 from matplotlib.text import Text
+from PIL import Image
 
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods import word2vec
-from fer_jax.report import Inspection, frames
+from fer_jax.report import Inspection
 from fer_jax.report.folder import ReportFolder
-from fer_jax.report.method_sections import method_sections, picture_chart, similarity_chart
+from fer_jax.report.method_sections import fair_shares, in_range, method_sections, similarity_chart
 from fer_jax.words.classes import class_vectors
 
 CLASSES = EMOTIONS[:7]
@@ -35,39 +36,41 @@ def clips(lengths, truth=True):
     return inspection(np.arange(len(length)) % 2, {"frame_weights": np.where(mask, rng.random(total), 0)}, fields)
 
 
-@pytest.mark.parametrize("count", [1, 5, 16])
-def test_bars_stand_under_faces_and_nowhere_else(count):
-    rng = np.random.default_rng(count)
-    mask = np.arange(count) % 4 != 3
-    share, intensity = np.where(mask, 2 * rng.random(count), 0), rng.random(count)
-    pictures = rng.integers(0, 256, (count, 20, 20, 3), np.uint8)
-    above, below, truth = frames.strip(pictures, share, mask, np.arange(1, count + 1), intensity).axes
-    bars = below.containers[0]
-    np.testing.assert_allclose([b.get_x() + b.get_width() / 2 for b in bars], np.flatnonzero(mask), atol=1e-9)
-    np.testing.assert_allclose([b.get_height() for b in bars], share[mask])
-    line = truth.lines[0].get_ydata()
-    np.testing.assert_allclose(line[mask], intensity[mask])
-    assert np.isnan(line[~mask]).all()
-    assert len(above.images) == count
-    assert above.bbox.width / count == pytest.approx(above.bbox.height, rel=0.01)  # frames stay square
-    assert above.get_xlim() == below.get_xlim()
+def bars(page):
+    """The height in percent of each bar, and of each dot, in order."""
+    heights = [float(value) for value in re.findall(r'<i style="height:([\d.]+)%', page)]
+    return heights, [float(value) for value in re.findall(r'<b style="bottom:([\d.]+)%', page)]
+
+
+def test_bars_and_dots_show_weights_and_truth(tmp_path):
+    data = clips([5])
+    data.fields["frame_mask"][:] = [True, True, False, True, True]
+    data.values["frame_weights"][:] = [0.1, 0.2, 0.0, 0.3, 0.4]
+    data.fields["frame_intensity"][:] = [0.5, 0.25, 0.9, 0, 1]
+    page = method_sections(ReportFolder(tmp_path), data)
+    heights, dots = bars(page)
+    np.testing.assert_allclose(np.array(heights) / heights[4], [0.25, 0.5, 0, 0.75, 1], atol=0.01)
+    assert dots == [50, 25, 0, 100]  # none where there is no face
+    assert page.count("bar blank") == 1
+    with Image.open(tmp_path / "image_clip_0.png") as film:
+        assert film.width == 5 * film.height
 
 
 def test_clips_are_shown_with_their_frames(tmp_path):
     page = method_sections(ReportFolder(tmp_path), clips([5, 1, 0, 2_000]))
-    assert page.count("<figure") == len(list(tmp_path.glob("chart_clip_*.png"))) == 3  # the empty clip has none
+    assert page.count("<figure") == len(list(tmp_path.glob("image_clip_*.png"))) == 3  # none of the empty clip
     assert "16 of 2,000 frames" in page
     assert "true strength" in page
-    assert "true strength" not in method_sections(ReportFolder(tmp_path), clips([3, 3], truth=False))
+    without = method_sections(ReportFolder(tmp_path), clips([3, 3], truth=False))
+    assert "true strength" not in without
+    assert not bars(without)[1]
 
 
-def test_a_fair_share_is_one_whatever_the_length(monkeypatch, tmp_path):
-    data, drawn, strip = clips([4, 8]), [], frames.strip
-    data.fields["frame_mask"][:] = True
-    data.values["frame_weights"][:] = np.concatenate([np.full(4, 0.25), np.full(8, 0.125)])
-    monkeypatch.setattr(frames, "strip", lambda *given: drawn.append(given[1]) or strip(*given))
-    method_sections(ReportFolder(tmp_path), data)
-    np.testing.assert_allclose(np.concatenate(drawn), np.ones(12))
+def test_a_fair_share_is_one_whatever_the_length():
+    mask = np.array([True, True, False, True, True])
+    np.testing.assert_allclose(fair_shares(0.25 * mask, mask), mask)
+    np.testing.assert_allclose(fair_shares(np.full(8, 0.125), np.ones(8, bool)), np.ones(8))
+    assert not fair_shares(np.zeros(3), np.zeros(3, bool)).any()
 
 
 def test_similarity_is_the_mean_per_class(tmp_path):
@@ -102,17 +105,15 @@ def test_pictures_are_drawn_under_their_names(tmp_path):
     sizes = {"image": 16, "half": 8, "super_resolved": 16}
     values = {name: np.random.default_rng(0).normal(size=(14, side, side, 3)) for name, side in sizes.items()}
     page = method_sections(ReportFolder(tmp_path), inspection(np.arange(14) % 2, values))
-    assert "each as image, half, super resolved" in page
-    assert (tmp_path / "chart_pictures.png").exists()
+    assert all(title in page for title in ("image, 16 x 16", "half, 8 x 8", "super resolved, 16 x 16"))
+    assert len(list(tmp_path.glob("image_stage_*.png"))) == 8 * 3
     assert method_sections(ReportFolder(tmp_path), inspection([0], {"half": np.zeros((1, 4))})) == ""
 
 
 def test_a_row_of_pictures_has_the_brightness_of_its_first():
-    image = np.linspace(-1, 1, 16 * 16 * 3).reshape(1, 16, 16, 3)
-    figure = picture_chart({"input": image, "brighter": 3 * image}, ["fear"])
-    first, second = (axes.images[0].get_array() for axes in figure.axes)
-    np.testing.assert_allclose(first, (image[0] + 1) / 2, atol=1e-6)
-    np.testing.assert_allclose(second, np.clip((3 * image[0] + 1) / 2, 0, 1), atol=1e-6)
+    image = np.linspace(-1, 1, 16 * 16 * 3).reshape(16, 16, 3)
+    np.testing.assert_allclose(in_range(image, image), 255 * (image + 1) / 2, atol=0.5)
+    np.testing.assert_allclose(in_range(3 * image, image), 255 * np.clip((3 * image + 1) / 2, 0, 1), atol=0.5)
 
 
 def test_gates_are_drawn_on_the_face_and_behind_an_object(tmp_path):
@@ -126,7 +127,8 @@ def test_gates_are_drawn_on_the_face_and_behind_an_object(tmp_path):
     with_whole = dataclasses.replace(shown, values=shown.values | {"alpha": rng.uniform(0.4, 0.6, (3, 25))})
     page = method_sections(ReportFolder(tmp_path), dataclasses.replace(with_whole, occluded=with_whole))
     assert "behind an object" in page
-    assert "whole face" in page
-    assert (tmp_path / "chart_gates.png").exists()
+    assert page.count("<circle") == 2 * 3 * 24
+    assert page.count("gate of the whole face") == 2 * 3
+    assert len(list(tmp_path.glob("image_gates_*.png"))) == 2 * 3
     without_gates = dataclasses.replace(shown, values=shown.values | {"alpha": np.ones((3, 24))})
     assert method_sections(ReportFolder(tmp_path), without_gates) == ""

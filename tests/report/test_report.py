@@ -7,6 +7,7 @@ import html.parser
 import io
 import os
 import pathlib
+import re
 import time
 
 import matplotlib
@@ -186,12 +187,16 @@ def test_a_whole_report(folder):
                 assert picture.size == (2 * int(image["width"]), 2 * int(image["height"]))
     assert {path.name for path in folder.glob("*.png")} == {image["src"] for image in page.images}
     assert set(page.links) == {image["src"] for image in page.images}  # nothing from the network
-    charts = ("loss", "accuracy", "signal_0", "signal_3", "confusion", "classes", "reliability")
+    charts = ("loss", "accuracy", "signal_0", "signal_3", "confusion", "reliability")
     charts += ("profile_0_mean", "profile_0_spread")
     assert {f"chart_{name}.png" for name in charts} <= set(page.links)
     assert sum(link.startswith("image_mistake") for link in page.links) == 24
     assert sum(link.startswith("image_sample") for link in page.links) == 48
     scores = given["results"]
+    for name, *row in zip(
+        EMOTIONS, *(scores[score] for score in ("recall", "precision", "f1", "support")), strict=True
+    ):
+        assert "".join([name, *map(percent, row[:3]), f"{row[3]:,}"]) in page.text
     for score in ("accuracy", "mean_recall", "macro_f1"):
         assert f"{100 * scores[score]:.1f}" in page.text
         assert f"interval {100 * scores[f'{score}_interval'][0]:.1f}" in page.text
@@ -258,7 +263,8 @@ def test_evaluation_alone_without_mistakes(folder):
     assert "without examples are left out: surprise" in page.text
     assert "single view" in page.text
     assert "75.0" in page.text
-    assert len(page.images) == 3
+    assert len(page.images) == 2
+    assert re.search(r"surprise\s*none\s*none\s*none\s*0", page.text)  # recall, precision, F1, examples
 
 
 def test_an_earlier_report_leaves_nothing_behind(folder):
@@ -369,7 +375,7 @@ def test_measures_of_a_method_without_classes(folder):
         {"fold": k, "folder": f"fold0{k}", "num_examples": 1000 * k, "psnr": 20.0 + k, "ssim": None} for k in (1, 2)
     ]
     mean, std = {"psnr": 21.5, "ssim": None}, {"psnr": 0.5, "ssim": None}
-    shown = scores.folds(results | {"folds": rows, "mean": mean, "std": std})
+    shown = scores.sweep(results | {"folds": rows, "mean": mean, "std": std})
     assert "PSNR, dB" in shown
     assert all(value in shown for value in (">21.000<", ">22.000<", ">21.500<", ">0.500<", ">2,000<"))
 
