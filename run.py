@@ -61,7 +61,7 @@ def main() -> int:
         if several:
             asked = {"mode": _MODE.value, "workdir": str(folder), "split": _SPLIT.value, "output": _OUTPUT.value}
             given = json.loads(experiment.to_json()) if experiment else {}
-            hosts.agree("a command line", asked | {"config": given}, "give the same one on every host")
+            hosts.agree("command line", asked | {"config": given}, "give the same one on every host")
             hosts.agree("code", workdir.code_facts(), "install the same on every host")
         return work(experiment, folder)
 

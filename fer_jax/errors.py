@@ -1,10 +1,10 @@
-"""Mistakes that a user can mend: one line that says what is wrong, where, and what to do."""
+"""Mistakes that a user can fix: one line that says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -17,6 +17,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(filter(None, known))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns 'field: theirs -> ours' for each field in which two nested dictionaries differ, sorted by field."""
+    lines = []
+    for key in sorted(set(ours) | set(theirs)):
+        a, b = ours.get(key), theirs.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {b!r} -> {a!r}")
+    return lines
 
 
 def first_line(error: BaseException) -> str:

@@ -1,13 +1,13 @@
-"""Keeps two processes from writing the same folder at once. The lock goes with the process.
+"""Keeps two processes from writing the same folder at once. A lock ends with its process.
 
-A file system has locks. A bucket has none: there a small object says who is at work, and changes every few seconds as
-long as that process lives.
+On a file system the lock is a locked file. A bucket has no locks: there an object names the process that holds it,
+and changes every few seconds for as long as that process lives.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
 import socket
 import threading
@@ -24,79 +24,65 @@ try:
 except ImportError:  # Windows: nothing is locked
     fcntl = None
 
-BEAT = 15.0  # seconds between signs of life in a bucket
-SETTLE = 2.0  # seconds for two that begin at once to see each other
+BEAT = 15.0  # seconds between two writes of a lock in a bucket
+SETTLE = 2.0  # seconds until a lock in a bucket is seen by a process that starts at the same time
 
 
 @contextlib.contextmanager
-def alone(path: Any, busy: str = "") -> Iterator[None]:
-    """Holds the lock file at `path` inside the `with` block.
+def alone(path: Any, busy: str = "") -> Iterator[str]:
+    """Holds the lock at `path` inside the `with` block; yields a text that no other lock contains.
 
     Args:
-        path: made where it is missing; its folder must exist.
-        busy: what to say where another process holds it; empty to wait for that process.
+        path: created if missing; its folder must exist.
+        busy: error message if another process holds the lock; empty to wait for that process.
 
     Raises:
-        UserError: `busy`, with the number of the process that holds the lock.
+        UserError: `busy`, with the process that holds the lock.
     """
-    if in_bucket(path):
-        with _alone_in_bucket(path, busy):
-            yield
-        return
-    if fcntl is None:
-        yield
-        return
+    owner = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}"
+    with _object_lock(path, owner, busy) if in_bucket(path) else _file_lock(path, owner, busy):
+        yield owner
+
+
+@contextlib.contextmanager
+def _file_lock(path: Any, owner: str, busy: str) -> Iterator[None]:
     with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UserError(f"{busy} (process {file.read().strip() or 'unknown'})") from error
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            except BlockingIOError as error:
+                file.seek(0)
+                raise UserError(f"{busy} ({_holder(file.read())})") from error
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(owner)
         file.flush()
         yield
 
 
 @contextlib.contextmanager
-def _alone_in_bucket(path: Any, busy: str) -> Iterator[None]:
-    """The same where nothing can be locked: who finds a sign of life waits to see whether there comes another."""
-    me = {"run": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}
+def _object_lock(path: Any, owner: str, busy: str) -> Iterator[None]:
+    """The same in a bucket: an object that still changes belongs to a process that lives."""
+    over, beats = threading.Event(), itertools.count()
 
-    def write(beat: int) -> None:
-        path.write_text(json.dumps(me | {"beat": beat}))
+    def write() -> None:
+        path.write_text(f"{owner}, {next(beats)}")
 
-    def refuse(other: dict[str, Any]) -> None:
-        if other and busy:
-            raise UserError(f"{busy} (process {other.get('process')} on {other.get('host')})")
-
-    def is_mine() -> bool:
-        return _read(path).get("run", me["run"]) == me["run"]
-
-    holder: dict[str, Any] = {}
-    while holder.get("run") != me["run"]:  # of two that begin at once, one goes back to waiting
-        refuse(holder)
-        while before := _read(path):
+    while not (there := _read(path)).startswith(owner):
+        if there:
             time.sleep(2.5 * BEAT)
-            now = _read(path)
-            if now == before:  # its process is gone
-                break
-            refuse(now)
-        write(0)
-        time.sleep(SETTLE)
+        if not there or _read(path) == there:  # free, or of a process that is gone
+            write()
+            time.sleep(SETTLE)  # of two that start at once, the one that wrote last continues
         holder = _read(path)
-    over = threading.Event()
+        if busy and holder and not holder.startswith(owner):
+            raise UserError(f"{busy} ({_holder(holder)})")
 
-    def live() -> None:
-        beat = 0
+    def keep() -> None:
         while not over.wait(BEAT):
-            beat += 1
-            with contextlib.suppress(Exception):  # a write that fails is made up for by the next
-                if not is_mine():  # this process was suspended for so long that another took over
-                    return
-                write(beat)
+            with contextlib.suppress(Exception):  # the next write makes up for one that fails
+                write()
 
-    keeper = threading.Thread(target=live, name="keeps the lock", daemon=True)
+    keeper = threading.Thread(target=keep, name="keeps the lock", daemon=True)
     keeper.start()
     try:
         yield
@@ -104,12 +90,15 @@ def _alone_in_bucket(path: Any, busy: str) -> Iterator[None]:
         over.set()
         keeper.join()
         with contextlib.suppress(OSError):
-            if is_mine():
-                path.unlink()
+            path.unlink()
 
 
-def _read(path: Any) -> dict[str, Any]:
+def _holder(text: str) -> str:
+    return text.partition(",")[0] or "unknown process"
+
+
+def _read(path: Any) -> str:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+        return path.read_text()
+    except OSError:
+        return ""

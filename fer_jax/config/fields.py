@@ -153,18 +153,6 @@ def check_expression(expression: Any, field: str) -> None:
         raise UserError(f"{field}: {expression!r} is not a regular expression ({error})") from error
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Returns 'field: theirs -> ours' for each field in which two plain configs differ."""
-    lines = []
-    for key in sorted(set(ours) | set(theirs)):
-        a, b = ours.get(key), theirs.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: {b!r} -> {a!r}")
-    return lines
-
-
 def assign(config: Config, path: str, value: Any) -> None:
     """Sets the field at a dotted path."""
     group, _, name = path.rpartition(".")

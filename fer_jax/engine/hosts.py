@@ -1,9 +1,10 @@
-"""The processes of a run over several hosts: how they meet, see that they agree, and learn that one of them is gone.
+"""How the processes of a run over several hosts meet, compare what they were given, and end together.
 
-JAX has a coordinator and heartbeats of its own, but where somebody is missing it ends the process from inside, with a
-stack trace and after minutes. So the processes first meet here, over plain sockets on the coordinator's port, and the
-lines between process 0 and each of the others stay open: a line that breaks, or is silent, is a process that is gone,
-and one that fails says why before it leaves. Then everyone ends, with one line.
+`jax.distributed` aborts a process that misses another one or loses it: SIGABRT and a stack trace, and for a process
+that never starts or a wrong number of processes no word on which. So before JAX starts, every process connects to
+process 0 on the coordinator's port. Each of these connections stays open and carries one line at most: that its
+sender is done, or why it failed. A connection that closes without one means a lost process. Then all processes end,
+each with one line.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import socket
 import sys
 import threading
@@ -23,83 +23,68 @@ from typing import Any
 import jax
 import numpy as np
 
-from fer_jax.config.fields import differences
 from fer_jax.engine.mesh import told_by_main
-from fer_jax.errors import UserError, first_line
+from fer_jax.errors import UserError, differences, first_line
 
-PATIENCE = 50  # seconds for all processes to come
+PATIENCE = 50  # seconds to wait for all processes at the start
 LONGEST_PATIENCE = 86_400  # seconds: a day
-BEAT = 2.0  # seconds between signs of life
-SILENT = 10  # beats in a row without one: then a process is gone
-JAX_NOTICES = 300  # seconds until JAX's own heartbeat ends a process: long, as it counts those of a suspended one too
-FAREWELL = 60  # seconds that JAX waits at the end for the others to end as well
-SHOWN = 6
-ADDRESS = 320  # bytes: the longest name of a host has 253
-START = "check that all of them were started, each with its own --process_id"
-AGAIN = "start the same command on every host: it goes on from the last checkpoint"
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a host that is down is noticed after 30 s
+JAX_LIMITS = {"heartbeat_timeout_seconds": 100, "shutdown_timeout_seconds": 60}
+SHOWN = 6  # differences or missing processes named in a message
+ADDRESS_BYTES = 320  # a host name has 253 bytes at most
+HELLO, WELCOME, DONE = "fer_jax", "welcome", "done"  # lines of the protocol; any other line says what failed
+START = "check that every process was started, each with its own --process_id"
+AGAIN = "start the same command on every host: it resumes from the newest checkpoint"
 
 
+@contextlib.contextmanager
 def join(
     coordinator: str = "",
     num_processes: int = 0,
     process_id: int = -1,
     automatic: bool = False,
     patience: float = PATIENCE,
-) -> contextlib.AbstractContextManager[Any]:
-    """Joins this process to the others of the run. On a pod or under a cluster manager, `automatic` suffices.
+) -> Iterator[bool]:
+    """Runs the `with` block as one of several processes; yields whether there are several.
+
+    An exception in the block, or the loss of a process, ends all of them with a status other than 0.
 
     Args:
-        coordinator: host:port of process 0.
-        num_processes: processes in all.
+        coordinator: HOST:PORT of process 0.
+        num_processes: number of processes.
         process_id: which of them this is, from 0.
-        automatic: let JAX ask its cluster environment.
+        automatic: let JAX find the processes, on a TPU pod or under a cluster manager.
         patience: seconds to wait for the others.
 
-    Returns:
-        What to run the work inside of: a failure there, or that of another process, ends all of them.
-
     Raises:
-        UserError: if the description is incomplete, says two things or differs between processes, or somebody does not
-            come.
+        UserError: if the arguments are incomplete, contradictory or differ between processes, or one does not come.
     """
-    if not 0 < patience <= LONGEST_PATIENCE:  # nan is no time either: whoever waits for it waits for ever
-        raise UserError(f"--patience={patience:g}: give 1 to {LONGEST_PATIENCE} seconds")
-    if not (coordinator or automatic):
-        if num_processes > 1 or process_id > 0:
-            raise UserError("--num_processes and --process_id need --coordinator=HOST:PORT, which is process 0's")
-        return contextlib.nullcontext()
+    _check(coordinator, num_processes, process_id, automatic, patience)
     if automatic:
-        given = {
-            "--coordinator": bool(coordinator),
-            "--num_processes": num_processes != 0,
-            "--process_id": process_id != -1,
-        }
-        if named := [option for option, there in given.items() if there]:
-            raise UserError(
-                f"{', '.join(named)} beside --distributed, with which JAX finds the processes by itself: leave out the "
-                "one or the other"
-            )
-        return _join_cluster(patience)
-    if not (num_processes > 0 and 0 <= process_id < num_processes):
-        raise UserError(
-            f"--coordinator={coordinator} needs --num_processes and --process_id (0 to num_processes-1); "
-            f"got {num_processes} and {process_id}"
-        )
-    host, colon, port = coordinator.rpartition(":")
-    if not (colon and host and port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise UserError(f"--coordinator={coordinator}: give HOST:PORT, such as 10.0.0.1:1234, ports from 1 to 65535")
+        _initialize(patience)
+        process_id, num_processes = jax.process_index(), jax.process_count()
+    if num_processes < 2:
+        yield False
+        return
+    listener, host, port = None, *coordinator.rpartition(":")[::2]
     if process_id == 0:
-        lines = _receive(int(port), num_processes, patience)
+        listener = _listen(0 if automatic else int(port))
+    if automatic:
+        own = f"{_own_address()} {listener.getsockname()[1]}" if listener else ""
+        host, port = told_by_main(own.encode().ljust(ADDRESS_BYTES)).decode().split()
+    if listener:
+        sockets = _accept(listener, num_processes, patience)
     else:
-        lines = {0: _call(host, int(port), num_processes, process_id, patience)}
-    company = Company(process_id, num_processes, lines)
-    with company.refusing():
-        _initialize(patience, coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
-    return company
+        sockets = {0: _call(host, int(port), process_id, num_processes, patience)}
+    with Peers(process_id, num_processes, sockets):
+        if not automatic:
+            where = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
+            _initialize(patience, **where)
+        yield True
 
 
 def agree(what: str, facts: Mapping[str, Any], advice: str) -> None:
-    """Refuses, on all processes, facts (plain JSON values) that are not the same on all of them, naming the fields."""
+    """Raises UserError on all processes if `facts` (plain JSON values) differ between them, naming the fields."""
     if jax.process_count() == 1:
         return
     from jax.experimental import multihost_utils
@@ -109,262 +94,187 @@ def agree(what: str, facts: Mapping[str, Any], advice: str) -> None:
     padded = np.frombuffer(text.ljust(int(lengths.max())), np.uint8)
     told = [json.loads(bytes(row)) for row in np.asarray(multihost_utils.process_allgather(padded))]
     for number, theirs in enumerate(told):
-        changed = differences(theirs, told[0])
-        if changed:
+        if changed := differences(theirs, told[0]):
             more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
             raise UserError(
-                f"process {number} of {len(told)} has {what} that process 0 has not "
+                f"process {number} of {len(told)} differs from process 0 in its {what} "
                 f"({'; '.join(changed[:SHOWN])}{more}): {advice}"
             )
 
 
-class Company:
-    """The lines between process 0 and each of the others; inside its `with` block all live or end together.
+class Peers:
+    """Connections between process 0 and each of the others; in the `with` block, the failure of one ends all.
 
     Args:
         number: of this process.
-        count: of all.
-        lines: open connections by the other end's number: to all from process 0, to process 0 from the others.
+        count: of all processes.
+        sockets: connections by the number of the other process: all others in process 0, and 0 in the others.
     """
 
-    def __init__(self, number: int, count: int, lines: Mapping[int, socket.socket]):
-        self._number, self._count, self._lines = number, count, dict(lines)
-        self._leaving = threading.Event()
-        self._lock = threading.Lock()
-        self._watchers = [
-            threading.Thread(target=self._watch, args=(n,), name=f"watches process {n}", daemon=True) for n in lines
-        ]
-        for watcher in (*self._watchers, threading.Thread(target=self._beat, name="beats", daemon=True)):
-            watcher.start()
+    def __init__(self, number: int, count: int, sockets: Mapping[int, socket.socket]):
+        self._number, self._count, self._sockets = number, count, sockets
+        self._done, self._ending = False, threading.Lock()
+        for other in sockets:
+            threading.Thread(target=self._watch, args=(other,), name=f"watches process {other}", daemon=True).start()
 
-    def __enter__(self) -> Company:
-        return self
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if error is None or isinstance(error, SystemExit):
-            self._leaving.set()
-            self._tell({"done": self._number})
+            self._done = True
+            self._tell(DONE)
             return
-        # What broke here may be the answer to a loss elsewhere, of which the watcher knows more: it speaks first.
+        # This error may be the consequence of another process's, which the watcher then reports: it goes first.
         time.sleep(0.5 if isinstance(error, (UserError, KeyboardInterrupt)) else 3.0)
+        name = f"process {self._number} of {self._count}"
         if isinstance(error, UserError):
-            self.leave(str(error), f"error: {error}", 2)
-        if isinstance(error, KeyboardInterrupt):
-            self.leave("interrupted", "interrupted; the same command goes on from the last save", 130)
-        self.leave(first_line(error), "".join(traceback.format_exception(error)).rstrip(), 1)
-
-    @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Tells the others of what fails inside the `with` block, which raises it here."""
-        try:
-            yield
-        except UserError as error:
-            self._leaving.set()
-            self._tell({"failed": str(error), "process": self._number})
-            raise
-
-    def leave(self, reason: str, words: str, status: int) -> None:
-        """Ends this process with `words` and `status`; the others are told the reason and end as well."""
-        with self._lock:  # whoever speaks first; the other never returns from here
-            self._leaving.set()
-            self._say(words)
-            self._tell({"failed": reason, "process": self._number})
-            # JAX ends whoever loses process 0, with words of its own: it leaves last.
-            end = time.monotonic() + 5
-            while self._number == 0 and time.monotonic() < end and any(w.is_alive() for w in self._others_watched()):
-                time.sleep(0.05)
-            os._exit(status)  # JAX would wait at the door for processes that will not come
-
-    def _others_watched(self) -> list[threading.Thread]:
-        return [w for w in self._watchers if w is not threading.current_thread()]
+            self._end(f"error: {error}", f"{name} stopped: {error}", 2)
+        elif isinstance(error, KeyboardInterrupt):
+            words = "interrupted; the same command resumes from the newest checkpoint"
+            self._end(words, f"{name} was interrupted", 130)
+        else:
+            self._end("".join(traceback.format_exception(error)), f"{name} stopped: {first_line(error)}", 1)
 
     def _watch(self, other: int) -> None:
-        """Reads what the process `other` says until it is done, fails, or is gone."""
-        line, heard, silent = self._lines[other], b"", 0
-        ready = selectors.DefaultSelector()  # `select` knows no descriptor above 1023
-        ready.register(line, selectors.EVENT_READ)
-        while silent < SILENT:  # beats are counted, not seconds: this process may have been suspended itself
-            if not ready.select(BEAT):
-                silent += 1
-                continue
-            silent = 0
-            try:
-                data = line.recv(1 << 16)
-            except OSError:
-                data = b""
-            if not data:
-                break
-            *said, heard = (heard + data).split(b"\n")
-            for message in map(json.loads, filter(None, said)):
-                if "done" in message:
-                    return
-                if "failed" in message:
-                    self._hear(message)
-        if not self._leaving.is_set():
-            reason = f"process {other} of {self._count} is gone: killed, or its host or the network failed"
-            with self._lock:
-                self._say(f"error: {reason}; {AGAIN}")
-                self._tell({"failed": reason, "process": other, "gone": True}, but=other)
-                os._exit(2)
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        """Ends because another process does; one that fails by itself, as all do that disagree, says so itself."""
-        self._tell(message, but=message["process"])
-        time.sleep(0 if "gone" in message else 1.0)
-        if self._leaving.is_set():
+        """Waits until the process `other` is done, has failed, or is lost."""
+        said = ""
+        with contextlib.suppress(OSError):
+            said = _read_line(self._sockets[other])
+        if said and said != DONE:
+            time.sleep(1.0)  # processes that fail for the same reason each print it themselves
+        if said == DONE or self._done:
             return
-        what = message["failed"]
-        if "gone" not in message:
-            what = f"process {message['process']} of {self._count} stopped: {what}"
-        with self._lock:
-            self._say(f"error: {what}; {AGAIN}" if "gone" in message else f"error: {what}")
-            os._exit(2)
+        lost = f"process {other} of {self._count} is lost: it was killed, or its host or the network failed; {AGAIN}"
+        self._end(f"error: {said or lost}", said or lost, 2)
 
-    def _beat(self) -> None:
-        while not self._leaving.wait(BEAT):
-            self._tell({"alive": self._number})
-
-    def _tell(self, message: Mapping[str, Any], but: int = -1) -> None:
-        data = json.dumps(message).encode() + b"\n"
-        if self._number and "done" not in message and message.get("process", self._number) != self._number:
-            return  # only process 0 has lines to all
-        for other, line in self._lines.items():
-            if other != but:
-                with contextlib.suppress(OSError):  # who does not hear is gone, and its watcher knows
-                    line.sendall(data)
-
-    @staticmethod
-    def _say(words: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
+    def _end(self, words: str, told: str, status: int) -> None:
+        """Prints `words` and ends this process; the others are told why."""
+        with self._ending:  # the first thread ends the process, and no other gets beyond this line
             sys.stdout.flush()
-            os.write(2, words.encode() + b"\n")  # at once: JAX may be about to end this process itself
+            os.write(2, f"{words}\n".encode())
+            self._tell(told)
+            if self._number == 0:  # JAX aborts a process that loses process 0, with a stack trace: 0 leaves last
+                deadline = time.monotonic() + 5
+                for sock in self._sockets.values():
+                    with contextlib.suppress(OSError):
+                        sock.settimeout(max(0.1, deadline - time.monotonic()))
+                        while sock.recv(1024):
+                            pass
+            os._exit(status)  # at a normal exit JAX would wait for the other processes
+
+    def _tell(self, line: str) -> None:
+        for sock in self._sockets.values():
+            _send_line(sock, line)
 
 
-def _join_cluster(patience: float) -> contextlib.AbstractContextManager[Any]:
-    """Joins the processes of a pod or of a cluster manager, which JAX finds."""
-    _initialize(patience)
-    count, number = jax.process_count(), jax.process_index()
-    if count == 1:
-        return contextlib.nullcontext()
-    server, address = None, b""
-    if number == 0:
-        server = _listen(0)
-        address = f"{_own_address()} {server.getsockname()[1]}".encode()
-    host, port = told_by_main(address.ljust(ADDRESS)).decode().split()
-    try:
-        if server is not None:
-            return Company(number, count, _receive(int(port), count, patience, server))
-        return Company(number, count, {0: _call(host, int(port), count, number, patience)})
-    except UserError as error:
-        raise UserError(f"{error} (the hosts must reach each other on any port)") from error
+def _check(coordinator: str, num_processes: int, process_id: int, automatic: bool, patience: float) -> None:
+    """Raises UserError for options that are incomplete or contradict each other."""
+    if not 0 < patience <= LONGEST_PATIENCE:
+        raise UserError(f"--patience={patience:g}: give 1 to {LONGEST_PATIENCE} seconds")
+    if automatic and (coordinator or num_processes or process_id != -1):
+        raise UserError(
+            "--distributed finds the processes by itself: leave it out, or leave out --coordinator, --num_processes "
+            "and --process_id"
+        )
+    if not coordinator and (num_processes > 1 or process_id > 0):
+        raise UserError("--num_processes and --process_id need --coordinator=HOST:PORT, the address of process 0")
+    if not coordinator:
+        return
+    if not 0 <= process_id < num_processes:
+        raise UserError(
+            f"--coordinator={coordinator} needs --num_processes and --process_id (0 to num_processes-1); "
+            f"got {num_processes} and {process_id}"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise UserError(f"--coordinator={coordinator}: give HOST:PORT, such as 10.0.0.1:1234, ports from 1 to 65535")
 
 
 def _initialize(patience: float, **where: Any) -> None:
-    """Starts JAX's own coordination; ends the process with one line where that never comes to an end."""
+    """Starts JAX's coordination; ends the process with one line if it does not succeed within `patience` seconds."""
     met = threading.Event()
 
     def give_up() -> None:
-        if not met.wait(patience):  # a moment later JAX would end this process, with a stack trace
+        if not met.wait(patience):  # a little later JAX would abort
             os.write(2, f"error: the processes of this run did not meet within {patience:.0f} s; {START}\n".encode())
             os._exit(2)
 
-    threading.Thread(target=give_up, name="gives up", daemon=True).start()
+    threading.Thread(target=give_up, daemon=True).start()
     try:
-        jax.distributed.initialize(
-            **where,
-            initialization_timeout=int(patience) + 10,
-            heartbeat_timeout_seconds=JAX_NOTICES,
-            shutdown_timeout_seconds=FAREWELL,
-        )
+        jax.distributed.initialize(**where, initialization_timeout=int(patience) + 10, **JAX_LIMITS)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes of this run did not meet: {first_line(error)}; {START}") from error
     finally:
         met.set()
 
 
-def _receive(port: int, count: int, patience: float, server: socket.socket | None = None) -> dict[int, socket.socket]:
-    """Process 0: waits for all others to call; returns the connections by their numbers."""
-    lines: dict[int, socket.socket] = {}
-
-    def refuse(why: str) -> None:
-        for line in lines.values():
-            with contextlib.suppress(OSError):
-                line.sendall(json.dumps({"refused": why}).encode() + b"\n")
-        raise UserError(why)
-
-    end = time.monotonic() + patience
-    with server or _listen(port) as door:
-        while len(lines) < count - 1:
-            door.settimeout(max(0.01, end - time.monotonic()))
+def _accept(listener: socket.socket, count: int, patience: float) -> dict[int, socket.socket]:
+    """Process 0: waits until all others have connected; returns the connections by process number."""
+    sockets: dict[int, socket.socket] = {}
+    deadline = time.monotonic() + patience
+    with listener:
+        while len(sockets) < count - 1:
+            listener.settimeout(max(0.01, deadline - time.monotonic()))
             try:
-                line, _ = door.accept()
+                sock, _ = listener.accept()
             except TimeoutError:
-                missing = [str(n) for n in range(1, count) if n not in lines]
-                shown = ", ".join(missing[:SHOWN]) + (f" and {n} more" if (n := len(missing) - SHOWN) > 0 else "")
-                which = f"process {shown}" if len(missing) == 1 else f"processes {shown}"
-                refuse(f"{which} of {count} did not come within {patience:.0f} s; {START}")
+                missing = [str(n) for n in range(1, count) if n not in sockets]
+                more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+                fault = f"missing after {patience:.0f} s: process {', '.join(missing[:SHOWN])}{more} of {count}"
+                _refuse(sockets.values(), fault)
             try:
-                hello = json.loads(_one_line(line, 5.0))
-                number, theirs, waited = hello["process"], hello["count"], hello["waited"]
-            except (OSError, ValueError, KeyError, TypeError):  # no process of ours
-                line.close()
-                continue
-            end = min(end, time.monotonic() + patience - waited)  # nobody waits longer than asked to
-            taken = number in lines
-            lines[-1 if taken else number] = line
-            if theirs != count:
-                refuse(f"process {number} was started with --num_processes={theirs}, process 0 with {count}; {START}")
-            if taken or not 0 < number < count:
-                refuse(f"two processes were started with --process_id={number}; {START}")
-    for line in lines.values():
-        line.sendall(b'{"welcome": true}\n')
-    return lines
+                hello, number, theirs = _read_line(sock, 5.0).split()
+                number, theirs = int(number), int(theirs)
+            except (OSError, ValueError):
+                hello, number, theirs = "", 0, 0
+            if hello != HELLO:  # something else that looks for open ports
+                sock.close()
+            elif theirs != count:
+                fault = f"process {number} was started with --num_processes={theirs}, process 0 with {count}"
+                _refuse([*sockets.values(), sock], fault)
+            elif number in sockets or not 0 < number < count:
+                _refuse([*sockets.values(), sock], f"two processes were started with --process_id={number}")
+            else:
+                sockets[number] = sock
+    for sock in sockets.values():
+        _keep_alive(sock)
+        _send_line(sock, WELCOME)
+    return sockets
 
 
-def _call(host: str, port: int, count: int, number: int, patience: float) -> socket.socket:
-    """Any other process: calls process 0 until it answers; returns the connection."""
-    began = time.monotonic()
-    while True:
-        waited = time.monotonic() - began
-        if waited > patience:
-            raise UserError(
-                f"no process 0 answers at {host}:{port} for {patience:.0f} s; start the same command there with "
-                "--process_id=0, or correct --coordinator"
-            )
-        try:
-            line = socket.create_connection((host, port), timeout=min(5.0, patience))
-        except OSError:
-            time.sleep(0.2)
-            continue
-        hello = {"process": number, "count": count, "waited": waited}
-        try:
-            line.sendall(json.dumps(hello).encode() + b"\n")
-            answer = json.loads(_one_line(line, patience - waited + 5) or b"{}")
-        except (OSError, ValueError):
-            answer = {}
-        if "welcome" in answer:
-            return line
-        line.close()
-        if "refused" in answer:
-            raise UserError(answer["refused"])
-        time.sleep(0.2)  # the end of an earlier run on this port; ours may still come
+def _call(host: str, port: int, number: int, count: int, patience: float) -> socket.socket:
+    """Any other process: connects to process 0 until it answers; returns the connection."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        answer = ""
+        with contextlib.suppress(OSError):  # not there yet, or the end of an earlier run on this port
+            sock = socket.create_connection((host, port), timeout=5.0)
+            _send_line(sock, f"{HELLO} {number} {count}")
+            answer = _read_line(sock, patience + 5.0)  # process 0 answers when all have come, or too few
+            if answer == WELCOME:
+                _keep_alive(sock)
+                return sock
+            sock.close()
+        if answer:
+            raise UserError(answer)
+        time.sleep(0.2)
+    raise UserError(
+        f"process 0 does not answer at {host}:{port} within {patience:.0f} s; start the same command there with "
+        "--process_id=0, or correct --coordinator"
+    )
 
 
-def _one_line(line: socket.socket, seconds: float) -> bytes:
-    """Reads up to the end of a line, byte by byte: what follows is the watcher's."""
-    line.settimeout(max(0.1, seconds))
-    data = b""
-    while not data.endswith(b"\n") and (byte := line.recv(1)) and len(data) < 4096:
-        data += byte
-    line.settimeout(None)
-    return data
+def _refuse(sockets: Any, fault: str) -> None:
+    for sock in sockets:
+        _send_line(sock, f"{fault}; {START}")
+    raise UserError(f"{fault}; {START}")
 
 
 def _listen(port: int) -> socket.socket:
+    both = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
     try:
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(("", port))
+        return socket.create_server(("", port), **both)
     except OSError as error:
         raise UserError(
             f"process 0 cannot listen on port {port} ({error.strerror or error}); give another one in --coordinator"
@@ -372,8 +282,32 @@ def _listen(port: int) -> socket.socket:
 
 
 def _own_address() -> str:
-    """The address of this host towards others."""
+    """The address by which other hosts reach this one."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # of the documentation's network: nothing is sent
+        probe.connect(("192.0.2.1", 9))  # an address reserved for documentation: nothing is sent
         return probe.getsockname()[0]
     return socket.gethostname()
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Lets the system notice that the other host is down."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _send_line(sock: socket.socket, line: str) -> None:
+    with contextlib.suppress(OSError):  # the other process has ended, and its watcher knows
+        sock.sendall(" ".join(line.split()).encode() + b"\n")
+
+
+def _read_line(sock: socket.socket, seconds: float | None = None) -> str:
+    """Reads a line, byte by byte: the rest is for another reader. Returns '' if the connection closes before."""
+    sock.settimeout(seconds)
+    data = b""
+    while byte := sock.recv(1):
+        if byte == b"\n":
+            return data.decode(errors="replace")
+        data += byte
+    return ""

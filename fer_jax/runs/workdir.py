@@ -18,11 +18,11 @@ import ml_collections
 from etils import epath
 
 from fer_jax import __version__, methods
-from fer_jax.config.fields import Config, default_config, differences
+from fer_jax.config.fields import Config, default_config
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import on_main, told_by_main
-from fer_jax.errors import UserError, reading, writing
+from fer_jax.errors import UserError, differences, reading, writing
 from fer_jax.locks import alone
 from fer_jax.runs.checkpoint import holds_a_save
 from fer_jax.storage import expect_folder, write_whole
@@ -155,7 +155,7 @@ def _check_shared(workdir: epath.Path) -> None:
     end = time.monotonic() + NETWORK_SECONDS
     while not (there := is_there()) and time.monotonic() < end:
         time.sleep(0.2)
-    agree("a work directory", {"shared": there}, f"{workdir} must be one that all hosts share, or a bucket")
+    agree("work directory", {"shared": there}, f"{workdir} must be one that all hosts share, or a bucket")
     on_main(lambda: path.unlink(missing_ok=True))
 
 

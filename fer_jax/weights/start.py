@@ -22,9 +22,9 @@ from etils import epath
 from jax.sharding import Mesh
 
 from fer_jax import methods
-from fer_jax.config.fields import Config, differences
+from fer_jax.config.fields import Config
 from fer_jax.engine.mesh import put_replicated, replicated
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError, differences, nearest
 from fer_jax.runs.checkpoint import Checkpoints, tree_sha256
 from fer_jax.runs.workdir import stored_run
 from fer_jax.weights.files import read_weights

@@ -8,7 +8,7 @@ from etils import epath
 
 from experiments.claims import psr, trial
 from fer_jax.config.check import check_config
-from fer_jax.config.fields import differences
+from fer_jax.errors import differences
 
 
 def test_arms_differ_in_what_the_claim_is_about_and_in_nothing_else():

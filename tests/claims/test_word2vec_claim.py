@@ -8,7 +8,7 @@ import pytest
 from experiments.claims import word2vec
 from fer_jax import methods
 from fer_jax.config.check import check_config
-from fer_jax.config.fields import differences
+from fer_jax.errors import differences
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods.word2vec import gram_matrix
 from fer_jax.words.classes import class_vectors

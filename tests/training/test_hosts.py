@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -107,7 +108,7 @@ def test_a_killed_process_ends_the_other_at_once_with_one_line(gone):
     status = both[1 - gone].returncode
     assert status == 2 if gone else status != 0  # JAX may end whoever loses process 0 at the same moment
     (line,) = error_lines(output)
-    assert f"process {gone} of 2 is gone" in line
+    assert f"process {gone} of 2 is lost" in line
     assert "start the same command on every host" in line
     both[gone].communicate()
 
@@ -160,42 +161,46 @@ def failures(*calls):
         return list(pool.map(attempt, calls)), time.monotonic() - began
 
 
+def accept(port, count, patience):
+    return hosts._accept(hosts._listen(port), count, patience)
+
+
 def test_a_process_that_never_comes_is_named_to_all():
     port = free_port()
-    (first, second), seconds = failures(
-        lambda: hosts._receive(port, 4, 1.5), lambda: hosts._call("localhost", port, 4, 2, 1.5)
-    )
+    (first, second), seconds = failures(lambda: accept(port, 4, 1.5), lambda: hosts._call("localhost", port, 2, 4, 1.5))
     assert first == second
-    assert first.startswith("processes 1, 3 of 4 did not come within 2 s")
+    assert "1, 3 of 4" in first
+    assert "--process_id" in first
     assert seconds < 10
 
 
 def test_a_missing_coordinator():
     port = free_port()
-    (said,), seconds = failures(lambda: hosts._call("localhost", port, 2, 1, 1.0))
-    assert said.startswith(f"no process 0 answers at localhost:{port} for 1 s; start the same command there")
+    (said,), seconds = failures(lambda: hosts._call("localhost", port, 1, 2, 1.0))
+    assert f"localhost:{port}" in said
+    assert "--process_id=0" in said
     assert seconds < 10
 
 
 @pytest.mark.parametrize(
     ("others", "says"),
     [
-        ([(3, 1)], "process 1 was started with --num_processes=3, process 0 with 4"),
-        ([(4, 1), (4, 1)], "two processes were started with --process_id=1"),
+        ([(1, 3)], "--num_processes=3"),
+        ([(1, 4), (1, 4)], "two processes .*--process_id=1"),
     ],
 )
 def test_processes_that_do_not_fit_together(others, says):
     port = free_port()
-    calls = [lambda count=count, n=n: hosts._call("localhost", port, count, n, 5.0) for count, n in others]
-    told, seconds = failures(lambda: hosts._receive(port, 4, 5.0), *calls)
-    assert all(text.startswith(says) for text in told), told
+    calls = [lambda count=count, n=n: hosts._call("localhost", port, n, count, 5.0) for n, count in others]
+    told, seconds = failures(lambda: accept(port, 4, 5.0), *calls)
+    assert all(re.search(says, text) for text in told), told
     assert seconds < 5
 
 
 def test_a_stranger_at_the_door_is_sent_away():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        lines = pool.submit(hosts._receive, port, 2, 10.0)
+        sockets = pool.submit(accept, port, 2, 10.0)
         while True:
             try:
                 with socket.create_connection(("localhost", port)) as stranger:
@@ -203,10 +208,10 @@ def test_a_stranger_at_the_door_is_sent_away():
                 break
             except OSError:
                 time.sleep(0.05)
-        with pool.submit(hosts._call, "localhost", port, 2, 1, 10.0).result() as line:
-            (other,) = lines.result().values()
+        with pool.submit(hosts._call, "localhost", port, 1, 2, 10.0).result() as sock:
+            (other,) = sockets.result().values()
             other.sendall(b"hello")
-            assert line.recv(5) == b"hello"
+            assert sock.recv(5) == b"hello"
             other.close()
 
 
@@ -220,46 +225,23 @@ def test_a_stranger_at_the_door_is_sent_away():
         (dict(coordinator="host:1234", num_processes=2, process_id=1, patience=math.nan), "--patience=nan: give"),
         (dict(automatic=True, patience=1e30), "--patience=1e.30: give"),
         (dict(num_processes=2, process_id=1), "need --coordinator"),
-        (dict(coordinator="host:1", automatic=True), "--coordinator beside --distributed.* leave out the one or"),
-        (dict(num_processes=2, process_id=0, automatic=True), "--num_processes, --process_id beside --distributed"),
+        (dict(coordinator="host:1", automatic=True), "--distributed .* leave it out, or leave out --coordinator"),
+        (dict(num_processes=2, process_id=0, automatic=True), "--distributed .* leave it out"),
     ],
 )
 def test_an_incomplete_description(given, says):
-    with pytest.raises(UserError, match=says):
-        hosts.join(**given)
+    with pytest.raises(UserError, match=says), hosts.join(**given):
+        pass
 
 
 def test_of_many_that_do_not_come_some_are_named():
-    with pytest.raises(UserError, match="processes 1, 2, 3, 4, 5, 6 and 4089 more of 4096 did not come"):
-        hosts._receive(free_port(), 4096, 0.1)
+    with pytest.raises(UserError, match="1, 2, 3, 4, 5, 6 and 4089 more of 4096"):
+        accept(free_port(), 4096, 0.1)
 
 
 def test_a_port_that_is_taken():
     with socket.create_server(("", 0)) as taken, pytest.raises(UserError, match="cannot listen on port .* in use"):
-        hosts._receive(taken.getsockname()[1], 2, 1.0)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="numbers descriptors")
-def test_a_line_is_heard_however_many_files_are_open():
-    import fcntl
-    import resource
-
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most[1] != resource.RLIM_INFINITY and most[1] < 2048:
-        pytest.skip("this user may not have so many files open")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, most[1]))
-    try:
-        mine, theirs = socket.socketpair()
-        with mine, theirs, socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD, 1100)) as far:
-            assert far.fileno() > 1023
-            company = hosts.Company(1, 2, {})
-            company._leaving.set()
-            company._lines[0] = far
-            mine.sendall(b'{"alive": 0}\n{"done": 0}\n')
-            company._watch(0)
-            assert mine.send(b"more") == 4  # it stopped at "done", and closed nothing
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        hosts._listen(taken.getsockname()[1])
 
 
 def test_the_address_of_a_host_with_a_long_name(monkeypatch):
@@ -267,7 +249,7 @@ def test_the_address_of_a_host_with_a_long_name(monkeypatch):
     told = []
     monkeypatch.setattr(hosts, "_initialize", lambda patience: None)
     monkeypatch.setattr(hosts, "_own_address", lambda: name)
-    monkeypatch.setattr(hosts, "_receive", lambda port, count, patience, server: server.close() or {})
+    monkeypatch.setattr(hosts, "_accept", lambda listener, count, patience: listener.close() or {})
     monkeypatch.setattr("jax.process_count", lambda: 2)
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.broadcast_one_to_all", lambda value: told.append(value) or value
@@ -289,12 +271,11 @@ def test_what_differs_between_hosts_is_named(monkeypatch):
     monkeypatch.setattr("jax.process_count", lambda: 2)
     monkeypatch.setattr("jax.experimental.multihost_utils.process_allgather", gather)
     with pytest.raises(UserError) as caught:
-        hosts.agree("a config", told[0], "give the same")
-    assert str(caught.value) == (
-        "process 1 of 2 has a config that process 0 has not (data.labels: 'ab' -> 'cd'; seed: 0 -> 1): give the same"
-    )
+        hosts.agree("config", told[0], "give the same")
+    for part in ("process 1 of 2", "config", "data.labels: 'ab' -> 'cd'; seed: 0 -> 1", "give the same"):
+        assert part in str(caught.value)
     texts[1] = texts[0]
-    hosts.agree("a config", told[0], "give the same")
+    hosts.agree("config", told[0], "give the same")
 
 
 def test_other_configs_are_refused_by_both_before_anything_is_prepared(run_py, tmp_path):
@@ -316,7 +297,8 @@ def test_other_configs_are_refused_by_both_before_anything_is_prepared(run_py, t
     assert [process.returncode for process in both] == [2, 2], outputs
     for output in outputs:
         (line,) = error_lines(output)
-        assert "has a command line that process 0 has not (config.data" not in line
+        assert "command line" in line
+        assert "config.data" not in line
         assert "config.seed: 0 -> 1" in line
         assert "Traceback" not in output
     assert list(tmp_path.iterdir()) == []
@@ -349,7 +331,7 @@ def test_a_run_that_loses_a_process_goes_on_where_it_was(run_py, tmp_path, resul
         output, _ = processes[1 - gone].communicate(timeout=60)
         status = processes[1 - gone].returncode
         assert status == 2 if gone else status != 0
-        assert f"process {gone} of 2 is gone" in output
+        assert f"process {gone} of 2 is lost" in output
         processes[gone].communicate()
     processes = both(free_port())
     outputs = [process.communicate(timeout=600)[0] for process in processes]
