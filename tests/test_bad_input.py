@@ -346,4 +346,4 @@ def test_evaluation_with_changes(trained, tmp_path):
 def test_evaluating_what_was_never_trained(run_here, tmp_path):
     done = run_here("--mode=evaluate", f"--workdir={tmp_path}")
     assert done.returncode == 2
-    assert "no work directory of a run" in done.stdout
+    assert "not the work directory of a run" in done.stdout

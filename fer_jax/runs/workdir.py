@@ -1,15 +1,15 @@
-"""A run's folder: who owns it, and the files that describe the run."""
+"""The work directory of a run: which config it belongs to, and the files that describe the run."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,17 +29,18 @@ from fer_jax.storage import expect_folder, write_whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
-NETWORK_SECONDS = 15.0  # until a file of another host is seen on a network's file system
-# Any finished run has them, and what is said of several is made of them.
+TOKEN = 32  # characters that end the owner of a lock and that no other has
+NETWORK_SECONDS = 15.0  # until a file that another host wrote is seen on a network file system
+# Fields that the results of every run have; sweeps and messages read them.
 FACTS = ("dataset", "split", "num_examples", "classes", "selection", "params", "wall_seconds")
-REJOIN = "delete config.json and results.json there and start the command that trains it again: nothing is trained anew"
-SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless it has measures of its own
+SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless the method has measures of its own
+REJOIN = "delete config.json and results.json there and start the same command again: no finished run is trained again"
 
 
 def default_workdir(config: Config) -> epath.Path:
-    """Returns runs/<experiment>/<variant>, of several seeds <variant>_seeds; of a single fold its folder under that.
+    """Returns runs/<experiment>/<variant>, with several seeds <variant>_seeds.
 
-    So a fold has the folder that it has when every fold is trained.
+    A single fold has the same folder in there as when all folds are trained.
     """
     several = "_seeds" if config.get("seeds", 1) != 1 else ""
     folder = epath.Path("runs") / config.experiment / f"{config.variant}{several}"
@@ -48,28 +49,24 @@ def default_workdir(config: Config) -> epath.Path:
 
 
 def fold_folder(workdir: epath.Path, number: int | str) -> epath.Path:
-    """Returns the folder of a fold, counted from 1, in that of all of them."""
+    """Returns the folder of one fold, counted from 1, in the work directory of all folds."""
     return workdir / f"fold{number:0>2}"
 
 
 def seed_folder(workdir: epath.Path, seed: int) -> epath.Path:
-    """Returns the folder of a seed in that of all of them."""
+    """Returns the folder of one seed in the work directory of all seeds."""
     return workdir / f"seed{seed:02}"
 
 
 def check_owner(workdir: epath.Path, config: Config) -> None:
-    """Refuses a folder that belongs to a run with another config, naming the fields that differ.
-
-    A run that ended before its first save has left nothing to go on from: its folder is anyone's.
-    """
+    """Raises UserError if the folder holds a checkpoint or results of another config, naming fields and a free name."""
     path = workdir / "config.json"
     for folder in (workdir, workdir / "report"):
         expect_folder(folder)
     if not path.exists():
         if _has_saved(workdir):
-            if _is_sweep(workdir):
-                raise UserError(f"{workdir} holds the results of several runs without their config.json: {REJOIN}")
-            raise UserError(f"{workdir} holds a run without its config.json: put it back, or give another --workdir")
+            advice = REJOIN if _is_sweep(workdir) else "put it back, or give another --workdir"
+            raise UserError(f"{workdir} holds a run without its config.json: {advice}")
         return
     changed = _changes(path, config)
     if changed and _holds_a_run(workdir):
@@ -77,8 +74,15 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
         more = f"; and {len(changed) - SHOWN_DIFFERENCES} more" if len(changed) > SHOWN_DIFFERENCES else ""
         raise UserError(
             f"work directory {workdir} belongs to another config ({shown}{more}): "
-            "give another --workdir, or delete that one"
+            f"give a free one, --workdir={_free_name(workdir)}, or delete it"
         )
+
+
+def _free_name(workdir: epath.Path) -> epath.Path:
+    """Returns `workdir`, or of a run in a sweep the folder of the sweep, with the first number that is not taken."""
+    taken = workdir.parent if _is_sweep(workdir.parent) else workdir
+    names = (taken.parent / f"{taken.name}-{number}" for number in itertools.count(2))
+    return next(name for name in names if not name.exists())
 
 
 @contextlib.contextmanager
@@ -87,83 +91,72 @@ def claim(
     config: Config,
     files: Mapping[str, Any] | None = None,
     started_from: Mapping[str, Any] | None = None,
-    anew: bool = False,
+    grows: bool = False,
 ) -> Iterator[None]:
-    """Makes the folder this run's own inside the `with` block: writes config.json where that of the run is missing.
+    """Locks the folder for this run inside the `with` block, and writes its config.json if that is missing.
 
     Args:
         workdir: the folder.
-        config: the run's.
-        files: JSON values to keep with the run by file name, whose source it does not need again once it has saved.
-        started_from: the account of the weights that a run starts from at step 0, kept in config.json as well.
-        anew: whether the folder takes another config than the one it had: what was the end of that is no end of this.
+        config: of the run.
+        files: JSON values by file name that are kept with the run; their source is not needed after a checkpoint.
+        started_from: which weights the run starts from at step 0; kept in config.json as well.
+        grows: whether the folder gets a new config because seeds are added; then its results are removed.
 
     Raises:
-        UserError: if the folder cannot be written or is another run's by now, or another process is at work in it.
+        UserError: if the folder cannot be written, belongs to another config, is used by another process, or is not
+            shared by all hosts.
     """
     lock = contextlib.ExitStack()
 
-    def write() -> None:
+    def write() -> str:
         path = workdir / "config.json"
-        try:
+        with writing(f"the work directory {workdir}", "give another with --workdir"):
             workdir.mkdir(parents=True, exist_ok=True)
-            for folder in (workdir, workdir / "checkpoints"):
-                if path.exists() and folder.exists():
-                    (folder / ".writable").touch()  # a resumed run learns here, not in an hour, that it cannot save
-                    (folder / ".writable").unlink(missing_ok=True)  # another process that starts may have been quicker
             busy = f"another process is at work in {workdir}: wait for it, or give another --workdir"
-            lock.enter_context(alone(workdir / ".lock", busy))
-            if anew:
+            owner = lock.enter_context(alone(workdir / ".lock", busy))
+            if grows:
                 (workdir / "results.json").unlink(missing_ok=True)
             else:
-                check_owner(workdir, config)  # again: somebody may have been at work here until now
-            # A run that never saved may find other weights the next time, or be another.
-            if anew or not path.exists() or started_from or _changes(path, config):
-                ours = json.loads(config.to_json())
-                origin = {"started_from": started_from} if started_from else {}
-                write_json(path, {"config": ours, "versions": versions(), "git_commit": git_commit()} | origin)
+                check_owner(workdir, config)  # again: another process may have been at work until now
+            # A run without a checkpoint may start from other weights the next time, or have another config.
+            if grows or not path.exists() or started_from or _changes(path, config):
+                facts = {"config": json.loads(config.to_json()), "versions": versions(), "git_commit": git_commit()}
+                write_json(path, facts | ({"started_from": started_from} if started_from else {}))
             for name, values in (files or {}).items():
                 if not (_has_saved(workdir) and (workdir / name).exists()):
                     write_json(workdir / name, values, indent=None)
-        except OSError as error:
-            raise UserError(
-                f"cannot write the work directory {workdir}: {error.strerror or error}; give another with --workdir"
-            ) from error
+        return owner
 
     with lock:
-        on_main(write)
-        _check_shared(workdir)
+        _check_shared(workdir, on_main(write))
         yield
 
 
-def _check_shared(workdir: epath.Path) -> None:
-    """Refuses a work directory that lies on the first host alone: all of them read checkpoints.
+def _check_shared(workdir: epath.Path, owner: str | None) -> None:
+    """Raises UserError unless every process sees the lock of process 0, `owner`: all of them read the checkpoints.
 
-    Each host may have an old folder of the same name: only what process 0 has just written there tells them apart.
+    A file that another run left is no proof: each host may have a folder of this name.
     """
     if jax.process_count() == 1:
         return
-    path, token = workdir / ".shared", told_by_main(uuid.uuid4().bytes).hex()
-    with writing(path):
-        on_main(lambda: path.write_text(token))
+    token = told_by_main((owner or TOKEN * " ")[-TOKEN:].encode()).decode()
 
     def is_there() -> bool:
-        with contextlib.suppress(OSError):  # not yet
-            return path.read_text() == token
+        with contextlib.suppress(OSError):  # not there yet
+            return token in (workdir / ".lock").read_text()
         return False
 
-    end = time.monotonic() + NETWORK_SECONDS
-    while not (there := is_there()) and time.monotonic() < end:
+    deadline = time.monotonic() + NETWORK_SECONDS
+    while not (there := is_there()) and time.monotonic() < deadline:
         time.sleep(0.2)
     agree("work directory", {"shared": there}, f"{workdir} must be one that all hosts share, or a bucket")
-    on_main(lambda: path.unlink(missing_ok=True))
 
 
 def stored_config(workdir: epath.Path) -> Config:
     """Returns the config that a work directory was trained with."""
     path = workdir / "config.json"
     if not path.exists():
-        raise UserError(f"{workdir} is no work directory of a run: it has no config.json")
+        raise UserError(f"{workdir} is not the work directory of a run: it has no config.json")
     stored = _read_config(path)
     config = default_config("", "", stored["method"])
     with config.unlocked():
@@ -172,7 +165,11 @@ def stored_config(workdir: epath.Path) -> Config:
 
 
 def stored_run(workdir: epath.Path) -> Config:
-    """Returns the config of a work directory that holds a model, which one of several runs does not."""
+    """Returns the config of the single run in a work directory.
+
+    Raises:
+        UserError: if the work directory holds several runs, naming one of them.
+    """
     config = stored_config(workdir)
     if config.seeds > 1:
         raise UserError(
@@ -200,13 +197,14 @@ def with_kept_files(config: Config, workdir: epath.Path) -> Config:
 
 
 def read_results(workdir: epath.Path) -> dict[str, Any] | None:
+    """Returns the results of a finished run or sweep; None if it is not finished."""
     path = workdir / "results.json"
     if not path.exists():
         return None
     try:
         return _read(path, *FACTS, *_read(path, *FACTS).get("measures", SCORES))
-    except UserError as error:  # what it was made from is beside it
-        raise UserError(f"{error}; delete it and start the same command again: nothing is trained anew") from error
+    except UserError as error:
+        raise UserError(f"{error}; delete it and start the same command again: nothing is trained again") from error
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
@@ -230,7 +228,7 @@ def git_commit() -> str | None:
 
 
 def code_facts() -> dict[str, Any]:
-    """Returns what decides the numbers besides the config: packages and commit; Python's version does not."""
+    """Returns what decides the numbers besides the config: the packages and the commit, but not Python's version."""
     return {name: version for name, version in versions().items() if name != "python"} | {"commit": git_commit()}
 
 
@@ -252,9 +250,9 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
     try:
         config = _read(path, "config")["config"]
         if not (isinstance(config, dict) and isinstance(config.get("method"), str)):
-            raise UserError(f"{path} cannot be read (its 'config' is no config)")
+            raise UserError(f"{path} cannot be read (its 'config' is not a config)")
     except UserError as error:
-        again = f"put back what it was, or delete the work directory {path.parent} to start it again"
+        again = f"restore it, or delete the work directory {path.parent} to start again"
         raise UserError(f"{error}; {REJOIN if _is_sweep(path.parent) else again}") from error
     return config
 
@@ -263,7 +261,7 @@ def _read(path: epath.Path, *fields: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
         if not isinstance(value, dict):
-            raise TypeError("it is no JSON object")
+            raise TypeError("it is not a JSON object")
         if missing := [field for field in fields if field not in value]:
             raise ValueError(f"it has no '{missing[0]}'")
     except (OSError, ValueError, TypeError) as error:
@@ -272,44 +270,33 @@ def _read(path: epath.Path, *fields: str) -> dict[str, Any]:
 
 
 def _has_saved(workdir: epath.Path) -> bool:
-    """Whether a run has left in its folder what it could go on from, or its end."""
+    """Whether a run has left a checkpoint or results."""
     return (workdir / "results.json").exists() or holds_a_save(workdir / "checkpoints")
 
 
 def _is_sweep(workdir: epath.Path) -> bool:
-    """Whether a folder, whatever its own config.json says, is that of several runs, which have a folder each in it."""
-    with reading(workdir):
-        runs = [folder for folder in workdir.iterdir() if folder.name.startswith(("seed", "fold"))]
-    return not holds_a_save(workdir / "checkpoints") and any((folder / "config.json").exists() for folder in runs)
+    """Whether the folder holds several runs; its own config.json may be damaged."""
+    return bool(_members(workdir)) and not holds_a_save(workdir / "checkpoints")
 
 
 def _holds_a_run(workdir: epath.Path) -> bool:
-    """Whether a run has saved in its folder, or any run of a sweep in its own folder under that."""
+    """Whether a run has left something in the folder, or a run of a sweep in its folder in there."""
+    return _has_saved(workdir) or any(map(_holds_a_run, _members(workdir)))
+
+
+def _members(workdir: epath.Path) -> list[epath.Path]:
+    """Returns the folders of the runs of a sweep."""
     with reading(workdir):
-        inside = [folder for folder in workdir.iterdir() if folder.is_dir()]
-    return _has_saved(workdir) or any((folder / "config.json").exists() and _holds_a_run(folder) for folder in inside)
+        folders = [folder for folder in workdir.iterdir() if folder.name.startswith(("seed", "fold"))]
+    return [folder for folder in folders if (folder / "config.json").exists()]
 
 
 def _changes(path: epath.Path, config: Config) -> list[str]:
-    """Returns the fields in which `config` differs from the one that is stored at `path`."""
-    ours = json.loads(config.to_json())
-    return differences(ours, _with_new_fields(_read_config(path), ours))
-
-
-def _with_new_fields(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds to an older config the fields that did not exist when it was written, where ours are at their default."""
-    defaults = json.loads(default_config("", "", ours["method"]).to_json())
-
-    def merge(old: Mapping[str, Any], new: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
-        merged = dict(old)
-        for key, value in default.items():
-            if key not in old and new.get(key) == value:
-                merged[key] = value
-            elif isinstance(value, dict) and isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
-                merged[key] = merge(old[key], new[key], value)
-        return merged
-
-    return merge(theirs, ours, defaults)
+    """Returns the fields in which `config` differs from the stored one; new fields at their default do not count."""
+    ours, theirs = json.loads(config.to_json()), _read_config(path)
+    defaults = json.loads(default_config("", "", config.method).to_json())
+    new = {line for line in differences(defaults, theirs) if ": None -> " in line}
+    return [line for line in differences(ours, theirs) if line not in new]
 
 
 def _assign(config: Config, values: Mapping[str, Any]) -> None:

@@ -54,7 +54,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
             return finished
     setup = _common(config, workdir, training=True)
     members = kind.members(config, workdir, setup)
-    with claim(workdir, config, anew=grows):
+    with claim(workdir, config, grows=grows):
         runs = [Run(train(member.config, member.folder), member.folder) for member in members]
         return _write(kind, config, setup, runs, workdir, workdir / "results.json")
 
