@@ -1,7 +1,7 @@
-"""The one place that knows about Orbax: saves a point in training whole, and finds the newest undamaged one.
+"""The one place that knows about Orbax: writes checkpoints, and restores the newest undamaged one.
 
-A save counts from the moment its manifest is there: a list of its files with their sizes and checksums, written last.
-Whether a checkpoint is whole is decided by that list, before anything reads it.
+A checkpoint counts once its manifest exists: a list of its files with sizes and checksums, written last. The list
+decides whether a checkpoint is damaged, before anything reads it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Checkpoint:
 
     Attributes:
         state: everything the next step needs.
-        best: variables of the best validation so far ({'params', 'collections'}).
-        record: plain JSON values: what the loop must remember (best score, open log window, seconds trained).
+        best: variables of the best evaluation so far ({'params', 'collections'}).
+        record: plain JSON values (best scores, open log window, seconds trained).
     """
 
     state: PyTree
@@ -45,12 +45,12 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one work directory. A save is one atomic unit: state, best model and record together.
+    """The checkpoints of one work directory. Each is written whole: state, best model and record together.
 
     Attributes:
         folder: where they are.
-        keep: how many are kept.
-        read_only: whether nothing in the folder may change, as for an evaluation.
+        keep: how many of the newest are kept.
+        read_only: whether nothing in the folder may change.
     """
 
     def __init__(self, folder: epath.Path, keep: int, read_only: bool = False):
@@ -58,8 +58,8 @@ class Checkpoints:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         absl_logging.set_verbosity(absl_logging.ERROR)
         self.folder, self.keep, self.read_only = folder, keep, read_only
-        # Saving is not asynchronous: a run that says it saved has saved, and the step after a save may donate
-        # the buffers that were saved. How many are kept is decided here, after the manifest is written.
+        # Not asynchronous: the step after a save donates the buffers that were saved. Old checkpoints are deleted here,
+        # after the manifest of the new one is written, and not by Orbax.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None, enable_async_checkpointing=False, create=not read_only, read_only=read_only
         )
@@ -72,17 +72,17 @@ class Checkpoints:
             raise UserError(f"cannot write checkpoints under {folder}: {error.strerror or error}") from error
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Saves at `step`; does nothing where that step is saved already.
+        """Writes the checkpoint of `step`, unless it exists.
 
         Raises:
-            UserError: if it could not be written (a full disk); earlier checkpoints stay as they were.
+            UserError: if it cannot be written (a full disk); earlier checkpoints stay as they are.
         """
         if step in self._steps():
             return
         tree = {"state": checkpoint.state, "best": checkpoint.best}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(dict(checkpoint.record)))
         try:
-            if step in self._manager.all_steps():  # a save that was cut short before its manifest
+            if step in self._manager.all_steps():  # a kill left it without a manifest
                 self._manager.delete(step)
             on_main(lambda: _check_room(self.folder, tree))
             self._manager.save(step, args=args, force=True)
@@ -92,33 +92,33 @@ class Checkpoints:
             on_main(lambda: _remove_unfinished(self.folder))
             raise UserError(
                 f"could not write the checkpoint of step {step} under {self.folder} ({first_line(error)}); "
-                "make room and start the same command again: it goes on from the checkpoint before"
+                "make room and start the same command again: it resumes from the checkpoint before"
             ) from error
         self._delete(self._steps()[: -self.keep])
 
     def restore(self, like: PyTree, best_like: PyTree) -> tuple[Checkpoint | None, list[str]]:
-        """Returns the newest checkpoint that is whole (None where there is none), and what was wrong with newer ones.
+        """Returns the newest undamaged checkpoint (None if there is none), and what is wrong with newer ones.
 
         Args:
             like: a state with the shapes, types and shardings to restore into.
             best_like: the same for the best variables.
 
         Raises:
-            UserError: if every checkpoint is damaged, or the newest whole one does not fit this program.
+            UserError: if every checkpoint is damaged, or the newest undamaged one does not fit this program.
         """
         step, damaged = self._newest_whole()
         if step is None:
             return None, []
         restored = self._read(step, {"state": like, "best": best_like})
         if not self.read_only:
-            self._delete(damaged)  # in the way of the step that will be saved anew
+            self._delete(damaged)  # the same step will be saved again
         return restored, list(damaged.values())
 
     def best(self, where: jax.sharding.Sharding) -> tuple[PyTree, Mapping[str, Any]]:
-        """Returns the best variables of whatever model was saved here, placed as `where` says, and the record.
+        """Returns the best variables, of any model, with the sharding `where`, and the record.
 
         Raises:
-            UserError: if nothing was saved, or nothing is whole.
+            UserError: if there is no checkpoint, or all are damaged.
         """
         step, _ = self._newest_whole()
         if step is None:
@@ -133,7 +133,7 @@ class Checkpoints:
             record: Any = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
         except Exception as error:
             raise UserError(
-                f"checkpoint {step} under {self.folder} is whole but cannot be read ({first_line(error)}): "
+                f"checkpoint {step} under {self.folder} is undamaged but cannot be read ({first_line(error)}): "
                 "another version wrote it"
             ) from error
         return tree["best"], dict(record.record)
@@ -142,16 +142,16 @@ class Checkpoints:
         self._manager.close()
 
     def _delete(self, steps: Iterable[int]) -> None:
-        with writing(self.folder, "see to the permissions of what is in there"):
+        with writing(self.folder, "check the permissions of its files"):
             for step in steps:
                 self._manager.delete(step)
 
     def _steps(self) -> list[int]:
-        """The steps whose save was completed, in order."""
+        """Returns the steps of the checkpoints that have a manifest, in order."""
         return sorted(s for s in self._manager.all_steps() if (self.folder / str(s) / MANIFEST).exists())
 
     def _newest_whole(self) -> tuple[int | None, dict[int, str]]:
-        """Returns the newest whole step (None where nothing was saved), and what is wrong with the newer ones."""
+        """Returns the newest undamaged step (None if there is no checkpoint), and what is wrong with newer ones."""
         damaged: dict[int, str] = {}
         for step in reversed(self._steps()):
             fault = _fault(self.folder / str(step))
@@ -160,8 +160,8 @@ class Checkpoints:
             damaged[step] = f"checkpoint {step} under {self.folder} is damaged: {fault}"
         if damaged:
             raise UserError(
-                f"no checkpoint under {self.folder} is whole ({len(damaged)} damaged; {next(iter(damaged.values()))}); "
-                f"delete the work directory {self.folder.parent} to start it again"
+                f"every checkpoint under {self.folder} is damaged ({len(damaged)}; {next(iter(damaged.values()))}); "
+                f"delete the work directory {self.folder.parent} to start again"
             )
         return None, damaged
 
@@ -173,7 +173,7 @@ class Checkpoints:
             restored: Any = self._manager.restore(step, args=args)
         except Exception as error:
             raise UserError(
-                f"checkpoint {step} under {self.folder} is whole but does not fit this program "
+                f"checkpoint {step} under {self.folder} is undamaged but does not fit this program "
                 f"({first_line(error)}): another version wrote it; give another --workdir"
             ) from error
         return Checkpoint(restored.tree["state"], restored.tree["best"], dict(restored.record))
@@ -190,10 +190,10 @@ def tree_sha256(*trees: PyTree) -> str:
 
 
 def holds_a_save(folder: epath.Path) -> bool:
-    """Whether a save was completed under `folder`.
+    """Whether there is a complete checkpoint under `folder`.
 
     Raises:
-        UserError: where it cannot be read, or is a file: what was saved may lie elsewhere.
+        UserError: if the folder cannot be read, or is a file.
     """
     expect_folder(folder)
     with reading(folder):
@@ -216,7 +216,7 @@ def _write_manifest(folder: epath.Path) -> None:
 
 
 def _fault(folder: epath.Path) -> str:
-    """Says what is wrong with the files of a checkpoint; empty where all are as they were written."""
+    """Returns what is wrong with the files of a checkpoint; '' if all are as they were written."""
     try:
         listed = json.loads((folder / MANIFEST).read_text())
         if not listed:
@@ -240,7 +240,7 @@ def _sha256(path: epath.Path) -> str:
 
 
 def _check_room(folder: epath.Path, tree: PyTree) -> None:
-    """Refuses a save that the disk has no room for, before half of it is written."""
+    """Raises OSError if the disk has no room: a write that fails halfway makes Orbax log a stack trace."""
     if in_bucket(folder):
         return
     needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)), shutil.disk_usage(folder).free

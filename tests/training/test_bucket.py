@@ -66,10 +66,10 @@ def bucket(monkeypatch, tmp_path):
 
 def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch):
     assert reachable("s3://faces/new", "--workdir") == epath.Path("s3://faces/new")
-    with pytest.raises(UserError, match="--workdir=gcs://faces: there is no storage 'gcs://': give a folder"):
+    with pytest.raises(UserError, match="--workdir=gcs://faces: 'gcs://' is not a known storage: give a folder"):
         reachable("gcs://faces", "--workdir")
     for error, says in (
-        (ImportError("Please install s3fs"), "needs a package that is not there: pip install s3fs"),
+        (ImportError("Please install s3fs"), "needs a package that is not installed: pip install s3fs"),
         (PermissionError("no credentials"), r"cannot be reached \(PermissionError: no credentials\)"),
     ):
         monkeypatch.setattr(Bucket, "exists", lambda *_, error=error: (_ for _ in ()).throw(error))

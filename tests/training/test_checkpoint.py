@@ -85,7 +85,9 @@ def test_a_damaged_manifest_is_a_damaged_checkpoint(text, saved):
 def test_when_all_are_damaged_it_says_what_to_do(saved):
     for step in (2, 3):
         damage(saved, step, "cut")
-    with pytest.raises(UserError, match=f"no checkpoint .* is whole .* delete the work directory {saved.parent} to"):
+    with pytest.raises(
+        UserError, match=f"every checkpoint .* is damaged .* delete the work directory {saved.parent} to"
+    ):
         restore(saved)
 
 
@@ -96,7 +98,7 @@ def refused(*_, **__):
 def test_a_damaged_checkpoint_that_cannot_be_removed_is_said_in_one_line(saved, monkeypatch):
     damage(saved, 3, "cut")
     monkeypatch.setattr("shutil.rmtree", refused)  # a folder's permissions do not stop root
-    with pytest.raises(UserError, match=f"cannot write {saved}: Permission denied; see to the permissions"):
+    with pytest.raises(UserError, match=f"cannot write {saved}: Permission denied; check the permissions"):
         restore(saved)
     assert (saved / "3").exists()
 
@@ -143,7 +145,7 @@ def test_an_evaluation_changes_nothing(saved):
 def test_a_checkpoint_of_another_program_is_kept_and_said_so(saved):
     checkpoints = Checkpoints(saved, keep=2)
     other = tree(0) | {"b": jnp.zeros(3)}
-    with pytest.raises(UserError, match="is whole but does not fit this program"):
+    with pytest.raises(UserError, match="does not fit this program"):
         checkpoints.restore(other, other)
     checkpoints.close()
     assert (pathlib.Path(saved) / "3").exists()
