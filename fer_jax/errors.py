@@ -38,7 +38,7 @@ def first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def reading(what: Any, advice: str = "see to its permissions") -> Iterator[None]:
+def reading(what: Any, advice: str = "check its permissions") -> Iterator[None]:
     """Turns a failure to read inside the `with` block into one line about `what`."""
     try:
         yield

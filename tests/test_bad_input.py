@@ -234,7 +234,7 @@ def test_a_file_in_the_place_of_a_folder(name, tiny, tmp_path, monkeypatch):
             pass
     (workdir / name).write_text("in the way")
     before = {path: path.read_bytes() for path in [workdir, *workdir.rglob("*")] if path.is_file()}
-    with pytest.raises(UserError, match=f"{workdir / name} is a file in the place of a folder: move it away"):
+    with pytest.raises(UserError, match=f"{workdir / name} is a file and must be a folder: move it away"):
         loop.train(tiny(max_steps=3), epath.Path(workdir))
     assert {path: path.read_bytes() for path in [workdir, *workdir.rglob("*")] if path.is_file()} == before
 
@@ -245,7 +245,7 @@ def test_a_folder_in_the_place_of_a_log(name, tiny, trained, monkeypatch):
     (trained / "results.json").unlink()
     (trained / name).unlink()
     (trained / name).mkdir()
-    with pytest.raises(UserError, match=f"{trained / name} is a folder in the place of a file: move it away"):
+    with pytest.raises(UserError, match=f"{trained / name} is a folder and must be a file: move it away"):
         loop.train(tiny(max_steps=2), trained)
     assert holds_a_save(trained / "checkpoints")
 
@@ -257,7 +257,7 @@ def test_a_file_in_the_place_of_what_an_evaluation_reads_or_writes(name, trained
         (trained / name).rmtree()
     (trained / name).parent.mkdir(exist_ok=True)
     (trained / name).write_text("in the way")
-    with pytest.raises(UserError, match="is a file in the place of a folder|cannot write .*: File exists"):
+    with pytest.raises(UserError, match="is a file and must be a folder|cannot write .*: File exists"):
         finish.evaluate(trained, changes={"train.devices": 1})
     assert (trained / name).read_text() == "in the way"
 

@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_that_cannot_be_removed_is_said_in_one_line(saved, 
 def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(saved, monkeypatch):
     assert holds_a_save(saved)
     monkeypatch.setattr("os.listdir", refused)
-    with pytest.raises(UserError, match=f"cannot read {saved}: Permission denied; see to its permissions"):
+    with pytest.raises(UserError, match=f"cannot read {saved}: Permission denied; check its permissions"):
         holds_a_save(saved)
 
 

@@ -37,7 +37,7 @@ def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(path), "read_bytes", refused)  # a file's permissions do not stop root
-    with pytest.raises(UserError, match=f"cannot read {path}: Permission denied; see to its permissions"):
+    with pytest.raises(UserError, match=f"cannot read {path}: Permission denied; check its permissions"):
         JsonLines(path, write=True).rewind(1)
     assert path.read_text() == '{"step": 2}\n'
 
