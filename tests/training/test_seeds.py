@@ -217,12 +217,12 @@ def test_the_page_shows_every_seed(finished, tmp_path):
     results = json.loads((finished / "results.json").read_text())
     page = write_report(tmp_path / "report", results=results, history=[], predictions=None).read_text()
     section = page[page.index("Seed by seed") :].split("</section>")[0]
-    cells = [f"{100 * seed['accuracy']:.1f}" for seed in results["seeds"]]
+    cells = [f"{100 * seed['accuracy']:.2f}" for seed in results["seeds"]]
     places = [section.index(f'href="../seed0{seed}/report/index.html"') for seed in (4, 5, 6)]
     assert places == sorted(places)
     assert all(cell in section for cell in cells)
     assert f"{results['std']['nll']:.3f}" in section
-    assert f"{100 * results['interval']['accuracy'][1]:.1f}" in section
+    assert f"{100 * results['interval']['accuracy'][1]:.2f}" in section
     assert "the mean over 3 seeds" in page
 
 
