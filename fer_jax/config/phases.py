@@ -1,4 +1,4 @@
-"""Training in phases: stretches of a run, each with an optimiser and a learning-rate schedule that start anew.
+"""Training in phases: parts of a run, each with an optimizer and a learning-rate schedule of its own from its step 0.
 
 `config.train.phases` lists (share of the run, {field: value}); the fields are those of `config.optimizer` and
 `config.schedule` that differ in the phase:
@@ -9,12 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
-import optax
+from typing import Any
 
 from fer_jax.errors import UserError, nearest
 
@@ -23,7 +18,7 @@ GROUPS = ("optimizer", "schedule")
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stretch of the run: it ends after step `end` of the whole, and reads `config`."""
+    """A part of the run, from step `start` of the whole run to step `end`, with the fields of `config`."""
 
     start: int
     end: int
@@ -35,10 +30,10 @@ class Phase:
 
 
 def phases(config: Any, total_steps: int) -> list[Phase]:
-    """Returns the phases of a run in order: one where `config.train.phases` is empty.
+    """Returns the phases of a run in order: a single one if `config.train.phases` is empty.
 
     Raises:
-        UserError: for shares that do not make up the run, a field that there is not, and a value of another type.
+        UserError: if the shares do not add up to 1, for an unknown field, and for a value of another type.
     """
     given = config.train.phases
     if not given:
@@ -56,7 +51,7 @@ def phases(config: Any, total_steps: int) -> list[Phase]:
 
 
 def _parsed(number: int, phase: Any, config: Any) -> tuple[float, Any]:
-    """The share of a phase, and its config."""
+    """Returns the share of a phase, and its config."""
     field = f"config.train.phases[{number}]"
     try:
         share, changes = float(phase[0]), dict(phase[1])
@@ -75,44 +70,3 @@ def _parsed(number: int, phase: Any, config: Any) -> tuple[float, Any]:
         except (TypeError, ValueError) as error:
             raise UserError(f"{field}: {path}={value!r}: {' '.join(str(error).split())}") from error
     return share, config
-
-
-class PhasesState(NamedTuple):
-    """How many steps were made, and the state of every phase's optimiser: that of a later phase is untouched."""
-
-    count: jax.Array
-    inner: tuple[Any, ...]
-
-
-def in_phases(transformations: Sequence[Any], ends: Sequence[int]) -> optax.GradientTransformation:
-    """Applies each transformation up to its end; the next one starts with the state of its own step 0."""
-
-    def init(params: Any) -> PhasesState:
-        return PhasesState(jnp.zeros((), jnp.int32), tuple(t.init(params) for t in transformations))
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def in_phase(number: int, inner: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-            mine, new = transformations[number].update(updates, inner[number], params)
-            return mine, (*inner[:number], new, *inner[number + 1 :])
-
-        branches = [lambda inner, n=n: in_phase(n, inner) for n in range(len(transformations))]
-        mine, inner = jax.lax.switch(_phase(state.count, ends), branches, state.inner)
-        return mine, PhasesState(state.count + 1, inner)
-
-    return optax.GradientTransformation(init, update)
-
-
-def schedule_in_phases(
-    schedules: Sequence[Callable[[Any], Any]], starts: Sequence[int], ends: Sequence[int]
-) -> Callable[[Any], jax.Array]:
-    """The learning rate by step of the whole run."""
-
-    def schedule(step: Any) -> jax.Array:
-        values = [s(step - start) for s, start in zip(schedules, starts, strict=True)]
-        return jnp.stack(values)[_phase(jnp.asarray(step), ends)]
-
-    return schedule
-
-
-def _phase(step: jax.Array, ends: Sequence[int]) -> jax.Array:
-    return jnp.sum(step >= jnp.asarray(ends[:-1]), dtype=jnp.int32)

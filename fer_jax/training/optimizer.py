@@ -1,10 +1,10 @@
-"""The optimiser: a schedule, a rule, parameter groups chosen by regular expressions; anew in each phase of the run."""
+"""The optimizer: an update rule, a learning-rate schedule, and parameter groups chosen by regular expressions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
@@ -13,13 +13,13 @@ import optax
 import optax.contrib
 
 from fer_jax.config.fields import check_expression
-from fer_jax.config.phases import in_phases, phases, schedule_in_phases
+from fer_jax.config.phases import phases
 from fer_jax.errors import UserError, nearest
 
 Schedule = Callable[[Any], Any]
 PyTree = Any
 
-IMAGE_CHANNELS = 3  # a convolution of as many channels reads the image itself
+IMAGE_CHANNELS = 3  # a convolution with at most this many input channels reads the image itself
 RULES = ("adam", "adamw", "sgd", "muon")
 GROUP_FIELDS = {"lr_multiplier": 1.0, "weight_decay": None, "frozen": False}
 
@@ -27,16 +27,19 @@ GROUP_FIELDS = {"lr_multiplier": 1.0, "weight_decay": None, "frozen": False}
 def make_optimizer(
     config: Any, params: PyTree, total_steps: int, steps_per_epoch: float
 ) -> tuple[optax.GradientTransformation, Schedule]:
-    """Builds the optimiser that `config.optimizer` and `config.schedule` describe.
+    """Builds the optimizer of `config.optimizer`, `config.schedule` and `config.train.phases`.
 
     Args:
-        config: an experiment's config.
-        params: the parameters, or their shapes: group expressions are checked against their paths.
-        total_steps: optimiser steps in the whole run.
-        steps_per_epoch: to turn a schedule's epochs into steps.
+        config: of the run.
+        params: the parameters, or their shapes: group expressions are matched with their paths.
+        total_steps: optimizer steps in the run.
+        steps_per_epoch: for schedules in epochs.
 
     Returns:
-        The transformation and its learning rate by step (that of parameters outside every group).
+        The transformation, and the learning rate by step of parameters in no group.
+
+    Raises:
+        UserError: for a field that is out of place, or a group that matches no parameter.
     """
     parts = phases(config, total_steps)
     made = [_one_phase(part.config, params, part.steps, steps_per_epoch) for part in parts]
@@ -59,13 +62,13 @@ def _one_phase(
     }
     for name, (_, group) in enumerate(groups):
         if group["frozen"]:
-            rules[str(name)] = optax.set_to_zero()  # and no moments are kept for it
+            rules[str(name)] = optax.set_to_zero()  # keeps no moments
         else:
             decay = options.weight_decay if group["weight_decay"] is None else group["weight_decay"]
             rules[str(name)] = _rule(options, _scaled(schedule, group["lr_multiplier"]), momentum, decay)
     tx = optax.partition(rules, labels) if groups else rules["default"]
     if options.clip_norm:
-        # One norm over all groups, before any of them sees its gradients; frozen ones must not count in it.
+        # One norm over the gradients of all groups but the frozen ones.
         frozen = jax.tree.map(lambda name: name != "default" and groups[int(name)][1]["frozen"], labels)
         without_frozen = optax.masked(optax.set_to_zero(), frozen)
         tx = optax.chain(without_frozen, optax.clip_by_global_norm(options.clip_norm), tx)
@@ -75,7 +78,7 @@ def _one_phase(
 def _rule(
     options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float
 ) -> optax.GradientTransformation:
-    """Gradients to updates for one group: L2 (coupled), moments, decoupled decay, learning rate."""
+    """Returns the rule of one group: coupled L2, moments, decoupled decay, learning rate."""
     if options.name == "muon":
         return _muon(options, schedule, momentum, weight_decay)
     if options.name == "adam" or options.name == "adamw":
@@ -97,14 +100,14 @@ def _rule(
 def _muon(
     options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float
 ) -> optax.GradientTransformation:
-    """Muon (Jordan et al. 2024): momentum made orthogonal, for convolutions between hidden layers; Adam for the rest.
+    """Returns Muon (Jordan et al. 2024): orthogonalized momentum for hidden convolutions, Adam for the rest.
 
-    A kernel [kh, kw, C, F] is taken as the matrix [kh kw C, F]. The first convolution, the output layer, biases and
-    norms are Adam's, with Nesterov momentum too, at `optimizer.adam_share` of the learning rate and without decay.
+    A kernel [kh, kw, C, F] is taken as the matrix [kh kw C, F]. Adam, also with Nesterov momentum, updates the first
+    convolution, the output layer, biases and norms, at `optimizer.adam_share` of the learning rate and without decay.
     """
     if momentum is not None or not (options.decoupled and options.nesterov):
         raise UserError(
-            "config.optimizer.name='muon' has Nesterov momentum, constant, and decoupled decay: set "
+            "config.optimizer.name='muon' has constant Nesterov momentum and decoupled decay: set "
             "config.optimizer.nesterov=True, config.optimizer.decoupled=True and config.schedule.momentum=()"
         )
     return optax.contrib.muon(
@@ -120,13 +123,13 @@ def _muon(
 
 
 def _as_matrix(kernel: Any) -> optax.contrib.MuonDimensionNumbers | None:
-    """Which axes of a kernel are the rows and the columns of Muon's matrix; None for what it leaves to Adam."""
+    """Returns which axes of a kernel are the rows and columns of Muon's matrix; None for a parameter of Adam."""
     hidden = kernel.ndim == 4 and kernel.shape[2] > IMAGE_CHANNELS
     return optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=(3,)) if hidden else None
 
 
 def _moments(rule: Any, fixed: Mapping[str, Any], name: str, value: float | Schedule) -> optax.GradientTransformation:
-    """The rule with a constant momentum, or with one that changes from step to step."""
+    """Returns the rule with a constant momentum, or with one that follows a schedule."""
     if callable(value):
         return optax.inject_hyperparams(rule, static_args=tuple(fixed))(**fixed, **{name: value})
     return rule(**fixed, **{name: value})
@@ -135,7 +138,7 @@ def _moments(rule: Any, fixed: Mapping[str, Any], name: str, value: float | Sche
 def make_momentum(config: Any, total_steps: int) -> Schedule | None:
     """Returns the momentum (Adam's b1) by step: `schedule.momentum` = (high, low), against the learning rate.
 
-    It goes from high to low while the rate rises, and back (Smith 2018). None where it is the optimiser's constant.
+    It falls from high to low while the rate rises, then returns (Smith 2018). None if the momentum is constant.
     """
     options = config.schedule
     if not options.momentum:
@@ -157,7 +160,7 @@ def make_momentum(config: Any, total_steps: int) -> Schedule | None:
 
 
 def _turn(options: Any, total_steps: int) -> tuple[float, int]:
-    """The step of the peak, where PyTorch has it (inside the run however short that is), and the last step."""
+    """Returns the step of the peak, as in PyTorch but always inside the run, and the last step."""
     last = max(total_steps - 1, 1)
     return min(max(options.peak_fraction * total_steps - 1, 1e-6), last - 1e-6), last
 
@@ -247,7 +250,7 @@ def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _labels(groups: list[tuple[str, dict[str, Any]]], params: PyTree) -> PyTree:
-    """Names the group of each parameter: the first whose expression is found in its path."""
+    """Returns the group of each parameter, by number: the first whose expression is found in its path."""
     flat = flax.traverse_util.flatten_dict(params, sep="/")
     labels = {}
     for path in flat:
@@ -256,7 +259,48 @@ def _labels(groups: list[tuple[str, dict[str, Any]]], params: PyTree) -> PyTree:
     for number, (expression, _) in enumerate(groups):
         if str(number) not in labels.values():
             raise UserError(
-                f"config.optimizer.groups[{number}]: '{expression}' matches no parameter that an "
-                f"earlier group left; {nearest(expression, flat)}"
+                f"config.optimizer.groups[{number}]: '{expression}' matches no parameter outside earlier groups; "
+                f"{nearest(expression, flat)}"
             )
     return flax.traverse_util.unflatten_dict(labels, sep="/")
+
+
+class PhasesState(NamedTuple):
+    """Steps made [], and the optimizer state of each phase; that of a phase to come is its initial one."""
+
+    count: jax.Array
+    inner: tuple[Any, ...]
+
+
+def in_phases(transformations: Sequence[Any], ends: Sequence[int]) -> optax.GradientTransformation:
+    """Applies each transformation up to its end, then the next one from its initial state."""
+
+    def init(params: Any) -> PhasesState:
+        return PhasesState(jnp.zeros((), jnp.int32), tuple(t.init(params) for t in transformations))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def in_phase(number: int, inner: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+            mine, new = transformations[number].update(updates, inner[number], params)
+            return mine, (*inner[:number], new, *inner[number + 1 :])
+
+        branches = [lambda inner, n=n: in_phase(n, inner) for n in range(len(transformations))]
+        mine, inner = jax.lax.switch(_phase(state.count, ends), branches, state.inner)
+        return mine, PhasesState(state.count + 1, inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def schedule_in_phases(
+    schedules: Sequence[Callable[[Any], Any]], starts: Sequence[int], ends: Sequence[int]
+) -> Callable[[Any], jax.Array]:
+    """Returns the learning rate by step of the whole run."""
+
+    def schedule(step: Any) -> jax.Array:
+        values = [s(step - start) for s, start in zip(schedules, starts, strict=True)]
+        return jnp.stack(values)[_phase(jnp.asarray(step), ends)]
+
+    return schedule
+
+
+def _phase(step: jax.Array, ends: Sequence[int]) -> jax.Array:
+    return jnp.sum(step >= jnp.asarray(ends[:-1]), dtype=jnp.int32)
