@@ -33,7 +33,7 @@ COMMAND_LINES = {
     "experiments/fdrl.py": "every option begins with --",
     "--config=experiments/fdrl.py --wrkdir=x": "Did you mean: workdir",
     "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
-    "--config=experiments/fdrl.py:smoke --distributed --coordinator=localhost:1234": "leave it out, or leave out --coordinator",
+    "--config=experiments/fdrl.py:smoke --distributed --coordinator=localhost:1234": "leave out --coordinator",
     "--config=experiments/fdrl.py:smoke --config.data.folds=subject:10 --config.fold=11": "there are 10 folds",
     "--config=experiments/fdrl.py:fer2013 --config.data.data_dir=/nowhere": "python -m tfds_builders build fer2013",
 }
