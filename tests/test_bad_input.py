@@ -13,7 +13,7 @@ from etils import epath
 from fer_jax.config.check import check_config
 from fer_jax.config.steps import count_steps
 from fer_jax.data.sources.source import prepared_builder
-from fer_jax.data.targets.labelled import attach_targets
+from fer_jax.data.targets.labeled import attach_targets
 from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
 from fer_jax.runs.checkpoint import holds_a_save

@@ -99,7 +99,7 @@ def test_what_is_wrong_at_a_rate_is_wrong_at_a_higher_one_in_the_same_way():
 
 @pytest.mark.parametrize("kind", ["pair", "asymmetric"])
 def test_classes_that_are_no_emotions(kind):
-    with pytest.raises(UserError, match=f"label_noise='{kind}' knows neutral, .*, not 'awed': give 'symmetric'"):
+    with pytest.raises(UserError, match=f"label_noise='{kind}' .*'awed': give 'symmetric'"):
         wrong_labels(kind, ("awed", "anger"))
     assert wrong_labels("symmetric", ("awed", "anger")).tolist() == [[0, 1], [1, 0]]
 
@@ -133,13 +133,13 @@ def test_a_list_of_eacs_authors(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda lines: lines[:-2], "noise.txt lacks 2 of the 300 images of rafdb, split train, .* give the whole list"),
-        (lambda lines: [*lines, lines[4]], r"noise.txt, row 301: train_\d+.jpg stands in row 5 already"),
-        (lambda lines: ["train_00301.jpg 5", *lines], "row 1: rafdb has no image train_00301.jpg among the 300"),
-        (lambda lines: [lines[0], lines[1][:-1] + "8", *lines[2:]], "row 2: '8' is no label of rafdb: .* 1, 2, 3, 4"),
-        (lambda lines: [lines[0][:-1] + "happy", *lines[1:]], "row 1: 'happy' is no label"),
-        (lambda lines: ["train_00001.jpg", *lines], "row 1: 'train_00001.jpg' is no name and label, such as"),
-        (lambda lines: ["name,label,x y z", *lines], "row 1: .* is no name and label"),
+        (lambda lines: lines[:-2], "noise.txt lacks 2 of the 300"),
+        (lambda lines: [*lines, lines[4]], r"noise.txt, row 301: train_\d+.jpg .* row 5"),
+        (lambda lines: ["train_00301.jpg 5", *lines], "row 1: .*rafdb has no image train_00301.jpg"),
+        (lambda lines: [lines[0], lines[1][:-1] + "8", *lines[2:]], "row 2: '8' .* 1, 2, 3, 4"),
+        (lambda lines: [lines[0][:-1] + "happy", *lines[1:]], "row 1: 'happy'"),
+        (lambda lines: ["train_00001.jpg", *lines], "row 1: expected a name and a label.* 'train_00001.jpg'"),
+        (lambda lines: ["name,label,x y z", *lines], "row 1: expected a name and a label"),
         (lambda lines: [], "lacks 300 of the 300"),
     ],
 )
@@ -150,15 +150,15 @@ def test_a_list_that_is_not_as_it_should_be(change, says, tmp_path):
 
 
 def test_lists_that_are_none(tmp_path):
-    with pytest.raises(UserError, match="nowhere cannot be read: No such file"):
+    with pytest.raises(UserError, match="nowhere: No such file"):
         read_noise_list(tmp_path / "nowhere", "rafdb", SEVEN, "train", NAMES)
     (tmp_path / "picture").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(UserError, match="picture cannot be read: it is no text"):
+    with pytest.raises(UserError, match="cannot read .*picture"):
         read_noise_list(tmp_path / "picture", "rafdb", SEVEN, "train", NAMES)
     (tmp_path / "list").write_text("train_00001.jpg 1")
-    with pytest.raises(UserError, match="no codes of unheard are known for neutral, .*; give config.data.label_noise"):
+    with pytest.raises(UserError, match="codes of unheard .* config.data.label_noise"):
         read_noise_list(tmp_path / "list", "unheard", SEVEN, "train", NAMES)
-    with pytest.raises(UserError, match="no codes of rafdb are known for awed"):
+    with pytest.raises(UserError, match="codes of rafdb for awed"):
         read_noise_list(tmp_path / "list", "rafdb", ("awed",), "train", NAMES)
 
 
@@ -231,7 +231,7 @@ def test_a_list_of_other_images_is_refused(tmp_path):
     _, record = with_label_noise(images, data, NAMES)
     assert record["changed"] == 0
     write(rng.permutation(label))
-    with pytest.raises(UserError, match=r"list.txt gives \d+ % .* and chance 15 %: it is a list of other images"):
+    with pytest.raises(UserError, match=r"list.txt agrees .* \d+ % .* 15 %: .* other images"):
         with_label_noise(images, data, NAMES)
 
 
@@ -274,15 +274,18 @@ def test_names_that_a_data_set_keeps(tmp_path, monkeypatch):
     ("fields", "says"),
     [
         ({"label_noise": "symetric", "label_noise_rate": 0.2}, "did you mean 'symmetric'"),
-        ({"label_noise": "pair"}, "label_noise='pair' does nothing without config.data.label_noise_rate: give 0.2"),
-        ({"label_noise_rate": 0.2}, "label_noise_rate=0.2 does nothing without config.data.label_noise: give symm"),
+        ({"label_noise": "pair"}, "label_noise='pair' and config.data.label_noise_rate=0.0: set both"),
+        ({"label_noise_rate": 0.2}, "label_noise_rate=0.2: set both"),
         ({"label_noise": "pair", "label_noise_rate": 1.2}, "config.data.label_noise_rate=1.2 is out of range"),
         ({"label_noise": "pair", "label_noise_rate": 0.2, "label_noise_seed": -1}, "label_noise_seed=-1 is out of"),
-        ({"label_noise": "pair", "label_noise_rate": 0.2, "label_noise_file": "x"}, "give one of them"),
-        ({"label_noise_file": "nowhere.txt"}, "nowhere.txt cannot be read: No such file"),
+        (
+            {"label_noise": "pair", "label_noise_rate": 0.2, "label_noise_file": "x"},
+            "label_noise_file: set one of them",
+        ),
+        ({"label_noise_file": "nowhere.txt"}, "nowhere.txt: No such file"),
         (
             {"label_noise": "pair", "label_noise_rate": 0.2, "target": "cross_entropy"},
-            "label_noise: config.data.target='cross_entropy' is a distribution, .* give label, majority, argmax",
+            "config.data.target='cross_entropy' .* give label, majority, argmax",
         ),
     ],
 )
@@ -297,5 +300,5 @@ def test_fields_that_do_not_fit(fields, says, tiny):
 def test_a_method_without_labels(tiny):
     config = tiny("psr_sr")
     config.data.update(label_noise="pair", label_noise_rate=0.2)
-    with pytest.raises(UserError, match="config.data.label_noise: this method reads no labels; leave it out"):
+    with pytest.raises(UserError, match="config.data.label_noise: .* labels; leave it out"):
         make_setup(config)

@@ -5,7 +5,7 @@ import pytest
 
 from fer_jax.data.sources import clips
 from fer_jax.data.sources.source import Source, load, take_fold
-from fer_jax.data.targets.labelled import with_neutral
+from fer_jax.data.targets.labeled import with_neutral
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 
@@ -74,7 +74,7 @@ def test_an_image_keeps_the_subject_and_the_fold_of_its_clip():
 def test_what_cannot_be_neutral_is_said():
     with pytest.raises(UserError, match="no clip of known/clips, split all, has more than .*=3 faces .* 0"):
         source([3, 2]).last_faces(3, neutral=1)
-    with pytest.raises(UserError, match="no place among classes such as 'awed'"):
+    with pytest.raises(UserError, match="config.data.neutral_frames: .*'awed'"):
         source([5, 5], classes=("awed", "hatred")).last_faces(3, neutral=1)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data.sources.source import Source, load, split_off
-from fer_jax.data.targets.labelled import attach_targets
+from fer_jax.data.targets.labeled import attach_targets
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_jax.data.targets import votes as targets
-from fer_jax.errors import UserError
 
 UNKNOWN = 8
 
@@ -117,21 +116,6 @@ def test_draws_by_probability_average_to_the_cross_entropy_target():
     drawn = jax.random.categorical(jax.random.key(0), jnp.log(probability + 1e-30), shape=(20000, 2))
     mean = np.stack([np.bincount(drawn[:, i], minlength=8) / len(drawn) for i in range(2)])
     np.testing.assert_allclose(mean, expected, atol=0.02)  # five standard errors of 20,000 draws
-
-
-@pytest.mark.parametrize(
-    ("votes", "rule", "message"),
-    [
-        (np.zeros((3, 10)), "majorty", "did you mean 'majority'"),
-        (np.zeros((3, 8)), "majority", "not [N, 10]"),
-        (np.zeros(10), "majority", "not [N, 10]"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(votes, rule, message):
-    with pytest.raises(UserError) as error:
-        targets.ferplus_targets(votes, rule)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from fer_jax.data.sources.folds import check_number, divide
 from fer_jax.data.sources.on_disk import LazyPictures, select
 from fer_jax.data.sources.points import attach_points
 from fer_jax.data.sources.records import data_digest
-from fer_jax.data.targets.labelled import attach_targets, with_neutral
+from fer_jax.data.targets.labeled import attach_targets, with_neutral
 from fer_jax.errors import UserError, nearest
 
 

@@ -1,20 +1,19 @@
-"""Wrong labels on purpose: drawn at a stated rate and seed, or read from a published list.
+"""Label noise: wrong training labels, drawn with a rate and a seed, or read from a published list.
 
 Kinds, all by the names of the classes:
-    symmetric: any of the other classes, each as often.
-    asymmetric: what FER+'s annotators vote for beside the class, as often as they do (`prior.FERPLUS`, its diagonal
-        left out).
-    pair: the next class in the order of `labels.EMOTIONS`, after the last one the first.
+    symmetric: any of the other classes with equal probability.
+    asymmetric: the other classes as often as FER+'s annotators vote for them (`prior.FERPLUS` without its diagonal).
+    pair: the next class in the order of `labels.EMOTIONS`; the first one follows the last.
 
-Each label is changed with the probability `rate`, independently of the others, as the script that SCN's noise files
-come from does it; so the number that is changed varies, and results.json has it. What becomes of a label depends on
-the seed and on the example's row in the split as stored, and on nothing else: the same examples are wrong in whatever
-selection and order, and those that are wrong at one rate are wrong, in the same way, at any higher one.
+Each label is changed with probability `rate`, independently of the others, as in the published script behind the usual
+noise files; so the number of changed labels varies, and results.json records it. The outcome depends only on the seed
+and on the example's row in the split as stored: the same examples are wrong in any selection and order, and examples
+that are wrong at one rate are wrong in the same way at any higher rate.
 
-Noise comes after the held-out part has left: only what trains is changed. The model is selected on true labels and the
-test split keeps its own, which flatters the choice of the checkpoint a little against a validation set that is as wrong
-as the training set; `selection.rule='last'` does without any choice. The true label stays in the field `clean_label`,
-for what a method monitors; no loss reads it.
+Noise is added after the held-out part is split off, so only training labels change. Selecting the model on true labels
+makes the selected checkpoint look a little better than a validation set with the same noise would;
+`selection.rule='last'` selects nothing. The true label stays in the field `clean_label` for a method's monitor; no loss
+reads it.
 """
 
 from __future__ import annotations
@@ -29,63 +28,60 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from fer_jax.data.targets.prior import FERPLUS
+from fer_jax.data.targets.prior import FERPLUS, emotion_indices
 from fer_jax.errors import UserError, nearest
-from fer_jax.labels import ALIASES, CODES, EMOTIONS, canonical
+from fer_jax.labels import ALIASES, CODES, canonical
 from fer_jax.randomness import Purpose, Stream
 
 if TYPE_CHECKING:
     from fer_jax.data.sources.source import Source
 
 KINDS = ("symmetric", "asymmetric", "pair")
-HARD_TARGETS = ("label", "majority", "argmax")  # rules that give one class: a distribution has no label to be wrong
-BETTER_THAN_CHANCE = 0.05  # by so much a list must agree with the stored labels to be one of these images
+HARD_TARGETS = ("label", "majority", "argmax")  # rules that give one class, which can be wrong
+MARGIN = 0.05  # a list must agree with the stored labels by so much more than chance
 
 
 def check(data: Any, *, reads_labels: bool) -> None:
-    """Refuses fields of `config.data` that say too little or too much about the noise, or leave it nothing to change.
+    """Raises UserError if the noise fields of `config.data` contradict each other, the target rule or the method.
 
     Args:
         data: the `data` part of an experiment's config.
         reads_labels: whether the method does.
     """
-    if data.label_noise not in ("", *KINDS):
-        raise UserError(f"config.data.label_noise='{data.label_noise}': {nearest(data.label_noise, KINDS)}")
-    if data.label_noise and data.label_noise_file:
-        raise UserError("config.data.label_noise and config.data.label_noise_file: give one of them")
-    if data.label_noise_rate and not data.label_noise:
+    kind, rate = data.label_noise, data.label_noise_rate
+    if kind not in ("", *KINDS):
+        raise UserError(f"config.data.label_noise='{kind}': {nearest(kind, KINDS)}")
+    if kind and data.label_noise_file:
+        raise UserError("config.data.label_noise and config.data.label_noise_file: set one of them")
+    if bool(kind) != bool(rate):
         raise UserError(
-            f"config.data.label_noise_rate={data.label_noise_rate} does nothing without config.data.label_noise: "
-            f"give {', '.join(KINDS)}"
-        )
-    if data.label_noise and not data.label_noise_rate:
-        raise UserError(
-            f"config.data.label_noise='{data.label_noise}' does nothing without config.data.label_noise_rate: "
-            "give 0.2, for example"
+            f"config.data.label_noise='{kind}' and config.data.label_noise_rate={rate}: set both or neither, for "
+            "example 'symmetric' and 0.2"
         )
     field = "label_noise_file" if data.label_noise_file else "label_noise"
     if data[field] and not reads_labels:
-        raise UserError(f"config.data.{field}: this method reads no labels; leave it out")
+        raise UserError(f"config.data.{field}: this method does not use labels; leave it out")
     if data[field] and data.target not in HARD_TARGETS:
         raise UserError(
-            f"config.data.{field}: config.data.target='{data.target}' is a distribution, which has no label to change: "
+            f"config.data.{field}: config.data.target='{data.target}' is a distribution without a label to change: "
             f"give {', '.join(HARD_TARGETS)}"
         )
 
 
 def with_label_noise(source: Source, data: Any, names: Sequence[str] = ()) -> tuple[Source, dict[str, Any]]:
-    """Changes the labels of a training source as `config.data` says.
+    """Changes the labels of a training source as specified in `config.data`.
 
     Args:
         source: the training examples, without the held-out ones.
         data: the `data` part of an experiment's config, with `label_noise` or `label_noise_file` set.
-        names: of the images of the split as stored; only a list needs them.
+        names: of the images in the split as stored; needed only for a list.
 
     Returns:
-        The source with noisy `label` and `target` and the true ones in `clean_label`, and the record for results.json.
+        The source with noisy `label` and `target` and the true labels in `clean_label`, and the record for
+        results.json.
 
     Raises:
-        UserError: for classes that the kind does not know, and for a list that is damaged or of other images.
+        UserError: if the classes do not suit the kind, or if a list is damaged or belongs to other images.
     """
     clean = source.arrays["label"]
     if data.label_noise_file:
@@ -121,39 +117,33 @@ def noisy_labels(
     """Returns the labels, each replaced with probability `rate` by a draw from its class's row of `wrong`.
 
     Args:
-        labels: the true ones.
-        rows: place of each example in its split as stored; with the seed it decides what is drawn.
-        wrong: a distribution over the other classes for each class, zero on the diagonal (see `wrong_labels`).
+        labels: the true labels.
+        rows: row of each example in its split as stored; together with the seed it determines the draw.
+        wrong: for each class a distribution over the other classes, zero on the diagonal (see `wrong_labels`).
         rate: in [0, 1].
-        seed: of the noise, apart from the seed of training.
+        seed: of the noise, independent of the seed of training.
     """
     stream = Stream(seed, Purpose.LABEL_NOISE, rows, capacity=2)
     change, which = stream.chance(rate), stream.uniform()
     edges = np.cumsum(wrong, axis=1)
-    edges /= edges[:, -1:]  # the last edge is 1 exactly, above any draw
-    # The first edge above the draw: never that of a class without probability, whose edge is the one before.
+    edges /= edges[:, -1:]  # the last edge is exactly 1, above any draw
+    # The first edge above the draw. A class with probability 0 has the edge of the class before it: never the first.
     drawn = (which[:, None] >= edges[labels]).sum(axis=1)
     return np.where(change, drawn, labels).astype(np.int32)
 
 
 def wrong_labels(kind: str, classes: Sequence[str]) -> Float[np.ndarray, "C C"]:
-    """Returns what a wrong label is drawn from: row y is a distribution over the classes other than y.
+    """Returns the distributions of wrong labels: row y is over the classes other than y.
 
     Raises:
-        UserError: for classes that are no emotions, unless the noise is symmetric.
+        UserError: if a class is not an emotion and the noise is not symmetric.
     """
     count = len(classes)
     if kind == "symmetric":
         return (1 - np.eye(count)) / (count - 1)
-    names = [ALIASES.get(name.lower()) for name in classes]
-    for written, name in zip(classes, names, strict=True):
-        if name is None:
-            raise UserError(
-                f"config.data.label_noise='{kind}' knows {', '.join(EMOTIONS)}, not '{written}': give 'symmetric'"
-            )
-    place = [EMOTIONS.index(name) for name in names if name is not None]
+    place = emotion_indices(classes, f"config.data.label_noise='{kind}'", "symmetric")
     if kind == "pair":
-        order = np.argsort(place)  # order[k] is the k-th class as labels.EMOTIONS has them
+        order = np.argsort(place)  # order[k] is the k-th class in the order of labels.EMOTIONS
         wrong = np.zeros((count, count))
         wrong[order, np.roll(order, -1)] = 1
         return wrong
@@ -164,29 +154,29 @@ def wrong_labels(kind: str, classes: Sequence[str]) -> Float[np.ndarray, "C C"]:
 def read_noise_list(
     path: pathlib.Path, dataset: str, classes: Sequence[str], split: str, names: Sequence[str]
 ) -> Int[np.ndarray, " N"]:
-    """Reads a list of noisy labels as EAC's authors publish it for RAF-DB: `train_00001.jpg 5` on each line.
+    """Reads a list of noisy labels in the published format for RAF-DB: `train_00001.jpg 5` on each line.
 
-    The number is a label in the data set's own codes. A name counts without its ending and `_aligned`. Lines of other
-    splits, as the list of true labels has them, are passed over.
+    The number is a label in the data set's own codes. Names are compared without their extension and `_aligned`. Lines
+    of other splits are skipped.
 
     Args:
         path: the list.
         dataset: whose codes it uses.
         classes: names of the classes.
-        split: that is trained on.
-        names: of the split's images in the order in which they are stored (`source.image_names`).
+        split: the training split.
+        names: of the split's images in the stored order (`source.image_names`).
 
     Returns:
-        The index of the class of each image.
+        The class index of each image.
 
     Raises:
-        UserError: naming the file, and the row if it is in one, for whatever is not as it should be.
+        UserError: naming the file and the row of the first mistake.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UserError(f"config.data.label_noise_file: {path} cannot be read: {reason}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise UserError(f"config.data.label_noise_file: cannot read {path}: {reason}") from error
     codes = _codes(dataset, classes)
     places = {_stem(name): place for place, name in enumerate(names)}
     labels, seen = np.full(len(names), -1, np.int32), np.zeros(len(names), int)
@@ -196,21 +186,21 @@ def read_noise_list(
         if not words:
             continue
         if len(words) != 2:
-            raise UserError(f"{here}: '{line.strip()[:80]}' is no name and label, such as '{split}_00001.jpg 5'")
+            raise UserError(f"{here}: expected a name and a label, such as '{split}_00001.jpg 5', not '{line[:80]}'")
         place = places.get(_stem(words[0]))
         if place is None and not words[0].startswith(split):
             continue
         if place is None:
-            raise UserError(f"{here}: {dataset} has no image {words[0]} among the {len(names)} of split {split}")
+            raise UserError(f"{here}: split {split} of {dataset} has no image {words[0]} among its {len(names)}")
         if seen[place]:
-            raise UserError(f"{here}: {words[0]} stands in row {seen[place]} already")
+            raise UserError(f"{here}: {words[0]} is already in row {seen[place]}")
         if words[1] not in codes:
-            raise UserError(f"{here}: '{words[1]}' is no label of {dataset}: its classes are {', '.join(codes)}")
+            raise UserError(f"{here}: '{words[1]}' is not a label of {dataset}; known: {', '.join(codes)}")
         labels[place], seen[place] = codes[words[1]], row
     if (missing := np.flatnonzero(seen == 0)).size:
         raise UserError(
-            f"{path} lacks {len(missing)} of the {len(names)} images of {dataset}, split {split}, the first of them "
-            f"{names[missing[0]]}: give the whole list"
+            f"{path} lacks {len(missing)} of the {len(names)} images of {dataset}, split {split}, first "
+            f"{names[missing[0]]}: give the complete list"
         )
     return labels
 
@@ -220,24 +210,24 @@ def _stem(name: str) -> str:
 
 
 def _codes(dataset: str, classes: Sequence[str]) -> dict[str, int]:
-    """The index of the class of each of the data set's codes, as a list has them written."""
+    """Returns the class index of each of the data set's codes, as written in a list."""
     known = [ALIASES.get(name.lower(), name) for name in classes]
     names = {str(code): canonical(dataset, code) for code in CODES.get(dataset, ())}
     codes = {code: known.index(name) for code, name in names.items() if name in known}
     if not codes:
         raise UserError(
-            f"config.data.label_noise_file: no codes of {dataset} are known for {', '.join(classes)}; "
-            "give config.data.label_noise instead"
+            f"config.data.label_noise_file: the codes of {dataset} for {', '.join(classes)} are unknown; set "
+            "config.data.label_noise instead"
         )
     return codes
 
 
 def _check_agreement(path: pathlib.Path, labels: np.ndarray, clean: np.ndarray, classes: int) -> None:
-    """Refuses a list that has no more to do with these images than any other list of as many labels."""
+    """Raises UserError if a list agrees with the true labels no better than chance."""
     shares = [np.bincount(values, minlength=classes) / len(values) for values in (labels, clean)]
     agree, chance = float((labels == clean).mean()), float(shares[0] @ shares[1])
-    if agree <= chance + BETTER_THAN_CHANCE:
+    if agree <= chance + MARGIN:
         raise UserError(
-            f"{path} gives {100 * agree:.0f} % of the training images their label, and chance {100 * chance:.0f} %: "
-            "it is a list of other images, or in another order"
+            f"{path} agrees with the labels of {100 * agree:.0f} % of the training images, chance with "
+            f"{100 * chance:.0f} %: it belongs to other images or another order"
         )

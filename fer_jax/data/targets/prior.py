@@ -1,8 +1,8 @@
 """Prior distributions for label smoothing: which other emotions annotators see in a face of a given class.
 
-PDLS (Vo et al., IEEE Access 2020): instead of the uniform distribution, a smoothed label is mixed with row y of a
-matrix D, the mean vote distribution of the faces whose majority class is y. D was estimated once, on the training split
-of FER+, and serves other data sets by the names of their classes.
+PDLS (Vo et al., IEEE Access 2020) mixes a label of class y not with the uniform distribution but with row y of a
+matrix D: the mean vote distribution of the faces whose majority class is y. D was estimated once, on the training split
+of FER+; other data sets use it by the names of their classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fer_jax.labels import ALIASES, EMOTIONS
 
 PRIORS = ("uniform", "ferplus", "votes")
 
-# The authors' constant, rounded: given the row's class, the votes of FER+'s annotators. Columns and rows: EMOTIONS.
+# The authors' rounded constant: the votes of FER+'s annotators, given the class of the row. Both axes: EMOTIONS.
 FERPLUS = np.array(
     [
         [0.7773, 0.0326, 0.0174, 0.1141, 0.0262, 0.0071, 0.0044, 0.0208],
@@ -36,39 +36,42 @@ FERPLUS = np.array(
 def prior_matrix(
     kind: str, classes: Sequence[str], votes: Int[np.ndarray, "N 10"] | None, *, literal: bool = False
 ) -> Float[np.ndarray, "C C"]:
-    """Returns D over any choice and order of emotions: row y is the distribution that a label of class y is mixed with.
+    """Returns D for any selection and order of emotions: a label of class y is mixed with the distribution in row y.
 
     Args:
-        kind: 'ferplus' (the published table), or 'votes' (estimated from the votes of the training examples).
+        kind: 'ferplus' (the published table) or 'votes' (estimated from the votes of the training examples).
         classes: names of the data set's classes.
-        votes: of the training examples, counts per column of `labels.FERPLUS_VOTES`, or None where there are none.
-        literal: leave the rows as the authors' code does where classes are missing: they then sum to a little less
-            than 1. Otherwise they are normalised again.
+        votes: counts of the training examples per column of `labels.FERPLUS_VOTES`; None if the data set has no votes.
+        literal: if classes are missing, leave the rows as in the authors' code, where they sum to a little less than
+            1; otherwise they are normalized again.
 
     Raises:
-        UserError: for classes that FER+ does not know, and for 'votes' without votes.
+        UserError: for classes that FER+ does not have, and for 'votes' without votes.
     """
     if kind == "votes" and votes is None:
         raise UserError(
             "config.data.smoothing_prior='votes': this data set has no votes; give 'ferplus' for those of FER+"
         )
-    names = [ALIASES.get(name.lower()) for name in classes]
-    for written, name in zip(classes, names, strict=True):
-        if name is None:
-            raise UserError(
-                f"config.data.smoothing_prior='{kind}' knows {', '.join(EMOTIONS)}, not '{written}': give 'uniform'"
-            )
+    index = emotion_indices(classes, f"config.data.smoothing_prior='{kind}'", "uniform")
     table = FERPLUS if kind == "ferplus" or votes is None else vote_prior(votes)
-    index = [EMOTIONS.index(name) for name in names if name is not None]
     rows = table[np.ix_(index, index)]
     return rows if literal else rows / rows.sum(axis=1, keepdims=True)
 
 
-def vote_prior(votes: Int[np.ndarray, "N 10"]) -> Float[np.ndarray, "8 8"]:
-    """Estimates the matrix from votes, in the way that gives the published one on FER+'s training split.
+def emotion_indices(classes: Sequence[str], field: str, alternative: str) -> list[int]:
+    """Returns the index of each class in `labels.EMOTIONS`; raises UserError, proposing `alternative`, for others."""
+    for name in classes:
+        if name.lower() not in ALIASES:
+            raise UserError(f"{field} needs classes among {', '.join(EMOTIONS)}, not '{name}': give '{alternative}'")
+    return [EMOTIONS.index(ALIASES[name.lower()]) for name in classes]
 
-    An example counts for the emotion that has at least half of all its votes, "unknown" and "not a face" included, and
-    adds its distribution over the emotions, single votes too. An emotion without examples keeps its label whole.
+
+def vote_prior(votes: Int[np.ndarray, "N 10"]) -> Float[np.ndarray, "8 8"]:
+    """Estimates the matrix from votes; on FER+'s training split this reproduces the published one.
+
+    An example counts for the emotion with at least half of all its votes, including "unknown" and "not a face", and
+    contributes its distribution over the emotions, single votes included. The row of an emotion without examples is
+    one-hot.
     """
     label = votes.argmax(axis=1)
     decided = (2 * votes.max(axis=1) >= votes.sum(axis=1)) & (votes.max(axis=1) > 0)

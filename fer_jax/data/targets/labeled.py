@@ -1,4 +1,4 @@
-"""From what a data set stores to what a network learns: the label, and a target distribution over the classes."""
+"""From the stored fields of a data set to labels and target distributions over the classes."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from fer_jax.labels import EMOTIONS
 def attach_targets(
     arrays: Mapping[str, np.ndarray], classes: tuple[str, ...], *, rule: str, votes: str, training: bool
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Adds `label`, `target` and, where there are votes, `vote_target`; drops examples that the rule rejects.
+    """Adds `label`, `target` and, if there are votes, `vote_target`; drops examples that the rule rejects.
 
     Args:
-        arrays: fields of the data set; rules over votes read the ten FER+ columns in the field named by `votes`.
+        arrays: fields of the data set; rules on votes read the ten FER+ columns in the field named by `votes`.
         classes: the data set's classes.
-        rule: 'label' (one-hot of the stored label), or one of `RULES` (see `fer_jax/data/targets/votes.py`).
-        votes: name of the field with the votes; a boolean field 'has_<name>' beside it says which rows have any.
-        training: evaluation scores against the majority whatever rule trains, as FER+ does.
+        rule: 'label' (one-hot of the stored label) or one of `RULES` (see `fer_jax/data/targets/votes.py`).
+        votes: name of the field with the votes; a boolean field 'has_<name>' may say which rows have any.
+        training: evaluation scores against the majority whatever the training rule is, as in FER+.
 
     Returns:
-        The fields (`target` float32 [N, C], `vote_target` float32 [N, C] with zero rows where nobody voted for an
-        emotion) and the classes they are over.
+        The fields, with `label` int32 [N], `target` float32 [N, C] and `vote_target` float32 [N, C] (zero rows if
+        nobody voted for an emotion), and the names of the C classes.
+
+    Raises:
+        UserError: if the rule does not exist, or if the labels or votes that it needs are missing.
     """
     arrays = dict(arrays)
     if rule == "label":
         if "label" not in arrays:
             raise UserError(f"config.data.target='label': this data set has votes only; give one of {', '.join(RULES)}")
-        if unlabelled := int((arrays["label"] < 0).sum()):
+        if unlabeled := int((arrays["label"] < 0).sum()):
             raise UserError(
-                f"{unlabelled} examples of config.data.dataset have no label: name a variant of labelled ones only, "
-                "such as ckplus/labelled"
+                f"config.data.dataset: {unlabeled} examples have no label; give a variant in which all have one, such "
+                "as ckplus/labelled"
             )
         arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
     else:
@@ -46,16 +49,16 @@ def attach_targets(
         keep &= counts.sum(-1) > 0
         if not keep.any():
             raise UserError(
-                f"config.data.votes='{votes}': no example has such votes; this copy of the data set was prepared "
-                f"without them: name others ({', '.join(k for k in arrays if k.startswith('votes') and k != votes)}) "
-                "or build it anew with that file"
+                f"config.data.votes='{votes}': no example has such votes, because this copy of the data set was "
+                "prepared without their file; prepare it again with the file, or give other votes "
+                f"({', '.join(k for k in arrays if k.startswith('votes') and k != votes)})"
             )
         arrays = {k: v[keep] for k, v in arrays.items()}
         arrays["target"] = target[keep].astype(np.float32)
         arrays["label"] = arrays["target"].argmax(-1).astype(np.int32)
     if votes in arrays:
         distribution = vote_distribution(arrays[votes]).astype(np.float32)
-        if distribution.shape[-1] > len(classes):  # votes for a class that the labels do not have
+        if distribution.shape[-1] > len(classes):  # some votes are for a class that the labels lack
             distribution = distribution[:, : len(classes)]
             total = distribution.sum(-1, keepdims=True)
             distribution = np.divide(distribution, total, out=np.zeros_like(distribution), where=total > 0)
@@ -67,19 +70,19 @@ def attach_targets(
 def with_neutral(
     arrays: Mapping[str, np.ndarray], classes: tuple[str, ...], neutral: np.ndarray
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels the examples at `neutral` (bool [N]) neutral, whatever was said of the clip that they were taken from.
+    """Labels the examples in `neutral` (bool [N]) as neutral, whatever the label of their clip is.
 
-    Where the data set has no such class (CK+, MMI, Oulu-CASIA) it becomes one, at its place in the canonical order, so
-    labels and the columns of `target` and `vote_target` move. Nobody voted on these examples: their votes are 0.
+    If the data set has no such class (CK+, MMI, Oulu-CASIA), it is added at its place in the canonical order, which
+    shifts labels and the columns of `target` and `vote_target`. Nobody voted on these examples: their votes become 0.
 
     Raises:
-        UserError: where the classes are not the basic emotions: among others, neutral has no place.
+        UserError: if a class is not a basic emotion, since the order of such classes is unknown.
     """
     for name in classes:
         if name not in EMOTIONS:
             raise UserError(
-                f"config.data.neutral_frames: neutral has no place among classes such as '{name}', which is no basic "
-                "emotion; give 0"
+                f"config.data.neutral_frames: a neutral class cannot be added to classes such as '{name}', which is "
+                "not a basic emotion; set it to 0"
             )
     wider = tuple(name for name in EMOTIONS if name in {*classes, "neutral"})
     place = np.array([wider.index(name) for name in classes])
@@ -99,8 +102,7 @@ def with_neutral(
 
 def _votes(arrays: Mapping[str, np.ndarray], votes: str) -> np.ndarray:
     if votes not in arrays:
-        there = [k for k in arrays if k.startswith("votes")]
-        raise UserError(f"config.data.votes='{votes}': this data set has no such votes; {nearest(votes, there)}")
-    there = arrays.get(votes.replace("votes", "has", 1))
-    counts = arrays[votes]
-    return counts if there is None else counts * there[:, None]
+        known = [k for k in arrays if k.startswith("votes")]
+        raise UserError(f"config.data.votes='{votes}': this data set has no such votes; {nearest(votes, known)}")
+    present = arrays.get(votes.replace("votes", "has", 1))
+    return arrays[votes] if present is None else arrays[votes] * present[:, None]
