@@ -26,6 +26,7 @@ def test_arms_differ_in_what_the_claim_is_about_and_in_nothing_else():
         "single scale": {"model.multiples", *slowly},
         "label smoothing": {"model.multiples", "data.smoothing_prior", *slowly},
     }
+    assert psr.TRIAL.start is not None
     start = psr.TRIAL.start()
     check_config(start)
     assert (start.model.blocks, start.model.width) == (configs["PSR"].model.sr_blocks, configs["PSR"].model.sr_width)

@@ -27,7 +27,11 @@ def names_in(source: str) -> set[str]:
             found.add(name)
         if re.search(rf"methods\.{name}\b|methods import [^\n]*\b{name}\b", source):
             found.add(name)
-    values = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    values = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     return found | (values & ENGLISH)
 
 

@@ -71,7 +71,8 @@ def write_votes(folder: pathlib.Path, header: bool = True, order: tuple[int, ...
     """Writes Annotation/annotation.xlsx with texts in a table of their own, as spreadsheet programs do."""
     names = [f"{code}{labels.CODES['dfew'][code]}" for code in order] + ["order", "label"]
     rows: list[list[int | str]] = [list(names)] if header else []
-    rows += [[*(votes(code)[c - 1] for c in order), number, code] for number, code, _ in clips()]
+    for number, code, _ in clips():
+        rows.append([*(votes(code)[c - 1] for c in order), number, code])
     rows.append([1, 1, 1, 1, 1, 5, 0, 1, 0])
     texts = sorted({cell for row in rows for cell in row if isinstance(cell, str)})
     lines = []
