@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 PADS = ("zero", "edge", "reflect")
+Length = int | Float[Array, ""]
 
 
 def rotation(degrees: Float[Array, ""]) -> Float[Array, "2 2"]:
@@ -32,20 +33,22 @@ def product(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, "n n
     return jnp.sum(a[:, :, None] * b[None, :, :], axis=1)
 
 
-def around(linear: Float[Array, "2 2"], centre: Float[Array, "2"], width: int, height: int) -> Float[Array, "2 3"]:
-    """The map that takes the middle of a width x height output to `centre` (x, y), `linear` around it."""
+def around(
+    linear: Float[Array, "2 2"], center: Float[Array, "2"], width: Length, height: Length
+) -> Float[Array, "2 3"]:
+    """The map that takes the middle of a width x height output to `center` (x, y), `linear` around it."""
     middle = jnp.array([(width - 1) / 2, (height - 1) / 2], jnp.float32)
-    offset = centre - jnp.sum(linear * middle, axis=1)
+    offset = center - jnp.sum(linear * middle, axis=1)
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
 
-def perspective(corners: Float[Array, "4 2"], size: int) -> Float[Array, "3 3"]:
-    """The projective map of a size x size picture that reads its corners at other places.
+def perspective(corners: Float[Array, "4 2"], width: Length, height: Length) -> Float[Array, "3 3"]:
+    """The projective map of a width x height picture that reads its corners at other places.
 
     Args:
         corners: where the corners (top left, top right, bottom right, bottom left) are read, as (x, y) shares of the
             side: (0, 0), (1, 0), (1, 1), (0, 1) would change nothing.
-        size: side of the output and of the source.
+        width, height: pixels of the output and of the source.
     """
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
     # Heckbert, "Fundamentals of texture mapping and image warping" (1989), section 2.2.3: unit square to quadrilateral.
@@ -61,9 +64,9 @@ def perspective(corners: Float[Array, "4 2"], size: int) -> Float[Array, "3 3"]:
             jnp.stack([g, h, one]),
         ]
     )
-    # Pixel edges lie at 0 and 1: x -> (x + 1/2) / size before, and back afterwards.
-    into = jnp.array([[1 / size, 0, 0.5 / size], [0, 1 / size, 0.5 / size], [0, 0, 1]], jnp.float32)
-    back = jnp.array([[size, 0, -0.5], [0, size, -0.5], [0, 0, 1]], jnp.float32)
+    # Pixel edges lie at 0 and 1: x -> (x + 1/2) / width before, and back afterwards.
+    into = jnp.array([[1 / width, 0, 0.5 / width], [0, 1 / height, 0.5 / height], [0, 0, 1]], jnp.float32)
+    back = jnp.array([[width, 0, -0.5], [0, height, -0.5], [0, 0, 1]], jnp.float32)
     return product(product(back, matrix), into)
 
 
@@ -84,9 +87,8 @@ def rescale_source(matrix: Float[Array, "R 3"], width_ratio: float, height_ratio
 def move_points(matrix: Float[Array, "R 3"], points: Float[Array, "L 2"]) -> Float[Array, "L 2"]:
     """Where source points (x, y), such as landmarks, lie in the output.
 
-    A mirrored face (`mirrors(matrix)`) also exchanges left and right landmarks, which is
-    up to the
-    caller: it alone knows their order.
+    On a mirrored face (`mirrors(matrix)`) the caller also has to exchange left and right landmarks: it knows their
+    order.
     """
     if len(matrix) == 3:
         moved = jnp.sum(points[:, None, :] * inverse(matrix)[:, :2], axis=-1) + inverse(matrix)[:, 2]
@@ -97,7 +99,7 @@ def move_points(matrix: Float[Array, "R 3"], points: Float[Array, "L 2"]) -> Flo
 
 
 def inverse(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
-    """The inverse of a projective map, up to a factor, which such a map does not feel."""
+    """The inverse of a projective map, up to a factor, which changes nothing."""
     a, b, c = matrix
     return jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=1)
 
@@ -114,14 +116,13 @@ def sample(
 ) -> Float[Array, "S S C"]:
     """Reads a size x size output by bilinear interpolation: four gathers of whole pixels.
 
-    No smoothing is done, so details alias when the map shrinks the image by more than about 1.5.
+    Nothing is smoothed: details alias if the map shrinks the image by more than about 1.5.
 
     Args:
         image: any C.
         matrix: from output to source pixels.
         size: S.
-        pad: what lies outside: 'zero', 'edge' (the nearest pixel) or 'reflect' (mirrored, the edge not
-            repeated).
+        pad: what lies outside: 'zero', 'edge' (the nearest pixel) or 'reflect' (mirrored, without repeating the edge).
     """
     height, width, channels = image.shape
     column = jnp.arange(size, dtype=jnp.float32)[None, :]

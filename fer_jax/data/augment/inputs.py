@@ -1,4 +1,4 @@
-"""What a network is given: images through the augmentation, and the points on them moved along."""
+"""The network's inputs: augmented or preprocessed images, and the points on them, moved along."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from fer_jax.data.augment import geometry
 from fer_jax.data.augment.augmentation import Augmentation, augment, warp_matrices
+from fer_jax.data.augment.preprocessing import Preprocessing, central_matrix, preprocess
 from fer_jax.errors import UserError
 
 Batch = dict[str, jax.Array]
@@ -17,9 +18,9 @@ CORNER_ZOOM = 1.1
 def network_inputs(
     key: Key[Array, ""] | None,
     batch: Batch,
-    config: Augmentation,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
     *,
-    size: int,
     mirror: Order = (),
     flips: Bool[Array, "B"] | None = None,
 ) -> Batch:
@@ -28,32 +29,36 @@ def network_inputs(
     Clips have `frames` uint8 [B, T, H, W, C] instead of `image`.
 
     Args:
-        key: of this step; None when nothing is random (evaluation).
-        batch: `points`, where there are any, are (x, y) in pixels of the stored image; afterwards in pixels of the
+        key: of this step; None for the preprocessing alone (evaluation).
+        batch: `points`, if there are any, are (x, y) in pixels of the stored image; afterwards in pixels of the
             network's input, still of the same part of the face: they may lie outside.
-        config: the augmentation.
-        size: side of the network's input.
-        mirror: for each point, which one stands in its place on the mirrored face.
-        flips: which images are mirrored, where that is not drawn.
+        augmentation: of training images.
+        preprocessing: of all images.
+        mirror: for each point, the point that takes its place on the mirrored face.
+        flips: which images 'flip:alternate' mirrors.
 
     Returns:
-        The batch with `image` float32 [B, size, size, 3], or `frames` float32 [B, T, size, size, 3].
+        The batch with `image` float32 [B, S, S, 3], or `frames` float32 [B, T, S, S, 3], S the preprocessing's size.
     """
-    train = key is not None
-    key = jax.random.key(0) if key is None else key
     if "frames" in batch:
         clips, length, *rest = batch["frames"].shape
         flat = batch["frames"].reshape(clips * length, *rest)
-        alike = 1 if config.per_frame else length
-        flat = augment(key, flat, config, size=size, train=train, alike=alike)
-        return batch | {"frames": flat.reshape(clips, length, *flat.shape[1:])}
-    moved = {"image": augment(key, batch["image"], config, size=size, train=train, flips=flips)}
-    if "points" in batch:
-        shape = batch["image"].shape
-        if train:
-            matrices = warp_matrices(key, shape, config, size=size, flips=flips)
+        alike = 1 if augmentation.per_frame else length
+        if key is None:
+            flat = preprocess(flat, preprocessing)
         else:
-            matrices = jnp.broadcast_to(central_matrix(shape, config, size), (shape[0], 2, 3))
+            flat = augment(key, flat, augmentation, preprocessing, alike=alike)
+        return batch | {"frames": flat.reshape(clips, length, *flat.shape[1:])}
+    image, shape = batch["image"], batch["image"].shape
+    if key is None:
+        moved = {"image": preprocess(image, preprocessing)}
+    else:
+        moved = {"image": augment(key, image, augmentation, preprocessing, flips=flips)}
+    if "points" in batch:
+        if key is None:
+            matrices = jnp.broadcast_to(central_matrix(shape, preprocessing), (shape[0], 2, 3))
+        else:
+            matrices = warp_matrices(key, shape, augmentation, size=preprocessing.size, flips=flips)
         moved["points"] = _move(matrices, batch["points"].astype(jnp.float32), mirror)
     return batch | moved
 
@@ -109,18 +114,6 @@ def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Ba
     if "points" in seen:
         view["points"] = jax.vmap(lambda points: geometry.move_points(matrix, points))(seen["points"])
     return inputs | view
-
-
-def central_matrix(shape: tuple[int, ...], config: Augmentation, size: int) -> Float[Array, "2 3"]:
-    """The affine map, from output to stored pixels, of the evaluation's middle window (`augmentation.central`)."""
-    height, width = shape[1:3]
-    top = left = 0
-    extent = jnp.array([width, height], jnp.float32)
-    if config.crop is not None:
-        top, left = (height - config.crop) // 2, (width - config.crop) // 2
-        extent = jnp.full(2, config.crop, jnp.float32)
-    centre = jnp.array([left, top], jnp.float32) + (extent - 1) / 2
-    return geometry.around(jnp.diag(extent / size), centre, size, size)
 
 
 def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:

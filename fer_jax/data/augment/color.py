@@ -1,0 +1,34 @@
+"""Operations on the values of pixels: images in 0 .. 1."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from fer_jax.data.augment.draws import around_one
+
+GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as in PIL and torchvision
+
+
+def random_brightness(key: Key[Array, ""], image: Float[Array, "H W C"], spread: float) -> Float[Array, "H W C"]:
+    return brightness(image, around_one(key, spread))
+
+
+def random_contrast(key: Key[Array, ""], image: Float[Array, "H W C"], spread: float) -> Float[Array, "H W C"]:
+    return contrast(image, around_one(key, spread))
+
+
+def noise(key: Key[Array, ""], image: Float[Array, "H W C"], deviation: float) -> Float[Array, "H W C"]:
+    """Adds Gaussian noise to every value, clipped to 0 .. 1; `deviation` is that of 255 gray levels."""
+    return jnp.clip(image + deviation / 255 * jax.random.normal(key, image.shape), 0.0, 1.0)
+
+
+def brightness(image: Float[Array, "H W C"], factor: Float[Array, ""]) -> Float[Array, "H W C"]:
+    """Returns factor * image, clipped to 0 .. 1."""
+    return jnp.clip(factor * image, 0.0, 1.0)
+
+
+def contrast(image: Float[Array, "H W C"], factor: Float[Array, ""]) -> Float[Array, "H W C"]:
+    """Returns mean gray + factor * (image - mean gray), clipped to 0 .. 1."""
+    gray = jnp.sum(image * jnp.array(GRAY), axis=-1) if image.shape[-1] == 3 else image
+    mean = jnp.mean(gray)
+    return jnp.clip(mean + factor * (image - mean), 0.0, 1.0)

@@ -1,0 +1,106 @@
+"""What every picture goes through before the network, in training and afterwards: nothing here is random."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from fer_jax.data.augment import geometry
+from fer_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """From stored pixels to the network's input: all that a trained model needs to be given a picture.
+
+    Attributes:
+        size: side of the network's input, pixels.
+        crop: side of the middle window that is seen, pixels of the stored picture; 0 for the whole picture.
+        mean, std: per channel, of pixels in 0 .. 1.
+        standardize: give each image mean 0 and variance 1, instead of using `mean` and `std`.
+    """
+
+    size: int
+    crop: int = 0
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    standardize: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = tuple(getattr(self, name))
+            if len(values) != 3 or not all(math.isfinite(v) for v in values):
+                raise UserError(f"config.preprocessing.{name}={values}: give three numbers, for red, green and blue")
+            object.__setattr__(self, name, values)  # configs and JSON hold lists; a static argument must be hashable
+        if min(self.std) <= 0:
+            raise UserError(f"config.preprocessing.std={self.std}: give numbers above 0")
+        if self.crop < 0:
+            raise UserError(
+                f"config.preprocessing.crop={self.crop}: give a number of pixels, or 0 for the whole picture"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Preprocessing":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            UserError: for fields that are missing, unknown or out of range.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(fields) != names:
+            raise UserError(f"the preprocessing has the fields {sorted(fields)}, and not {sorted(names)}")
+        return cls(**fields)
+
+
+def preprocess(images: UInt8[Array, "B H W C"], preprocessing: Preprocessing) -> Float[Array, "B S S 3"]:
+    """Returns the network's input: the middle window, resized, normalized, with three channels."""
+    pixels = central(images, preprocessing) / 255
+    return jax.vmap(lambda image: normalize(image, preprocessing))(pixels)
+
+
+def central(images: UInt8[Array, "B H W C"], preprocessing: Preprocessing) -> Float[Array, "B S S C"]:
+    """Returns the middle window in 0 .. 255, resized with smoothing."""
+    top, left, height, width = _window(images.shape, preprocessing.crop)
+    x = images[:, top : top + height, left : left + width].astype(jnp.float32)
+    size = preprocessing.size
+    return x if x.shape[1:3] == (size, size) else geometry.resize(x, size, size)
+
+
+def central_matrix(shape: tuple[int, ...], preprocessing: Preprocessing) -> Float[Array, "2 3"]:
+    """Returns the map from input to stored pixels that `central` follows for images of this shape [B, H, W, C]."""
+    top, left, height, width = _window(shape, preprocessing.crop)
+    extent, size = jnp.array([width, height], jnp.float32), preprocessing.size
+    center = jnp.array([left, top], jnp.float32) + (extent - 1) / 2
+    return geometry.around(jnp.diag(extent / size), center, size, size)
+
+
+def normalize(image: Float[Array, "S S C"], preprocessing: Preprocessing) -> Float[Array, "S S 3"]:
+    """Repeats gray three times, and normalizes pixels in 0 .. 1.
+
+    A standardized image is divided by its standard deviation, but by no less than 1 / sqrt(number of values).
+    """
+    if preprocessing.standardize:
+        least = math.sqrt(1 / math.prod(image.shape))
+        image = (image - jnp.mean(image)) / jnp.maximum(jnp.std(image), least)
+    image = jnp.broadcast_to(image, (*image.shape[:2], 3))
+    if preprocessing.standardize:
+        return image
+    return (image - jnp.array(preprocessing.mean)) / jnp.array(preprocessing.std)
+
+
+def _window(shape: tuple[int, ...], crop: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the middle window of images [B, H, W, C]."""
+    height, width = shape[1:3]
+    if not crop:
+        return 0, 0, height, width
+    if crop > (most := min(height, width)):
+        raise UserError(f"config.preprocessing.crop={crop}: the stored pictures are {height}x{width}; give {most} at most")
+    return (height - crop) // 2, (width - crop) // 2, crop, crop
