@@ -20,6 +20,7 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 
+from fer_jax.config.renamed import RENAMED
 from fer_jax.errors import UserError, nearest
 from fer_jax.storage import reachable
 
@@ -146,7 +147,8 @@ def check_field(config: Any, override: str) -> None:
     for name in override_path(override).split("."):
         if not isinstance(here, ml_collections.ConfigDict) or name not in here:
             known = here.keys() if isinstance(here, ml_collections.ConfigDict) else ()
-            raise UserError(f"{override}: {walked} has no field '{name}'; {nearest(name, known)}")
+            hint = RENAMED.get(override_path(override)) or f"{walked} has no field '{name}'; {nearest(name, known)}"
+            raise UserError(f"{override}: {hint}")
         here, walked = here[name], f"{walked}.{name}"
 
 

@@ -40,8 +40,7 @@ def baseline_config(size: int, batch: int, data_dir: str) -> Any:
     # Enough for EVALUATED batches once whole people have been held out.
     config.data.builder.train = 7 * (-(-EVALUATED * batch * 5 // 28) + 10)
     config.data.builder.size = config.data.image_size = size
-    config.augmentation.crop = 0
-    config.augmentation.shift = size // 16
+    config.augmentation.train = (f"shift:{size // 16}", "flip")
     config.train.batch_size = batch
     config.train.devices = 1
     config.train.eval_every_epochs = config.train.epochs = 1000.0  # training steps only

@@ -50,10 +50,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "batches of 256": {"train.batch_size": 256},
     "no moving average": {"train.ema_decay": 0.0},
     "48 pixels from the first step on": {"data.resolutions": ()},
-    "no standardisation": {"augmentation.standardise": False},
-    "flips drawn in place of alternating": {"augmentation.flip_alternate": False},
-    "no flips": {"augmentation.flip_alternate": False, "augmentation.flip": False},
-    "no shifts": {"augmentation.shift": 0},
+    "no standardisation": {"preprocessing.standardize": False},
+    "flips drawn in place of alternating": {"augmentation.train": ("shift:4", "flip")},
+    "no flips": {"augmentation.train": ("shift:4",)},
+    "no shifts": {"augmentation.train": ("flip:alternate",)},
     "no label smoothing": {"data.label_smoothing": 0.0},
     "a 3x3 stem in place of patches": {"model.stem": "conv"},
     "strides but in the first stage": {"model.strided": 2},
@@ -62,8 +62,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "and a third wider": {"model.widths": (64, 128, 256)},
     "and three convolutions in a stage": {"model.convolutions": 3},
     "and dropout": {"model.dropout": 0.2},
-    "and rotations": {"augmentation.rotation": 10.0},
-    "and erased rectangles": {"augmentation.erase": 0.5},
+    "and rotations": {"augmentation.train": ("shift:4", "rotate:10", "flip:alternate")},
+    "and erased rectangles": {"augmentation.train": ("shift:4", "flip:alternate", "erase:0.5")},
 }
 
 

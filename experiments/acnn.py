@@ -37,11 +37,11 @@ def rafdb(config):
     """RAF-DB's aligned faces of 100 pixels with the paper's recipe.
 
     The paper starts from ImageNet's VGG-16: --config.init_from=vgg16-397923af.pth (docs/weights.md). The crop is
-    gACNN's, 224 of 232 pixels; pACNN has none (--config.augmentation.crop=0).
+    gACNN's, 224 of 232 pixels; pACNN has none (--config.augmentation.train="()").
     """
     config.data.dataset = "rafdb/basic"
     config.data.image_size = 224
-    config.augmentation.crop = 97  # of 100 as 224 of 232
+    config.augmentation.train = ("crop:97",)  # 97 of 100 pixels as 224 of 232
     config.train.batch_size = 128
     config.train.epochs = 50.0
     _paper(config)
@@ -52,7 +52,7 @@ def affectnet(config):
     rafdb(config)
     config.data.dataset = "affectnet/classes7"
     config.data.test_split = "validation"
-    config.augmentation.crop = 217  # of 224 as 224 of 232
+    config.augmentation.train = ("crop:217",)  # 217 of 224 pixels as 224 of 232
     config.train.epochs = 10.0
 
 

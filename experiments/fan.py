@@ -66,9 +66,9 @@ def afew(config):
 def _paper(config):
     config.data.image_size = 224
     config.data.clip_frames = 3
-    config.augmentation.flip = True  # one draw for the whole clip; the authors draw for every frame
-    config.augmentation.mean = (0.0, 0.0, 0.0)  # pixels stay in 0 .. 1
-    config.augmentation.std = (1.0, 1.0, 1.0)
+    config.augmentation.train = ("flip",)  # one draw for the whole clip; the authors draw for every frame
+    config.preprocessing.mean = (0.0, 0.0, 0.0)  # pixels stay in 0 .. 1
+    config.preprocessing.std = (1.0, 1.0, 1.0)
     config.train.batch_size = 48
     config.evaluation.batch_size = 64
     config.optimizer.name = "sgd"

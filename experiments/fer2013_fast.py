@@ -21,10 +21,8 @@ def cpu(config):
     presets.fer2013_data(config)
     config.data.label_smoothing = 0.1
     config.data.resolutions = ((0.5, 32),)
-    config.augmentation.flip = True
-    config.augmentation.flip_alternate = True
-    config.augmentation.shift = 4
-    config.augmentation.standardise = True
+    config.augmentation.train = ("shift:4", "flip:alternate")
+    config.preprocessing.standardize = True
     config.model.widths = (48, 96, 192)
     config.train.batch_size = 128
     config.train.epochs = 20.0
@@ -41,8 +39,7 @@ def gpu(config):
     config.model.widths = (192, 384, 768)
     config.model.convolutions = 3
     config.model.dropout = 0.2
-    config.augmentation.rotation = 10.0
-    config.augmentation.erase = 0.5
+    config.augmentation.train = ("shift:4", "rotate:10", "flip:alternate", "erase:0.5")
     config.data.resolutions = ((0.4, 32), (0.3, 40))
     config.train.batch_size = 512
     config.train.epochs = 45.0

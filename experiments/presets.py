@@ -14,8 +14,7 @@ def synthetic(config):
     config.data.builder.test = 1500
     config.data.builder.seed = 0
     config.data.image_size = 48
-    config.augmentation.flip = True
-    config.augmentation.crop = 59  # of 64 pixels
+    config.augmentation.train = ("crop:59", "flip")  # 59 of 64 pixels
     config.model.width = 32
     config.train.batch_size = 64
     config.train.epochs = 14.0
@@ -51,7 +50,7 @@ def fer2013(config):
     """FER-2013 at its native 48 pixels, from scratch: for an accelerator."""
     fer2013_data(config)
     config.data.label_smoothing = 0.1
-    _augment(config)
+    config.augmentation.train = ("shift:4", "rotate:10", "flip", "erase:0.5")
     config.model.stem = "small"
     config.train.batch_size = 128
     config.train.epochs = 80.0
@@ -72,10 +71,8 @@ def fer2013_short(config):
     """FER-2013 with a narrow network and few epochs: within 12 minutes on two CPU cores."""
     fer2013(config)
     config.data.label_smoothing = 0.0
-    config.augmentation.shift = 2  # twelve epochs underfit: strong augmentation only slows them
-    config.augmentation.rotation = 0.0
-    config.augmentation.erase = 0.0
-    config.augmentation.standardise = True
+    config.augmentation.train = ("shift:2", "flip")  # twelve epochs underfit: strong augmentation only slows them
+    config.preprocessing.standardize = True
     config.model.stem = "imagenet"
     config.model.width = 32
     config.train.batch_size = 64
@@ -98,13 +95,6 @@ def ferplus_short(config):
     ferplus_votes(config)
 
 
-def _augment(config):
-    config.augmentation.flip = True
-    config.augmentation.shift = 4
-    config.augmentation.rotation = 10.0
-    config.augmentation.erase = 0.5
-
-
 def rafdb(config):
     """RAF-DB, basic expressions, at 224 pixels: the recipe that FDRL and its relatives share, for an accelerator.
 
@@ -113,8 +103,7 @@ def rafdb(config):
     """
     config.data.dataset = "rafdb/basic"
     config.data.image_size = 224
-    config.augmentation.flip = True
-    config.augmentation.crop = 95  # of 100 pixels, as 224 of 236
+    config.augmentation.train = ("crop:95", "flip")  # 95 of 100 pixels, as 224 of 236
     config.train.batch_size = 64
     config.train.epochs = 40.0
     config.train.log_every_steps = 50
@@ -133,7 +122,7 @@ def affectnet(config):
     config.data.test_split = "validation"
     config.data.holdout_fraction = 0.02
     config.data.balanced_sampling = True
-    config.augmentation.crop = 212  # of 224
+    config.augmentation.train = ("crop:212", "flip")  # 212 of 224 pixels
     config.train.epochs = 10.0
     config.schedule.boundaries_epochs = (3.0, 5.0, 7.0, 9.0)
 
@@ -143,8 +132,7 @@ def sfew(config):
     rafdb(config)
     config.data.dataset = "sfew"
     config.data.test_split = "validation"
-    config.augmentation.crop = 0
-    config.augmentation.shift = 6
+    config.augmentation.train = ("shift:6", "flip")
 
 
 def ckplus(config):
@@ -155,7 +143,7 @@ def ckplus(config):
     config.data.neutral_frames = 1
     config.data.folds = "stored"
     config.fold = "all"
-    config.augmentation.crop = 212  # of 224
+    config.augmentation.train = ("crop:212", "flip")  # 212 of 224 pixels
 
 
 def jaffe(config):
@@ -164,7 +152,7 @@ def jaffe(config):
     config.data.dataset = "jaffe/faces"
     config.data.folds = "leave_one_subject_out"
     config.fold = "all"
-    config.augmentation.crop = 0
+    config.augmentation.train = ("flip",)
     config.selection.rule = "last"  # too few people to hold some of them out
 
 
@@ -182,8 +170,8 @@ def image_folder(config):
 
 def imagenet_pixels(config):
     """Pixels as the networks trained on ImageNet had them."""
-    config.augmentation.mean = (0.485, 0.456, 0.406)
-    config.augmentation.std = (0.229, 0.224, 0.225)
+    config.preprocessing.mean = (0.485, 0.456, 0.406)
+    config.preprocessing.std = (0.229, 0.224, 0.225)
 
 
 def ferplus_votes(config):

@@ -12,8 +12,8 @@ docs/weights.md; by default EDSR comes from experiments/psr_sr.py on the same da
     --config.model.stn=False                  without the spatial transformer (and --config.optimizer.groups="()")
     --config.data.smoothing_prior=uniform     ordinary label smoothing
 
-The recipe is that of the authors' release; fastai, which it is written in, draws rotation and zoom each by itself with
-probability 3/4, here they come together. FER+'s faces have 48 pixels: enlarged to 96, halved and super-resolved they
+The recipe is that of the authors' release; fastai, which it is written in, magnifies with probability 3/4, here every
+image is. FER+'s faces have 48 pixels: enlarged to 96, halved and super-resolved they
 hold nothing new, so that a gain there comes from the sizes rather than from super-resolution.
 """
 
@@ -77,9 +77,8 @@ def ferplus_short(config):
     presets.fer2013_data(config)
     presets.ferplus_votes(config)
     _narrow(config)
-    config.augmentation.flip = True
-    config.augmentation.shift = 2
-    config.augmentation.standardise = True
+    config.augmentation.train = ("shift:2", "flip")
+    config.preprocessing.standardize = True
     config.train.batch_size = 32
     config.train.epochs = 2.0
     config.train.log_every_steps = 100
@@ -123,16 +122,13 @@ def affectnet(config):
 
 def _recipe(config, rotation, zoom):
     presets.imagenet_pixels(config)  # VGG-16-BN's; experiments/psr_sr.py restores the same
-    config.augmentation.flip = True
-    config.augmentation.rotation = rotation
-    config.augmentation.affine_probability = 0.75
-    config.augmentation.crop_scale = (1 / zoom**2, 1.0)  # magnified up to `zoom` about a random place
-    config.augmentation.crop_aspect = (1.0, 1.0)
-    config.augmentation.warp = 0.2
-    config.augmentation.warp_probability = 0.75
-    config.augmentation.brightness = 0.2
-    config.augmentation.contrast = 0.2
-    config.augmentation.light_probability = 0.75
+    config.augmentation.train = (
+        f"crop_scale:{1 / zoom**2}-1,aspect=1-1",  # magnified up to `zoom` about a random place
+        f"rotate:{rotation},p=0.75",
+        "flip",
+        "warp:0.2,p=0.75",
+        "all_of:0.75(brightness:0.2|contrast:0.2)",
+    )
     config.augmentation.pad = "reflect"
     config.init_from = f"runs/psr_sr/{config.variant}"
     config.train.log_every_steps = 100

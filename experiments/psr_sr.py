@@ -70,8 +70,7 @@ def affectnet(config):
 
 def _recipe(config, epochs):
     """L1, Adam 1e-4, halved at 60 %, batches of 16 whole faces (EDSR's own recipe: patches of 48, 300,000 steps)."""
-    config.augmentation.flip = True
-    config.augmentation.crop = 0
+    config.augmentation.train = ("flip",)
     config.train.batch_size = 16
     config.train.epochs = epochs
     config.train.log_every_steps = 100

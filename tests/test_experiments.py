@@ -146,8 +146,7 @@ def test_sixteen_images_can_be_learned_by_heart(tiny, tmp_path):
     config.train.epochs = 1000.0
     config.data.builder.train = 28
     config.data.holdout_fraction = 0.4
-    config.augmentation.flip = False
-    config.augmentation.crop = 0
+    config.augmentation.train = ()
     config.optimizer.learning_rate = 3e-3
     workdir = epath.Path(tmp_path / "run")
     loop.train(config, workdir)
@@ -161,9 +160,7 @@ def test_the_options_of_training_train_together(tiny, tmp_path):
     config.data.balanced_sampling = True
     config.data.label_smoothing = 0.1
     config.evaluation.flip = True
-    config.augmentation.rotation = 10.0
-    config.augmentation.erase = 0.5
-    config.augmentation.brightness = 0.2
+    config.augmentation.train = ("crop:59", "flip", "rotate:10", "brightness:0.2", "erase:0.5")
     config.optimizer.clip_norm = 1.0
     config.optimizer.groups = (("trunk/", {"lr_multiplier": 0.1}), ("epn/", {"frozen": True}))
     results = loop.train(config, epath.Path(tmp_path / "run"))

@@ -29,7 +29,7 @@ from scipy.stats import spearmanr
 from experiments import acnn
 from experiments.claims.trial import Comparison, Measures, Trial, main, roc_auc
 from fer_jax.config.fields import Config
-from fer_jax.data.augment.augmentation import central
+from fer_jax.data.augment.preprocessing import central
 from fer_jax.data.corrupt.occlusion import behind_test_objects
 from fer_jax.data.sources.source import Source, load
 from fer_jax.methods.acnn import POINTS, crops, stride_of
@@ -87,7 +87,7 @@ def covered_fractions(model: StoredModel, covered: Source, points: np.ndarray) -
     """
     task = model.setup.task
     masks = 255 * covered.arrays["occlusion"][..., None].astype(np.uint8)
-    seen = np.asarray(central(jnp.asarray(masks), task.augmentation, task.image_size)) / 255
+    seen = np.asarray(central(jnp.asarray(masks), task.preprocessing)) / 255
     return patch_coverage(seen[..., 0], points, stride_of(task.model.cut), task.model.patch)
 
 

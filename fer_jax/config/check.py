@@ -8,6 +8,7 @@ from fer_jax.config.phases import phases
 from fer_jax.config.protocol import check_protocol
 from fer_jax.config.resolutions import stages
 from fer_jax.config.table import LAST_SEED
+from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.targets import label_noise
 from fer_jax.errors import UserError
@@ -38,10 +39,11 @@ def check_config(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     data = config.data
-    if data.balanced_sampling and config.augmentation.flip_alternate:
+    augmentation, _ = pipeline(config)
+    if data.balanced_sampling and augmentation.alternates:
         raise UserError(
-            "config.augmentation.flip_alternate mirrors in every other epoch, and with "
-            "config.data.balanced_sampling there are no epochs: set one of them to False"
+            "config.augmentation.train: 'flip:alternate' mirrors in every other epoch, and with "
+            "config.data.balanced_sampling there are no epochs: give 'flip'"
         )
     if data.smoothing_prior != "uniform" and not data.label_smoothing:
         raise UserError(

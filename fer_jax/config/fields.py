@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 
 from fer_jax import methods
+from fer_jax.config.renamed import RENAMED
 from fer_jax.config.table import FIELDS, GROUPS, Field
 from fer_jax.errors import UserError, nearest
 
@@ -128,7 +129,9 @@ def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[t
 
 
 def nearest_field(path: str, known: Iterable[str]) -> str:
-    """Returns a hint for a misspelt, shortened or misplaced field: the most similar of `known`, at whatever depth."""
+    """Returns a hint for a renamed, misspelt, shortened or misplaced field: the most similar of `known`, at any depth."""
+    if path in RENAMED:
+        return RENAMED[path]
     name = path.rpartition(".")[2]
 
     def alike(a: str, b: str) -> float:

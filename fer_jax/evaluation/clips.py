@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fer_jax.data.augment.inputs import mirrored, network_inputs
+from fer_jax.data.augment.inputs import mirrored, plain_inputs
 from fer_jax.data.sources.clips import frame_rows, is_per_frame
 from fer_jax.data.sources.pipeline import eval_batches
 from fer_jax.data.sources.source import Source
@@ -100,7 +100,7 @@ class ClipEvaluator:
 def embed(task: Task, variables: Any, batch: Batch) -> list[jax.Array]:
     """The trunk's features [N, P] of stored frames [N, H, W, C], and of the mirrored ones where the task wants them."""
     alone = batch | {"frames": batch["frames"][:, None]}
-    inputs = network_inputs(None, alone, task.augmentation, size=task.image_size)
+    inputs = plain_inputs(alone, task.preprocessing)
     inputs |= {"frame_mask": jnp.ones(inputs["frames"].shape[:2], bool)}
     views = [inputs, mirrored(inputs)] if task.flip_evaluation else [inputs]
     return [task.model.apply(variables, view, train=False)[1]["frame_features"][:, 0] for view in views]

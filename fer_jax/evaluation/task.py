@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from fer_jax.data.augment.augmentation import Augmentation
-from fer_jax.data.augment.inputs import corner_view, mirrored, network_inputs
+from fer_jax.data.augment.inputs import augmented_inputs, corner_view, mirrored, plain_inputs
+from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.methods.method import Method
 
 Batch = dict[str, jax.Array]
@@ -26,7 +27,7 @@ class Task:
         loss_weights: weight of each named term.
         loss_options: keyword arguments of `method.loss`.
         augmentation: what happens to a training image.
-        image_size: side of the network's input in pixels.
+        preprocessing: what happens to every image; its size is the side of the network's input.
         label_smoothing: epsilon, the share of a target that is replaced by the prior of its class.
         smoothing_prior: the priors [C, C], a row per class; None is the uniform one.
         draw_target: replace each target by one class drawn from it (FER+'s probability rule).
@@ -44,7 +45,7 @@ class Task:
     loss_weights: Mapping[str, float]
     loss_options: Mapping[str, Any]
     augmentation: Augmentation
-    image_size: int
+    preprocessing: Preprocessing
     label_smoothing: float = 0.0
     smoothing_prior: tuple[tuple[float, ...], ...] | None = None
     draw_target: bool = False
@@ -56,10 +57,16 @@ class Task:
     profiles: tuple[str, ...] = ()
     point_mirror: tuple[int, ...] = ()
 
+    def at_size(self, size: int) -> Task:
+        """Returns the same with inputs of another size."""
+        return dataclasses.replace(self, preprocessing=dataclasses.replace(self.preprocessing, size=size))
+
 
 def model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Array | None = None) -> Batch:
-    size, mirror = task.image_size, task.point_mirror
-    return network_inputs(key, batch, task.augmentation, size=size, mirror=mirror, flips=flips)
+    """Returns the batch with the network's inputs: augmented with a key, as in evaluation without one."""
+    if key is None:
+        return plain_inputs(batch, task.preprocessing)
+    return augmented_inputs(key, batch, task.augmentation, task.preprocessing, mirror=task.point_mirror, flips=flips)
 
 
 def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:

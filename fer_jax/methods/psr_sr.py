@@ -76,16 +76,16 @@ def psnr(image: Float[Array, "B S S 3"], truth: Float[Array, "B S S 3"], std: Fl
 
 
 def model_fields(config: Config, classes: Sequence[str]) -> ModelFields:
-    """The scale of the pixels, which the config has among the augmentation."""
+    """The scale of the pixels."""
     del classes
-    return ModelFields(fields={"pixel_std": tuple(config.augmentation.std)})
+    return ModelFields(fields={"pixel_std": tuple(config.preprocessing.std)})
 
 
 def check(config: Config) -> None:
     """Errors are measured in pixels of one scale."""
-    if config.augmentation.standardise:
+    if config.preprocessing.standardize:
         raise UserError(
-            f"config.augmentation.standardise: {config.method} measures errors in pixels, and each image would have a "
+            f"config.preprocessing.standardize: {config.method} measures errors in pixels, and each image would have a "
             "scale of its own; set it to False"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -389,13 +388,13 @@ def _samples(setup: Setup) -> Samples:
     """Training images as stored, and as the network sees such images in the first epoch."""
     rows = np.linspace(0, len(setup.train) - 1, SAMPLES).astype(int)
     images, seed, flips = setup.train.pictures(rows), setup.config.seed, None
-    if setup.task.augmentation.flip_alternate:
+    task = setup.task.at_size(setup.stages[0].size)
+    if task.augmentation.alternates:
         flips = alternate_flips(stream_key(seed, "flip"), jnp.asarray(rows), jnp.zeros(len(rows), jnp.int32))
-    size = setup.stages[0].size
-    drawn = functools.partial(augment, config=setup.task.augmentation, size=size, train=True, flips=flips)
     # One program: its many operations one by one take longer to compile.
-    program = jax.jit(drawn, compiler_options=once_options(setup.mesh))
-    seen = np.asarray(program(stream_key(seed, "augment"), jnp.asarray(images)))
+    program = jax.jit(augment, static_argnums=(2, 3), compiler_options=once_options(setup.mesh))
+    key = stream_key(seed, "augment")
+    seen = np.asarray(program(key, jnp.asarray(images), task.augmentation, task.preprocessing, flips=flips))
     low, high = seen.min(axis=(1, 2, 3), keepdims=True), seen.max(axis=(1, 2, 3), keepdims=True)
     shown = (255 * (seen - low) / np.maximum(high - low, 1e-6)).astype(np.uint8)
     labels = setup.train.arrays["label"]

@@ -24,7 +24,7 @@ from fer_jax.config.phases import phases
 from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
 from fer_jax.config.resolutions import Stage, stages
 from fer_jax.config.steps import count_steps
-from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.corrupt.occlusion import with_occluded_copies
 from fer_jax.data.sources.clips import ClipSampler, clip_sampler
@@ -95,7 +95,7 @@ class Setup:
 
     def at_size(self, size: int) -> Setup:
         """Returns the same with images of another size."""
-        return dataclasses.replace(self, task=dataclasses.replace(self.task, image_size=size))
+        return dataclasses.replace(self, task=self.task.at_size(size))
 
     def template(self) -> dict[str, jax.Array]:
         """Returns two examples in the shape of a batch."""
@@ -162,7 +162,7 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
     sizes = stages(config, total)
     for stage in sizes[:-1]:
-        _check_size(config, shapes, template, dataclasses.replace(task, image_size=stage.size))
+        _check_size(config, shapes, template, task.at_size(stage.size))
     if task.corner_evaluation:
         jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
@@ -193,8 +193,8 @@ def _check_size(config: Config, state: TrainState, template: Any, task: Task) ->
         jax.eval_shape(functools.partial(dry_loss, task), state, template)
     except (flax.errors.ScopeParamShapeError, TypeError, ValueError) as error:
         raise UserError(
-            f"config.data.resolutions: {config.method} cannot train at {task.image_size} pixels what it evaluates at "
-            f"{config.data.image_size} ({first_line(error)}); give ()"
+            f"config.data.resolutions: {config.method} cannot train at {task.preprocessing.size} pixels what it "
+            f"evaluates at {config.data.image_size} ({first_line(error)}); give ()"
         ) from error
 
 
@@ -227,11 +227,7 @@ def make_task(config: Config, train: Source, fields: ModelFields, accelerated: b
     bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
     dtype = jnp.bfloat16 if bfloat16 else jnp.float32
     model = method.build(len(train.classes), config.model.to_dict() | dict(fields.fields), dtype)
-    defaults = {f.name: f.default for f in dataclasses.fields(Augmentation)}
-    # An empty value in a config stands for None: a config field cannot hold "nothing" and keep its type.
-    augmentation: dict[str, Any] = {
-        k: None if defaults[k] is None and not v else v for k, v in config.augmentation.to_dict().items()
-    }
+    augmentation, preprocessing = pipeline(config)
     class_weights = None
     if config.data.class_weights:
         counts = np.maximum(train.class_counts(), 1)
@@ -248,8 +244,8 @@ def make_task(config: Config, train: Source, fields: ModelFields, accelerated: b
         model=model,
         loss_weights=dict(method.weights) | config.loss.weights.to_dict(),
         loss_options=config.loss.options.to_dict(),
-        augmentation=Augmentation(**augmentation),
-        image_size=config.data.image_size,
+        augmentation=augmentation,
+        preprocessing=preprocessing,
         label_smoothing=config.data.label_smoothing,
         smoothing_prior=prior,
         draw_target=config.data.target == "probability",
@@ -320,7 +316,7 @@ def _check_kind(config: Config, train: Source) -> None:
 def _check_no_clips(config: Config, train: Source) -> None:
     """Refuses for clips what is there for images only."""
     asked = {
-        "augmentation.flip_alternate": config.augmentation.flip_alternate,
+        "augmentation.train": "flip:alternate" if pipeline(config)[0].alternates else "",
         "data.points": config.data.points,
         "data.occluded_copies": config.data.occluded_copies,
         "evaluation.occluded": config.evaluation.occluded,

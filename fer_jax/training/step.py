@@ -149,7 +149,7 @@ def _or_one(total: jax.Array) -> jax.Array:
 
 def _flips(task: Task, batch: Batch, step: jax.Array) -> jax.Array | None:
     """Which images are mirrored, where that alternates from epoch to epoch; None where it is drawn."""
-    if not task.augmentation.flip_alternate:
+    if not task.augmentation.alternates:
         return None
     index = batch["index"]
     place = step * len(index) + jnp.arange(len(index))  # a batch may reach from one epoch into the next

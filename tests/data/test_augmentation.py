@@ -1,6 +1,8 @@
 """Augmentation: exact for whole pixels, true to its formulas and rates, the same on any number of devices."""
 
 import functools
+import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,25 +10,18 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fer_jax.data.augment import geometry
-from fer_jax.data.augment.augmentation import (
-    Augmentation,
-    augment,
-    box,
-    brightness,
-    contrast,
-    erased_box,
-    normalise,
-    warp_matrices,
-)
+from fer_jax.data.augment import erasing, geometry
+from fer_jax.data.augment.augmentation import Augmentation, augment, warp_matrices
+from fer_jax.data.augment.color import brightness, contrast
+from fer_jax.data.augment.draws import box
+from fer_jax.data.augment.operations import KINDS, help_lines
+from fer_jax.data.augment.preprocessing import Preprocessing, normalize, preprocess
 from fer_jax.errors import UserError
 
-RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+RAW: Any = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 KEY = jax.random.key(7)
-EVERYTHING = Augmentation(
-    flip=True, shift=2, rotation=15.0, zoom=(0.9, 1.1), shear=5.0, translate=0.05, pad="reflect",
-    brightness=0.3, contrast=0.3, erase=0.5, erase_fill="random",
-)  # fmt: skip
+GEOMETRY = ("shift:2", "translate:0.05", "rotate:15", "shear:5", "zoom:0.9-1.1", "flip")
+EVERYTHING = Augmentation((*GEOMETRY, "brightness:0.3", "contrast:0.3", "noise:5", "erase:0.5,fill=random"), "reflect")
 
 
 @pytest.fixture(scope="module")
@@ -34,34 +29,38 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (16, 20, 20, 3), np.uint8)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "size", "train"))
-def run(key, images, config, size=20, train=True):
-    return augment(key, images, config, size=size, train=train)
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def augmented(key, images, augmentation, preprocessing):
+    return augment(key, images, augmentation, preprocessing)
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_nothing_switched_on_changes_nothing(images, train):
-    out = run(KEY, images, Augmentation(**RAW), train=train)
-    assert out.dtype == jnp.float32
-    np.testing.assert_allclose(out, images / np.float32(255), atol=1e-6)
+def run(images, *operations, size=20, key=KEY, **fields):
+    """Augmented images, by default with pixels in 0 .. 1."""
+    return np.asarray(augmented(key, images, Augmentation(operations), Preprocessing(size, **(RAW | fields))))
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_grey_images_are_repeated(images, train):
-    grey = run(KEY, images[..., :1], Augmentation(**RAW), train=train)
-    np.testing.assert_allclose(grey, np.repeat(images[..., :1], 3, axis=-1) / np.float32(255), atol=1e-6)
+def evaluated(images, size=20, crop=0):
+    return np.asarray(preprocess(images, Preprocessing(size, crop, **RAW)))
 
 
-def test_grey_and_equal_colours_are_treated_alike(images):
-    grey = images[..., :1]
-    config = Augmentation(flip=True, rotation=10.0, brightness=0.2, contrast=0.2)
-    one, three = run(KEY, grey, config), run(KEY, np.repeat(grey, 3, axis=-1), config)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nothing_switched_on_changes_nothing(images, channels):
+    expected = np.broadcast_to(images[..., :channels] / np.float32(255), (16, 20, 20, 3))  # gray is repeated
+    for out in (run(images[..., :channels]), evaluated(images[..., :channels])):
+        assert out.dtype == np.float32
+        np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
+def test_gray_and_equal_colors_are_treated_alike(images):
+    gray = images[..., :1]
+    operations = ("flip", "rotate:10", "brightness:0.2", "contrast:0.2")
+    one, three = run(gray, *operations), run(np.repeat(gray, 3, axis=-1), *operations)
     np.testing.assert_allclose(one, three, atol=1e-5)
 
 
 def test_flip_mirrors_half_of_the_images_exactly(images):
     many = np.tile(images, (32, 1, 1, 1))
-    out = np.asarray(run(KEY, many, Augmentation(flip=True, **RAW))) * 255
+    out = run(many, "flip") * 255
     same = np.abs(out - many).max((1, 2, 3)) < 1e-3
     mirrored = np.abs(out - many[:, :, ::-1]).max((1, 2, 3)) < 1e-3
     assert (same ^ mirrored).all()
@@ -70,7 +69,7 @@ def test_flip_mirrors_half_of_the_images_exactly(images):
 
 def test_shift_is_exact_and_reaches_every_offset(images):
     many = np.tile(images, (16, 1, 1, 1))
-    out = np.rint(np.asarray(run(KEY, many, Augmentation(shift=1, **RAW))) * 255).astype(np.uint8)
+    out = np.rint(run(many, "shift:1") * 255).astype(np.uint8)
     padded = np.pad(many, ((0, 0), (1, 1), (1, 1), (0, 0)))
     offsets = {}
     for i in range(3):
@@ -80,17 +79,18 @@ def test_shift_is_exact_and_reaches_every_offset(images):
     assert all(hit.any() for hit in offsets.values())
 
 
-def test_random_window_and_central_window(images):
-    config = Augmentation(crop=18, **RAW)
-    out = np.rint(np.asarray(run(KEY, images, config, size=18)) * 255).astype(np.uint8)
-    for picture, source in zip(out, images, strict=True):
+@pytest.mark.parametrize("operations", [("crop:18",), ("flip:1", "crop:18")])
+def test_random_window_and_central_window(operations, images):
+    shown = images[:, :, ::-1] if "flip:1" in operations else images
+    out = np.rint(run(images, *operations, size=18) * 255).astype(np.uint8)
+    for picture, source in zip(out, shown, strict=True):
         assert any((picture == source[i : i + 18, j : j + 18]).all() for i in range(3) for j in range(3))
-    middle = run(KEY, images, config, size=18, train=False)
+    middle = evaluated(images, 18, crop=Augmentation(operations).crop)
     np.testing.assert_allclose(middle, images[:, 1:19, 1:19] / np.float32(255), atol=1e-6)
 
 
 def test_random_resized_window_keeps_its_bounds():
-    matrices = np.asarray(warp_matrices(KEY, (2000, 64, 64, 1), Augmentation(crop_scale=(0.5, 0.9)), size=32))
+    matrices = np.asarray(warp_matrices(KEY, (2000, 64, 64, 1), Augmentation(("crop_scale:0.5-0.9",)), size=32))
     width, height = 32 * matrices[:, 0, 0], 32 * matrices[:, 1, 1]
     share = width * height / 64**2
     fell_back = (width == 64) & (height == 64)
@@ -111,10 +111,8 @@ def test_landmarks_follow(images):
     moved = jax.vmap(geometry.move_points, in_axes=(0, None))(matrices, points)
     marked = np.zeros((16, 20, 20, 1), np.uint8)
     marked[:, 9:11, 9:11] = 255
-    config = Augmentation(
-        flip=True, shift=2, rotation=15.0, zoom=(0.9, 1.1), shear=5.0, translate=0.05, pad="reflect", **RAW
-    )
-    out = np.asarray(run(KEY, marked, config))[..., 0]
+    geometric = Augmentation(GEOMETRY, "reflect")
+    out = np.asarray(augmented(KEY, marked, geometric, Preprocessing(20, **RAW)))[..., 0]
     centre = jax.vmap(geometry.move_points, in_axes=(0, None))(matrices, jnp.array([[9.5, 9.5]]))[:, 0]
     y, x = np.mgrid[:20, :20]
     total = out.sum((1, 2))
@@ -128,8 +126,7 @@ def test_landmarks_follow(images):
 def test_strong_reduction_is_smoothed_first():
     """Stripes of one pixel, three times too fine for the output, become grey instead of a moire."""
     stripes = np.tile(np.array([0, 255], np.uint8), 36)[None, None, :, None] * np.ones((4, 72, 1, 1), np.uint8)
-    for train in (True, False):
-        out = np.asarray(run(KEY, stripes, Augmentation(**RAW), size=24, train=train))
+    for out in (run(stripes, size=24), evaluated(stripes, size=24)):
         assert np.abs(out[:, :, 2:-2] - 0.5).max() < 0.1
 
 
@@ -138,46 +135,40 @@ def test_training_and_evaluation_agree_on_a_smooth_image():
     y, x = np.mgrid[:64, :64]
     smooth = np.rint(127 + 60 * np.sin(x / 9) + 60 * np.cos(y / 7)).astype(np.uint8)[None, :, :, None]
     for size in (48, 32, 24):
-        trained, evaluated = (
-            np.asarray(run(KEY, smooth, Augmentation(**RAW), size=size, train=train)) for train in (True, False)
-        )
-        np.testing.assert_allclose(trained[:, 1:-1, 1:-1], evaluated[:, 1:-1, 1:-1], atol=0.02)
-
-
-def test_evaluation_has_no_randomness(images):
-    a = run(jax.random.key(1), images, EVERYTHING, train=False)
-    b = run(jax.random.key(2), images, EVERYTHING, train=False)
-    np.testing.assert_array_equal(a, b)
-    np.testing.assert_allclose(a, (images / np.float32(255) - 0.5) / 0.5, atol=1e-6)
+        trained, tested = run(smooth, size=size), evaluated(smooth, size=size)
+        np.testing.assert_allclose(trained[:, 1:-1, 1:-1], tested[:, 1:-1, 1:-1], atol=0.02)
 
 
 def test_training_is_random_per_key_and_per_example(images):
     same = np.tile(images[:1], (16, 1, 1, 1))
-    out = np.asarray(run(KEY, same, EVERYTHING))
+    out = np.asarray(augmented(KEY, same, EVERYTHING, Preprocessing(20)))
     assert len({picture.tobytes() for picture in out}) == 16
-    np.testing.assert_array_equal(out, run(KEY, same, EVERYTHING))
-    assert not np.array_equal(out, run(jax.random.key(8), same, EVERYTHING))
+    np.testing.assert_array_equal(out, augmented(KEY, same, EVERYTHING, Preprocessing(20)))
+    assert not np.array_equal(out, augmented(jax.random.key(8), same, EVERYTHING, Preprocessing(20)))
 
 
 def test_one_operation_does_not_change_anothers_draws(images):
-    base = Augmentation(flip=True, shift=2, **RAW)
-    plain = np.asarray(run(KEY, images, base))
-    brighter = np.asarray(run(KEY, images, Augmentation(flip=True, shift=2, erase=1.0, **RAW)))
-    kept = brighter != 0
-    np.testing.assert_array_equal(brighter[kept], plain[kept])
+    plain, erased = run(images, "shift:2", "flip"), run(images, "shift:2", "flip", "erase:1")
+    kept = erased != 0
+    np.testing.assert_array_equal(erased[kept], plain[kept])
+    other = run(images, "shift:2", "noise:20", "flip") != run(images, "shift:2", "flip")
+    assert other.mean() > 0.5
 
 
 def test_same_values_on_four_devices(images):
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     split = NamedSharding(mesh, PartitionSpec("data"))
-    function = jax.jit(functools.partial(augment, config=EVERYTHING, size=20, train=True), out_shardings=split)
+    function = jax.jit(
+        functools.partial(augment, augmentation=EVERYTHING, preprocessing=Preprocessing(20)), out_shardings=split
+    )
     spread = jax.device_put(images, split)
-    np.testing.assert_allclose(function(KEY, spread), run(KEY, images, EVERYTHING), atol=1e-5)
+    expected = augmented(KEY, images, EVERYTHING, Preprocessing(20))
+    np.testing.assert_allclose(function(KEY, spread), expected, atol=1e-5)
     program = function.lower(KEY, spread).compile().as_text()
     assert "all-gather" not in program  # every device reads its own images only
 
 
-# Light
+# Color
 
 
 def test_brightness_and_contrast_formulas():
@@ -193,21 +184,78 @@ def test_brightness_and_contrast_formulas():
 
 def test_brightness_draws_fill_their_range():
     flat = np.full((512, 4, 4, 1), 100, np.uint8)
-    out = np.asarray(run(KEY, flat, Augmentation(brightness=0.4, **RAW), size=4))[:, 0, 0, 0] * 2.55
+    out = run(flat, "brightness:0.4", size=4)[:, 0, 0, 0] * 2.55
     assert 0.6 <= out.min() < 0.62
     assert 1.38 < out.max() <= 1.4 + 1e-6
 
 
-def test_normalisation(images):
-    config = Augmentation(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+@pytest.mark.parametrize("size", [32, 64])
+def test_noise_has_its_deviation_on_the_picture_that_it_is_added_to(size):
+    flat = np.full((64, 32, 32, 1), 128, np.uint8)
+    later = 255 * run(flat, "flip", "noise:5.48", size=size)[:, 2:-2, 2:-2, 0] - 128  # on the network's input
+    assert abs(later.mean()) < 0.1
+    assert abs(later.std() - 5.48) < 0.1
+    early = (
+        255 * run(flat, "noise:5.48", "flip", size=size)[:, 2:-2, 2:-2, 0] - 128
+    )  # on the stored picture, then resized
+    assert abs(early.mean()) < 0.1
+    assert abs(early.std() - 5.48) < 0.1 if size == 32 else early.std() < 4.5
+    white = run(np.full((4, 8, 8, 1), 255, np.uint8), "noise:20", size=8)
+    assert white.max() == 1  # clipped
+
+
+@pytest.mark.parametrize("text", ["all_of:0.75(brightness:0.5|contrast:0.5)", "contrast:0.5,p=0.75"])
+def test_operations_are_applied_as_often_as_asked(images, text):
+    many = np.tile(images[:1], (400, 1, 1, 1))
+    changed = np.abs(run(many, text) - many / np.float32(255)).max((1, 2, 3)) > 1e-4
+    assert 0.68 < changed.mean() < 0.82
+
+
+def test_exactly_one_of_a_group_is_applied(images):
+    many = np.tile(images[:1], (900, 1, 1, 1)).astype(np.uint8)
+    plain = many / np.float32(255)
+    out = run(many, "one_of:0.6(flip|noise:5|all_of(flip|noise:5))")
+    same, mirrored = (np.abs(out - x).max((1, 2, 3)) < 1e-5 for x in (plain, plain[:, :, ::-1]))
+    noisy, both = (np.abs(out - x).mean((1, 2, 3)) < 0.03 for x in (plain, plain[:, :, ::-1]))
+    kinds = np.stack([same, mirrored, noisy & ~same, both & ~mirrored])
+    assert (kinds.sum(0) == 1).all()
+    np.testing.assert_allclose(kinds.mean(1), [0.4, 0.2, 0.2, 0.2], atol=0.06)
+
+
+def test_the_same_operation_twice_draws_twice(images):
+    once, twice = (run(images, *("brightness:0.2",) * count) for count in (1, 2))
+    factors = np.median(twice / np.maximum(once, 1e-3), axis=(1, 2, 3))
+    assert factors.std() > 0.05
+
+
+def test_a_further_view_shares_all_draws_but_its_own(images):
+    first = Augmentation(("flip", "noise:5,p=0.5", "erase:1"))
+    second = first.another(1, own=("erase",), without=("noise",))
+    base, view = (np.asarray(augmented(KEY, images, a, Preprocessing(20))) for a in (first, second))
+    plain = run(images, "flip", mean=(0.5,) * 3, std=(0.5,) * 3)
+    kept = view != 0
+    np.testing.assert_array_equal(view[kept], plain[kept])  # mirrored alike, without noise
+    assert ((base == 0) != (view == 0)).any((1, 2, 3)).all()  # another box
+    np.testing.assert_array_equal(view, augmented(KEY, images, second, Preprocessing(20)))
+
+
+def test_normalization(images):
     x = images[0] / np.float32(255)
+    fields = Preprocessing(20, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     expected = (x - np.array([0.1, 0.2, 0.3])) / np.array([0.5, 0.6, 0.7])
-    np.testing.assert_allclose(normalise(jnp.asarray(x), config), expected, atol=1e-5)
-    standard = np.asarray(normalise(jnp.asarray(x), Augmentation(standardise=True)))
+    np.testing.assert_allclose(normalize(jnp.asarray(x), fields), expected, atol=1e-5)
+    standard = np.asarray(normalize(jnp.asarray(x), Preprocessing(20, standardize=True)))
     assert abs(standard.mean()) < 1e-5
     assert abs(standard.std() - 1) < 1e-5
-    flat = np.asarray(normalise(jnp.full((4, 4, 1), 0.3), Augmentation(standardise=True)))
+    flat = np.asarray(normalize(jnp.full((4, 4, 1), 0.3), Preprocessing(4, standardize=True)))
     np.testing.assert_allclose(flat, 0, atol=1e-5)
+
+
+def test_preprocessing_survives_json():
+    fields = Preprocessing(48, 59, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), True)
+    assert Preprocessing.from_json(json.loads(json.dumps(fields.to_json()))) == fields
+    with pytest.raises(UserError, match="preprocessing"):
+        Preprocessing.from_json({"size": 48})
 
 
 # Erasing
@@ -215,11 +263,13 @@ def test_normalisation(images):
 
 def test_erasing_rate_and_area():
     """Rate 0.5 within 0.02 over 4,000 draws; areas inside the bounds up to the rounding of the sides."""
-    config = Augmentation(erase=0.5, erase_area=(0.02, 0.4))
-    draw = functools.partial(erased_box, height=48, width=48, config=config)
+    white = np.full((4000, 16, 16, 1), 255, np.uint8)
+    hit = (run(white, "erase:0.5,area=0.02-0.4", size=16) == 0).any((1, 2, 3))
+    assert abs(hit.mean() - 0.5) < 0.02
+    draw = functools.partial(erasing.erased_box, height=48, width=48, area=(0.02, 0.4), aspect=(0.3, 1 / 0.3))
     top, left, height, width = (np.asarray(v) for v in jax.jit(jax.vmap(draw))(jax.random.split(KEY, 4000)))
     hit = height > 0
-    assert abs(hit.mean() - 0.5) < 0.02
+    assert hit.mean() > 0.99  # one of ten draws fits
     share = (height * width / 48**2)[hit]
     low, high = np.quantile(share, [0.01, 0.99])
     assert 0.02 < low < 0.03
@@ -241,7 +291,7 @@ def test_erasing_a_box_that_cannot_fit_leaves_the_image():
 @pytest.mark.parametrize("fill", ["zero", "random"])
 def test_erased_pixels(fill):
     white = np.full((64, 16, 16, 3), 255, np.uint8)
-    out = np.asarray(run(KEY, white, Augmentation(erase=1.0, erase_fill=fill), size=16))
+    out = run(white, f"erase:1,fill={fill}", size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
     gone = (np.abs(out - 1) > 1e-5).any(-1)
     assert 0.02 < gone.mean() < 0.25
     if fill == "zero":
@@ -255,36 +305,61 @@ def test_erased_pixels(fill):
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("operations", "says"),
     [
-        {"pad": "reflekt"},
-        {"erase_fill": "noise"},
-        {"zoom": (1.1, 0.9)},
-        {"crop_scale": (0.0, 1.0)},
-        {"erase": 1.5},
-        {"rotation": -10.0},
-        {"mean": (0.5,)},
-        {"crop": 40, "crop_scale": (0.5, 1.0)},
+        (("flipp",), "flipp.*'flip'"),
+        (("crop:40", "crop_scale:0.5-1"), "crop:40.*crop_scale:0.5-1.*exclude"),
+        (("flip", "flip:alternate"), "exclude"),
+        (("one_of(flip:alternate|noise:5)",), "flip:alternate"),
+        (("crop",), "'crop'.*side"),
+        (("crop:5.5",), "crop:5.5.*whole number"),
+        (("erase:1.5",), "erase:1.5.*0 to 1"),
+        (("erase:0.5,fill=noise",), "fill=noise.*'zero' or 'random'"),
+        (("rotate:-10",), "rotate:-10.*0 to 180"),
+        (("rotate:nan",), "rotate:nan.*0 to 180"),
+        (("rotate:10,q=1",), "q=1.*rotate:degrees"),
+        (("rotate:10,0.5,1",), "rotate:degrees"),
+        (("zoom:1.1-0.9",), "zoom:1.1-0.9.*low-high"),
+        (("one_of:0.5(flip|noise:5",), "one_of"),
+        (("all_of:0.5",), "all_of"),
+        ("flip", "list"),
     ],
 )
-def test_mistakes_are_named(fields):
-    with pytest.raises(UserError, match="augmentation"):
-        Augmentation(**fields)
+def test_mistakes_are_named(operations, says):
+    with pytest.raises(UserError, match=rf"config\.augmentation\.train.*{says}"):
+        Augmentation(operations)
 
 
-def test_a_window_larger_than_the_image_is_refused(images):
-    with pytest.raises(UserError, match="20x20"):
-        augment(KEY, jnp.asarray(images), Augmentation(crop=24), size=24, train=True)
+@pytest.mark.parametrize(("name", "value"), [("mean", (0.5,)), ("std", (0.5, 0.5, 0.0)), ("crop", -1)])
+def test_mistakes_in_the_preprocessing_are_named(name, value):
+    with pytest.raises(UserError, match=f"config.preprocessing.{name}"):
+        Preprocessing(48, **{name: value})
+
+
+@pytest.mark.parametrize("text", ["crop:24", "shift:20", "one_of(flip|shift:20)"])
+def test_what_the_stored_pictures_are_too_small_for_is_refused(images, text):
+    with pytest.raises(UserError, match=r"(crop:24|shift:20).*20x20; give (20|19) at most"):
+        augment(KEY, jnp.asarray(images), Augmentation((text,)), Preprocessing(24))
+    with pytest.raises(UserError, match="crop=24.*20x20"):
+        preprocess(jnp.asarray(images), Preprocessing(24, crop=24))
+
+
+def test_help_has_a_line_for_each_operation():
+    lines = help_lines()
+    for name in KINDS:
+        assert sum(line.startswith((f"{name}:", f"{name}[")) for line in lines) == 1
 
 
 def test_lists_from_a_config_become_tuples():
-    config = Augmentation(zoom=[0.9, 1.1])  # pyright: ignore[reportArgumentType]
-    assert hash(config) == hash(Augmentation(zoom=(0.9, 1.1)))
+    assert hash(Augmentation(["flip"])) == hash(Augmentation(("flip",)))  # pyright: ignore[reportArgumentType]
+
+
+# Perspective
 
 
 def test_warp_stretches_the_four_sides_by_its_share():
-    config = Augmentation(warp=0.4, **RAW)
-    matrices = jax.jit(functools.partial(warp_matrices, shape=(500, 40, 40, 3), config=config, size=40))(KEY)
+    draw = functools.partial(warp_matrices, shape=(500, 40, 40, 3), augmentation=Augmentation(("warp:0.4",)), size=40)
+    matrices = jax.jit(draw)(KEY)
     corners = np.array([[-0.5, -0.5], [39.5, -0.5], [39.5, 39.5], [-0.5, 39.5]])
     at = np.concatenate([corners, np.ones((4, 1))], axis=1)
     read = np.einsum("brc,kc->bkr", matrices, at)
@@ -301,7 +376,7 @@ def test_warp_stretches_the_four_sides_by_its_share():
 
 
 def test_a_straight_line_stays_straight_under_a_warp():
-    matrix = geometry.perspective(jnp.array([[0.1, 0.0], [0.9, 0.05], [1.1, 1.0], [-0.1, 0.9]]), 32)
+    matrix = geometry.perspective(jnp.array([[0.1, 0.0], [0.9, 0.05], [1.1, 1.0], [-0.1, 0.9]]), 32, 32)
     line = jnp.stack([jnp.linspace(0, 31, 7), jnp.linspace(5, 25, 7)], axis=1)
     moved = np.asarray(geometry.move_points(matrix, line))
     across = np.linalg.svd(moved - moved.mean(0), compute_uv=False)
@@ -311,21 +386,13 @@ def test_a_straight_line_stays_straight_under_a_warp():
 
 
 def test_a_warp_that_is_never_chosen_changes_nothing(images):
-    never = Augmentation(warp=0.3, warp_probability=0.0, **RAW)
-    np.testing.assert_allclose(run(KEY, images, never), images / np.float32(255), atol=2e-4)
+    np.testing.assert_allclose(run(images, "warp:0.3,p=0"), images / np.float32(255), atol=2e-4)
 
 
 def test_a_warp_by_itself_keeps_the_middle_of_a_symmetric_change():
     corners = jnp.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]])
-    matrix = geometry.perspective(corners, 20)
+    matrix = geometry.perspective(corners, 20, 20)
     affine = geometry.around(0.8 * jnp.eye(2), jnp.full(2, 9.5), 20, 20)
     np.testing.assert_allclose(matrix, geometry.projective(affine), atol=1e-5)
     shrunk = geometry.rescale_source(geometry.projective(affine), 0.5, 0.5)
     np.testing.assert_allclose(shrunk[:2], geometry.rescale_source(affine, 0.5, 0.5), atol=1e-6)
-
-
-def test_light_is_applied_as_often_as_asked(images):
-    many = np.tile(images[:1], (400, 1, 1, 1))
-    out = run(KEY, many, Augmentation(brightness=0.5, contrast=0.5, light_probability=0.75, **RAW))
-    changed = np.abs(out - many / np.float32(255)).max((1, 2, 3)) > 1e-4
-    assert 0.68 < changed.mean() < 0.82

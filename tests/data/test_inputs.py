@@ -1,5 +1,7 @@
 """Points stay on the same part of the face, whatever happens to the picture."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,18 +12,24 @@ from fer_jax.data.augment.inputs import (
     CORNER_VIEWS,
     CORNER_ZOOM,
     alternate_flips,
+    augmented_inputs,
     corner_view,
     mirrored,
-    network_inputs,
+    plain_inputs,
 )
+from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.errors import UserError
 
 MIRROR = (1, 0, 2)
+RAW: Any = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
 AUGMENTATIONS = {
-    "none": Augmentation(),
-    "crop": Augmentation(crop=40),
-    "all": Augmentation(flip=True, crop=40, rotation=20.0, zoom=(0.8, 1.2), shear=5.0, translate=0.05, shift=2),
-    "warp": Augmentation(flip=True, crop=40, rotation=10.0, warp=0.3),
+    "none": (),
+    "crop": ("crop:40",),
+    "all": ("crop:40", "shift:2", "translate:0.05", "rotate:20", "shear:5", "zoom:0.8-1.2", "flip"),
+    "all, from the end": ("flip", "zoom:0.8-1.2", "shear:5", "rotate:20", "translate:0.05", "shift:2", "crop:40"),
+    "warp": ("crop:40", "rotate:10", "flip", "warp:0.3"),
+    "warp first": ("warp:0.3", "flip", "rotate:10", "crop:40"),
+    "one of": ("one_of:0.8(flip|rotate:20|all_of:0.5(warp:0.3|flip))",),
 }
 
 
@@ -44,9 +52,12 @@ def centres(images: np.ndarray) -> np.ndarray:
 def test_points_follow_the_picture(name, train):
     points = np.random.default_rng(0).uniform(17, 31, (16, 3, 2)).astype(np.float32)
     batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points)}
-    config = Augmentation(**{**AUGMENTATIONS[name].__dict__, "mean": (0.0,) * 3, "std": (1.0,) * 3})
-    key = jax.random.key(3) if train else None
-    inputs = network_inputs(key, batch, config, size=64, mirror=())
+    augmentation = Augmentation(AUGMENTATIONS[name])
+    preprocessing = Preprocessing(64, augmentation.crop, **RAW)
+    if train:
+        inputs = augmented_inputs(jax.random.key(3), batch, augmentation, preprocessing)
+    else:
+        inputs = plain_inputs(batch, preprocessing)
     # Without an order of the mirrored points each stays with its colour, mirrored or not.
     np.testing.assert_allclose(inputs["points"], centres(inputs["image"]), atol=0.6)
 
@@ -54,8 +65,9 @@ def test_points_follow_the_picture(name, train):
 def test_a_mirrored_face_exchanges_its_points():
     points = np.random.default_rng(0).uniform(12, 36, (32, 3, 2)).astype(np.float32)
     batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points)}
-    plain = network_inputs(jax.random.key(1), batch, Augmentation(flip=True), size=48, mirror=())
-    ordered = network_inputs(jax.random.key(1), batch, Augmentation(flip=True), size=48, mirror=MIRROR)
+    flip = Augmentation(("flip",))
+    plain = augmented_inputs(jax.random.key(1), batch, flip, Preprocessing(48))
+    ordered = augmented_inputs(jax.random.key(1), batch, flip, Preprocessing(48), mirror=MIRROR)
     turned = np.abs(np.asarray(plain["points"] - points)).max((1, 2)) > 0.01
     assert 8 < turned.sum() < 24
     np.testing.assert_array_equal(ordered["points"][~turned], plain["points"][~turned])
@@ -65,7 +77,7 @@ def test_a_mirrored_face_exchanges_its_points():
 def test_mirroring_twice_is_nothing():
     points = np.random.default_rng(0).uniform(12, 36, (4, 3, 2)).astype(np.float32)
     batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points), "label": jnp.zeros(4)}
-    inputs = network_inputs(None, batch, Augmentation(), size=48)
+    inputs = plain_inputs(batch, Preprocessing(48))
     once = mirrored(inputs, MIRROR)
     np.testing.assert_allclose(once["points"][:, 2, 0], 47 - points[:, 2, 0], atol=1e-4)
     np.testing.assert_allclose(once["points"][:, 0, 0], 47 - points[:, 1, 0], atol=1e-4)
@@ -76,9 +88,8 @@ def test_mirroring_twice_is_nothing():
 
 def test_corner_views_are_the_magnified_corners_and_points_follow():
     points = np.random.default_rng(0).uniform(17, 31, (4, 3, 2)).astype(np.float32)
-    raw = Augmentation(mean=(0.0,) * 3, std=(1.0,) * 3)
     batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points), "label": jnp.arange(4)}
-    inputs = network_inputs(None, batch, raw, size=44)
+    inputs = plain_inputs(batch, Preprocessing(44, **RAW))
     view = jax.jit(corner_view)
     seen = [view(inputs, jnp.int32(number)) for number in range(CORNER_VIEWS)]
     for number, one in enumerate(seen):
@@ -115,9 +126,9 @@ def test_given_flips_mirror_picture_and_points():
     points = np.random.default_rng(0).uniform(17, 31, (4, 3, 2)).astype(np.float32)
     batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points)}
     flips = jnp.array([True, False, True, False])
-    config = Augmentation(flip=True, flip_alternate=True)
-    seen = network_inputs(jax.random.key(0), batch, config, size=48, mirror=MIRROR, flips=flips)
-    plain = network_inputs(None, batch, config, size=48, mirror=MIRROR)
+    flip = Augmentation(("flip:alternate",))
+    seen = augmented_inputs(jax.random.key(0), batch, flip, Preprocessing(48), mirror=MIRROR, flips=flips)
+    plain = plain_inputs(batch, Preprocessing(48))
     both = mirrored(plain, MIRROR)
     for number, flip in enumerate([True, False, True, False]):
         expected = both if flip else plain

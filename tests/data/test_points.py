@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fer_jax.data.augment.augmentation import Augmentation
-from fer_jax.data.augment.inputs import mirrored, network_inputs
+from fer_jax.data.augment.inputs import augmented_inputs, mirrored, plain_inputs
+from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources import points
 from fer_jax.data.sources.points import MIRROR, attach_points, face_points, face_template
 from fer_jax.errors import UserError
@@ -51,7 +52,7 @@ def test_from_a_crop_of_256_to_an_input_of_224():
     """The augmentation's resize does what the release does: times 224 / 256, to half a pixel."""
     image = np.zeros((1, 256, 256, 3), np.uint8)
     batch = {"image": image, "points": face_points(numbered(), 256, 256, cheek=16.0)}
-    moved = network_inputs(None, batch, Augmentation(), size=224, mirror=MIRROR["face24"])["points"]
+    moved = plain_inputs(batch, Preprocessing(224))["points"]
     released = np.floor(batch["points"] * 224 / 256 + 0.5)
     assert np.abs(np.asarray(moved) - released).max() <= 0.6
 
@@ -71,12 +72,13 @@ def test_a_flip_swaps_the_patches():
     marks = np.random.default_rng(0).uniform(10, 50, (12, 68, 2)).astype(np.float32)
     image = np.zeros((12, 64, 64, 3), np.uint8)
     batch = {"image": image, "points": face_points(marks, 64, 64, cheek=16.0)}
-    inputs = network_inputs(None, batch, Augmentation(), size=64, mirror=MIRROR["face24"])
+    inputs = plain_inputs(batch, Preprocessing(64))
     flipped = np.asarray(mirrored(inputs, MIRROR["face24"])["points"])
     other = (np.array([63, 0]) + np.array([-1, 1]) * marks)[:, IBUG_MIRROR].astype(np.float32)
     np.testing.assert_allclose(flipped, face_points(other, 64, 64, cheek=16.0), rtol=1e-4, atol=1e-4)
 
-    augmented = network_inputs(jax.random.key(0), batch, Augmentation(flip=True), size=64, mirror=MIRROR["face24"])
+    flip = Augmentation(("flip",))
+    augmented = augmented_inputs(jax.random.key(0), batch, flip, Preprocessing(64), mirror=MIRROR["face24"])
     kept = np.abs(np.asarray(augmented["points"]) - batch["points"]).max(axis=(1, 2)) < 1e-3
     turned = np.abs(np.asarray(augmented["points"]) - flipped).max(axis=(1, 2)) < 1e-3
     assert (kept ^ turned).all()

@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.mesh import make_mesh
 from fer_jax.evaluation.clips import ClipEvaluator, _groups
@@ -48,7 +49,7 @@ def source(lengths=LENGTHS, seed=0):
 
 def task_of(attention="relation", flip=False, profiles=("frame_weights", "anchor")):
     model = fan.Model(num_classes=3, attention=attention, backbone=Trunk)
-    return Task(fan.METHOD, model, {}, {}, Augmentation(), image_size=4, profiles=profiles, flip_evaluation=flip)
+    return Task(fan.METHOD, model, {}, {}, Augmentation(), Preprocessing(4), profiles=profiles, flip_evaluation=flip)
 
 
 def pixels(frames):

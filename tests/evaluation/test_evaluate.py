@@ -9,7 +9,8 @@ import pytest
 from flax import linen as nn
 
 from fer_jax.data.augment.augmentation import Augmentation
-from fer_jax.data.augment.inputs import corner_view, network_inputs
+from fer_jax.data.augment.inputs import corner_view, plain_inputs
+from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.mesh import make_mesh, put_replicated
 from fer_jax.errors import UserError
@@ -46,7 +47,7 @@ def source():
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 7, 37, 64])
 def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source):
-    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), Preprocessing(4), profiles=("place",))
     outputs = Evaluator(task, make_mesh(devices=devices), batch_size)({"params": {}}, source)
     expected = (source.arrays["image"][:, 0, :3, 0] / 255 - 0.5) / 0.5 * 4.0
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-5, atol=1e-5)
@@ -61,7 +62,7 @@ def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source
 def test_an_evaluation_that_fails_lets_go_of_what_was_read_ahead(step, source, monkeypatch):
     streams, original = [], evaluate.stream
     monkeypatch.setattr(evaluate, "stream", lambda *a, **k: streams.append(original(*a, **k)) or streams[-1])
-    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4)
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), Preprocessing(4))
     evaluator = Evaluator(task, make_mesh(devices=1), 5)
     evaluator._step = step
     with pytest.raises((ZeroDivisionError, AttributeError)):
@@ -72,11 +73,11 @@ def test_an_evaluation_that_fails_lets_go_of_what_was_read_ahead(step, source, m
 
 
 def test_corner_evaluation_is_the_weighted_mean_of_the_views(source):
-    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4, corner_evaluation=True)
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), Preprocessing(4), corner_evaluation=True)
     evaluator = Evaluator(task, make_mesh(devices=4), 20)
     outputs = evaluator({"params": {}}, source)
     logits = outputs["logits"]
-    inputs = network_inputs(None, dict(source.arrays), Augmentation(), size=4)
+    inputs = plain_inputs(dict(source.arrays), Preprocessing(4))
     views = [corner_view(inputs, jnp.int32(number))["image"][:, 0, :3, 0] * 4.0 for number in range(8)]
     plain = inputs["image"][:, 0, :3, 0] * 4.0
     p = 0.4 * jax.nn.softmax(plain) + 0.6 * jnp.mean(jnp.stack([jax.nn.softmax(v) for v in views]), axis=0)
@@ -95,7 +96,7 @@ def test_a_method_without_classes_is_scored_by_the_means_of_its_measures(source)
         return {"first": logits[:, 0], "place": aux["place"][:, 0]}
 
     method = Method(Reader, lambda *_: {}, {}, measures={"first": "First, dB", "place": "Place"}, measure=measures)
-    task = Task(method, Reader(), {}, {}, Augmentation(), image_size=4)
+    task = Task(method, Reader(), {}, {}, Augmentation(), Preprocessing(4))
     outputs = Evaluator(task, make_mesh(devices=4), 20)({"params": {}}, source)
     scores = score(outputs, source, bootstrap=10, task=task)
     assert scores["place"] == 18.0  # padding does not count
@@ -114,7 +115,7 @@ def test_what_stays_on_the_device_is_scored_as_what_does_not(devices, source, mo
     """As on an accelerator: the images are sent once, several batches make one dispatch, one program serves all."""
     sent = []
     monkeypatch.setattr(evaluate, "put_replicated", lambda *a: (sent.append(1), put_replicated(*a))[1])
-    task = Task(METHOD, Reader(), {}, {}, Augmentation(), image_size=4, profiles=("place",))
+    task = Task(METHOD, Reader(), {}, {}, Augmentation(), Preprocessing(4), profiles=("place",))
     mesh = make_mesh(devices=devices)
     kept = Evaluator(task, mesh, 4, resident=True)
     few = dataclasses.replace(source, arrays={k: v[:3] for k, v in source.arrays.items()}, rows=source.rows[:3])

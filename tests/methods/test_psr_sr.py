@@ -57,13 +57,13 @@ def test_there_are_no_classes_to_average_or_to_lose(field, value):
         check_config(config)
 
 
-def test_pixels_are_measured_on_the_scale_that_the_augmentation_gave_them():
+def test_pixels_are_measured_on_the_scale_that_the_preprocessing_gave_them():
     config = get_config("smoke")
     presets.imagenet_pixels(config)
     assert methods.build_model(config, ("happy", "sad"), "float32").pixel_std == (0.229, 0.224, 0.225)
     check_config(config)
-    config.augmentation.standardise = True
-    with pytest.raises(UserError, match="config.augmentation.standardise: psr_sr measures errors in pixels"):
+    config.preprocessing.standardize = True
+    with pytest.raises(UserError, match="config.preprocessing.standardize: psr_sr"):
         check_config(config)
     config = get_config("smoke")
     with config.unlocked():
@@ -78,8 +78,7 @@ def test_it_learns_on_what_it_will_serve_and_sees_no_face_that_selects(variant):
     ours, theirs = get_config(variant), psr.get_config(variant)
     for field in ("dataset", "builder", "exclude", "validation_split", "holdout_fraction", "image_size"):
         assert ours.data[field] == theirs.data[field], field
-    for field in ("mean", "std", "standardise"):
-        assert ours.augmentation[field] == theirs.augmentation[field], field
+    assert ours.preprocessing.to_dict() == theirs.preprocessing.to_dict()
 
 
 def test_it_is_selected_by_its_own_scores():

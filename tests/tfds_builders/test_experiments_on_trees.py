@@ -15,7 +15,7 @@ from fer_jax.sweeps import sweep
 from fer_jax.training import loop
 from tfds_builders import __main__ as command
 
-NARROW = {"model.width": 8, "data.image_size": 32, "augmentation.crop": 0, "train.batch_size": 4}
+NARROW = {"model.width": 8, "data.image_size": 32, "augmentation.train": ("flip",), "train.batch_size": 4}
 
 
 @pytest.fixture

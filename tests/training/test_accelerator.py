@@ -29,10 +29,7 @@ FIRST = {"acnn": 0, "psr": 3}
 
 def accelerated(config):
     """The config with what an accelerator would choose by itself, and the recipe of FER-2013's preset."""
-    config.augmentation.flip = True
-    config.augmentation.shift = 4
-    config.augmentation.rotation = 10.0
-    config.augmentation.erase = 0.5
+    config.augmentation.train = ("crop:59", "shift:4", "rotate:10", "flip", "erase:0.5")
     config.train.dtype = "bfloat16"
     config.train.steps_per_dispatch = STEPS
     config.train.ema_decay = 0.999

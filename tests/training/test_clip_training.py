@@ -10,7 +10,8 @@ import pytest
 from etils import epath
 
 from fer_jax.data.augment.augmentation import Augmentation
-from fer_jax.data.augment.inputs import mirrored, network_inputs
+from fer_jax.data.augment.inputs import augmented_inputs, mirrored, plain_inputs
+from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import clip_sampler
 from fer_jax.data.sources.rows import take_rows
 from fer_jax.engine.mesh import put_indices, sharded
@@ -129,13 +130,15 @@ def test_a_clip_is_augmented_as_a_whole_unless_asked(per_frame):
     rng = np.random.default_rng(0)
     one = rng.integers(0, 256, (6, 1, 20, 20, 3), np.uint8)
     batch = {"frames": jnp.asarray(np.repeat(one, 4, axis=1)), "frame_mask": jnp.ones((6, 4), bool)}
-    config = Augmentation(flip=True, crop=16, rotation=10.0, brightness=0.3, erase=0.5, per_frame=per_frame)
-    frames = network_inputs(jax.random.key(3), batch, config, size=12)["frames"]
+    operations = ("crop:16", "flip", "rotate:10", "brightness:0.3", "noise:5", "erase:0.5")
+    preprocessing = Preprocessing(12, crop=16)
+    augmentation = Augmentation(operations, per_frame=per_frame)
+    frames = augmented_inputs(jax.random.key(3), batch, augmentation, preprocessing)["frames"]
     assert frames.shape == (6, 4, 12, 12, 3)
     alike = [np.abs(frames[:, 0] - frames[:, k]).max() < 1e-6 for k in range(1, 4)]
     assert alike == [not per_frame] * 3
     assert np.abs(frames[0, 0] - frames[1, 0]).max() > 0.1
-    still = network_inputs(None, batch, config, size=12)["frames"]
+    still = plain_inputs(batch, preprocessing)["frames"]
     np.testing.assert_array_equal(still[:, 0], still[:, 3])
     np.testing.assert_array_equal(mirrored({"frames": still})["frames"], still[:, :, :, ::-1])
 

@@ -47,8 +47,7 @@ def test_pdls_moves_mass_to_what_a_class_is_taken_for(tiny, tmp_path):
         config = tiny(max_steps=500, log_every_steps=50, eval_every_epochs=1000.0)
         config.data.builder.train = 140
         config.data.label_smoothing, config.data.smoothing_prior = epsilon, prior
-        config.augmentation.flip = False
-        config.augmentation.crop = 0
+        config.augmentation.train = ()
         config.model.width = 16
         config.train.epochs = 1000.0
         config.optimizer.learning_rate = 3e-3

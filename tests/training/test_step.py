@@ -11,6 +11,7 @@ import pytest
 from flax import linen as nn
 
 from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.engine.rng import stream_key
 from fer_jax.evaluation.task import Task, eval_step
 from fer_jax.methods.method import Method
@@ -46,7 +47,7 @@ def make_task(**changes):
         loss_weights={"cross_entropy": 1.0, "size": 0.5},
         loss_options={},
         augmentation=Augmentation(),
-        image_size=4,
+        preprocessing=Preprocessing(4),
         profiles=("importance", "absent"),
     )
     return dataclasses.replace(task, **changes)

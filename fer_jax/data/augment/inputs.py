@@ -1,5 +1,7 @@
 """The network's inputs: augmented or preprocessed images, and the points on them, moved along."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -15,8 +17,8 @@ CORNER_VIEWS = 8  # four corners, mirrored or not
 CORNER_ZOOM = 1.1
 
 
-def network_inputs(
-    key: Key[Array, ""] | None,
+def augmented_inputs(
+    key: Key[Array, ""],
     batch: Batch,
     augmentation: Augmentation,
     preprocessing: Preprocessing,
@@ -24,12 +26,12 @@ def network_inputs(
     mirror: Order = (),
     flips: Bool[Array, "B"] | None = None,
 ) -> Batch:
-    """Replaces `image` uint8 [B, H, W, C] by the network's input and moves `points` [B, L, 2] with it.
+    """Replaces `image` uint8 [B, H, W, C] by the network's input in training and moves `points` [B, L, 2] with it.
 
     Clips have `frames` uint8 [B, T, H, W, C] instead of `image`.
 
     Args:
-        key: of this step; None for the preprocessing alone (evaluation).
+        key: of this step.
         batch: `points`, if there are any, are (x, y) in pixels of the stored image; afterwards in pixels of the
             network's input, still of the same part of the face: they may lie outside.
         augmentation: of training images.
@@ -41,25 +43,23 @@ def network_inputs(
         The batch with `image` float32 [B, S, S, 3], or `frames` float32 [B, T, S, S, 3], S the preprocessing's size.
     """
     if "frames" in batch:
-        clips, length, *rest = batch["frames"].shape
-        flat = batch["frames"].reshape(clips * length, *rest)
-        alike = 1 if augmentation.per_frame else length
-        if key is None:
-            flat = preprocess(flat, preprocessing)
-        else:
-            flat = augment(key, flat, augmentation, preprocessing, alike=alike)
-        return batch | {"frames": flat.reshape(clips, length, *flat.shape[1:])}
-    image, shape = batch["image"], batch["image"].shape
-    if key is None:
-        moved = {"image": preprocess(image, preprocessing)}
-    else:
-        moved = {"image": augment(key, image, augmentation, preprocessing, flips=flips)}
+        alike = 1 if augmentation.per_frame else batch["frames"].shape[1]
+        return _by_frame(batch, lambda frames: augment(key, frames, augmentation, preprocessing, alike=alike))
+    moved = {"image": augment(key, batch["image"], augmentation, preprocessing, flips=flips)}
     if "points" in batch:
-        if key is None:
-            matrices = jnp.broadcast_to(central_matrix(shape, preprocessing), (shape[0], 2, 3))
-        else:
-            matrices = warp_matrices(key, shape, augmentation, size=preprocessing.size, flips=flips)
-        moved["points"] = _move(matrices, batch["points"].astype(jnp.float32), mirror)
+        matrices = warp_matrices(key, batch["image"].shape, augmentation, size=preprocessing.size, flips=flips)
+        moved["points"] = _move(matrices, batch["points"], mirror)
+    return batch | moved
+
+
+def plain_inputs(batch: Batch, preprocessing: Preprocessing) -> Batch:
+    """Does the same without any augmentation: the network's input in evaluation."""
+    if "frames" in batch:
+        return _by_frame(batch, lambda frames: preprocess(frames, preprocessing))
+    moved = {"image": preprocess(batch["image"], preprocessing)}
+    if "points" in batch:
+        matrix = central_matrix(batch["image"].shape, preprocessing)
+        moved["points"] = _move(jnp.broadcast_to(matrix, (len(batch["points"]), 2, 3)), batch["points"])
     return batch | moved
 
 
@@ -116,8 +116,14 @@ def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Ba
     return inputs | view
 
 
-def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
-    moved = jax.vmap(geometry.move_points)(matrices, points)
+def _by_frame(batch: Batch, change: Callable[[jax.Array], jax.Array]) -> Batch:
+    clips, length, *picture = batch["frames"].shape
+    frames = change(batch["frames"].reshape(clips * length, *picture))
+    return batch | {"frames": frames.reshape(clips, length, *frames.shape[1:])}
+
+
+def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror: Order = ()) -> Float[Array, "B L 2"]:
+    moved = jax.vmap(geometry.move_points)(matrices, points.astype(jnp.float32))
     reversed_ = jax.vmap(geometry.mirrors)(matrices)
     return jnp.where(reversed_[:, None, None], _exchange(moved, mirror), moved)
 

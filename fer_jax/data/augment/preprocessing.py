@@ -102,5 +102,7 @@ def _window(shape: tuple[int, ...], crop: int) -> tuple[int, int, int, int]:
     if not crop:
         return 0, 0, height, width
     if crop > (most := min(height, width)):
-        raise UserError(f"config.preprocessing.crop={crop}: the stored pictures are {height}x{width}; give {most} at most")
+        raise UserError(
+            f"config.preprocessing.crop={crop}: the stored pictures are {height}x{width}; give {most} at most"
+        )
     return (height - crop) // 2, (width - crop) // 2, crop, crop
