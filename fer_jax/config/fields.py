@@ -129,7 +129,7 @@ def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[t
 
 
 def nearest_field(path: str, known: Iterable[str]) -> str:
-    """Returns a hint for a renamed, misspelt, shortened or misplaced field: the most similar of `known`, at any depth."""
+    """Returns a hint for a renamed, misspelt or misplaced field: the most similar of `known`, at whatever depth."""
     if path in RENAMED:
         return RENAMED[path]
     name = path.rpartition(".")[2]

@@ -132,7 +132,7 @@ FIELDS = {
     "data.label_noise_rate": Field(0.0, "probability that a label is corrupted", range="[0, 1]"),
     "data.label_noise_seed": Field(0, "seed of the corruption, independent of config.seed", range=f"[0, {LAST_SEED}]"),
     "data.label_noise_file": Field("", "a published list of noisy labels to use instead"),
-    "augmentation.train": Field((), "operations in their order, such as ('crop:59', 'flip', 'erase:0.5'); listed below"),
+    "augmentation.train": Field((), "operations in their order, such as ('crop:59', 'flip', 'erase:0.5')"),
     "augmentation.pad": Field("zero", "what fills the outside of a picture", ("zero", "edge", "reflect")),
     "augmentation.per_frame": Field(False, "draw for every frame of a clip instead of once per clip"),
     "preprocessing.crop": Field(

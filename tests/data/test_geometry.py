@@ -22,7 +22,7 @@ def about_middle(linear, shift=(0.0, 0.0), size=SIZE):
     return geometry.around(jnp.asarray(linear, jnp.float32), centre, size, size)
 
 
-@pytest.mark.parametrize("pad", geometry.PADS)
+@pytest.mark.parametrize("pad", ["zero", "edge", "reflect"])
 @pytest.mark.parametrize("size", [16, 17, 48])
 def test_identity_is_exact(pad, size):
     x = np.random.default_rng(1).integers(0, 256, (size, size, 1)).astype(np.float32)
@@ -35,7 +35,7 @@ def test_flip_is_exact(image):
     np.testing.assert_array_equal(geometry.sample(jnp.asarray(image), matrix, SIZE), image[:, ::-1])
 
 
-@pytest.mark.parametrize("pad", geometry.PADS)
+@pytest.mark.parametrize("pad", ["zero", "edge", "reflect"])
 def test_whole_pixel_shift_is_exact(image, pad):
     mode = {"zero": "constant", "edge": "edge", "reflect": "reflect"}[pad]
     padded = np.pad(image, ((5, 5), (5, 5), (0, 0)), mode=mode)

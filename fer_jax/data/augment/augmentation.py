@@ -18,7 +18,6 @@ from fer_jax.data.augment import geometry, placement
 from fer_jax.data.augment.draws import example_keys, stream
 from fer_jax.data.augment.operations import GEOMETRY, INPUT, PIXELS, Operation, check_sizes, parse
 from fer_jax.data.augment.preprocessing import Preprocessing, normalize
-from fer_jax.errors import UserError, nearest
 
 ALIASING = 1.5  # a stronger reduction than this is smoothed first
 
@@ -42,8 +41,6 @@ class Augmentation:
     own: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.pad not in geometry.PADS:
-            raise UserError(f"config.augmentation.pad='{self.pad}': {nearest(self.pad, geometry.PADS)}")
         parse(self.train)
         object.__setattr__(self, "train", tuple(self.train))  # configs hold lists; a static argument must be hashable
 

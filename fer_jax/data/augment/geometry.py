@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-PADS = ("zero", "edge", "reflect")
 Length = int | Float[Array, ""]
 
 

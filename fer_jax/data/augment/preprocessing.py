@@ -38,10 +38,6 @@ class Preprocessing:
             object.__setattr__(self, name, values)  # configs and JSON hold lists; a static argument must be hashable
         if min(self.std) <= 0:
             raise UserError(f"config.preprocessing.std={self.std}: give numbers above 0")
-        if self.crop < 0:
-            raise UserError(
-                f"config.preprocessing.crop={self.crop}: give a number of pixels, or 0 for the whole picture"
-            )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as plain JSON values."""
