@@ -1,5 +1,5 @@
-"""What a run writes while it trains: metrics.jsonl (what the seed decides), timing.jsonl (what the machine
-decides), and progress on the terminal."""
+"""What a run writes while it trains: metrics.jsonl (decided by the seed), timing.jsonl (decided by the machine), and
+progress on the terminal."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from clu import metrics
 from etils import epath
 from tqdm import tqdm
 
 from fer_jax.errors import reading, writing
 from fer_jax.storage import expect_file, in_bucket, write_whole
 
-BUCKET_SECONDS = 60.0  # between two writings of a whole file into a bucket
+BUCKET_SECONDS = 60.0  # between two writes of a whole file to a bucket
 
 
 class JsonLines:
-    """An append-only file of JSON objects, one a line, that can be wound back to a step.
+    """An append-only file of JSON objects, one per line, that can be cut back to a step.
 
-    A bucket does not append: there the lines are kept, and written as a whole every now and then and by `flush`.
+    A bucket cannot append: there all lines are written again, once a minute and by `flush`.
     """
 
     def __init__(self, path: epath.Path, write: bool):
@@ -32,7 +34,7 @@ class JsonLines:
         self._written = time.monotonic()
 
     def rewind(self, step: int) -> None:
-        """Drops the lines beyond `step`, and those that are damaged: the last one that a kill cut short."""
+        """Drops the lines beyond `step` and those that are damaged, such as a last one that a kill cut short."""
         if not (self._write and self.path.exists()):
             return
         kept = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
@@ -54,7 +56,7 @@ class JsonLines:
             self.flush()
 
     def flush(self) -> None:
-        """Sees to it that all lines are stored: to be called before a save, which a restart winds back to."""
+        """Writes all lines to storage; called before a checkpoint, to whose step a restart cuts back."""
         if self._write and self._lines is not None:
             with writing(self.path):
                 write_whole(self.path, "".join(self._lines))
@@ -79,7 +81,7 @@ def read_lines(path: epath.Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """A progress bar on a terminal; in a log, a line per call of `show`. Silent on all processes but the first."""
+    """A progress bar on a terminal, or a printed line per log window; silent on all processes but the first."""
 
     def __init__(self, total_steps: int, step: int, steps_per_epoch: float, enabled: bool):
         self._total, self._per_epoch, self._enabled = total_steps, steps_per_epoch, enabled
@@ -93,7 +95,7 @@ class Progress:
             self._bar.update(step - self._bar.n)
 
     def show(self, step: int, means: Mapping[str, float], timing: Mapping[str, float], images_left: int) -> None:
-        """Shows a log window: epoch, means of the loss terms and the accuracy, speed, waiting for data, ETA."""
+        """Shows epoch, mean loss terms and accuracy, speed, waiting for data, and time left of a log window."""
         terms = {k.removeprefix("loss/"): v for k, v in means.items() if k.startswith("loss/")}
         total = terms.pop("total", math.nan)
         parts = ", ".join(f"{name} {value:.3g}" for name, value in terms.items())
@@ -126,7 +128,7 @@ class Progress:
 
 
 class Stopwatch:
-    """Counts images, seconds and seconds of waiting for data, leaving out what is not training."""
+    """Counts images, seconds and seconds of waiting for data, without evaluations, saves and compilations."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -134,7 +136,7 @@ class Stopwatch:
         self._since, self._waited = time.perf_counter(), 0.0
 
     def restart(self, waited: float) -> None:
-        """Forgets the time since the last `split`: an evaluation, a save or a compilation was under way."""
+        """Leaves out the time since the last `split`, which was not training."""
         self._since, self._waited, self.images = time.perf_counter(), waited, 0
 
     def split(self, waited: float) -> tuple[int, float, float]:
@@ -152,20 +154,21 @@ class Stopwatch:
         return {"images_per_second": images / seconds, "seconds": seconds, "waiting": waited / seconds}
 
 
-def window_means(window: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the mean of each scalar over the steps of a log window (of the rate, its last value)."""
-    means = {key: math.fsum(record[key] for record in window) / len(window) for key in window[0]}
-    means["learning_rate"] = window[-1]["learning_rate"]
-    return means
+def step_metric(name: str, total: float, count: int = 1) -> metrics.Metric:
+    """Returns the metric that a scalar of training steps is logged by: the last learning rate, the mean of others."""
+    kind = metrics.LastValue if name == "learning_rate" else metrics.Average
+    return kind(total=np.float64(total), count=count)  # NumPy's, so that nothing runs on a device
 
 
-def first_broken(records: Sequence[Mapping[str, float]]) -> tuple[int, str] | None:
-    """Returns (position, name) of the first value that is not finite: a loss term before the sum it breaks."""
-    for position, record in enumerate(records):
-        names = sorted((k for k in record if not math.isfinite(record[k])), key=_blame)
-        if names:
-            return position, names[0]
-    return None
+def add_step(window: Mapping[str, metrics.Metric], record: Mapping[str, float]) -> dict[str, metrics.Metric]:
+    """Returns the metrics of a log window with those of one more step."""
+    step = {name: step_metric(name, value) for name, value in record.items()}
+    return {name: window[name].merge(metric) if name in window else metric for name, metric in step.items()}
+
+
+def first_broken(record: Mapping[str, float]) -> str:
+    """Returns the name of a value that is not finite, a loss term before the sum that it breaks; '' if all are."""
+    return min((name for name, value in record.items() if not math.isfinite(value)), key=_blame, default="")
 
 
 def clock(seconds: float) -> str:

@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any
 
 import jax
+from clu.parameter_overview import get_parameter_overview
 from etils import epath
 
 from fer_jax.config.check import check_config
@@ -29,7 +30,7 @@ from fer_jax.runs.workdir import check_owner, claim, device_name, with_kept_file
 from fer_jax.training import finish
 from fer_jax.training.initial import read_initial
 from fer_jax.training.log import Progress, Stopwatch
-from fer_jax.training.run import Run, next_multiple
+from fer_jax.training.run import Run
 from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import Setup, make_setup
 from fer_jax.training.state import num_parameters
@@ -70,6 +71,8 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
             print(_summary(run), flush=True)
             if start:
                 print(start.describe(), flush=True)
+            if not run.step:
+                print(get_parameter_overview(run.state.params, include_stats=False), flush=True)
         evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
         _train(run, evaluator, began)
         record = dataclasses.asdict(run.record)
@@ -143,18 +146,17 @@ class TrainingLog:
         Raises:
             UserError: if a value is not finite.
         """
-        read_to = None
+        read_to, lines = None, []
         while len(self._pending) > keep:
             first, metrics, images = self._pending.popleft()
             fetched = jax.device_get(metrics)
             count = len(fetched["loss/total"])
-            self._run.add_metrics(first, [{k: float(v[i]) for k, v in fetched.items()} for i in range(count)])
+            lines += self._run.add_metrics(first, [{k: float(v[i]) for k, v in fetched.items()} for i in range(count)])
             self._watch.images += images
             read_to = first + count
         if read_to is None:
             return
         self._run.add_time(*self._watch.split(self._steps.waited))
-        lines = self._run.log_windows(read_to)
         if lines:
             timing = self._watch.lap()
             self._run.timing_log.append({"step": read_to} | timing)
@@ -169,8 +171,9 @@ def evaluation_is_due(step: int, every: int, total: int) -> bool:
 
 def _next_stop(setup: Setup, step: int) -> int:
     """The next step after which something besides training may be due: no dispatch goes beyond it."""
+    next_evaluation = (step // setup.eval_steps + 1) * setup.eval_steps
     ends = (*setup.phase_ends, *(stage.end for stage in setup.stages))
-    return min(next_multiple(step, setup.eval_steps), *(end for end in ends if end > step))
+    return min(next_evaluation, *(end for end in ends if end > step))
 
 
 def _should_stop(signals: Signals, ask: bool) -> bool:

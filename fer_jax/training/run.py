@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from clu import metrics
 from etils import epath
 
 from fer_jax.engine.mesh import is_main
@@ -18,7 +19,7 @@ from fer_jax.runs.stored import check_classes
 from fer_jax.storage import absolute
 from fer_jax.training.finish import main_scores
 from fer_jax.training.initial import with_weights
-from fer_jax.training.log import JsonLines, first_broken, window_means
+from fer_jax.training.log import JsonLines, add_step, first_broken, step_metric
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState
 from fer_jax.weights.start import Start
@@ -43,7 +44,7 @@ class RunRecord:
 
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
     last: dict[str, Any] = dataclasses.field(default_factory=dict)
-    window: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    window: dict[str, metrics.Metric] = dataclasses.field(default_factory=dict)
     images: int = 0
     seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -76,33 +77,29 @@ class Run:
         self.timing_log.rewind(self.step)
         self._began, self._wall_before = began, self.record.wall_seconds
 
-    def add_metrics(self, first: int, records: Sequence[dict[str, float]]) -> None:
-        """Records the metrics of the steps after `first`.
+    def add_metrics(self, first: int, records: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+        """Adds the metrics of the steps after `first`; writes and returns the log lines that they complete.
 
         Raises:
             UserError: if a value is not finite.
         """
-        if broken := first_broken(records):
-            where, name = broken
-            raise UserError(_divergence(name, first + where + 1, records[where]))
-        self.record.window += records
+        every, lines = self.setup.config.train.log_every_steps, []
+        for step, record in enumerate(records, first + 1):
+            if name := first_broken(record):
+                raise UserError(_divergence(name, step, record))
+            self.record.window = add_step(self.record.window, record)
+            if step % every == 0 or step == self.setup.total_steps:
+                means = {name: float(metric.compute()) for name, metric in self.record.window.items()}
+                self.metrics_log.append({"kind": "train"} | self._place(step) | means)
+                lines.append(means)
+                self.record.window = {}
+        return lines
 
     def add_time(self, images: int, seconds: float, waited: float) -> None:
         """Adds to the images trained, the seconds that took, and those spent waiting for data."""
         self.record.images += images
         self.record.seconds += seconds
         self.record.waited += waited
-
-    def log_windows(self, step: int) -> list[dict[str, float]]:
-        """Writes the log lines that are complete at `step`, the last one whose metrics were added; returns them."""
-        every, record = self.setup.config.train.log_every_steps, self.record
-        first, lines = step - len(record.window), []
-        while first < step and (last := min(next_multiple(first, every), self.setup.total_steps)) <= step:
-            records, record.window = record.window[: last - first], record.window[last - first :]
-            lines.append({"step": last} | window_means(records))
-            self.metrics_log.append({"kind": "train"} | self._place(last) | lines[-1])
-            first = last
-        return lines
 
     def update_best(self, scores: dict[str, Any]) -> str:
         """Logs an evaluation and keeps the variables if they are the best so far; returns a line that says so."""
@@ -157,8 +154,9 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
             print(f"warning: {problem}; the one before is used", flush=True)
     if stored is not None:
         check_classes(stored.record, setup.train.classes, checkpoints.folder)
-        known = {field.name for field in dataclasses.fields(RunRecord)}
-        return stored.state, stored.best, RunRecord(**{k: v for k, v in stored.record.items() if k in known})
+        record = RunRecord(**stored.record)
+        record.window = {name: step_metric(name, **stored.record["window"][name]) for name in record.window}
+        return stored.state, stored.best, record
     state, record = setup.init(), RunRecord(classes=list(setup.train.classes))
     if start:
         state, record.started_from = with_weights(state, start, setup.mesh), start.account
@@ -180,8 +178,3 @@ def _divergence(name: str, step: int, record: Mapping[str, float]) -> str:
         "lower config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or warm up with "
         "config.schedule.warmup_epochs; the newest checkpoint is from before that step"
     )
-
-
-def next_multiple(step: int, every: int) -> int:
-    """Returns the first multiple of `every` beyond `step`."""
-    return (step // every + 1) * every
