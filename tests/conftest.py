@@ -5,11 +5,9 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import runpy
 import signal
 import subprocess
 import sys
-import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 QUICK = " --xla_backend_optimization_level=0"  # a test compiles for seconds and computes for moments
@@ -22,7 +20,6 @@ sys.path.insert(0, str(ROOT))  # experiments/ are files, not an installed packag
 import jax
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 COMPILED = ROOT / ".pytest_cache" / "compiled"  # programs of earlier tests and sessions: compiling is most of the time
 
@@ -135,31 +132,26 @@ def run_py(data_dir):
 
 @pytest.fixture
 def run_here(data_dir, monkeypatch, capsys):
-    """Like `run_py`, in this process, on its four devices: for what a command says. A process takes seconds to start.
+    """Like `run_py`, in this process and on its four devices: a new process takes seconds to start.
 
-    What lasts beyond a command is left out: the settings of memory and of the cache of programs.
+    Settings that would outlast the command (memory, the compilation cache) are left as they are.
     """
+    from fer_jax import cli
     from fer_jax.engine import allocator
     from fer_jax.training import setup
 
-    importlib.import_module("fer_jax.sweeps.sweep")  # here: the flags of what is imported below do not last
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
     monkeypatch.setattr(allocator, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(setup, "use_compilation_cache", lambda: None)
 
     def start(*arguments: str) -> subprocess.CompletedProcess:
-        command = ["run.py", *arguments]
-        monkeypatch.setattr(sys, "argv", command)
         capsys.readouterr()
         interrupted = signal.getsignal(signal.SIGINT)
-        with flagsaver.flagsaver(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of how a config's file is imported
-            with pytest.raises(SystemExit) as ended:
-                runpy.run_path(command[0], run_name="__main__")
+        status = cli.main(arguments)
         signal.signal(signal.SIGINT, interrupted)
         said = capsys.readouterr()
-        return subprocess.CompletedProcess(command, ended.value.code, said.out + said.err)
+        return subprocess.CompletedProcess(arguments, status, said.out + said.err)
 
     return start
 

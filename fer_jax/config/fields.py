@@ -97,7 +97,8 @@ def _method_field(owner: Any, name: str, default: Any, helps: Mapping[str, str])
         limits = "[1, inf)"
     elif isinstance(default, float) and name.startswith("dropout"):
         limits = "[0, 1)"
-    return Field(default, text, choices, limits)
+    text = re.sub(r"one of [A-Z_]+[.,;]? ?", "", text).split(". ")[0]
+    return Field(default, text.rstrip("."), choices, limits)
 
 
 def _documented(thing: Any) -> dict[str, str]:
@@ -128,8 +129,12 @@ def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[t
             yield path, value
 
 
-def nearest_field(path: str, known: Iterable[str]) -> str:
-    """Returns a hint for a renamed, misspelt or misplaced field: the most similar of `known`, at whatever depth."""
+def nearest_field(path: str, known: Iterable[str], prefix: str = "config.") -> str:
+    """Returns a hint for a renamed, misspelt, shortened or misplaced field: the most similar one of `known`.
+
+    The last part of a path counts most, so that 'learning_rate', 'lr' and 'optimiser.learning_rat' all find
+    'optimizer.learning_rate'.
+    """
     if path in RENAMED:
         return RENAMED[path]
     name = path.rpartition(".")[2]
@@ -143,9 +148,7 @@ def nearest_field(path: str, known: Iterable[str]) -> str:
         return (0.9 if name == initials else alike(name, last)), alike(path, candidate)
 
     best = max(known, key=similarity)
-    if max(similarity(best)) < CLOSE:
-        return "--help lists every field"
-    return f"did you mean config.{best}?"
+    return f"did you mean {prefix}{best}?" if max(similarity(best)) >= CLOSE else "--help lists every field"
 
 
 def check_expression(expression: Any, field: str) -> None:

@@ -1,0 +1,99 @@
+"""Experiment files: where they are, what is in them, and fields that the command line overrides."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pathlib
+import re
+import runpy
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import fer_jax
+from fer_jax.config.fields import Config, assign, leaves, nearest_field
+from fer_jax.config.table import KINDS
+from fer_jax.errors import UserError, nearest
+
+PACKAGE = pathlib.Path(fer_jax.__file__).parent
+INSTALLED = (PACKAGE / "bundled", PACKAGE.parent)  # folders that hold experiments/ in an installation and in a clone
+BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def load_config(name: str) -> Config:
+    """Returns the config of FILE.py or FILE.py:VARIANT; a file that does not exist here may be one of the installed.
+
+    Raises:
+        UserError: if there is no such file or variant, or the file has no `get_config`.
+    """
+    path, _, variant = name.partition(":")
+    module = read_experiment(_find(path))
+    if "get_config" not in module:
+        raise UserError(f"--config: {path} is not an experiment: it has no get_config")
+    return module["get_config"](variant) if variant else module["get_config"]()
+
+
+def read_experiment(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the names that an experiment file defines; files that it imports from experiments/ are found."""
+    for folder in (str(pathlib.Path.cwd()), *map(str, INSTALLED)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    return runpy.run_path(str(path))
+
+
+def experiments() -> list[str]:
+    """Returns the experiments of this folder and of the installation, such as 'experiments/fdrl.py'."""
+    folders = [folder / "experiments" for folder in (pathlib.Path.cwd(), *INSTALLED)]
+    files = {path.name for folder in folders for path in folder.glob("*.py")} - {"presets.py"}
+    return [f"experiments/{name}" for name in sorted(files)]
+
+
+def describe_experiment(name: str) -> tuple[str, list[str], str]:
+    """Returns the first line of an experiment's docstring, its variants, and the default one."""
+    module = read_experiment(_find(name))
+    default = inspect.signature(module["get_config"]).parameters["variant"].default
+    return module["__doc__"].strip().splitlines()[0], list(module["VARIANTS"]), default
+
+
+def _find(path: str) -> pathlib.Path:
+    for folder in (pathlib.Path.cwd(), *INSTALLED):
+        if (folder / path).is_file():
+            return folder / path
+    raise UserError(f"--config: there is no file {path}; {nearest(path, experiments())}")
+
+
+def override(config: Config, changes: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Sets fields of `config` from (dotted path, text) pairs, and returns their values by path."""
+    values = parse(changes, dict(leaves(config, ())))
+    for path, value in values.items():
+        assign(config, path, value)
+    return values
+
+
+def parse(changes: Iterable[tuple[str, str]], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values by path; each has the type that the field has in `known`.
+
+    Raises:
+        UserError: for a field that is not among `known`, and for text that is not of its type.
+    """
+    values = {}
+    for path, text in changes:
+        if path not in known:
+            raise UserError(f"--config.{path}={text}: no such field; {nearest_field(path, known, '--config.')}")
+        try:
+            values[path] = _value(text, known[path])
+        except (ValueError, SyntaxError, KeyError) as error:
+            raise UserError(f"--config.{path}={text}: give {KINDS[type(known[path])]}") from error
+    return values
+
+
+def _value(text: str, like: Any) -> Any:
+    if isinstance(like, bool):
+        return BOOLEANS[text.lower()]
+    if not isinstance(like, tuple):
+        return type(like)(text)
+    if re.fullmatch(r"[a-zA-Z][\w.:,+-]*", text):  # words need no quotes: flip,shift:4
+        return tuple(text.split(","))
+    value = ast.literal_eval(text or "()")
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)

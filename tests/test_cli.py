@@ -1,0 +1,79 @@
+"""The command line: help, the resolved config, overridden fields, and commands that are the same."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fer_jax import methods
+from fer_jax.config.fields import default_config, fields_of, leaves
+from fer_jax.config.files import experiments, override, read_experiment
+from fer_jax.config.table import FIELDS, GROUPS
+from tests.conftest import ROOT
+
+
+def test_help_lists_commands_experiments_and_variants(run_here):
+    shown = run_here("--help")
+    assert shown.returncode == 0
+    for expected in ("train", "evaluate", "--workdir", "experiments/fdrl.py", "fer2013_short", "psr_sr"):
+        assert expected in shown.stdout
+
+
+def test_help_and_mistakes_do_not_wait_for_jax(tmp_path):
+    program = "import sys; from fer_jax.cli import main; main(sys.argv[1:]); sys.exit('jax' in sys.modules)"
+    for arguments in (["--help"], ["--epochs=3"], ["--config=experiments/fdlr.py"]):
+        subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_every_field_has_its_line_of_help(method, run_here):
+    name = {"compact": "fer2013_fast"}.get(method, method)
+    shown = run_here(f"--config=experiments/{name}.py", "--help").stdout
+    for path, field in fields_of(method).items():
+        assert field.help or path not in FIELDS, path
+        (line,) = [line for line in shown.splitlines() if line.startswith(f"  config.{path} = ")]
+        assert field.help in line
+        assert all(choice in line for choice in field.choices)
+    assert {path.rpartition(".")[0] for path in fields_of(method)} <= set(GROUPS)
+
+
+def test_the_resolved_config(run_here):
+    shown = run_here("--config=experiments/fdrl.py:smoke", "--config.train.epochs=3", "--print_config").stdout
+    assert "config.train.epochs = 3.0" in shown
+    assert "config.data.builder.train = 280" in shown
+    assert "config.variant = 'smoke'" in shown
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("data.exclude", "black,leaked", ("black", "leaked")),
+        ("data.exclude", "('black',)", ("black",)),
+        ("data.exclude", "", ()),
+        ("data.resolutions", "((0.5,32),)", ((0.5, 32),)),
+        ("train.epochs", "3", 3.0),
+        ("evaluation.report", "false", False),
+        ("fold", "3", "3"),
+        ("seed", "-1", -1),
+    ],
+)
+def test_text_becomes_the_type_of_the_field(field, text, value):
+    config = default_config("", "", "baseline")
+    assert override(config, [(field, text)]) == {field: value}
+    assert dict(leaves(config, ()))[field] == value
+
+
+def test_experiments_run_from_any_folder(tmp_path):
+    """A file that does not exist in the folder is that of the installation."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "fer_jax", "train", "--config=experiments/fdrl.py:smoke", "--print_config"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert "config.experiment = 'fdrl'" in done.stdout
+
+
+def test_every_experiment_names_its_variants():
+    for name in experiments():
+        module = read_experiment(ROOT / name)
+        assert module["VARIANTS"]
+        assert module["__doc__"]
