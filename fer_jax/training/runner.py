@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fer_jax.config.resolutions import size_at
+from fer_jax.config.steps import size_at
 from fer_jax.data.sources.clips import ClipSample
 from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches
 from fer_jax.data.sources.rows import mark_valid, take_rows
