@@ -26,7 +26,8 @@ def check_config(config: Config) -> None:
     _check_train(config)
     _check_target(config)
     label_noise.check(config.data, reads_labels=not method.measures)
-    degradation.check(config.evaluation.degraded)
+    for text in config.evaluation.degraded:
+        degradation.parse(text)
     if config.evaluation.views and config.evaluation.flip:
         raise UserError("config.evaluation.views='corners' includes mirrored views: set config.evaluation.flip=False")
     for field in ("flip", "views", "occluded", "degraded"):

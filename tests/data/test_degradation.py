@@ -143,7 +143,7 @@ def test_what_a_name_means_is_recorded():
         (("low_resolution:64",), "'low_resolution:64': .* 64 pixels; give fewer"),
         (("occlusion:2",), "give occlusion:train or occlusion:test"),
         ((3,), "degraded: '3'"),
-        ("jpeg:1", "config.evaluation.degraded='jpeg:1': give a list"),
+        ("jpeg:1", "config.evaluation.degraded='jpeg:1': give a"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused_before_training(given, says, tiny):

@@ -112,14 +112,6 @@ KINDS: Mapping[str, Kind] = {
 LEVELS = range(1, 6)
 
 
-def check(texts: Any) -> None:
-    """Raises UserError unless `config.evaluation.degraded` is a list of valid degradations."""
-    if not isinstance(texts, tuple | list):
-        raise UserError(f"{FIELD}={texts!r}: give a list, such as ('gaussian_blur:3',)")
-    for text in texts:
-        parse(text)
-
-
 def parse(text: Any) -> dict[str, Any]:
     """Returns the meaning of 'kind:level' as recorded in results.json: `kind`, and its number by the name of its unit.
 
