@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fer_jax.config.fields import Config, fields_of, leaves
 from fer_jax.config.table import GROUPS
+from fer_jax.data.augment.operations import help_lines
 
 
 def helps(config: Config) -> Iterator[str]:
@@ -20,3 +21,5 @@ def helps(config: Config) -> Iterator[str]:
         if value != field.default and "." in path:
             facts = f"{facts}; default {field.default!r}".lstrip("; ")
         yield f"  {f'config.{path} = {value!r}':<48} {field.help}{f' [{facts}]' if facts else ''}"
+    yield "\nthe operations of config.augmentation.train, optional parameters in brackets"
+    yield from (f"  {line}" for line in help_lines())
