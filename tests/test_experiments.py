@@ -155,14 +155,14 @@ def test_sixteen_images_can_be_learned_by_heart(tiny, tmp_path):
 
 
 def test_the_options_of_training_train_together(tiny, tmp_path):
-    config = tiny("fdrl", max_steps=4, accumulate=2, ema_decay=0.9, dtype="bfloat16")
+    config = tiny("baseline", max_steps=4, accumulate=2, ema_decay=0.9, dtype="bfloat16")
     config.data.class_weights = True
     config.data.balanced_sampling = True
     config.data.label_smoothing = 0.1
     config.evaluation.flip = True
     config.augmentation.train = ("crop:59", "flip", "rotate:10", "brightness:0.2", "erase:0.5")
     config.optimizer.clip_norm = 1.0
-    config.optimizer.groups = (("trunk/", {"lr_multiplier": 0.1}), ("epn/", {"frozen": True}))
+    config.optimizer.groups = (("trunk/", {"lr_multiplier": 0.1}), ("classifier/", {"frozen": True}))
     results = loop.train(config, epath.Path(tmp_path / "run"))
     assert results["steps"] == 4
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from fer_jax import methods
 from fer_jax.config.fields import Config, check_expression, check_fields, fields_of
+from fer_jax.config.phases import phases
 from fer_jax.config.protocol import check_protocol
-from fer_jax.config.steps import phases, stages
+from fer_jax.config.resolutions import stages
 from fer_jax.config.table import LAST_SEED
 from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.targets import label_noise
 from fer_jax.errors import UserError
+from fer_jax.methods import objective
 
 MANY_STEPS = 1 << 20  # enough for any phases: the number of steps is known only with the data
 
@@ -20,20 +22,21 @@ def check_config(config: Config) -> None:
     check_fields(config)
     method = methods.load(config.method)
     stages(config, MANY_STEPS)
-    phases(config, MANY_STEPS)
+    for phase in phases(config, MANY_STEPS):
+        check_fields(phase.config)
     check_protocol(config)
     _check_data(config)
     _check_train(config)
     _check_target(config)
     label_noise.check(config.data, reads_labels=not method.measures)
-    for text in config.evaluation.degraded:
-        degradation.parse(text)
+    degradation.check(config.evaluation.degraded)
     if config.evaluation.views and config.evaluation.flip:
         raise UserError("config.evaluation.views='corners' includes mirrored views: set config.evaluation.flip=False")
     for field in ("flip", "views", "occluded", "degraded"):
         if config.evaluation[field] and method.measures:
             raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
     method.check(config)
+    objective.check(method, config)
 
 
 def _check_data(config: Config) -> None:

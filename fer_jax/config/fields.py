@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 
 from fer_jax import methods
+from fer_jax.config.renamed import RENAMED
 from fer_jax.config.table import FIELDS, GROUPS, Field
 from fer_jax.errors import UserError, nearest
+from fer_jax.methods import objective
 
 if TYPE_CHECKING:
     from fer_jax.methods.method import Method
@@ -83,7 +85,12 @@ def fields_of(name: str) -> dict[str, Field]:
     for option in inspect.signature(method.loss).parameters.values():
         if option.kind is option.KEYWORD_ONLY:
             fields[f"loss.options.{option.name}"] = _method_field(method.loss, option.name, option.default, helps)
-    groups = list(GROUPS)
+    for name in objective.names():
+        apply = objective.load(name).apply
+        helps = _documented(apply)
+        for option, default in objective.load(name).options().items():
+            fields[f"strategy.{name}.{option}"] = _method_field(apply, option, default, helps)
+    groups = [*GROUPS, *(f"strategy.{name}" for name in objective.names())]
     return dict(sorted(fields.items(), key=lambda item: groups.index(item[0].rpartition(".")[0])))
 
 
@@ -129,13 +136,13 @@ def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[t
 
 
 def nearest_field(path: str, known: Iterable[str], prefix: str = "config.") -> str:
-    """Returns a hint for a misspelt, shortened or misplaced field: the most similar one of `known`.
+    """Returns a hint for a renamed, misspelt, shortened or misplaced field: the most similar one of `known`.
 
     The last part of a path counts most, so that 'learning_rate', 'lr' and 'optimiser.learning_rat' all find
     'optimizer.learning_rate'.
     """
-    if path.startswith("augmentation."):  # version 0.1 had 25 of them
-        return "augmentation is a list of operations in config.augmentation.train: see CHANGELOG.md"
+    if path in RENAMED:
+        return RENAMED[path]
     name = path.rpartition(".")[2]
 
     def alike(a: str, b: str) -> float:

@@ -89,6 +89,7 @@ FIELDS = {
     "experiment": Field("", "name of the experiment"),
     "variant": Field("", "name of its variant"),
     "method": Field("", "the method, a file of fer_jax/methods"),
+    "objective": Field("", "strategies over the method, such as 'small_loss+cutmix' (fer_jax/methods/objective.py)"),
     "seed": Field(0, "seed of initialization, data order and augmentation", range=f"[0, {LAST_SEED}]"),
     "seeds": Field(1, "number of runs, with seed, seed + 1, ...", range="[1, 1000]"),
     "fold": Field("", "with data.folds: the number of the fold to test, from 1, or 'all' for each in turn"),

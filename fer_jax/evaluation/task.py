@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.inputs import augmented_inputs, corner_view, mirrored, plain_inputs
 from fer_jax.data.augment.preprocessing import Preprocessing
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Method, View
 
 Batch = dict[str, jax.Array]
 
@@ -36,6 +36,7 @@ class Task:
         corner_evaluation: average each prediction with those of magnified corners, mirrored and not.
         seed: root of all random streams; an array [] inside of a program that takes it as an argument.
         examples: how many there are in an epoch; 0 where examples are drawn without epochs.
+        steps_per_epoch: batches in an epoch, not a whole number in general.
         profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
         point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
     """
@@ -54,6 +55,7 @@ class Task:
     corner_evaluation: bool = False
     seed: int | jax.Array = 0
     examples: int = 0
+    steps_per_epoch: float = 1.0
     profiles: tuple[str, ...] = ()
     point_mirror: tuple[int, ...] = ()
 
@@ -67,6 +69,14 @@ def model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Arra
     if key is None:
         return plain_inputs(batch, task.preprocessing)
     return augmented_inputs(key, batch, task.augmentation, task.preprocessing, mirror=task.point_mirror, flips=flips)
+
+
+def view_input(task: Task, view: View, batch: Batch, key: jax.Array, flips: jax.Array | None) -> Batch:
+    """Returns the network's input for one view of a training batch."""
+    if view.size != 1.0:
+        task = task.at_size(round(view.size * task.preprocessing.size))
+    inputs = model_input(task, batch, key, flips)
+    return mirrored(inputs, task.point_mirror) if view.mirror else inputs
 
 
 def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:

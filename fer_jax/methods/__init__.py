@@ -12,7 +12,7 @@ from fer_jax.errors import UserError, nearest
 if TYPE_CHECKING:
     from fer_jax.methods.method import Method
 
-NOT_METHODS = frozenset({"losses", "method"})
+NOT_METHODS = frozenset({"losses", "method", "objective", "rows"})
 
 
 def names() -> list[str]:
@@ -31,8 +31,15 @@ def load(name: str) -> Method:
     return importlib.import_module(f"{__name__}.{name}").METHOD
 
 
+def of(config: Any) -> Method:
+    """Returns the method of a config, with the strategies of its objective."""
+    from fer_jax.methods.objective import combined  # which imports this package
+
+    return combined(load(config.method), config)
+
+
 def build_model(config: Any, classes: Sequence[str], dtype: Any) -> Any:
     """Returns the linen module of an experiment's config, for the classes of a data set."""
-    method = load(config.method)
+    method = of(config)
     fields = config.model.to_dict() | dict(method.model_fields(config, classes).fields)
     return method.build(len(classes), fields, dtype)

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.lowering import for_cpu
@@ -288,15 +288,15 @@ def crop_products(f: Float[Array, "B H W C"], first: Float[Array, "B P 2"], patc
 
 
 def loss(
-    logits: Float[Array, "B C"],
-    aux: dict[str, Any],
-    batch: dict[str, Array],
+    outputs: Outputs,
+    batch: Batch,
+    clock: Clock,
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
-    """The classification term, and nothing else: the gates learn from it alone."""
-    del aux
-    return {"cross_entropy": classification_loss(logits, batch["target"], classification)}
+    """The classification term, and nothing else: the gates learn from it alone. Reads target."""
+    del clock
+    return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
 
 
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:

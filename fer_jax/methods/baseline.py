@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
@@ -46,15 +46,15 @@ class Model(nn.Module):
 
 
 def loss(
-    logits: Float[Array, "B C"],
-    aux: dict[str, Any],
-    batch: dict[str, Array],
+    outputs: Outputs,
+    batch: Batch,
+    clock: Clock,
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
-    """The classification term; `classification` is 'cross_entropy' or 'multi_target' (see `losses`)."""
-    del aux
-    return {"cross_entropy": classification_loss(logits, batch["target"], classification)}
+    """The classification term; `classification` is 'cross_entropy' or 'multi_target' (see `losses`). Reads target."""
+    del clock
+    return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
 
 
 METHOD = Method(model=Model, loss=loss, weights={"cross_entropy": 1.0})

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear, full_einsum, full_matmul, uniform_fan_in
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
@@ -177,15 +177,15 @@ def weighted_sum(w: Float[Array, "B T"], f: Float[Array, "B T P"]) -> Float[Arra
 
 
 def loss(
-    logits: Float[Array, "B C"],
-    aux: dict[str, Any],
-    batch: dict[str, Array],
+    outputs: Outputs,
+    batch: Batch,
+    clock: Clock,
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
-    """Cross-entropy of the clip; the attention learns from nothing else."""
-    del aux
-    return {"cross_entropy": classification_loss(logits, batch["target"], classification)}
+    """Cross-entropy of the clip; the attention learns from nothing else. Reads target."""
+    del clock
+    return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
 
 
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear, ParallelLinear, full_einsum, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
@@ -269,16 +269,19 @@ def distribution(alpha: Float[Array, "B M"], centres: Float[Array, "C M"], label
 
 
 def loss(
-    logits: Float[Array, "B C"],
-    aux: dict[str, Any],
-    batch: dict[str, Array],
+    outputs: Outputs,
+    batch: Batch,
+    clock: Clock,
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
     """The terms of L = L_cls + lambda_1 L_C + lambda_2 L_B + lambda_3 L_D, as far as the modules give them.
 
-    L_B is one number per batch, given to every example. Class centres follow the largest entry of the target.
+    L_B is one number per batch, given to every example. Class centers follow the largest entry of the target. Reads
+    target and mask.
     """
+    del clock
+    logits, aux = outputs[0]
     terms = {"cross_entropy": classification_loss(logits, batch["target"], classification)}
     if "latent_centres" in aux:
         terms["compactness"] = compactness(aux["latent"], aux["latent_centres"])
@@ -355,5 +358,6 @@ METHOD = Method(
     loss=loss,
     weights={"cross_entropy": 1.0, "compactness": 1e-4, "balance": 1.0, "distribution": 1e-4},
     monitor=monitor,
+    whole_batch=True,  # the balance term and the centers
     profiles={"importance": "Importance of each latent feature"},
 )

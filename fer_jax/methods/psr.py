@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
 from fer_jax.nn.linear import precision_of
 from fer_jax.nn.normalization import BatchNorm
@@ -159,15 +159,19 @@ class Model(nn.Module):
 
 
 def loss(
-    logits: Float[Array, "B C"],
-    aux: dict[str, Any],
-    batch: dict[str, Array],
+    outputs: Outputs,
+    batch: Batch,
+    clock: Clock,
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
-    """The classification term: the mean over the branches of each one's own loss, not the loss of their mean."""
-    del logits
-    per_branch = [classification_loss(b, batch["target"], classification) for b in split(aux["branch_logits"])]
+    """The classification term: the mean over the branches of each one's own loss, not the loss of their mean.
+
+    Reads target.
+    """
+    del clock
+    branches = split(outputs[0].aux["branch_logits"])
+    per_branch = [classification_loss(b, batch["target"], classification) for b in branches]
     return {"cross_entropy": jnp.mean(jnp.stack(per_branch), axis=0)}
 
 

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
-from fer_jax.methods.method import Config, Method, ModelFields
+from fer_jax.methods.method import Batch, Clock, Config, Method, ModelFields, Outputs
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
 
 
@@ -51,11 +51,10 @@ class Model(nn.Module):
         return restored, aux | {"std": jnp.array(self.pixel_std or (0.5, 0.5, 0.5), jnp.float32)}
 
 
-def loss(
-    restored: Float[Array, "B S S 3"], aux: dict[str, Any], batch: dict[str, Array]
-) -> dict[str, Float[Array, "B"]]:
-    """L1: the mean absolute error of an image."""
-    del batch
+def loss(outputs: Outputs, batch: Batch, clock: Clock) -> dict[str, Float[Array, "B"]]:
+    """L1: the mean absolute error of an image. Reads nothing but the model's outputs."""
+    del batch, clock
+    restored, aux = outputs[0]
     return {"l1": jnp.mean(jnp.abs(restored - aux["image"]), axis=(1, 2, 3))}
 
 

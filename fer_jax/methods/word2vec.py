@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import cross_entropy
-from fer_jax.methods.method import Config, Method, ModelFields
+from fer_jax.methods.method import Batch, Clock, Config, Method, ModelFields, Outputs
 from fer_jax.nn.linear import Linear, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
 from fer_jax.words.classes import STORED, class_vectors
@@ -234,16 +234,21 @@ def check(config: Config) -> None:
 
 
 def loss(
-    logits: Float[Array, "B C"],
-    aux: dict[str, Any],
-    batch: dict[str, Array],
+    outputs: Outputs,
+    batch: Batch,
+    clock: Clock,
     *,
     kind: str = "cosine",
     margin: float = 0.2,
     epsilon: float = 0.1,
     tau: float = 0.1,
 ) -> dict[str, Float[Array, "B"]]:
-    """The terms of one of KINDS; `margin` is m of A2, `epsilon` and `tau` are e and tau_w of A4."""
+    """The terms of one of KINDS; `margin` is m of A2, `epsilon` and `tau` are e and tau_w of A4.
+
+    Reads target, and for 'votes' vote_target.
+    """
+    del clock
+    aux = outputs[0].aux
     one_of(kind, KINDS, "kind", "loss.options")
     s, target, similarity = aux["scale"], batch["target"], aux["similarity"]
     if "log_scale" in aux and kind not in SOFTMAX:

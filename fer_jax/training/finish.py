@@ -311,7 +311,7 @@ def _describe(setup: Setup, scores: Mapping[str, Any], state: TrainState, memory
         **facts(config.data),
         "seed": config.seed,
         "started_from": memory.get("started_from") or "scratch",
-        "params": num_parameters(state.params),
+        "params": num_parameters(setup.task.method.at_test(state.params)),
         "params_sha256": tree_sha256(state.params, state.collections),
         **setup.model_fields.facts,
         **({"label_noise": setup.label_noise} if setup.label_noise else {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,14 +14,15 @@ from clu import metrics
 from etils import epath
 
 from fer_jax.engine.mesh import is_main
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, reading
 from fer_jax.runs.checkpoint import Checkpoint, Checkpoints
 from fer_jax.runs.stored import check_classes
 from fer_jax.storage import absolute
 from fer_jax.training.finish import main_scores
+from fer_jax.training.fit import fitted
 from fer_jax.training.initial import with_weights
 from fer_jax.training.log import JsonLines, add_step, first_broken, step_metric
-from fer_jax.training.setup import Setup
+from fer_jax.training.setup import TRAINING_ROWS, Setup
 from fer_jax.training.state import TrainState
 from fer_jax.weights.start import Start
 
@@ -147,6 +149,7 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
     2. Else step 0 with the weights of `config.init_from`, and what they lack initialized as in 3.
     3. Else step 0, initialized at random.
     """
+    _check_rows(setup, checkpoints.folder.parent)
     like = setup.abstract_state()
     stored, problems = checkpoints.restore(like, _evaluated(like))
     for problem in problems:
@@ -160,7 +163,24 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
     state, record = setup.init(), RunRecord(classes=list(setup.train.classes))
     if start:
         state, record.started_from = with_weights(state, start, setup.mesh), start.account
+    if setup.task.method.fit:
+        state = fitted(setup, state)
     return state, _copy(_evaluated(state)), record
+
+
+def _check_rows(setup: Setup, workdir: epath.Path) -> None:
+    """Refuses to resume a run that remembers each training example by its row, if the rows are others by now."""
+    path = workdir / TRAINING_ROWS
+    if setup.memory is None or not path.exists():
+        return
+    with reading(path):
+        stored = json.loads(path.read_text())
+    if stored != setup.files[TRAINING_ROWS]:
+        raise UserError(
+            f"the training examples of {setup.train.name} have changed since the run in {workdir} began, and its "
+            "checkpoint remembers each of them by its row: prepare the data set as it was, or give another --workdir; "
+            "nothing was changed"
+        )
 
 
 def _evaluated(state: TrainState) -> dict[str, Any]:

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fer_jax.config.steps import size_at
+from fer_jax.config.resolutions import size_at
 from fer_jax.data.sources.clips import ClipSample
 from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches
 from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.compiler import jit_for, platform_of
+from fer_jax.engine.compiler import platform_of, program
 from fer_jax.engine.memory import check_memory
 from fer_jax.engine.mesh import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import Metrics, train_step
+from fer_jax.training.step import Metrics, partner_rows, train_step, with_partners
 
 
 class StepRunner:
@@ -57,11 +57,12 @@ class StepRunner:
             self._batches = Stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
     def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
-        """Makes up to `most` steps in one dispatch, which must not go beyond the end of a stage.
+        """Makes up to `most` steps in one dispatch, which must not reach over the end of a stage.
 
         Returns:
             The new state, the metrics of each step [steps], which are on their way to the host, and the number of
-            steps made: one or `steps_per_dispatch`, so that only two programs are compiled.
+            steps made. Only one step or `steps_per_dispatch` of them are ever made at once: two programs to compile,
+            not one for each count.
         """
         several = self._setup.steps_per_dispatch if self._setup.resident else 1
         count = several if several <= most else 1
@@ -81,11 +82,11 @@ class StepRunner:
         state, metrics = run(state, *data)
         self._step += count
         for values in metrics.values():
-            values.copy_to_host_async()  # they are on the host when they are read
+            values.copy_to_host_async()  # whoever reads them later finds them there
         return state, metrics, count
 
     def next_batch(self) -> Any:
-        """Returns the program's argument for the next step: a batch, or its row indices if the data are resident."""
+        """Returns what the program takes for the next step: its batch, or the rows of one that is on the device."""
         return next(self._batches)
 
     def close(self) -> None:
@@ -93,22 +94,24 @@ class StepRunner:
         self._batches.close()
 
     def programs(self) -> int:
-        """Returns how many programs were compiled: at most two for each image size."""
+        """Returns how many programs were compiled: one or two of each size, whatever the number of steps."""
         return sum(run._cache_size() for run in self._programs.values())
 
 
 def training_program(setup: Setup, platform: str = "") -> Any:
-    """Returns the compiled steps of a setup: (state, seed, data, indices) -> (state, metrics [steps]).
+    """The compiled steps of a setup: (state, seed, data, indices) -> (state, metrics [steps]).
 
-    Streamed, its arguments are (state, seed, batch). The seed is an argument, so that all seeds of an experiment share
-    a compiled program. The state is donated: the new one takes its memory. `platform` is that of `jit_for`.
+    Streamed it takes (state, seed, batch). The seed is an argument, so that all seeds of an experiment share what was
+    compiled. The state is donated: its memory becomes that of the new one. `platform` is that of `compiler.program`.
     """
     mesh = setup.mesh
     whole, rows = replicated(mesh), sharded(mesh)
     scan = (platform or platform_of(mesh)) != "cpu"
 
     def resident(state: TrainState, seed: jax.Array, data: Any, indices: Any) -> tuple[TrainState, Metrics]:
-        return resident_steps(seeded_step(setup, seed), rows, scan, state, data, indices)
+        partners = functools.partial(partner_rows, dataclasses.replace(setup.task, seed=seed))
+        found = partners if setup.task.method.partners else None
+        return resident_steps(seeded_step(setup, seed), rows, scan, state, data, indices, found)
 
     def streamed(state: TrainState, seed: jax.Array, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         state, metrics = seeded_step(setup, seed)(state, mark_valid(batch))
@@ -116,13 +119,13 @@ def training_program(setup: Setup, platform: str = "") -> Any:
 
     function: Any = resident if setup.resident else streamed
     places = (whole, whole, whole, sharded(mesh, 1)) if setup.resident else (whole, whole, rows)
-    return jit_for(mesh, function, platform=platform, in_shardings=places, out_shardings=whole, donate_argnums=0)
+    return program(mesh, function, platform=platform, in_shardings=places, out_shardings=whole, donate_argnums=0)
 
 
 def seeded_step(
     setup: Setup, seed: jax.Array
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]:
-    """Returns the step of a setup with the seed [] as a traced value."""
+    """The step of a setup for a seed [] that is known when it runs."""
     train, task = setup.config.train, dataclasses.replace(setup.task, seed=seed)
     return functools.partial(
         train_step, task, setup.tx, setup.schedule, accumulate=train.accumulate, ema_decay=train.ema_decay
@@ -130,21 +133,24 @@ def seeded_step(
 
 
 def resident_steps(
-    step: Any, rows: Any, scan: bool, state: TrainState, data: Any, indices: Any
+    step: Any, rows: Any, scan: bool, state: TrainState, data: Any, indices: Any, partners: Any = None
 ) -> tuple[TrainState, Metrics]:
-    """Makes one step for each row of `indices` (a tree of [steps, B, ...]) on data in device memory.
+    """Makes one step per row of `indices` (a tree of [steps, B, ...]) on data that live on the device.
 
-    `rows` is the sharding of a batch.
+    `rows` is the sharding of a batch; `partners` maps (state, batch) to the rows that the batch brings along.
     """
 
+    def taken(batch_rows: Any) -> dict[str, jax.Array]:
+        return mark_valid(jax.lax.with_sharding_constraint(take_rows(data, batch_rows), rows))
+
     def one(state: TrainState, batch_rows: Any) -> tuple[TrainState, Metrics]:
-        batch = jax.lax.with_sharding_constraint(take_rows(data, batch_rows), rows)
-        return step(state, mark_valid(batch))
+        batch = taken(batch_rows)
+        return step(state, with_partners(batch, taken(partners(state, batch))) if partners else batch)
 
     steps = len(jax.tree.leaves(indices)[0])
     if scan and steps > 1:
         return jax.lax.scan(one, state, indices)
-    # Not a scan on a CPU: XLA's convolutions are far slower inside loops there.
+    # On a CPU never a scan: XLA's convolutions collapse inside loops there.
     records = []
     for number in range(steps):
         state, metrics = one(state, jax.tree.map(lambda x, n=number: x[n], indices))

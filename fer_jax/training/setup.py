@@ -20,8 +20,10 @@ from jax.sharding import Mesh
 from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config
+from fer_jax.config.phases import phases
 from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
-from fer_jax.config.steps import Stage, count_steps, phases, stages
+from fer_jax.config.resolutions import Stage, stages
+from fer_jax.config.steps import count_steps
 from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.corrupt.occlusion import with_occluded_copies
@@ -40,10 +42,11 @@ from fer_jax.methods.method import ModelFields
 from fer_jax.nn.lowering import traced_for
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import TrainState
-from fer_jax.training.step import dry_loss, init_state
+from fer_jax.training.step import dry_loss, init_state, with_partners
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
 RESIDENT_ON_CPU = 4 << 30  # bytes: there the device's memory is the machine's
+TRAINING_ROWS = "training_rows.json"  # which examples the memory of a run belongs to
 STEPS_PER_DISPATCH = 50  # on accelerators, at most
 
 
@@ -66,6 +69,7 @@ class Setup:
         resident: whether the training data live on the device.
         instances: of clips, what an epoch draws frames from; None where examples are images.
         label_noise: the record of what was done to the training labels; None where they are the data set's own.
+        memory: what the method remembers of each training example at step 0.
     """
 
     config: Config
@@ -85,6 +89,13 @@ class Setup:
     resident: bool
     instances: ClipSampler | None
     label_noise: dict[str, Any] | None = None
+    memory: Any = None
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """JSON values that the work directory keeps, by file name."""
+        rows = {} if self.memory is None else {TRAINING_ROWS: rows_digest(self.train)}
+        return {**self.model_fields.files, **rows}
 
     @property
     def images_per_step(self) -> int:
@@ -97,25 +108,25 @@ class Setup:
 
     def template(self) -> dict[str, jax.Array]:
         """Returns two examples in the shape of a batch."""
-        return _template(self.train, self.instances)
+        return _template(self.task, self.train, self.instances)
 
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
-        return self._first(np.int32(self.config.seed))
+        return self._first(np.int32(self.config.seed), self.memory)
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and shardings without computing anything."""
         where = replicated(self.mesh)
-        shapes = self._first.eval_shape(np.int32(0))
+        shapes = self._first.eval_shape(np.int32(0), self.memory)
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
 
     @functools.cached_property
     def _first(self) -> Any:
         """The program of `init`, kept: shapes and values come from one tracing of it, and all seeds share it."""
 
-        def first(seed: Any) -> TrainState:
+        def first(seed: Any, memory: Any) -> TrainState:
             task = dataclasses.replace(self.task, seed=seed)
-            return init_state(task, self.tx, self.template(), ema=self.config.train.ema_decay > 0)
+            return init_state(task, self.tx, self.template(), self.config.train.ema_decay > 0, memory)
 
         where = replicated(self.mesh)
         born = traced_for(platform_of(self.mesh), first)
@@ -148,14 +159,16 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
         train = with_occluded_copies(train, config.seed)
     accelerated = not on_cpu(mesh)
-    fields = methods.load(config.method).model_fields(config, train.classes)
+    fields = methods.of(config).model_fields(config, train.classes)
     task = make_task(config, train, fields, accelerated)
 
     drawn = _instances(config, train, task)
     steps_per_epoch = len(drawn or train) / config.train.batch_size
-    total, eval_steps = count_steps(config, steps_per_epoch)
-    template = _template(train, drawn)
-    shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template)
+    task = dataclasses.replace(task, steps_per_epoch=steps_per_epoch)
+    total, eval_steps = (1, 1) if task.method.fit else count_steps(config, steps_per_epoch)
+    memory = _memory(task, train)
+    template = _template(task, train, drawn)
+    shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template, memory=memory)
     # What the model or the loss refuses is refused here, before anything is written.
     jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
     sizes = stages(config, total)
@@ -163,7 +176,15 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         _check_size(config, shapes, template, task.at_size(stage.size))
     if task.corner_evaluation:
         jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))
+    resident = _resident(config.data.path, train, mesh)
+    if task.method.partners and not resident:
+        raise UserError(
+            f"config.data.path={config.data.path}: {config.method} looks up other examples for those of a batch, which "
+            "needs the training data in device memory: use a smaller data set, or 'device'"
+        )
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
+    if task.method.fit:
+        tx = optax.set_to_zero()  # `fit` has set the parameters; the one step measures the loss
     return Setup(
         config=config,
         task=task,
@@ -179,10 +200,26 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         stages=sizes,
         phase_ends=tuple(phase.end for phase in phases(config, total)[:-1]),
         steps_per_dispatch=config.train.steps_per_dispatch or (_evenly(eval_steps) if accelerated else 1),
-        resident=_resident(config.data.path, train, mesh),
+        resident=resident,
         instances=drawn,
         label_noise=noise,
+        memory=memory,
     )
+
+
+def rows_digest(train: Source) -> dict[str, str]:
+    """Returns the SHA-256 of the training examples: of the data set, and which of its rows, with which labels."""
+    digest = hashlib.sha256(train.data_digest.encode())
+    digest.update(np.ascontiguousarray(train.rows, "<i8").tobytes())
+    digest.update(np.ascontiguousarray(train.arrays["label"], "<i8").tobytes())
+    return {"sha256": digest.hexdigest()}
+
+
+def _memory(task: Task, train: Source) -> Any:
+    """What the method remembers of each training example at step 0; None where it remembers nothing."""
+    if task.method.memory is None:
+        return None
+    return task.method.memory({k: v for k, v in train.arrays.items() if k != "image"})
 
 
 def _check_size(config: Config, state: TrainState, template: Any, task: Task) -> None:
@@ -210,9 +247,11 @@ def _instances(config: Config, train: Source, task: Task) -> ClipSampler | None:
     )
 
 
-def _template(train: Source, drawn: ClipSampler | None) -> dict[str, jax.Array]:
+def _template(task: Task, train: Source, drawn: ClipSampler | None) -> dict[str, jax.Array]:
     """Two examples in the shape of a batch."""
     batch = {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()} | {"mask": jnp.ones(2, bool)}
+    if task.method.partners:
+        batch |= with_partners(batch, batch)
     if drawn is None:
         return batch
     frames = jnp.zeros((len(batch["mask"]), drawn.frames, *train.picture_shape), jnp.uint8)
@@ -221,7 +260,7 @@ def _template(train: Source, drawn: ClipSampler | None) -> dict[str, jax.Array]:
 
 def make_task(config: Config, train: Source, fields: ModelFields, accelerated: bool) -> Task:
     """Builds the method's model for the classes of `train`."""
-    method = methods.load(config.method)
+    method = methods.of(config)
     bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
     dtype = jnp.bfloat16 if bfloat16 else jnp.float32
     model = method.build(len(train.classes), config.model.to_dict() | dict(fields.fields), dtype)

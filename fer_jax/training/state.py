@@ -1,4 +1,4 @@
-"""Everything that training remembers between two steps."""
+"""The state of training between two steps."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class TrainState(flax.struct.PyTreeNode):
     """A point in training. There is no random key inside: see `fer_jax/engine/rng.py`.
 
     Attributes:
-        step: int32 [], optimiser steps done.
+        step: int32 [], optimizer steps done.
         params: float32 parameters.
         collections: the method's other variable collections (batch statistics, centres), by name.
-        opt_state: the optimiser's state.
+        opt_state: the optimizer's state.
         average: moving average of {'params', 'collections'}, or None.
+        memory: what the method remembers of each training example, arrays [N, ...]; None where it remembers nothing.
     """
 
     step: jax.Array
@@ -27,6 +28,7 @@ class TrainState(flax.struct.PyTreeNode):
     collections: PyTree
     opt_state: PyTree
     average: PyTree
+    memory: PyTree = None
 
     def variables(self) -> dict[str, PyTree]:
         """Returns the variables to evaluate with: the moving average where there is one."""

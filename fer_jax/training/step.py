@@ -1,4 +1,4 @@
-"""The compiled step: batch in, augmented on the device, one update of the state out."""
+"""The compiled training step: a batch is drawn into views, passed through the model, and updates the state once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import optax
 
 from fer_jax.data.augment.inputs import alternate_flips
 from fer_jax.engine.rng import stream_key
-from fer_jax.evaluation.task import Batch, Task, model_input
+from fer_jax.evaluation.task import Batch, Task, model_input, view_input
+from fer_jax.methods.method import Clock, Output, Outputs, View
 from fer_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-STREAMS = ("dropout", "noise")  # random streams a model may ask for
+Keys = Mapping[str, jax.Array]
+STREAMS = ("dropout", "noise")  # random streams that a model may ask for
+PARTNER = "partner_"  # what the fields of an example's partner begin with in a batch
 
 
-def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: bool) -> TrainState:
+def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: bool, memory: Any = None) -> TrainState:
     """Makes the state at step 0. Call it inside a jit so that parameters are born where they live."""
     keys = {name: stream_key(task.seed, f"init/{name}") for name in ("params", *STREAMS)}
     variables = dict(task.model.init(keys, model_input(task, batch, None), train=True))
@@ -31,6 +34,7 @@ def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: 
         collections=variables,
         opt_state=tx.init(params),
         average=average,
+        memory=memory,
     )
 
 
@@ -44,30 +48,16 @@ def train_step(
     accumulate: int = 1,
     ema_decay: float = 0.0,
 ) -> tuple[TrainState, Metrics]:
-    """One optimiser step on one global batch (uint8 images as stored).
+    """One optimizer step on one global batch (uint8 images as stored).
 
     Returns:
         The new state and scalars: `loss/<term>`, `loss/total`, `accuracy`, `grad_norm`, `update_norm`,
-        `learning_rate`, and what the method's `monitor` adds.
+        `learning_rate`, with a selection `selected`, and `monitor/<name>` of what the method adds.
     """
-    batch = prepare_targets(task, batch, state.step)
-    inputs = model_input(task, batch, stream_key(task.seed, "augment", state.step), _flips(task, batch, state.step))
+    clock = clock_at(task, state.step)
+    views = draw_views(task, batch, state.memory, clock)
     keys = {name: stream_key(task.seed, name, state.step) for name in STREAMS}
-    gradient = jax.value_and_grad(functools.partial(loss_and_metrics, task), has_aux=True)
-
-    if accumulate == 1:
-        (_, (collections, metrics)), grads = gradient(state.params, state.collections, inputs, keys)
-    else:
-        # Unrolled rather than scanned: convolutions inside a loop collapse on XLA's CPU backend.
-        parts = _micro_batches(inputs, accumulate)
-        collections, grads, metrics = state.collections, None, None
-        for number, part in enumerate(parts):
-            part_keys = {name: jax.random.fold_in(key, number) for name, key in keys.items()}
-            (_, (collections, m)), g = gradient(state.params, collections, part, part_keys)
-            grads = g if grads is None else jax.tree.map(jnp.add, grads, g)
-            metrics = m if metrics is None else jax.tree.map(jnp.add, metrics, m)
-        grads, metrics = jax.tree.map(lambda x: x / accumulate, (grads, metrics))
-
+    grads, collections, metrics, outputs = gradients(task, state, views, clock, keys, accumulate)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics |= {
@@ -75,54 +65,63 @@ def train_step(
         "update_norm": optax.tree.norm(updates),
         "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
     }
-    average = state.average
-    if average is not None:
-        # The usual warm-up: early on the average follows closely instead of remembering the random start.
-        done = state.step.astype(jnp.float32)
-        decay = jnp.minimum(ema_decay, (1.0 + done) / (10.0 + done))
-        fresh = {"params": params, "collections": collections}
-        average = jax.tree.map(functools.partial(_follow, decay), average, fresh)
+    memory = state.memory
+    if task.method.remember:
+        memory = task.method.remember(memory, jax.lax.stop_gradient(outputs), views[0], clock)
     state = state.replace(
-        step=state.step + 1, params=params, collections=collections, opt_state=opt_state, average=average
+        step=state.step + 1,
+        params=params,
+        collections=collections,
+        opt_state=opt_state,
+        average=_averaged(state, params, collections, ema_decay),
+        memory=memory,
     )
     return state, metrics
 
 
-def loss_and_metrics(
-    task: Task, params: Any, collections: Any, inputs: Batch, keys: Mapping[str, jax.Array]
-) -> tuple[jax.Array, tuple[Any, Metrics]]:
-    """Weighted sum of the method's terms over a batch; each term averaged once, here, over valid examples."""
-    (logits, aux), updated = task.model.apply(
-        {"params": params, **collections}, inputs, train=True, mutable=list(collections), rngs=dict(keys)
-    )
-    terms = task.method.loss(logits, aux, inputs, **task.loss_options)
-    weight = inputs["weight"]
-    counted = _or_one(jnp.sum(weight))
-    means = {name: jnp.sum(term * weight) / counted for name, term in terms.items()}
-    total = sum((means[name] * task.loss_weights[name] for name in means), start=jnp.zeros(()))
-    metrics = {f"loss/{name}": mean for name, mean in means.items()} | {"loss/total": total}
-    if not task.method.measures:
-        valid = inputs["mask"].astype(jnp.float32)
-        hits = (jnp.argmax(logits, -1) == jnp.argmax(inputs["target"], -1)).astype(jnp.float32)
-        metrics["accuracy"] = jnp.sum(hits * valid) / _or_one(jnp.sum(valid))
-    metrics |= {f"monitor/{k}": v for k, v in task.method.monitor(logits, aux, inputs).items()}
-    metrics = jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(jnp.float32)), metrics)
-    return total, (dict(updated), metrics)
+def with_partners(batch: Batch, partners: Batch) -> Batch:
+    """Adds the fields of each example's partner to a stored batch."""
+    return batch | {f"{PARTNER}{name}": values for name, values in partners.items()}
 
 
-def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
-    """The loss of a batch: traced to see whether augmentation, model and loss accept their options."""
-    inputs = model_input(task, prepare_targets(task, batch, state.step), stream_key(task.seed, "augment"))
-    keys = {name: stream_key(task.seed, name) for name in STREAMS}
-    return loss_and_metrics(task, state.params, state.collections, inputs, keys)[0]
+def partner_rows(task: Task, state: TrainState, batch: Batch) -> jax.Array:
+    """Returns which rows of the training set are the partners of a batch."""
+    assert task.method.partners is not None
+    return task.method.partners(batch["index"], state.memory, stream_key(task.seed, "partners", state.step))
 
 
-def prepare_targets(task: Task, batch: Batch, step: jax.Array) -> Batch:
-    """Adds what the loss reads: drawn and smoothed targets, and each example's weight (0 for padding)."""
-    target = batch["target"].astype(jnp.float32)
+def clock_at(task: Task, step: jax.Array) -> Clock:
+    """The time of the step after `step` others."""
+    return Clock(step, step.astype(jnp.float32) / task.steps_per_epoch)
+
+
+def draw_views(task: Task, batch: Batch, memory: Any, clock: Clock) -> list[Batch]:
+    """Makes what the model is given of a stored batch: one batch for each view, and one for the partners, if any."""
+    prepare = functools.partial(prepare_targets, task, memory=memory, clock=clock)
+    own = {name: values for name, values in batch.items() if not name.startswith(PARTNER)}
+    own = prepare(own)
+    key = stream_key(task.seed, "augment", clock.step)
+    views = [view_input(task, view, own, key, _flips(task, own, clock.step)) for view in task.method.views]
+    if task.method.mix:
+        views = [dict(task.method.mix(view, stream_key(task.seed, "mix", clock.step))) for view in views]
+    if task.method.partners:
+        theirs = prepare({n.removeprefix(PARTNER): v for n, v in batch.items() if n.startswith(PARTNER)})
+        partner_key = stream_key(task.seed, "augment/partners", clock.step)
+        views.append(view_input(task, task.method.views[0], theirs, partner_key, None))
+        fields = {f"{PARTNER}{name}": values for name, values in theirs.items() if name not in ("image", "frames")}
+        views[:-1] = [view | fields for view in views[:-1]]
+    return views
+
+
+def prepare_targets(task: Task, batch: Batch, memory: Any, clock: Clock) -> Batch:
+    """Adds what the loss reads: relabeled, drawn and smoothed targets, and each example's weight (0 for padding)."""
+    batch = batch | {"target": batch["target"].astype(jnp.float32)}
+    if task.method.targets:
+        batch = dict(task.method.targets(memory, batch, clock))
+    target = batch["target"]
     classes = target.shape[-1]
     if task.draw_target:
-        keys = jax.random.split(stream_key(task.seed, "target", step), target.shape[0])
+        keys = jax.random.split(stream_key(task.seed, "target", clock.step), target.shape[0])
         log_target = jnp.log(jnp.maximum(target, 1e-30))
         target = jax.nn.one_hot(jax.vmap(jax.random.categorical)(keys, log_target), classes)
     if task.label_smoothing:
@@ -142,8 +141,132 @@ def smooth(target: jax.Array, epsilon: float, prior: Sequence[Sequence[float]] |
     return (1.0 - epsilon) * target + epsilon * jnp.einsum("by,yk->bk", target, d, precision="highest")
 
 
+def gradients(
+    task: Task, state: TrainState, views: list[Batch], clock: Clock, keys: Keys, accumulate: int
+) -> tuple[Any, Any, Metrics, Outputs | None]:
+    """Returns (gradients, collections, metrics, outputs) of a batch, or of its micro-batches one after another."""
+    gradient = jax.value_and_grad(functools.partial(loss_and_metrics, task, clock), has_aux=True)
+    if accumulate == 1:
+        (_, (collections, metrics, outputs)), grads = gradient(state.params, state.collections, views, keys)
+        return grads, collections, metrics, outputs
+    # Unrolled rather than scanned: convolutions inside a loop collapse on XLA's CPU backend.
+    collections, grads, metrics = state.collections, None, None
+    for number in range(accumulate):
+        part = [_micro_batch(view, number, accumulate) for view in views]
+        part_keys = {name: jax.random.fold_in(key, number) for name, key in keys.items()}
+        (_, (collections, m, _)), g = gradient(state.params, collections, part, part_keys)
+        grads = g if grads is None else jax.tree.map(jnp.add, grads, g)
+        metrics = m if metrics is None else jax.tree.map(jnp.add, metrics, m)
+    grads, metrics = jax.tree.map(lambda x: x / accumulate, (grads, metrics))
+    return grads, collections, metrics, None
+
+
+def loss_and_metrics(
+    task: Task, clock: Clock, params: Any, collections: Any, views: list[Batch], keys: Keys
+) -> tuple[jax.Array, tuple[Any, Metrics, Outputs | None]]:
+    """Weighted sum of the method's terms over a batch; each term averaged once, here, over valid examples."""
+    method, batch = task.method, views[0]
+    outputs, collections = forward(task, params, collections, views, keys)
+    terms = method.loss(outputs, batch, clock, **task.loss_options)
+    weight, metrics = batch["weight"], {}
+    if method.select:
+        weighted = {name: task.loss_weights[name] * term for name, term in terms.items()}
+        chosen = jax.lax.stop_gradient(method.select(weighted, outputs, batch, clock))
+        metrics["selected"] = jnp.sum(chosen * weight) / _or_one(jnp.sum(weight))
+        weight = weight * chosen
+    counted = _or_one(jnp.sum(weight))
+    means = {name: jnp.sum(term * weight) / counted for name, term in terms.items()}
+    total = sum((means[name] * task.loss_weights[name] for name in means), start=jnp.zeros(()))
+    metrics |= {f"loss/{name}": mean for name, mean in means.items()} | {"loss/total": total}
+    logits, aux = outputs[0]
+    if not method.measures:
+        metrics["accuracy"] = training_accuracy(logits, batch)
+    metrics |= {f"monitor/{k}": v for k, v in method.monitor(logits, aux, batch).items()}
+    metrics = jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(jnp.float32)), metrics)
+    return total, (collections, metrics, outputs if method.remember else None)
+
+
+def forward(
+    task: Task, params: Any, collections: Any, views: list[Batch], keys: Keys
+) -> tuple[Outputs, dict[str, Any]]:
+    """Passes the views through the model; returns their outputs and the collections after the last pass."""
+
+    def apply(inputs: Batch, number: int) -> tuple[Any, dict[str, Any]]:
+        rngs = {name: jax.random.fold_in(key, number) if number else key for name, key in keys.items()}
+        variables = {"params": params, **collections}
+        answer, updated = task.model.apply(variables, inputs, train=True, mutable=list(collections), rngs=rngs)
+        return answer, dict(updated)
+
+    outputs: list[Output] = []
+    described = [*task.method.views, View()][: len(views)]  # partners are passed as a view of its own
+    for number, group in enumerate(_passes(views, described)):
+        stacked = group[0] if len(group) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *group)
+        answer, updated = apply(stacked, number)
+        outputs += [Output(*part) for part in _unstacked(answer, len(group), len(stacked["mask"]))]
+        if described[len(outputs) - 1].stats != "frozen":
+            collections = updated
+    return tuple(outputs), collections
+
+
+def training_accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
+    """The share of valid examples whose largest target is predicted; of mixed ones, to the extent it was mixed in."""
+    valid = batch["mask"].astype(jnp.float32)
+    predicted = jnp.argmax(logits, -1)
+    if "target_hits" in batch:
+        hits = jnp.take_along_axis(batch["target_hits"], predicted[:, None], axis=-1)[:, 0]
+    else:
+        hits = (predicted == jnp.argmax(batch["target"], -1)).astype(jnp.float32)
+    return jnp.sum(hits * valid) / _or_one(jnp.sum(valid))
+
+
+def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
+    """The loss of a batch: traced to see whether augmentation, model and loss accept their options."""
+    clock = clock_at(task, state.step)
+    keys = {name: stream_key(task.seed, name) for name in STREAMS}
+    views = draw_views(task, batch, state.memory, clock)
+    return loss_and_metrics(task, clock, state.params, state.collections, views, keys)[0]
+
+
+def _passes(views: list[Batch], described: Sequence[View]) -> list[list[Batch]]:
+    """Groups views that go through the model in one pass."""
+    groups: list[list[Batch]] = []
+    for inputs, view in zip(views, described, strict=True):
+        if view.stats == "joint" and groups:
+            groups[-1].append(inputs)
+        else:
+            groups.append([inputs])
+    return groups
+
+
+def _unstacked(answer: Any, count: int, rows: int) -> list[Any]:
+    """The answers for `count` views of a pass; what has no row for each example is the same for all of them."""
+    if count == 1:
+        return [answer]
+
+    def part(number: int, x: jax.Array) -> jax.Array:
+        return jnp.split(x, count)[number] if x.ndim and len(x) == rows else x
+
+    return [jax.tree.map(functools.partial(part, number), answer) for number in range(count)]
+
+
+def _averaged(state: TrainState, params: Any, collections: Any, ema_decay: float) -> Any:
+    """The moving average after this step. Early on it follows closely instead of remembering the random start."""
+    if state.average is None:
+        return None
+    done = state.step.astype(jnp.float32)
+    decay = jnp.minimum(ema_decay, (1.0 + done) / (10.0 + done))
+    fresh = {"params": params, "collections": collections}
+    return jax.tree.map(functools.partial(_follow, decay), state.average, fresh)
+
+
+def _follow(decay: jax.Array, average: jax.Array, fresh: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(fresh.dtype, jnp.floating):
+        return fresh
+    return decay * average + (1.0 - decay) * fresh
+
+
 def _or_one(total: jax.Array) -> jax.Array:
-    """The divisor of a mean; of nothing the mean is then 0."""
+    """The divisor of a mean; the mean of nothing is then 0."""
     return jnp.where(total > 0, total, 1.0)
 
 
@@ -156,13 +279,6 @@ def _flips(task: Task, batch: Batch, step: jax.Array) -> jax.Array | None:
     return alternate_flips(stream_key(task.seed, "flip"), index, place // task.examples)
 
 
-def _micro_batches(batch: Batch, parts: int) -> list[Batch]:
-    # Part k takes rows k, k + parts, ...: each device keeps its own rows when the batch is sharded.
-    split = {k: v.reshape(v.shape[0] // parts, parts, *v.shape[1:]) for k, v in batch.items()}
-    return [{k: v[:, part] for k, v in split.items()} for part in range(parts)]
-
-
-def _follow(decay: jax.Array, average: jax.Array, fresh: jax.Array) -> jax.Array:
-    if not jnp.issubdtype(fresh.dtype, jnp.floating):
-        return fresh
-    return decay * average + (1.0 - decay) * fresh
+def _micro_batch(batch: Batch, number: int, parts: int) -> Batch:
+    """Rows number, number + parts, ...: each device keeps its own rows when the batch is sharded."""
+    return {k: v.reshape(v.shape[0] // parts, parts, *v.shape[1:])[:, number] for k, v in batch.items()}

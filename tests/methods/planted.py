@@ -12,6 +12,8 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from fer_jax.methods.method import Clock, Output
+
 # Rows are classes, columns actions: each pair of classes with two actions shares one.
 ACTIONS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]], np.float32)
 CLASSES = len(ACTIONS)
@@ -45,6 +47,12 @@ def batch_of(label: np.ndarray, rng: np.random.Generator, noise: float = 0.7) ->
     }
 
 
+def terms_of(method, logits, aux, batch, **options):
+    """The loss terms of a method for the outputs of one view, at the first step."""
+    clock = Clock(jnp.int32(0), jnp.float32(0.0))
+    return method.loss((Output(logits, aux),), batch, clock, **options)
+
+
 def fit(method, model, *, steps: int, weights=None, seed: int = 0, rate: float = 3e-3, batch: int = 64):
     """Trains `model` on the planted problem; returns its variables and what it monitored at every step."""
     weights = {**method.METHOD.weights, **(weights or {})}
@@ -62,7 +70,7 @@ def fit(method, model, *, steps: int, weights=None, seed: int = 0, rate: float =
 
         def objective(params):
             (logits, aux), new = model.apply({"params": params, **memory}, now, train=True, mutable=list(memory))
-            terms = method.loss(logits, aux, now)
+            terms = terms_of(method, logits, aux, now)
             total = sum(weights[name] * jnp.mean(term) for name, term in terms.items())
             return total, (new, method.monitor(logits, aux, now))
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from planted import terms_of
 from sklearn.metrics import roc_auc_score
 
 from fer_jax.methods import acnn
@@ -90,7 +91,7 @@ def trained(gates, seed, steps=400, batch=64):
                 {"params": params, "batch_stats": stats}, now, train=True, mutable=["batch_stats"],
                 rngs={"dropout": jax.random.key(0)},
             )  # fmt: skip
-            return jnp.mean(acnn.loss(logits, aux, now)["cross_entropy"]), new["batch_stats"]
+            return jnp.mean(terms_of(acnn, logits, aux, now)["cross_entropy"]), new["batch_stats"]
 
         grads, stats = jax.grad(objective, has_aux=True)(params)
         with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an integer power

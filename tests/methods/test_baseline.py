@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import planted
 import pytest
+from planted import terms_of
 
 from fer_jax.errors import UserError
 from fer_jax.methods import baseline
@@ -28,7 +29,7 @@ def test_returns_float32_logits_features_and_losses(dtype):
     model = tiny(dtype=dtype)
     variables = init(model)
     logits, aux = jax.jit(lambda: model.apply(variables, BATCH, train=True))()
-    terms = baseline.loss(logits, aux, BATCH)
+    terms = terms_of(baseline, logits, aux, BATCH)
     assert set(terms) == set(baseline.METHOD.weights)
     expected = -np.diagonal(jax.nn.log_softmax(logits))
     np.testing.assert_allclose(terms["cross_entropy"], expected, rtol=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax.lax import stop_gradient
+from planted import terms_of
 
 from fer_jax.errors import UserError
 from fer_jax.methods import fan
@@ -116,7 +117,7 @@ def test_masked_frames_have_no_influence_at_all(attention, train):
             tree = {**variables, "params": params}
             now = batch | {"frames": frames}
             (logits, aux), new = model.apply(tree, now, train=train, mutable=["batch_stats"])
-            return jnp.sum(fan.loss(logits, aux, now)["cross_entropy"]), (logits, aux["frame_weights"], new)
+            return jnp.sum(terms_of(fan, logits, aux, now)["cross_entropy"]), (logits, aux["frame_weights"], new)
 
         (_, seen), grads = jax.value_and_grad(objective, (0, 1), has_aux=True)(batch["frames"], variables["params"])
         return *seen, *grads
@@ -246,7 +247,7 @@ def test_the_authors_test_path_leaves_relation_attention_out():
 def gradients(model, variables, batch):
     def objective(params):
         logits, aux = run.__wrapped__(model, {**variables, "params": params}, batch, train=True)
-        return jnp.sum(fan.loss(logits, aux, batch)["cross_entropy"]), logits
+        return jnp.sum(terms_of(fan, logits, aux, batch)["cross_entropy"]), logits
 
     # Compiled anew with every call: it may be one in which a method is intercepted.
     (_, logits), grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(variables["params"])
@@ -286,7 +287,7 @@ def test_score_fusion_is_the_mean_of_the_frames_probabilities():
     np.testing.assert_allclose(jnp.exp(logits[1:]), alone[1:].mean(axis=1), rtol=1e-5)
     assert model.single_frames
     single = {k: v[:, :1] if k.startswith("frame") else v for k, v in batch.items()}
-    terms = fan.loss(*run(model, variables, single, train=True), single)
+    terms = terms_of(fan, *run(model, variables, single, train=True), single)
     picked = jnp.sum(single["target"] * jnp.log(alone[:, 0]), axis=-1)
     np.testing.assert_allclose(terms["cross_entropy"], -picked, rtol=1e-5)
 

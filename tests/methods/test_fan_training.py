@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from planted import terms_of
 from scipy.stats import spearmanr
 
 from fer_jax.methods import fan
@@ -68,7 +69,7 @@ def trained(attention, seed=0, shuffled=False, steps=1500):
     def step(params, state, batch, key):
         def objective(params):
             logits, aux = model.apply({"params": params}, batch, train=True, rngs={"dropout": key})
-            return jnp.mean(fan.loss(logits, aux, batch)["cross_entropy"])
+            return jnp.mean(terms_of(fan, logits, aux, batch)["cross_entropy"])
 
         grads = jax.grad(objective)(params)
         with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an integer power

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from planted import terms_of
 
 from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
@@ -130,7 +131,7 @@ def test_padding_moves_no_centre_and_weighs_in_no_loss():
     (logits, aux), new = train_step(model, variables, half)
     (logits_p, aux_p), new_p = train_step(model, variables, padded)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new, new_p)
-    terms, terms_p = fdrl.loss(logits, aux, half), fdrl.loss(logits_p, aux_p, padded)
+    terms, terms_p = terms_of(fdrl, logits, aux, half), terms_of(fdrl, logits_p, aux_p, padded)
     for name in terms:
         np.testing.assert_allclose(terms_p[name][:5], terms[name], rtol=1e-5, atol=1e-6)
     seen, seen_p = fdrl.monitor(logits, aux, half), fdrl.monitor(logits_p, aux_p, padded)
@@ -174,7 +175,7 @@ def test_c4_start_values(alpha, mean_alpha, tolerance, start, start_tolerance):
     data = batch(size=64, width=512)
     (logits, aux), _ = train_step(model, init(model, data), data)
     assert abs(float(aux["importance"].mean()) - mean_alpha) <= tolerance
-    terms = fdrl.loss(logits, aux, data)
+    terms = terms_of(fdrl, logits, aux, data)
     assert terms["balance"].shape == (64,)
     assert abs(float(terms["balance"][0]) - start) <= start_tolerance
 
@@ -289,7 +290,7 @@ def test_c10_equal_or_dead_messages_give_finite_gradients(edge, dead):
 
     def objective(params):
         (logits, aux), _ = model.apply({**variables, "params": params}, data, train=True, mutable=["centres"])
-        return sum(jnp.mean(term) for term in fdrl.loss(logits, aux, data).values())
+        return sum(jnp.mean(term) for term in terms_of(fdrl, logits, aux, data).values())
 
     value, grads = jax.jit(jax.value_and_grad(objective))(variables["params"])
     assert np.isfinite(value)
@@ -311,7 +312,7 @@ def test_every_ablation_gives_its_losses_in_float32(modules, dtype):
     model, data = small(modules=modules, dtype=dtype), batch()
     variables = init(model, data)
     (logits, aux), _ = train_step(model, variables, data)
-    terms = fdrl.loss(logits, aux, data)
+    terms = terms_of(fdrl, logits, aux, data)
     expected = {"cross_entropy"}
     expected |= {"compactness"} if modules not in ("none", "wide") else set()
     expected |= {"balance", "distribution"} if modules in ("intra", "both") else set()
@@ -360,15 +361,15 @@ def test_losses_are_non_negative_and_permute_with_the_batch(seed, order, masked)
         "latent_centres": jnp.zeros((M, D)),
         "importance_centres": jax.random.uniform(keys[3], (C, M)),
     }
-    terms = fdrl.loss(logits, aux, data)
+    terms = terms_of(fdrl, logits, aux, data)
     order = np.array(order)
     permuted_aux = {k: v if "centres" in k else v[order] for k, v in aux.items()}
-    permuted = fdrl.loss(logits[order], permuted_aux, jax.tree.map(lambda x: x[order], data))
+    permuted = terms_of(fdrl, logits[order], permuted_aux, jax.tree.map(lambda x: x[order], data))
     for name, term in terms.items():
         assert (np.asarray(term) >= 0).all()
         np.testing.assert_allclose(permuted[name], term[order], rtol=1e-5, atol=1e-6)
     garbage = {k: v if "centres" in k else jnp.where(_rows(data["mask"], v), v, 9.0) for k, v in aux.items()}
-    with_garbage = fdrl.loss(logits, garbage, data)
+    with_garbage = terms_of(fdrl, logits, garbage, data)
     for name, term in terms.items():
         np.testing.assert_allclose(with_garbage[name][data["mask"]], term[data["mask"]], rtol=1e-5, atol=1e-6)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from planted import terms_of
 
 from fer_jax.errors import UserError
 from fer_jax.methods import psr
@@ -88,7 +89,7 @@ def test_the_prediction_is_the_mean_of_the_branches_probabilities(variables):
     np.testing.assert_allclose(jax.nn.softmax(logits), p.mean(-1), atol=1e-6)
     np.testing.assert_allclose(jnp.exp(logits).sum(-1), 1, atol=1e-5)  # log-probabilities, not any logits
     per_branch = -jnp.einsum("bcm,bc->bm", jnp.log(p), BATCH["target"])
-    np.testing.assert_allclose(psr.loss(logits, aux, BATCH)["cross_entropy"], per_branch.mean(-1), rtol=1e-5)
+    np.testing.assert_allclose(terms_of(psr, logits, aux, BATCH)["cross_entropy"], per_branch.mean(-1), rtol=1e-5)
 
 
 def test_longer_pyramids_and_the_single_scale():

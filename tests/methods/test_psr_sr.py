@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from planted import terms_of
 
 from experiments import presets, psr
 from experiments.psr_sr import get_config
@@ -40,7 +41,7 @@ def test_the_network_sees_the_halved_face_only_and_is_held_against_bicubic():
     np.testing.assert_allclose(measured["psnr_bicubic"], expected, rtol=1e-5)
     np.testing.assert_allclose(measured["psnr_gain"], measured["psnr"] - expected, atol=1e-4)
     np.testing.assert_allclose(
-        psr_sr.loss(restored, aux, {})["l1"], jnp.abs(restored - IMAGE).mean((1, 2, 3)), rtol=1e-5
+        terms_of(psr_sr, restored, aux, {})["l1"], jnp.abs(restored - IMAGE).mean((1, 2, 3)), rtol=1e-5
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import planted
 import pytest
+from planted import terms_of
 from word_outputs import EYE, G, R, Through, V, losses, outputs
 
 from fer_jax.errors import UserError
@@ -90,7 +91,7 @@ def test_2_holds_for_every_loss_of_the_method(kind):
     def terms(rows):
         logits, aux, batch = outputs(rows)
         votes = {"vote_target": jnp.full((len(rows), 7), 1 / 7)}
-        return word2vec.loss(logits, aux, batch | votes, kind=kind)
+        return terms_of(word2vec, logits, aux, batch | votes, kind=kind)
 
     gradient = jax.grad(lambda u: sum(jnp.sum(term) for term in terms(u).values()))(u)
     assert (jnp.linalg.norm(gradient, axis=-1) > 1e-6).all()
@@ -191,7 +192,7 @@ def test_6_learns_64_images_by_heart():
     def objective(params):
         logits, aux = model.apply({"params": params}, batch, train=True)
         hits = jnp.argmax(logits, -1) == jnp.argmax(batch["target"], -1)
-        return jnp.mean(word2vec.loss(logits, aux, batch)["cosine"]), (hits, word2vec.monitor(logits, aux, batch))
+        return jnp.mean(terms_of(word2vec, logits, aux, batch)["cosine"]), (hits, word2vec.monitor(logits, aux, batch))
 
     @jax.jit
     def step(params, memory):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import planted
 import pytest
+from planted import terms_of
 from word_outputs import EYE, G, R, Through, V, losses, outputs
 
 from fer_jax.errors import UserError
@@ -31,9 +32,9 @@ def test_softmax_margin_and_hybrid():
 
     a1 = -np.diag(log_softmax(16 * s))
     a2 = -np.diag(log_softmax(16 * (s - 0.2 * np.eye(7))))
-    np.testing.assert_allclose(word2vec.loss(logits, aux, batch, kind="softmax")["softmax"], a1, rtol=1e-5)
-    np.testing.assert_allclose(word2vec.loss(logits, aux, batch, kind="margin")["softmax"], a2, rtol=1e-5)
-    hybrid = word2vec.loss(logits, aux, batch, kind="hybrid")
+    np.testing.assert_allclose(terms_of(word2vec, logits, aux, batch, kind="softmax")["softmax"], a1, rtol=1e-5)
+    np.testing.assert_allclose(terms_of(word2vec, logits, aux, batch, kind="margin")["softmax"], a2, rtol=1e-5)
+    hybrid = terms_of(word2vec, logits, aux, batch, kind="hybrid")
     np.testing.assert_allclose(hybrid["softmax"], a1, rtol=1e-5)
     np.testing.assert_allclose(hybrid["cosine"], 1 - np.diag(s), rtol=1e-5)
     assert {word2vec.METHOD.weights[name] for name in hybrid} == {1.0}
@@ -48,7 +49,7 @@ def test_the_temperature_is_learned_and_kept_in_its_range():
 
     def loss_at(t):
         logits, aux = model.apply({"params": {"head": head, "log_scale": t}}, batch, train=True)
-        return jnp.mean(word2vec.loss(logits, aux, batch, kind="softmax")["softmax"]), aux["scale"]
+        return jnp.mean(terms_of(word2vec, logits, aux, batch, kind="softmax")["softmax"]), aux["scale"]
 
     (_, s), slope = jax.value_and_grad(loss_at, has_aux=True)(jnp.log(16.0))
     assert s == pytest.approx(16.0)
@@ -57,7 +58,7 @@ def test_the_temperature_is_learned_and_kept_in_its_range():
     assert loss_at(jnp.float32(-9.0))[1] == 1.0
     logits, aux, batch = outputs(u, model)
     with pytest.raises(UserError, match="learn_scale: .*kind='cosine' has no softmax"):
-        word2vec.loss(logits, aux, batch, kind="cosine")
+        terms_of(word2vec, logits, aux, batch, kind="cosine")
 
 
 def test_word_targets_spread_what_they_spread_by_similarity():
@@ -80,7 +81,7 @@ def test_the_distribution_loss_is_zero_where_the_prediction_is_the_target():
     log_p = np.log(jax.nn.softmax(logits))
     expected = (d * (np.log(d) - log_p)).sum(-1)
     np.testing.assert_allclose(
-        word2vec.loss(logits, aux, batch, kind="distribution")["distribution"], expected, rtol=1e-4
+        terms_of(word2vec, logits, aux, batch, kind="distribution")["distribution"], expected, rtol=1e-4
     )
 
 
@@ -96,7 +97,7 @@ def test_votes_aim_between_the_words():
     np.testing.assert_array_equal(slope, 0.0)
     logits, aux, batch = outputs(V)
     with pytest.raises(UserError, match="kind='votes': this data set has no votes"):
-        word2vec.loss(logits, aux, batch, kind="votes")
+        terms_of(word2vec, logits, aux, batch, kind="votes")
 
 
 def test_class_vectors_that_move():
@@ -109,7 +110,7 @@ def test_class_vectors_that_move():
 
     def terms(delta):
         logits, aux = model.apply({"params": {"head": head, "delta": delta}}, batch, train=True)
-        return word2vec.loss(logits, aux, batch)
+        return terms_of(word2vec, logits, aux, batch)
 
     delta = 0.1 * jax.random.normal(jax.random.key(1), V.shape)
     np.testing.assert_allclose(terms(delta)["delta"], jnp.sum(delta**2), rtol=1e-5)
@@ -153,7 +154,7 @@ def test_cosines_are_float32_whatever_the_trunk_computes_in():
     variables = model.init(jax.random.key(0), batch, train=False)
     logits, aux = model.apply(variables, batch, train=True)
     leaves = [logits, aux["output"], aux["similarity"], *jax.tree.leaves(variables)]
-    leaves += word2vec.loss(logits, aux, batch, kind="hybrid").values()
+    leaves += terms_of(word2vec, logits, aux, batch, kind="hybrid").values()
     leaves += word2vec.monitor(logits, aux, batch).values()
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
 
@@ -185,6 +186,6 @@ def test_mistakes_are_named():
         apply(word2vec.Model(num_classes=7, class_vectors=alike, backbone=Through, control="whiten"))
     logits, aux, batch = apply()
     with pytest.raises(UserError, match="config.loss.options.kind='cosin': did you mean 'cosine'"):
-        word2vec.loss(logits, aux, batch, kind="cosin")
+        terms_of(word2vec, logits, aux, batch, kind="cosin")
     with pytest.raises(UserError, match="give epsilon=1.0 in"):
-        word2vec.loss(logits, aux, batch, kind="distribution", epsilon=1.0)
+        terms_of(word2vec, logits, aux, batch, kind="distribution", epsilon=1.0)

@@ -14,8 +14,9 @@ from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.engine.rng import stream_key
 from fer_jax.evaluation.task import Task, eval_step
-from fer_jax.methods.method import Method
-from fer_jax.training.step import init_state, prepare_targets, train_step
+from fer_jax.methods.method import Clock, Method, View
+from fer_jax.methods.rows import write
+from fer_jax.training.step import init_state, partner_rows, prepare_targets, train_step, with_partners
 
 
 class Linear(nn.Module):
@@ -32,12 +33,17 @@ class Linear(nn.Module):
         return nn.Dense(self.num_classes)(x), {"importance": x[:, :2]}
 
 
-def loss(logits, aux, batch):
+def loss(outputs, batch, clock):
+    logits = outputs[0].logits
     log_p = jax.nn.log_softmax(logits)
     return {"cross_entropy": -jnp.sum(batch["target"] * log_p, -1), "size": jnp.sum(logits**2, -1)}
 
 
 METHOD = Method(Linear, loss, {"cross_entropy": 1.0, "size": 0.5})
+
+
+def at(step):
+    return Clock(jnp.int32(step), jnp.float32(0.0))
 
 
 def make_task(**changes):
@@ -117,7 +123,7 @@ def test_the_average_follows_the_parameters(batch):
 
 
 def test_label_smoothing_spreads_its_share_over_all_classes(batch):
-    smooth = prepare_targets(make_task(label_smoothing=0.3), batch, jnp.int32(0))["target"]
+    smooth = prepare_targets(make_task(label_smoothing=0.3), batch, None, at(0))["target"]
     np.testing.assert_allclose(smooth.sum(-1), 1, rtol=1e-6)
     np.testing.assert_allclose(smooth.max(-1), 0.7 + 0.1, rtol=1e-6)
     np.testing.assert_allclose(smooth.min(-1), 0.1, rtol=1e-6)
@@ -126,7 +132,7 @@ def test_label_smoothing_spreads_its_share_over_all_classes(batch):
 def test_class_weights_weigh_examples(batch):
     task = make_task(class_weights=(1.0, 2.0, 5.0), loss_weights={"cross_entropy": 1.0, "size": 0.0})
     weight = np.array([1.0, 2.0, 5.0])[batch["label"]]
-    np.testing.assert_allclose(prepare_targets(task, batch, jnp.int32(0))["weight"], weight)
+    np.testing.assert_allclose(prepare_targets(task, batch, None, at(0))["weight"], weight)
     _, metrics = run(task, batch)
     state = init_state(task, optax.sgd(0.1), batch, ema=False)
     logits = eval_step(task, state.variables(), batch)["logits"]
@@ -139,7 +145,7 @@ def test_class_weights_weigh_examples(batch):
 def test_drawn_targets_are_one_hot_and_average_to_the_distribution(batch):
     target = jnp.tile(jnp.array([[0.5, 0.3, 0.2]], jnp.float32), (8, 1))
     task = make_task(draw_target=True)
-    prepare = jax.jit(functools.partial(prepare_targets, task))
+    prepare = jax.jit(lambda batch, step: prepare_targets(task, batch, None, at(step)))
     drawn = [prepare(batch | {"target": target}, jnp.int32(s))["target"] for s in range(300)]
     drawn = np.concatenate(drawn)
     assert set(np.unique(drawn)) == {0.0, 1.0}
@@ -163,3 +169,141 @@ def test_streams_are_independent_of_order_and_of_each_other():
     bits = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}
     assert len(bits) == 4
     np.testing.assert_array_equal(jax.random.key_data(stream_key(0, "a", 5)), jax.random.key_data(keys[0]))
+
+
+class Looking(nn.Module):
+    """Keeps the images of its last pass, and how many there were."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, batch, *, train):
+        passes = self.variable("seen", "passes", jnp.zeros, ())
+        if train and not self.is_initializing():
+            passes.value = passes.value + 1
+        logits = nn.Dense(self.num_classes)(jnp.mean(batch["image"], (1, 2)))
+        return logits, {"image": batch["image"], "passes": passes.value}
+
+
+def views_of(views, batch):
+    """The outputs of a step's views, and how often the running statistics moved."""
+    seen = {}
+
+    def looking(outputs, batch, clock):
+        seen["outputs"] = jax.lax.stop_gradient(outputs)
+        return {"zero": jnp.zeros(len(batch["mask"]))}
+
+    task = make_task(method=Method(Looking, looking, {"zero": 1.0}, views=views), model=Looking())
+    task = dataclasses.replace(task, loss_weights={"zero": 1.0})
+    with jax.disable_jit():
+        state = init_state(task, optax.sgd(0.1), batch, ema=False)
+        state, _ = train_step(task, optax.sgd(0.1), lambda s: 0.1, state, batch)
+    return seen["outputs"], float(state.collections["seen"]["passes"])
+
+
+def test_a_mirrored_view_is_the_mirror_image_of_what_augmentation_drew(batch):
+    outputs, passes = views_of((View(), View(mirror=True)), batch)
+    np.testing.assert_array_equal(outputs[0].aux["image"], outputs[1].aux["image"][:, :, ::-1])
+    assert passes == 2
+    _, passes = views_of((View(), View(mirror=True, stats="frozen")), batch)
+    assert passes == 1
+
+
+def test_views_in_one_pass_are_the_views_one_after_another(batch):
+    outputs, passes = views_of((View(), View(mirror=True, stats="joint")), batch)
+    alone, _ = views_of((View(), View(mirror=True)), batch)
+    assert passes == 1
+    for one, other in zip(outputs, alone, strict=True):
+        assert one.logits.shape == (8, 3)
+        np.testing.assert_allclose(one.logits, other.logits, rtol=1e-6)
+        np.testing.assert_array_equal(one.aux["image"], other.aux["image"])
+
+
+def test_a_smaller_view_has_its_share_of_the_side(batch):
+    outputs, _ = views_of((View(), View(size=0.5)), batch)
+    assert outputs[1].aux["image"].shape == (8, 2, 2, 3)
+
+
+def remembering(**hooks):
+    """A method that keeps the number of times that it has seen each of 12 examples, and its last step."""
+
+    def memory(fields):
+        return {"seen": np.zeros(12, np.int32), "step": np.zeros(12, np.float32)}
+
+    def remember(memory, outputs, batch, clock):
+        step = jnp.full(len(batch["index"]), clock.step.astype(jnp.float32)) + jnp.arange(len(batch["index"])) / 100
+        return {
+            "seen": write(memory["seen"], batch["index"], memory["seen"][batch["index"]] + 1, batch["mask"]),
+            "step": write(memory["step"], batch["index"], step, batch["mask"]),
+        }
+
+    return Method(Linear, loss, METHOD.weights, memory=memory, remember=remember, **hooks)
+
+
+def test_memory_is_written_by_index_and_the_last_of_two_rows_counts(batch):
+    task = make_task(method=remembering())
+    tx = optax.sgd(0.1)
+    state = init_state(task, tx, batch, ema=True, memory=jax.tree.map(jnp.asarray, task.method.memory({})))
+    index = jnp.array([3, 5, 3, 0, 1, 2, 7, 9])
+    now = batch | {"index": index, "mask": jnp.arange(8) != 7}
+    state, _ = train_step(task, tx, lambda s: 0.1, state, now, ema_decay=0.5)
+    np.testing.assert_array_equal(state.memory["seen"], [1, 1, 1, 1, 0, 1, 0, 1, 0, 0, 0, 0])
+    assert state.memory["step"][3] == np.float32(0.02)  # of its second row
+    assert set(state.average) == {"params", "collections"}
+
+
+def test_targets_are_changed_before_smoothing_loss_and_accuracy(batch):
+    def targets(memory, batch, clock):
+        flipped = jnp.where(memory["seen"][batch["index"]] > 0, 2, 0)
+        return batch | {"target": jax.nn.one_hot(flipped, 3)}
+
+    task = make_task(method=remembering(targets=targets), label_smoothing=0.3)
+    memory = {"seen": jnp.arange(12) % 2, "step": jnp.zeros(12)}
+    target = prepare_targets(task, batch, memory, at(0))["target"]
+    np.testing.assert_array_equal(jnp.argmax(target, -1), [0, 2] * 4)
+    np.testing.assert_allclose(target.max(-1), 0.8, rtol=1e-6)
+
+
+def test_the_mean_divides_by_what_was_selected(batch):
+    def select(terms, outputs, batch, clock):
+        return (terms["size"] > 0).astype(jnp.float32) * (batch["index"] < 3)
+
+    task = make_task(method=dataclasses.replace(METHOD, select=select))
+    _, chosen = run(task, batch)
+    _, three = run(make_task(), {k: v[:3] for k, v in batch.items()})
+    np.testing.assert_allclose(chosen["loss/total"], three["loss/total"], rtol=1e-5)
+    np.testing.assert_allclose(chosen["grad_norm"], three["grad_norm"], rtol=1e-5)
+    assert chosen["selected"] == 3 / 8
+
+
+def test_the_clock_counts_steps_and_epochs(batch):
+    def timed(outputs, batch, clock):
+        return {"cross_entropy": clock.epoch + jnp.zeros(8), "size": clock.step.astype(jnp.float32) + jnp.zeros(8)}
+
+    task = make_task(method=dataclasses.replace(METHOD, loss=timed), steps_per_epoch=2.5)
+    _, metrics = run(task, batch, steps=4)
+    assert metrics["loss/size"] == 3
+    assert metrics["loss/cross_entropy"] == pytest.approx(3 / 2.5)
+
+
+def test_partners_come_after_the_views(batch):
+    def partners(index, memory, key):
+        return (index + 1) % 8
+
+    def of_partners(outputs, batch, clock):
+        assert len(outputs) == 2
+        return {"cross_entropy": jnp.sum(outputs[1].aux["importance"], -1), "size": batch["partner_label"] + 0.0}
+
+    task = make_task(method=dataclasses.replace(METHOD, loss=of_partners, partners=partners))
+    theirs = {k: jnp.roll(v, -1, axis=0) for k, v in batch.items()}
+    state = init_state(task, optax.sgd(0.1), batch, ema=False)
+    np.testing.assert_array_equal(partner_rows(task, state, batch), theirs["index"])
+    _, metrics = run(task, with_partners(batch, theirs))
+    expected = (batch["image"].reshape(8, -1)[:, :2] / 255 - 0.5) / 0.5
+    np.testing.assert_allclose(metrics["loss/cross_entropy"], jnp.mean(jnp.sum(expected, -1)), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss/size"], jnp.mean(batch["label"]), rtol=1e-6)
+
+
+def test_parameters_of_training_alone_are_dropped_at_test():
+    method = dataclasses.replace(METHOD, training_only=("sigma",))
+    assert method.at_test({"trunk": 1, "sigma": 2}) == {"trunk": 1}

@@ -1,0 +1,1 @@
+"""Strategies that run over any method that they fit, one file each: see `fer_jax.methods.objective`."""

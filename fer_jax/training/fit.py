@@ -1,0 +1,36 @@
+"""Methods that are fitted in place of gradient steps: parameters computed from the features of all training images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.traverse_util
+import numpy as np
+
+from fer_jax.engine.mesh import put_replicated
+from fer_jax.evaluation.evaluate import Evaluator
+from fer_jax.training.setup import Setup
+from fer_jax.training.state import TrainState
+
+
+def fitted(setup: Setup, state: TrainState) -> TrainState:
+    """Returns `state` with the parameters that the method's `fit` computes.
+
+    Raises:
+        ValueError: if `fit` returns an array that the model has no parameter for, or one of another shape.
+    """
+    method = setup.task.method
+    assert method.fit is not None
+    task = dataclasses.replace(setup.task, profiles=("features",), flip_evaluation=False, corner_evaluation=False)
+    evaluator = Evaluator(task, setup.mesh, setup.config.evaluation.batch_size)
+    features = evaluator(state.variables(), setup.train)["features"]
+    found = method.fit(features, setup.train.arrays["target"], setup.config.seed)
+
+    params = flax.traverse_util.flatten_dict(state.params, sep="/")
+    for path, values in found.items():
+        if path not in params or params[path].shape != np.shape(values):
+            raise ValueError(f"fit: the model has no parameter {path} of shape {list(np.shape(values))}")
+    arrays = {path: np.asarray(values, params[path].dtype) for path, values in found.items()}
+    params = flax.traverse_util.unflatten_dict(params | put_replicated(setup.mesh, arrays), sep="/")
+    average = state.average and {"params": params, "collections": state.average["collections"]}
+    return state.replace(params=params, average=average)
