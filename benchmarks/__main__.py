@@ -1,16 +1,14 @@
-"""Measures everything on the machine it stands on:  python -m benchmarks [--only=train_step,inference] [--quick].
+"""Runs all benchmarks on this machine:  python -m benchmarks [--only=train_step,inference] [--quick].
 
-Each section runs in a process of its own, so that one that crashes or runs out of memory costs no other, and all of
-them share the faces that are drawn and the programs that are compiled. What was measured is added as one run to
-benchmarks/results/<device>.json; `python -m docs.tables` then writes the speed table of docs/performance.md.
-PyTorch takes part where it is installed.
+Each section runs in a process of its own, so that a crash does not affect the others, and all of them share the drawn
+faces and the compiled programs. The results are added as one run to benchmarks/results/<device>.json;
+`python -m docs.tables` then writes the speed table of docs/performance.md. PyTorch is measured where it is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -25,26 +23,26 @@ from benchmarks import harness, machine, records
 from fer_jax.errors import UserError, nearest, writing
 
 SECTIONS = {
-    "train_step": "training steps, side by side with plain Flax and PyTorch",
-    "inference": "prediction and evaluation, side by side with PyTorch",
-    "reading": "a large data set prepared and read back",
+    "train_step": "training steps of fer_jax, plain Flax and PyTorch",
+    "inference": "prediction and evaluation of fer_jax and PyTorch",
+    "reading": "preparing and reading a large data set",
     "streaming": "training from disk",
-    "main_job": "the first command of the README, from nothing",
+    "main_job": "the first command of the README, from empty caches",
 }
 PAGES = ("streaming", "main_job")  # the documentation includes their tables
 ONLY_IF_ASKED = ("main_job",)  # takes minutes
-LONGEST = 3600  # seconds of a section, after which it counts as hung
+LONGEST = 3600  # seconds, after which a section counts as hung
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help=f"sections, with commas between: {', '.join(SECTIONS)}")
-    parser.add_argument("--main_job", action="store_true", help="the main job too, which takes minutes")
-    parser.add_argument("--quick", action="store_true", help="as little of each as shows that it runs")
+    parser.add_argument("--only", default="", help=f"sections, separated by commas: {', '.join(SECTIONS)}")
+    parser.add_argument("--main_job", action="store_true", help="also run the main job, which takes minutes")
+    parser.add_argument("--quick", action="store_true", help="just enough of each to show that it runs")
     parser.add_argument("--out", type=pathlib.Path, default=records.RESULTS, help="folder (default %(default)s)")
-    parser.add_argument("--section", default="", help=argparse.SUPPRESS)  # what the processes are started with
+    parser.add_argument("--section", default="", help=argparse.SUPPRESS)  # set for the processes of the sections
     args = parser.parse_args(arguments)
     try:
         if args.section:
@@ -63,25 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def chosen(only: str, main_job: bool) -> list[str]:
-    """The sections to run: those named, or all whose module is there but the longest."""
+    """Returns the sections to run: those named, or all but the longest."""
     names = list(dict.fromkeys(name.strip() for name in only.split(",") if name.strip()))
     if only and not names:
         raise UserError(f"--only={only} names no section: give {', '.join(SECTIONS)}")
     for name in names:
         if name not in SECTIONS:
             raise UserError(f"--only={only}: there is no section '{name}'; {nearest(name, SECTIONS)}")
-        if not _is_there(name):
-            raise UserError(f"--only={only}: section '{name}' has no benchmarks/{name}.py here")
-    everything = [name for name in SECTIONS if _is_there(name) and name not in ONLY_IF_ASKED]
+    everything = [name for name in SECTIONS if name not in ONLY_IF_ASKED]
     return (names or everything) + (["main_job"] if main_job and "main_job" not in names else [])
 
 
-def _is_there(name: str) -> bool:
-    return importlib.util.find_spec(f"benchmarks.{name}") is not None
-
-
 def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
-    """Runs the sections one after the other and keeps what they measured; returns 1 where one of them failed."""
+    """Runs the sections in turn and records their results; returns 1 if one of them failed."""
     head = describe_in_a_process()
     records.check(out, head["device"])
     for name in PAGES:
@@ -100,7 +92,7 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
             start = time.perf_counter()
             try:
                 sections[name] = in_a_process(name, quick, shared, environment)
-            except KeyboardInterrupt:  # what has been measured is kept
+            except KeyboardInterrupt:  # keeps the sections that are finished
                 if not sections:
                     raise
                 sections[name] = {"error": "interrupted"}
@@ -110,7 +102,7 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
     for name in PAGES:
         if not quick and "error" not in sections.get(name, {"error": "not measured"}):
             table = importlib.import_module(f"benchmarks.{name}").as_table(sections[name])
-            if name == "main_job":  # its own command writes the numbers beside the table, and nowhere else
+            if name == "main_job":  # with its numbers beside the table
                 records.write_file(out / f"{name}.json", sections[name], table)
             else:
                 with writing(out / f"{name}.md"):
@@ -123,7 +115,7 @@ def run_all(names: Sequence[str], quick: bool, out: pathlib.Path) -> int:
 
 
 def in_a_process(name: str, quick: bool, folder: pathlib.Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Runs one section in a process of its own; returns what it measured, or {'error': why it did not}."""
+    """Runs one section in a process of its own; returns its result, or {'error': reason}."""
     result = folder / f"{name}.json"
     command = [sys.executable, "-m", "benchmarks", f"--section={name}", f"--out={result}"]
     try:
@@ -138,7 +130,7 @@ def in_a_process(name: str, quick: bool, folder: pathlib.Path, environment: dict
 
 
 def run_section(name: str, quick: bool, out: pathlib.Path) -> None:
-    """Measures one section, prints it and writes it to a file."""
+    """Runs one section, prints its table and writes its result to a file."""
     module = importlib.import_module(f"benchmarks.{name}")
     machine.prepare()
     result = module.section(quick=quick)
@@ -147,12 +139,12 @@ def run_section(name: str, quick: bool, out: pathlib.Path) -> None:
 
 
 def describe_in_a_process() -> dict[str, Any]:
-    """What `machine.describe` says, asked of a process that then ends and leaves the device to the sections."""
+    """Returns `machine.describe()` from a process of its own, so that the device stays free for the sections."""
     code = "import json; from benchmarks import machine; print(json.dumps(machine.describe()))"
     done = subprocess.run([sys.executable, "-c", code], cwd=machine.ROOT, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-        raise UserError(f"JAX does not start here: {why}; see JAX_PLATFORMS, and what else is set for it")
+        raise UserError(f"JAX does not start here: {why}; check JAX_PLATFORMS and other variables of JAX")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,4 +1,4 @@
-"""Contestants in processes of their own that take turns: nobody's threads or memory stand in another's way."""
+"""Contestants that take turns, each in a process of its own, so that they share neither threads nor memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from benchmarks import machine
 from benchmarks.turns import Run
 from fer_jax.errors import first_line
 
-Build = Callable[[], Run]  # makes a turn in the contestant's process: a function of a module, or a partial of one
+Build = Callable[[], Run]  # called in the contestant's process: a module-level function, or a partial of one
 PATIENCE = 30.0  # seconds for a contestant to end
 
 
 class Contestants(NamedTuple):
-    """What takes turns.
+    """Contestants that are ready to take turns.
 
     Attributes:
-        turns: of those that work, by name.
-        ready: the seconds that it took to build a contestant and to make its first turn, compilation included.
-        failed: of the others, why they do not work.
+        turns: by name, of those that work.
+        ready: seconds to build a contestant and make its first turn, compilation included.
+        failed: by name, the reason why a contestant does not work.
     """
 
     turns: dict[str, Run]
@@ -36,16 +36,16 @@ class Contestants(NamedTuple):
 
 @contextlib.contextmanager
 def apart(builds: Mapping[str, Build], needed: Sequence[str] = ()) -> Iterator[Contestants]:
-    """Starts a process for each contestant, one after the other, and ends them all on the way out.
+    """Starts a process for each contestant, one after the other, and ends them all on exit.
 
     Args:
-        builds: of the contestants, by name.
-        needed: the names of those without which there is nothing to compare.
+        builds: by name of the contestant.
+        needed: names without which there is nothing to compare.
 
     Raises:
-        RuntimeError: if one of those does not work.
+        RuntimeError: if one of `needed` does not work.
     """
-    context = multiprocessing.get_context("spawn")  # a fork would inherit threads and locks in any state
+    context = multiprocessing.get_context("spawn")  # a fork inherits threads and locks in an unknown state
     found = Contestants({}, {}, {})
     with contextlib.ExitStack() as ends:
         for name, build in builds.items():
@@ -66,17 +66,17 @@ def apart(builds: Mapping[str, Build], needed: Sequence[str] = ()) -> Iterator[C
 
 
 def _contestant(connection: Connection, build: Build) -> None:
-    """What a process does: builds its turn, makes one, then one whenever it is asked to."""
+    """Runs in the process: builds the turn, makes one, then one per message."""
     machine.prepare()
     began = time.perf_counter()
     try:
         run = build()
         jax.block_until_ready(run())
-    except Exception as error:  # whatever a compiler may say: the others go on
+    except Exception as error:  # compilers raise anything; the others continue
         connection.send(first_line(error))
         return
     connection.send(time.perf_counter() - began)
-    with contextlib.suppress(EOFError):  # the race is over
+    with contextlib.suppress(EOFError):  # the parent has closed the connection
         while True:
             connection.recv()
             result = jax.block_until_ready(run())
@@ -84,8 +84,8 @@ def _contestant(connection: Connection, build: Build) -> None:
 
 
 def _turn(connection: Connection, name: str) -> float | None:
-    """One turn of a contestant; returns its loss, if it has one."""
-    with contextlib.suppress(OSError):  # nobody is there: the answer says so
+    """Makes one turn of a contestant; returns its loss, if it has one."""
+    with contextlib.suppress(OSError):  # _answer reports a process that has ended
         connection.send(None)
     result = _answer(connection, name)
     if isinstance(result, str):

@@ -2,9 +2,10 @@
 
     python -m benchmarks.convolution --sizes=48,112,224 --repeats=7
 
-The table behind `fer_jax.nn.convolution.choose_lowering`; a star marks the form that the rule takes. The forms take
-turns and the medians are compared, beside the rate of the starred form in GFLOP/s of the definition (Winograd's form
-takes fewer) and that of one matrix product of the same size. Prints markdown and, with --out, writes it to a file.
+The rule in `fer_jax.nn.convolution.choose_lowering` comes from this table; a star marks the form that it chooses. The
+forms take turns and the medians are compared. Rates are in GFLOP/s of the definition (Winograd's form takes fewer
+operations), for the starred form and for one matrix product of the same size. Prints Markdown; --out writes it to a
+file.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ Shape = tuple[int, int, int, int, int]  # input side, C, F, kernel side, stride
 
 
 def halved(side: int) -> int:
-    """The side of the map after a stride of two."""
+    """Returns the side of the map after a stride of two."""
     return (side + 1) // 2
 
 
 def resnet18_shapes(size: int) -> list[Shape]:
-    """The distinct convolutions of ResNet-18 with the 7x7 stem on `size` pixels."""
+    """Returns the distinct convolutions of ResNet-18 with the 7x7 stem on `size` pixels."""
     side = halved(halved(size))  # after the stem and the max-pool
     shapes: list[Shape] = [(size, 3, 64, 7, 2), (side, 64, 64, 3, 1)]
     for channels in (64, 128, 256):
@@ -55,7 +56,7 @@ def resnet18_shapes(size: int) -> list[Shape]:
 
 
 def passes(shape: Shape, batch: int) -> dict[str, tuple[dict[str, Callable], tuple[jax.Array, ...]]]:
-    """For each pass: its forms by name, and their operands."""
+    """Returns for each pass its forms by name, and their operands."""
     side, channels, features, k, stride = shape
     padding = ((k // 2, k // 2), (k // 2, k // 2))
     rng = np.random.default_rng(0)
@@ -94,7 +95,7 @@ def passes(shape: Shape, batch: int) -> dict[str, tuple[dict[str, Callable], tup
 
 
 def measure(forms: dict[str, Callable], operands: tuple[jax.Array, ...], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each form, taken in turns."""
+    """Returns the median milliseconds of each form, measured in turns."""
     options = our_options()
     compiled = {n: jax.jit(f).lower(*operands).compile(options) for n, f in forms.items()}  # pyright: ignore
     turns = {name: functools.partial(run, *operands) for name, run in compiled.items()}
@@ -102,16 +103,16 @@ def measure(forms: dict[str, Callable], operands: tuple[jax.Array, ...], repeats
 
 
 def product_rate(rows: int, inner: int, columns: int, repeats: int) -> float:
-    """GFLOP/s of one product [rows, inner] @ [inner, columns]: what the output pass could reach without any copies."""
+    """Returns GFLOP/s of one product [rows, inner] @ [inner, columns]: the limit of the output pass without copies."""
     a, b = jnp.ones((rows, inner)), jnp.ones((inner, columns))
     return 2e-6 * rows * inner * columns / measure({"product": jnp.matmul}, (a, b), repeats)["product"]
 
 
 def table(sizes: Sequence[int], repeats: int) -> str:
-    """The measurements as a markdown table."""
+    """Returns the measurements as a Markdown table."""
     head = (
         f"jax {jax.__version__}, {platform.machine()}, {cores()} threads, float32. Milliseconds as XLA's convolution\n"
-        "/ as taps / in Winograd's form; a star marks the form that the rule takes. Rates in GFLOP/s: of the output\n"
+        "/ as taps / in Winograd's form; a star marks the form that the rule chooses. Rates in GFLOP/s: of the output\n"
         "pass in the starred form, and of one matrix product of the same size.\n\n"
     )
     rows = []

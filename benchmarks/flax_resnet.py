@@ -1,4 +1,4 @@
-"""ResNet-18 as fer_jax has it and as a Flax user would write it, with the compiled steps that are timed."""
+"""ResNet-18 of fer_jax and as a Flax user would write it, with the compiled steps that are timed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LEARNING_RATE = 1e-4
 
 
 def batches() -> dict[int, int]:
-    """Images per step, by side in pixels."""
+    """Returns the images per step, by side in pixels."""
     return ACCELERATOR_BATCHES if accelerated() else CPU_BATCHES
 
 
 def examples(size: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random images float32 [B, H, W, 3] and labels int32 [B]: the same for every contestant."""
+    """Returns random images float32 [B, H, W, 3] and labels int32 [B], the same for every contestant."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, size, size, 3), dtype=np.float32)
     return images, rng.integers(0, CLASSES, batch).astype(np.int32)
@@ -79,7 +79,7 @@ class Compiled:
     Attributes:
         program: the executable.
         seconds: of its compilation.
-        function, arguments: what was compiled, to be traced again.
+        function, arguments: what was compiled.
     """
 
     def __init__(self, function: Any, arguments: tuple[Any, ...], options: Options):
@@ -122,22 +122,22 @@ def inference(model: nn.Module, images: np.ndarray) -> Compiled:
 
 
 def plain_inference(model: nn.Module, images: np.ndarray) -> Compiled:
-    """Compiles `model` as it would be by itself: (variables, images) -> logits."""
+    """Compiles `model` in the plain way: (variables, images) -> logits."""
     predict = jax.jit(functools.partial(model.apply, train=False))
     return Compiled(predict, (initial(model, images), jnp.asarray(images)), None)
 
 
 def initial(model: nn.Module, images: np.ndarray) -> Any:
-    """The variables of step 0."""
-    options = once_options(make_mesh("auto", 1))  # compiled well it would take longer than all the steps
+    """Returns the variables of step 0."""
+    options = once_options(make_mesh("auto", 1))  # optimizing it would take longer than all the steps
     draw = jax.jit(functools.partial(model.init, train=False), compiler_options=options)
     return draw(jax.random.key(0), images[:1])
 
 
 def trainer(compiled: Compiled, steps: int) -> Callable[[], float]:
-    """A turn of `steps` training steps, which returns the last loss; the state stays inside."""
+    """Returns a turn of `steps` training steps, which returns the last loss."""
     state, *rest = compiled.arguments
-    compiled.arguments = ()  # the state is donated: nobody may read it again
+    compiled.arguments = ()  # the state is donated and must not be read again
 
     def turn() -> float:
         nonlocal state
@@ -151,7 +151,7 @@ def trainer(compiled: Compiled, steps: int) -> Callable[[], float]:
 
 
 def predictor(compiled: Compiled, steps: int) -> Callable[[], jax.Array]:
-    """A turn of `steps` predictions."""
+    """Returns a turn of `steps` predictions."""
 
     def turn() -> jax.Array:
         logits = None

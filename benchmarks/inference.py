@@ -2,12 +2,11 @@
 
     python -m benchmarks.inference --sizes=48,112,224 --repeats=5
 
-Prediction is the network on a batch of images that lie on the device, and on a single image. Evaluation is what
-`--mode=evaluate` does with a split: uint8 faces out of the host's memory in batches, normalised on the device, the
-outputs of all of them back as one array; PyTorch's is the same written as a loop. Each contestant has a process of its
-own, and they take turns; the medians are compared, and of PyTorch's ways (`torch_resnet.py`) the best: eager, compiled,
-frozen; for a single image on a CPU without the compiled one, on a GPU with CUDA graphs and autotuning instead of the
-frozen.
+Prediction is the network on a batch of images that are on the device, and on a single image. Evaluation is what
+`--mode=evaluate` does with a split: uint8 faces from host memory in batches, normalized on the device, all outputs
+returned as one array; PyTorch's is the same written as a loop. Each contestant has a process of its own, and they take
+turns; the medians are compared, and the best of PyTorch's variants (`torch_resnet.py`): eager, compiled, frozen; not
+compiled for a single image on a CPU; on a GPU with CUDA graphs and autotuning instead of frozen.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ QUICK_BATCH = 4
 
 
 def predictions(size: int, batch: int, repeats: int, with_torch: bool) -> dict[str, Any]:
-    """One row: the network alone on `batch` images."""
+    """Returns one row: the network alone on `batch` images."""
     steps = 20 if machine.accelerated() else 1 if batch > 1 else 5
     builds: dict[str, Build] = {OURS: functools.partial(our_prediction, size, batch, steps)}
     if with_torch:
@@ -44,13 +43,13 @@ def predictions(size: int, batch: int, repeats: int, with_torch: bool) -> dict[s
 
 
 def our_prediction(size: int, batch: int, steps: int) -> Run:
-    """A turn of our network."""
+    """Returns a turn of our network."""
     model = flax_resnet.Ours(jnp.dtype(machine.compute_type()))
     return flax_resnet.predictor(flax_resnet.inference(model, flax_resnet.examples(size, batch)[0]), steps)
 
 
 def evaluations(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str) -> dict[str, Any]:
-    """One row: a split of `harness.EVALUATED` batches from the host's memory to an array of logits."""
+    """Returns one row: a split of `harness.EVALUATED` batches from host memory to an array of logits."""
     builds: dict[str, Build] = {OURS: functools.partial(our_evaluation, size, batch, data_dir)}
     if with_torch:
         pictures = np.ascontiguousarray(evaluated(size, batch, data_dir)[1].arrays["image"])
@@ -60,14 +59,14 @@ def evaluations(size: int, batch: int, repeats: int, with_torch: bool, data_dir:
 
 
 def our_evaluation(size: int, batch: int, data_dir: str) -> Run:
-    """A turn of `Evaluator`."""
+    """Returns a turn of `Evaluator`."""
     setup, source = evaluated(size, batch, data_dir)
     evaluator, variables = Evaluator(setup.task, setup.mesh, batch), setup.init().variables()
     return lambda: evaluator(variables, source)["logits"]
 
 
 def evaluated(size: int, batch: int, data_dir: str) -> tuple[Setup, Source]:
-    """A run and the split that is scored."""
+    """Returns a run and the split that is scored."""
     setup = make_setup(harness.baseline_config(size, batch, data_dir))
     return setup, setup.train.select(np.arange(harness.EVALUATED * batch))
 
@@ -87,7 +86,7 @@ def _row(kind: str, size: int, batch: int, images: int, builds: Mapping[str, Bui
 
 
 def section(quick: bool = False, sizes: tuple[int, ...] = SIZES, repeats: int = 5) -> dict[str, Any]:
-    """What `python -m benchmarks` stores: rows, for each size of prediction, of a single image, and of evaluation."""
+    """Returns {'rows': prediction, a single image, and evaluation, for each size}."""
     with_torch = machine.has_torch() and not quick
     batches = {sizes[0]: QUICK_BATCH} if quick else {size: flax_resnet.batches()[size] for size in sizes}
     repeats = 1 if quick else repeats
@@ -101,7 +100,7 @@ def section(quick: bool = False, sizes: tuple[int, ...] = SIZES, repeats: int = 
 
 
 def as_table(result: dict[str, Any]) -> str:
-    """The rows as markdown: images per second."""
+    """Returns the rows as Markdown: images per second."""
     rows = result["rows"]
     names = list(dict.fromkeys(name for row in rows for name in row["images_per_second"]))
     cells = [

@@ -1,4 +1,4 @@
-"""The machine that a benchmark stands on: set up alike for all of them, and named in what they write."""
+"""The machine: its setup, the same for all benchmarks, and its description in their records."""
 
 from __future__ import annotations
 
@@ -22,43 +22,40 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def prepare() -> None:
-    """Memory that stays with the process, no chatter; to be called before the first computation."""
+    """Keeps freed memory with the process and silences libraries; call it before the first computation."""
     logging.set_verbosity(logging.ERROR)
     keep_freed_memory()
-    # On a GPU the contestants share its memory: none may take all of it in advance.
+    # On a GPU the contestants share its memory: none may reserve all of it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def cores() -> int:
-    """The CPU cores that this process may use; JAX and PyTorch both take all of them."""
+    """Returns the number of CPU cores that this process may use; JAX and PyTorch both use all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def accelerated() -> bool:
-    """Whether JAX computes on something other than the CPU."""
+    """Returns whether JAX computes on an accelerator."""
     return jax.default_backend() != "cpu"
 
 
 def compute_type() -> str:
-    """The type that networks compute in, on every side of a comparison: what `config.train.dtype='auto'` means here."""
+    """Returns the type that all contestants compute in: that of `config.train.dtype='auto'`."""
     return "bfloat16" if accelerated() else "float32"
 
 
 def our_options() -> Options:
-    """The compiler options of fer_jax's training step."""
+    """Returns the compiler options of fer_jax's training step."""
     return step_options(make_mesh("auto", 1))
 
 
 def device_name() -> str:
-    """One accelerator by its kind, or the CPU by its model with the number of cores, 'AMD EPYC, 2 cores'.
-
-    Finer than what a run writes of its device: different CPUs must not share a file.
-    """
+    """Returns the kind of an accelerator, or the CPU's model and cores, such as 'AMD EPYC, 2 cores'."""
     return jax.devices()[0].device_kind if accelerated() else f"{cpu_model()}, {cores()} cores"
 
 
 def cpu_model() -> str:
-    """The processor's own name where the system tells it."""
+    """Returns the name of the processor where the system knows it."""
     try:
         info = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -68,22 +65,22 @@ def cpu_model() -> str:
 
 
 def file_name(device: str) -> str:
-    """A device's name as a file has it: 'AMD EPYC, 2 cores' is 'amd_epyc_2_cores'."""
+    """Returns a device's name as a file name: 'AMD EPYC, 2 cores' is 'amd_epyc_2_cores'."""
     return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
 
 
 def versions() -> dict[str, str]:
-    """Those that a run writes, and PyTorch's where it is installed."""
+    """Returns the versions that a run records, and that of PyTorch where it is installed."""
     return workdir.versions() | ({"torch": importlib.metadata.version("torch")} if has_torch() else {})
 
 
 def has_torch() -> bool:
-    """Whether PyTorch is installed."""
+    """Returns whether PyTorch is installed."""
     return importlib.util.find_spec("torch") is not None
 
 
 def describe() -> dict[str, Any]:
-    """The head of an entry: device, cores, compute type, versions and commit."""
+    """Returns device, cores, compute type, versions and commit."""
     return {
         "device": device_name(),
         "backend": jax.default_backend(),

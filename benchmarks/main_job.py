@@ -1,10 +1,9 @@
-"""Times the main job as a new user meets it: no data drawn yet, nothing compiled yet.
+"""Times the main job as a new user sees it: from no data and empty caches.
 
     python -m benchmarks.main_job --out benchmarks/results/main_job.json
 
-Runs `python run.py --config=experiments/fdrl.py` in a folder of its own with empty caches, then the same command in
-another work directory with the caches that the first one filled, for the time to its first step. Writes seconds,
-peak memory and the test accuracy.
+Runs `python run.py --config=experiments/fdrl.py` with empty caches, then the same command in another work directory
+with the caches that the first one filled, up to its first step. Writes seconds, peak memory and the test accuracy.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from fer_jax.errors import UserError
 
 
 def run(workdir: pathlib.Path, caches: pathlib.Path, to_the_end: bool) -> tuple[float, float]:
-    """Runs the main job, or no more of it than its first step. Returns its seconds and those until its first step."""
+    """Runs the main job, or only until its first step; returns its seconds and those until the first step."""
     command = [sys.executable, "run.py", "--config=experiments/fdrl.py", f"--workdir={workdir}"]
     environment = os.environ | {"TFDS_DATA_DIR": str(caches / "data"), "JAX_COMPILATION_CACHE_DIR": str(caches / "jax")}
     began = time.perf_counter()
@@ -45,7 +44,7 @@ def run(workdir: pathlib.Path, caches: pathlib.Path, to_the_end: bool) -> tuple[
 
 
 def as_table(measured: dict[str, Any]) -> str:
-    """The measurements as markdown."""
+    """Returns the measurements as Markdown."""
     rows = {
         "whole run, from no data and nothing compiled": f"{measured['seconds'] / 60:.1f} minutes",
         "peak memory": f"{measured['peak_memory_gib']:.1f} GiB",
@@ -59,7 +58,7 @@ def as_table(measured: dict[str, Any]) -> str:
 
 
 def section(quick: bool = False) -> dict[str, Any]:
-    """What `python -m benchmarks` stores."""
+    """Runs the main job twice and returns the measurements."""
     if quick:
         raise UserError("the main job has no quick form: leave out main_job, or --quick")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
-"""The costliest operations of the ResNet-18 step, as XLA's own profiler sees the compiled program.
+"""The costliest operations of the ResNet-18 step, from XLA's profile of the compiled program.
 
     python -m benchmarks.profile_step 48
     python -m benchmarks.profile_step 224 --inference --top=40
 
 An operation's time is its share of the wall time: at every moment the operations in flight share it equally, so that
-the shares add up to no more than a whole. `idle` is what is left: dispatch, and threads that wait for one another.
-With --network=plain the network of a Flax user is profiled instead.
+the shares add up to at most one. `idle` is the rest: dispatch, and threads that wait for one another. --network=plain
+profiles the network as a Flax user would write it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks import flax_resnet, machine
 from benchmarks.records import positive
 from benchmarks.turns import markdown, medians, take_turns
 
-CONTAINERS = frozenset({"while", "call", "conditional"})  # their own time is that of the operations inside
+CONTAINERS = frozenset({"while", "call", "conditional"})  # their time is that of the operations inside
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|\S+) (?P<opcode>[\w\-]+)\(")
 METADATA = re.compile(r'op_name="(?P<source>[^"]*)"')
 Interval = tuple[str, float, float]  # operation, begin, end (ns)
@@ -35,9 +35,9 @@ def profile(run: Callable[[], Any], program: Any, steps: int) -> list[dict[str, 
     """Runs `steps` turns of `run` under the profiler.
 
     Args:
-        run: one step.
+        run: makes one step.
         program: the executable that it calls.
-        steps: how often.
+        steps: number of turns.
 
     Returns:
         A row per operation, the costliest first, `idle` last: name, opcode, type, source, milliseconds a step, share.
@@ -58,7 +58,7 @@ UNKNOWN = {"opcode": "", "type": "", "source": ""}
 
 
 def record(run: Callable[[], Any], module: str) -> list[Interval]:
-    """When each operation of the program `module` was in flight while `run` ran."""
+    """Returns the intervals in which the operations of the program `module` were in flight while `run` ran."""
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -71,9 +71,9 @@ def record(run: Callable[[], Any], module: str) -> list[Interval]:
 
 
 def intervals(events: Iterable[Any], module: str) -> list[Interval]:
-    """The operations among the profiler's events.
+    """Yields the operations among the profiler's events.
 
-    On a CPU an operation may return before its work is done, on the threads of the pool; a second event then marks the
+    On a CPU an operation may return before the threads of the pool have done its work; a second event then marks the
     end, linked to the first by number.
     """
     began: dict[Any, tuple[str, float, float]] = {}
@@ -91,7 +91,7 @@ def intervals(events: Iterable[Any], module: str) -> list[Interval]:
 
 
 def shared_time(found: Iterable[Interval]) -> tuple[dict[str, float], float]:
-    """Wall time by operation, those in flight together sharing it equally, and the time in which there was none."""
+    """Returns the wall time by operation, shared equally by those in flight, and the time without any."""
     edges: list[tuple[float, int, str]] = []
     for name, begin, end in found:
         edges += [(begin, 1, name), (end, -1, name)]
@@ -112,7 +112,7 @@ def shared_time(found: Iterable[Interval]) -> tuple[dict[str, float], float]:
 
 
 def instructions(text: str) -> dict[str, dict[str, str]]:
-    """What the compiled program says of its operations: opcode, type of the result, and where it comes from."""
+    """Returns opcode, result type and source of each operation in the text of a compiled program."""
     found = {}
     for line in text.splitlines():
         if match := INSTRUCTION.match(line):
@@ -129,7 +129,7 @@ def _module_name(program: Any) -> str:
 
 
 def as_table(rows: list[dict[str, Any]], top: int) -> str:
-    """The first `top` operations, the sum of the others, and what was idle."""
+    """Returns a table of the first `top` operations, the sum of the others, and the idle time."""
     *operations, idle = rows
     shown, rest = operations[:top], operations[top:]
     lines = [
@@ -150,7 +150,7 @@ def as_table(rows: list[dict[str, Any]], top: int) -> str:
 
 
 def by_kind(rows: list[dict[str, Any]]) -> str:
-    """The time by opcode, or by what a fusion was named after."""
+    """Returns a table of the time by opcode, and by name for fusions."""
     kinds: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0])
     for row in rows:
         kind = re.sub(r"[.\d]+$", "", row["name"]) if row["opcode"] in ("fusion", "") else row["opcode"]
@@ -161,7 +161,7 @@ def by_kind(rows: list[dict[str, Any]]) -> str:
 
 
 def shortened(source: str) -> str:
-    """The end of a long path through the traced function."""
+    """Returns the end of a long path through the traced function."""
     source = re.sub(r"^jit\(\w+\)/", "", source)
     return source if len(source) <= 90 else "..." + source[-87:]
 
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("size", type=int, choices=sorted(flax_resnet.CPU_BATCHES), help="side of the images in pixels")
     parser.add_argument("--inference", action="store_true", help="profile a prediction instead of a training step")
     parser.add_argument("--network", choices=("ours", "plain"), default="ours", help="(default %(default)s)")
-    parser.add_argument("--batch", type=positive(int), help="images per step, where the usual number will not do")
+    parser.add_argument("--batch", type=positive(int), help="images per step (default: as in the other benchmarks)")
     parser.add_argument("--steps", type=positive(int), default=5, help="(default %(default)s)")
     parser.add_argument("--top", type=positive(int), default=25, help="operations shown (default %(default)s)")
     args = parser.parse_args(arguments)

@@ -1,11 +1,11 @@
-"""How fast a large data set is prepared and read back, and with how much memory.
+"""Speed and memory of preparing and reading a large data set.
 
     python -m benchmarks.reading --out benchmarks/results/reading.json
 
-Generates JPEGs of 224 pixels in the tree of AffectNet's newer release, prepares them with one process (no crop: files
-are checked and copied) and again, of four times as many, to see whether memory stays flat, and with all cores. Then
-batches of 64 are read back at 224 pixels in random order, as a streaming run reads them: encoded on disk, decoded as
-they are asked for. The random contents are as heavy to decode as photographs (the files have the size that is said).
+Generates JPEGs of 224 pixels in the folders of AffectNet's newer release and prepares them with one process (no crop:
+files are checked and copied), then four times as many, to see whether memory stays flat, and with all cores. Then reads
+random batches of 64 at 224 pixels as a streaming run does: encoded on disk, decoded on demand. The random contents take
+as long to decode as photographs of the file size in the table.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ sys.exit(status)
 
 
 def make_tree(folder: pathlib.Path, count: int) -> float:
-    """Writes `count` training pictures, one of each class to validate on, and their annotations; returns mean KiB."""
+    """Writes `count` training images, one validation image per class, and their annotations; returns the mean KiB."""
     rng = np.random.default_rng(0)
     size = 0
     for name, pictures in (("train_set", count), ("val_set", 8)):
@@ -59,7 +59,7 @@ def make_tree(folder: pathlib.Path, count: int) -> float:
 
 
 def build(tree: pathlib.Path, data: pathlib.Path, jobs: int) -> tuple[float, float]:
-    """Prepares a tree; returns seconds and the peak memory of the largest process in MiB."""
+    """Prepares a folder; returns seconds and the peak memory of the largest process in MiB."""
     command = [sys.executable, "-c", BUILD, str(tree), str(data), str(jobs)]
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
@@ -68,7 +68,7 @@ def build(tree: pathlib.Path, data: pathlib.Path, jobs: int) -> tuple[float, flo
 
 
 def read_back(data: pathlib.Path) -> dict[str, float]:
-    """Reads random batches as a streaming run does; returns images per second, one thread and all."""
+    """Reads random batches as a streaming run does; returns images per second with one thread and with all."""
     from fer_jax.data.sources import on_disk
     from fer_jax.data.sources.decoding import decoded
     from tfds_builders import registry
@@ -90,7 +90,7 @@ def read_back(data: pathlib.Path) -> dict[str, float]:
 
 
 def as_table(measured: dict[str, Any]) -> str:
-    """The measurements as markdown."""
+    """Returns the measurements as Markdown."""
     head = f"| {measured['cores']} CPU cores, {measured['kib']:.0f} KiB a picture of {SIDE}x{SIDE} | |\n|---|---|\n"
     rows = {
         f"prepared by one process, {measured['few']:,} pictures": f"{measured['per_second_one']:.0f} images/s",
@@ -104,13 +104,13 @@ def as_table(measured: dict[str, Any]) -> str:
 
 
 def measure(few: int) -> dict[str, Any]:
-    """Prepares and reads back trees of `few` and of four times as many pictures."""
+    """Prepares and reads data sets of `few` and of four times as many images."""
     many = 4 * few
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         make_tree(place / "few", few)
         kib = make_tree(place / "many", many)
-        start, _ = build(place / "few", place / "warm", 1)  # fills the file cache, and the time to start is in both
+        start, _ = build(place / "few", place / "warm", 1)  # fills the file cache
         one, peak_few = build(place / "few", place / "one", 1)
         many_one, peak_many = build(place / "many", place / "many_one", 1)
         many_all, _ = build(place / "many", place / "all", 0)
@@ -119,7 +119,7 @@ def measure(few: int) -> dict[str, Any]:
         "few": few,
         "many": many,
         "kib": round(kib, 1),
-        # Between the two sizes the time to start cancels out.
+        # The time to start cancels out between the two sizes.
         "per_second_one": (many - few) / (many_one - one),
         "per_second_all": many / many_all,
         "seconds": {"few, first time": start, "few": one, "many": many_one, "many, all cores": many_all},
@@ -132,7 +132,7 @@ def measure(few: int) -> dict[str, Any]:
 
 
 def section(quick: bool = False) -> dict[str, Any]:
-    """What `python -m benchmarks` stores: a smaller tree than the README's own table is of."""
+    """Measures a smaller data set than the table of docs/data.md does."""
     return measure(100 if quick else 1000)
 
 

@@ -1,4 +1,4 @@
-"""What was measured, kept: benchmarks/results/<device>.json holds every run of `python -m benchmarks` on a device."""
+"""Records of benchmarks: benchmarks/results/<device>.json holds every run of `python -m benchmarks` on a device."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def append(folder: pathlib.Path, sections: Mapping[str, Any], head: Mapping[str,
     """Adds a run to the file of its device and returns the file.
 
     Args:
-        folder: of the files.
-        sections: what was measured, by name.
-        head: what `machine.describe` says.
+        folder: of the records.
+        sections: results by name.
+        head: `machine.describe()`.
 
     Raises:
-        UserError: if the file is there and is none of ours: it is left as it is.
+        UserError: if the file holds something else; it is left unchanged.
     """
     path = file_of(folder, head["device"])
     stored = read(path) if path.exists() else {"device": head["device"], "runs": []}
@@ -45,16 +45,16 @@ def append(folder: pathlib.Path, sections: Mapping[str, Any], head: Mapping[str,
 
 
 def file_of(folder: pathlib.Path, device: str) -> pathlib.Path:
-    """The file of a device in a folder."""
+    """Returns the file of a device in a folder."""
     return folder / f"{machine.file_name(device)}.json"
 
 
 def check(folder: pathlib.Path, device: str = "") -> None:
-    """Refuses a folder that nothing can be added to, before hours are spent on what would be added.
+    """Raises if nothing can be added to a folder, before hours of measuring.
 
     Args:
-        folder: made where it is missing.
-        device: empty where it is not known yet: who asks JAX takes the device from the processes that measure.
+        folder: created if missing.
+        device: empty if not known yet, because asking JAX takes the device from the processes that measure.
 
     Raises:
         UserError: if it cannot be written, or its file of the device is damaged.
@@ -68,20 +68,20 @@ def check(folder: pathlib.Path, device: str = "") -> None:
 
 
 def check_file(path: pathlib.Path, beside: str = "") -> None:
-    """Refuses a file that cannot be written, before hours are spent on what would be in it; it stays as it is.
+    """Raises if a file cannot be written, before hours of measuring; the file stays unchanged.
 
     Args:
-        path: its folder is made where it is missing.
-        beside: the ending of a second file that is written beside it.
+        path: its folder is created if missing.
+        beside: suffix of a second file that is written beside it.
     """
     other = path.with_suffix(beside) if beside else path
     if beside and other == path:
-        raise UserError(f"--out={path}: a table is written to {other.name} beside it; give another ending, .json")
+        raise UserError(f"--out={path}: a table is written to {other.name} beside it; give another suffix, .json")
     for each in (path, other):
         with writing(each):
             each.parent.mkdir(parents=True, exist_ok=True)
             if each.exists():
-                with each.open("ab"):  # changes nothing, and may be a pipe
+                with each.open("ab"):  # changes nothing
                     pass
             else:
                 with tempfile.TemporaryFile(dir=each.parent):
@@ -89,7 +89,7 @@ def check_file(path: pathlib.Path, beside: str = "") -> None:
 
 
 def write_file(path: pathlib.Path, value: Any, table: str) -> None:
-    """Writes JSON, and a table as markdown beside it."""
+    """Writes JSON, and a Markdown table beside it."""
     with writing(path):
         path.write_text(json.dumps(value, indent=1) + "\n")
         path.with_suffix(".md").write_text(table)
@@ -97,7 +97,7 @@ def write_file(path: pathlib.Path, value: Any, table: str) -> None:
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Ends the process with status 2 and one line where the `with` block meets what the user can mend."""
+    """Turns a UserError inside the `with` block into one line and exit status 2."""
     try:
         yield
     except UserError as mistake:
@@ -131,21 +131,21 @@ def command_line(
     page: bool = False,
     **defaults: Any,
 ) -> None:
-    """The command of one benchmark: measures its section, prints it, and adds it to the file of the device.
+    """The command of one benchmark: runs its section, prints the table, and adds the result to the device's file.
 
-    A run is stored as `quick`, and as `partial` where only some of a tuple were chosen: neither is shown on a page.
+    A run with only some values of a tuple is stored as `partial`; neither it nor a `quick` one is shown on a page.
 
     Args:
         name: of the section.
-        doc: what --help says.
-        section: measures; called with `quick` and the options.
-        as_table: what is printed.
-        page: whether what is printed is also written beside the file, as NAME.md, for pages that include it.
-        defaults: the options of the benchmark; of a tuple some are chosen, with commas between.
+        doc: text of --help.
+        section: called with `quick` and the options; returns the result.
+        as_table: from a result to the printed table.
+        page: whether the table is also written to NAME.md, for pages that include it.
+        defaults: options of the benchmark; a tuple is given as its chosen values, separated by commas.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder to write into (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="as little as shows that it runs")
+    parser.add_argument("--quick", action="store_true", help="just enough to show that it runs")
     for option, value in defaults.items():
         if isinstance(value, tuple):
             parser.add_argument(f"--{option}", type=several(value), default=value, help="(default %(default)s)")
@@ -167,7 +167,7 @@ def command_line(
 
 
 def positive(kind: type) -> Callable[[str], Any]:
-    """Reads a number of a kind; refuses what is none, or not above 0."""
+    """Returns a parser of positive numbers of a kind."""
 
     def read_value(text: str) -> Any:
         try:
@@ -182,7 +182,7 @@ def positive(kind: type) -> Callable[[str], Any]:
 
 
 def several(known: tuple[Any, ...]) -> Callable[[str], tuple[Any, ...]]:
-    """Reads '48,112' as (48, 112) and refuses what is not among `known`."""
+    """Returns a parser of '48,112' into (48, 112), with values from `known` only."""
 
     def read_values(text: str) -> tuple[Any, ...]:
         values = {str(value): value for value in known}

@@ -1,11 +1,11 @@
-"""What each piece of experiments/fer2013_fast.py is worth, on a smaller budget than that of the recipe.
+"""What each part of experiments/fer2013_fast.py contributes, on a smaller budget than that of the recipe.
 
     python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json [--epochs 5] [--seeds 2] [--arms=1,2]
 
-Every arm is the recipe for two CPU cores with one piece taken out or put in, trained for as many epochs, and scored on
-public_test, the split that selects; private_test is not looked at. What begins with "and" is a piece that only the
-recipe for a GPU has. Arms whose steps cost less or more say so in their seconds: read both columns. Goes on after a
-kill: an arm that is in the file is not trained again.
+Every arm is the recipe for two CPU cores with one part removed or added, trained for as many epochs and scored on
+public_test, which selects the model; private_test is not used. Names that begin with "and" are parts that only the
+recipe for a GPU has. Steps of different arms take different times: read both columns. Resumes after a kill: an arm in
+the file is not trained again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SGD = {
 ADAM = {"optimizer.name": "adamw", "optimizer.learning_rate": 4e-3, "optimizer.momentum": 0.9}
 EPOCHS = 5.0
 RECIPE = "the recipe"
-VIEWS = "the recipe, with its views of each image at the test"  # scores are of the image alone everywhere else
+VIEWS = "the recipe, with its views of each image at the test"  # the other scores are of the image alone
 ARMS: dict[str, dict[str, Any]] = {
     RECIPE: {},
     "SGD with Nesterov momentum in place of Muon": SGD,
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def chosen(text: str) -> list[str]:
-    """The arms that `--arms` names, in the order of all, with the recipe that they are held against; '' is all."""
+    """Returns the arms that `--arms` names, after the recipe they are compared with; '' names all."""
     names = dict(zip(map(str, range(len(ARMS))), ARMS, strict=True)) | {arm: arm for arm in ARMS}
     parts = [part.strip() for part in text.split(",") if part.strip()]
     for part in parts:
@@ -95,7 +95,7 @@ def chosen(text: str) -> list[str]:
 
 
 def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
-    """Trains each arm from each seed unless the file has it, and writes file and table after each."""
+    """Trains each arm with each seed unless the file has it; writes file and table after each."""
     keep_freed_memory()
     use_compilation_cache()
     if args.seeds < 1:
@@ -129,7 +129,7 @@ def measure(args: argparse.Namespace, arms: Sequence[str]) -> None:
 
 
 def config_of(arm: str) -> Config:
-    """The recipe with the fields of an arm."""
+    """Returns the recipe with the fields of an arm."""
     config = get_config("cpu")
     for field, value in ARMS[arm].items():
         assign(config, field, value)
@@ -137,9 +137,9 @@ def config_of(arm: str) -> Config:
 
 
 def trained(arm: str, seed: int, epochs: float, data_dir: str) -> list[dict[str, Any]]:
-    """Trains an arm; returns its accuracy on the split that selects and the seconds of training.
+    """Trains an arm; returns its accuracy on the validation split and the seconds of training.
 
-    After the recipe itself comes what the same model scores with its views.
+    The recipe itself is followed by the scores of the same model with its views.
     """
     config = config_of(arm)
     config.seed = seed
@@ -160,7 +160,7 @@ def trained(arm: str, seed: int, epochs: float, data_dir: str) -> list[dict[str,
 
 
 def as_table(record: dict[str, Any]) -> str:
-    """The arms as markdown, differences paired by seed."""
+    """Returns the arms as Markdown, with differences paired by seed."""
     runs = {(run["arm"], run["seed"]): run for run in record["runs"]}
     what = f"{record['epochs']:g} epochs, {record['device']}"
     lines = [f"| {what} | {record['split']}, % | to the recipe, points | seconds |", "|---|---|---|---|"]

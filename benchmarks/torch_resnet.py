@@ -1,8 +1,8 @@
-"""ResNet-18 in PyTorch, in each of the ways that make it fast: the best of them is what fer_jax is compared with.
+"""ResNet-18 in PyTorch, in each variant that makes it fast; fer_jax is compared with the best of them.
 
-Channels last throughout. On a CPU eagerly (oneDNN) and through torch.compile; predictions also frozen and fused by
-TorchScript. On a GPU under autocast to bfloat16 with cuDNN's own search, eagerly, compiled, as CUDA graphs and
-autotuned, with the fused Adam; predictions by a network whose weights are bfloat16.
+Channels last throughout. On a CPU eager (oneDNN) and with torch.compile; predictions also frozen and fused by
+TorchScript. On a GPU under autocast to bfloat16 with cuDNN's search: eager, compiled, as CUDA graphs and autotuned,
+with the fused Adam; predictions by a network whose weights are bfloat16.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODES = {"PyTorch, CUDA graphs": "reduce-overhead", "PyTorch, autotuned": "max-a
 
 
 def ways(kind: str, batch: int) -> list[str]:
-    """The names of PyTorch's ways here, for 'training', 'prediction' or 'evaluation' in batches of `batch` images."""
+    """Returns PyTorch's variants for 'training', 'prediction' or 'evaluation' in batches of `batch` images."""
     if accelerated():
         return [EAGER, COMPILED, *MODES]
     if kind == "training":
@@ -33,7 +33,7 @@ def ways(kind: str, batch: int) -> list[str]:
 
 
 def setup_torch() -> Any:
-    """Tells PyTorch what it may use. Returns the device: the first GPU, if its build can use one, else the CPU."""
+    """Sets PyTorch's threads; returns the device: the first GPU if its build can use one, else the CPU."""
     import torch
 
     torch.set_num_threads(cores())
@@ -42,7 +42,7 @@ def setup_torch() -> Any:
 
 
 def network() -> Any:
-    """The module, channels last."""
+    """Returns the module, channels last."""
     import torch
     from torch.nn import functional
 
@@ -81,7 +81,7 @@ def network() -> Any:
 
 
 def trainer(way: str, images: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], float]:
-    """A turn of `steps` training steps, which returns the last loss when the device is done."""
+    """Returns a turn of `steps` training steps, which returns the last loss when the device is done."""
     import torch
     from torch.nn import functional
 
@@ -111,7 +111,7 @@ def trainer(way: str, images: np.ndarray, labels: np.ndarray, steps: int) -> Cal
 
 
 def predictor(way: str, images: np.ndarray, steps: int) -> Callable[[], None]:
-    """A turn of `steps` predictions of all images."""
+    """Returns a turn of `steps` predictions of all images."""
     import torch
 
     device = setup_torch()
@@ -130,9 +130,9 @@ def predictor(way: str, images: np.ndarray, steps: int) -> Callable[[], None]:
 
 
 def evaluator(way: str, pictures: np.ndarray, batch: int) -> Callable[[], np.ndarray]:
-    """A turn that scores a split of uint8 pictures [N, H, W, 3] in the host's memory; the logits come back as an array.
+    """Returns a turn that scores a split of uint8 images [N, H, W, 3] in host memory and returns the logits.
 
-    Batches are sent, normalised and predicted, as `fer_jax.evaluation.evaluate` does; N is a multiple of `batch`.
+    Batches are sent, normalized and predicted as `fer_jax.evaluation.evaluate` does; N is a multiple of `batch`.
     """
     import torch
 
@@ -161,7 +161,7 @@ def _precision(device: Any) -> Any:
 
 
 def _inference(way: str, example: Any, device: Any) -> Any:
-    """A network that predicts batches like `example`, made in one of the ways."""
+    """Returns a network that predicts batches like `example`, in one of the variants."""
     import torch
 
     model = network().eval().to(device, _precision(device))
@@ -171,11 +171,11 @@ def _inference(way: str, example: Any, device: Any) -> Any:
         with torch.inference_mode():
             traced = torch.jit.trace(model, example)
             return torch.jit.optimize_for_inference(torch.jit.freeze(traced))  # pyright: ignore
-    # Where weights are constants the batch norms go into the convolutions.
+    # With constant weights the batch norms are folded into the convolutions.
     options: dict[str, Any] = {"options": {"freezing": True}} if device.type == "cpu" else _options(way)
     return torch.compile(model, **options)
 
 
 def _options(way: str) -> dict[str, Any]:
-    """Of `torch.compile`."""
+    """Returns the options of `torch.compile`."""
     return {"mode": MODES[way]} if way in MODES else {}

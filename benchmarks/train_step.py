@@ -3,12 +3,11 @@
     python -m benchmarks.train_step --sizes=48,112,224 --repeats=7
 
 A step is forward, backward, Adam's update and the update of the batch statistics of the same seven-class network on the
-same images, which lie on the device; in float32 on a CPU, on all cores that the process may use, and on an accelerator
-in bfloat16 with float32 parameters. `fer_jax` is the single step, `fer_jax, Feed` what a training run really does:
-uint8 faces gathered, scaled and augmented inside the program, the metrics of every step, and on an accelerator many
-steps per dispatch. Each contestant has a process of its own, and they take turns; the medians are compared, and of
-PyTorch's ways (`torch_resnet.py`) the best. Appends to benchmarks/results/<device>.json, as `python -m benchmarks` does
-for all.
+same images, which are on the device; in float32 on a CPU, on all available cores, and on an accelerator in bfloat16
+with float32 parameters. `fer_jax` is the single step, `fer_jax, Feed` what a training run does: uint8 faces gathered,
+scaled and augmented inside the program, the metrics of every step, and on an accelerator many steps per dispatch. Each
+contestant has a process of its own, and they take turns; the medians are compared, and the best of PyTorch's variants
+(`torch_resnet.py`). Adds a run to benchmarks/results/<device>.json.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ SIZES = (48, 112, 224)
 OURS, FEED, PLAIN = "fer_jax", "fer_jax, Feed", "plain Flax"
 QUICK_BATCH = 4
 CPU_TURN = 4  # steps
-PLAIN_TURNS = 2  # plain Flax takes seconds per step at 48 pixels on a CPU: its turns are few there, and of one step
+PLAIN_TURNS = 2  # plain Flax takes seconds per step at 48 pixels on a CPU: it has few turns there, of one step each
 
 
 def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str) -> dict[str, Any]:
-    """One row of the table: every contestant on `batch` images of `size` pixels."""
+    """Returns one row of the table: every contestant on `batch` images of `size` pixels."""
     # On an accelerator a turn is a dispatch of many steps, so that each contestant waits for the device once. On a CPU
-    # it is a few, because the first one after somebody else's finds other memory in the caches.
+    # it is a few, because the first step after another contestant's turn finds cold caches.
     steps, slow = (harness.STEPS_PER_DISPATCH,) * 2 if machine.accelerated() else (CPU_TURN, 1)
     builds: dict[str, Build] = {
         OURS: functools.partial(ours, size, batch, steps),
@@ -59,24 +58,24 @@ def measure(size: int, batch: int, repeats: int, with_torch: bool, data_dir: str
 
 
 def ours(size: int, batch: int, steps: int) -> Run:
-    """The step of the baseline's network alone."""
+    """Returns a turn of the step of the baseline's network alone."""
     model, examples = flax_resnet.Ours(jnp.dtype(machine.compute_type())), flax_resnet.examples(size, batch)
     return flax_resnet.trainer(flax_resnet.training(model, *examples, machine.our_options()), steps)
 
 
 def in_a_run(size: int, batch: int, steps: int, data_dir: str) -> Run:
-    """What a training run does for a step."""
+    """Returns a turn of what a training run does."""
     return harness.training_run(harness.baseline_config(size, batch, data_dir), steps)
 
 
 def plain(size: int, batch: int, steps: int) -> Run:
-    """The step of plain Flax."""
+    """Returns a turn of the step of plain Flax."""
     model, examples = flax_resnet.PlainFlax(jnp.dtype(machine.compute_type())), flax_resnet.examples(size, batch)
     return flax_resnet.trainer(flax_resnet.training(model, *examples, None), steps)
 
 
 def section(quick: bool = False, sizes: tuple[int, ...] = SIZES, repeats: int = 5) -> dict[str, Any]:
-    """What `python -m benchmarks` stores: rows, one of each size."""
+    """Returns {'rows': one per size}."""
     with harness.faces_folder() as folder:
         if quick:
             return {"rows": [measure(sizes[0], QUICK_BATCH, 1, False, folder)]}
@@ -85,7 +84,7 @@ def section(quick: bool = False, sizes: tuple[int, ...] = SIZES, repeats: int = 
 
 
 def as_table(result: dict[str, Any]) -> str:
-    """The rows as markdown: images per second."""
+    """Returns the rows as Markdown: images per second."""
     rows = result["rows"]
     names = list(dict.fromkeys(name for row in rows for name in row["images_per_second"]))
     cells = [

@@ -1,4 +1,4 @@
-"""Contestants take turns (A B C A B C ...), so that a neighbour's load falls on all alike."""
+"""Contestants take turns (A B C A B C ...), so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import jax
 
-Run = Callable[[], Any]  # one turn; what it returns is waited for, a float (a loss) must be finite
+Run = Callable[[], Any]  # one turn, whose result is waited for; a float (a loss) must be finite
 
 
 def take_turns(contestants: Mapping[str, Run], repeats: int, few: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Times one call of each contestant per round, after a round that warms up.
+    """Times one call of each contestant per round, after a warm-up round.
 
     Args:
-        contestants: what is timed, by name.
-        repeats: rounds.
-        few: fewer rounds for contestants that take seconds.
+        contestants: by name.
+        repeats: number of rounds.
+        few: smaller numbers of rounds, for contestants that take seconds.
 
     Returns:
         The seconds of each call, by contestant.
@@ -34,16 +34,16 @@ def take_turns(contestants: Mapping[str, Run], repeats: int, few: Mapping[str, i
             if turn:
                 seconds[name].append(time.perf_counter() - began)
             if isinstance(result, float) and not math.isfinite(result):
-                raise FloatingPointError(f"{name} lost its mind at turn {turn}")
+                raise FloatingPointError(f"{name}: the loss is not finite at turn {turn}")
     return seconds
 
 
 def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
-    """The median seconds of each contestant."""
+    """Returns the median seconds of each contestant."""
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A markdown table."""
+    """Returns a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"

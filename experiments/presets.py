@@ -98,7 +98,7 @@ def ferplus_short(config):
 def rafdb(config):
     """RAF-DB, basic expressions, at 224 pixels: the recipe that FDRL and its relatives share, for an accelerator.
 
-    The papers start from a ResNet-18 that has learned to recognise faces: give it with config.init_from
+    The papers start from a ResNet-18 that has learned to recognize faces: give it with config.init_from
     (docs/weights.md). Without it a network from scratch learns little in these 40 epochs.
     """
     config.data.dataset = "rafdb/basic"
@@ -175,7 +175,7 @@ def imagenet_pixels(config):
 
 
 def ferplus_votes(config):
-    """The same pictures with FER+'s votes, each learnt as the distribution that the votes give."""
+    """The same pictures with FER+'s votes, each learned as the distribution that the votes give."""
     config.data.dataset = "ferplus"
     config.data.votes = "votes_label"
     config.data.target = "cross_entropy"

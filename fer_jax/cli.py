@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import signal
 import sys
@@ -16,7 +15,7 @@ from etils import epath
 
 from fer_jax import methods
 from fer_jax.config import describe, files
-from fer_jax.config.fields import Config, nearest_field
+from fer_jax.config.fields import Config, leaves, nearest_field
 from fer_jax.config.table import FIELDS
 from fer_jax.errors import UserError, nearest
 from fer_jax.storage import reachable
@@ -29,13 +28,10 @@ EXAMPLE = "--config=experiments/fdrl.py"
 OPTIONS: dict[str, dict[str, Any]] = {
     "config": {"help": "the experiment, FILE.py or FILE.py:VARIANT; --config.FIELD=VALUE overrides a field of it"},
     "workdir": {"help": "work directory of the run; runs/EXPERIMENT/VARIANT by default"},
-    "model": {
-        "help": "a trained model: a work directory or a model file; by default that of --config",
-        "dest": "workdir",
-    },
-    "split": {"help": "the split to score; the test split of the config by default", "default": ""},
-    "dataset": {"help": "another data set than the model was trained on; classes are matched by name", "default": ""},
-    "out": {"help": "the JSON file to write the scores to"},
+    "model": {"help": "evaluate: the trained model, a work directory or a model file", "dest": "workdir"},
+    "split": {"help": "evaluate: the split to score; the test split of the config by default", "default": ""},
+    "dataset": {"help": "evaluate: another data set than the model was trained on", "default": ""},
+    "out": {"help": "evaluate: the JSON file to write the scores to"},
     "coordinator": {"help": "several hosts: HOST:PORT of process 0", "default": ""},
     "num_processes": {"help": "several hosts: the number of processes", "type": int, "default": 0},
     "process_id": {"help": "several hosts: the number of this process, from 0", "type": int, "default": -1},
@@ -45,35 +41,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "help": {"help": "print this text; with --config, every field of the experiment", "action": "store_true"},
 }
 HOSTS = ("coordinator", "num_processes", "process_id", "distributed", "patience")
-GENERAL = ("config", "workdir", *HOSTS, "print_config", "help")
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """A command.
-
-    Attributes:
-        help: one line.
-        options: names in OPTIONS.
-        run: (options, config of --config, values that --config.FIELD=VALUE gives by path) -> exit status.
-    """
-
-    help: str
-    options: tuple[str, ...]
-    run: Callable[[Options, Config | None, dict[str, Any]], int]
 
 
 def train(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
-    """Trains an experiment, or resumes it; `config` includes the changes."""
-    del changes
+    """Trains an experiment, or resumes it."""
+    del changes  # `config` includes them
     if config is None:
         raise UserError(f"say what to train, for example {EXAMPLE}")
+    for name in ("split", "dataset", "out"):
+        if vars(options)[name]:
+            raise UserError(f"--{name}: train has no such option; evaluate has it")
     from fer_jax.runs.workdir import default_workdir
     from fer_jax.sweeps import sweep
     from fer_jax.training import loop
 
     folder = reachable(options.workdir, "--workdir") if options.workdir else default_workdir(config)
-    with _prepared("train", options, folder, config):
+    with _prepared(options, folder, config):
         try:
             sweep.train(config, folder)
         except loop.Interrupted as stop:
@@ -83,7 +66,7 @@ def train(options: Options, config: Config | None, changes: dict[str, Any]) -> i
 
 
 def evaluate(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
-    """Scores a trained model: that of --model, else the one that `config` trains."""
+    """Scores a trained model: that of --model, else the one that --config trains."""
     from fer_jax.runs.workdir import default_workdir
     from fer_jax.sweeps import sweep
 
@@ -95,14 +78,14 @@ def evaluate(options: Options, config: Config | None, changes: dict[str, Any]) -
     else:
         raise UserError("say which model to evaluate: --model=PATH, the work directory of a run or a model file")
     out = reachable(options.out, "--out") if options.out else None
-    with _prepared("evaluate", options, folder, config):
+    with _prepared(options, folder, config):
         other = {"dataset": options.dataset} if options.dataset else {}
         sweep.evaluate(folder, options.split, out, changes, **other)
     return 0
 
 
 @contextlib.contextmanager
-def _prepared(command: str, options: Options, folder: epath.Path, config: Config | None) -> Iterator[None]:
+def _prepared(options: Options, folder: epath.Path, config: Config | None) -> Iterator[None]:
     """Prepares this process for JAX and joins it to the other hosts, which must run the same command and code."""
     from fer_jax.engine import allocator, hosts
     from fer_jax.runs.workdir import code_facts
@@ -126,14 +109,8 @@ def _prepared(command: str, options: Options, folder: epath.Path, config: Config
         yield
 
 
-COMMANDS = {
-    "train": Command("trains an experiment, or resumes it", GENERAL, train),
-    "evaluate": Command(
-        "scores a trained model on a split, or on another data set",
-        (*GENERAL, "model", "split", "dataset", "out"),
-        evaluate,
-    ),
-}
+# Each command is called with the options, the config of --config, and the values of --config.FIELD=VALUE by path.
+COMMANDS: dict[str, Callable[[Options, Config | None, dict[str, Any]], int]] = {"train": train, "evaluate": evaluate}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,9 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    name, arguments = _command(arguments)
-    command = COMMANDS[name]
-    options, overrides = _parse(name, arguments)
+    options, overrides = _parse(arguments)
     if options.config:
         config = files.load_config(options.config)
         changes = files.override(config, overrides)
@@ -165,22 +140,7 @@ def _run(arguments: list[str]) -> int:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is not a mistake
         print("\n".join(_shown(options, config)))
         return 0
-    return command.run(options, config, changes)
-
-
-def _command(arguments: list[str]) -> tuple[str, list[str]]:
-    """Returns the name of the command and the other arguments; --mode=NAME is the same as NAME in the first place."""
-    if arguments and not arguments[0].startswith("-"):
-        name, rest, given = arguments[0], arguments[1:], arguments[0]
-    else:
-        parser = _Parser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--mode", default="train")
-        known, rest = parser.parse_known_args(arguments)
-        name, given = known.mode, f"--mode={known.mode}"
-    if name not in COMMANDS:
-        hint = f"give an experiment as {EXAMPLE}" if name.endswith(".py") else nearest(name, COMMANDS)
-        raise UserError(f"{given}: there is no such command; {hint}")
-    return name, rest
+    return COMMANDS[options.command](options, config, changes)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -188,27 +148,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def _parse(command: str, arguments: list[str]) -> tuple[Options, list[tuple[str, str]]]:
+def _parse(arguments: list[str]) -> tuple[Options, list[tuple[str, str]]]:
     """Returns the options, and the overridden fields of the config as (path, text)."""
-    overrides, rest = _take_overrides(arguments)
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    for name in COMMANDS[command].options:
-        parser.add_argument(f"--{name}", *(["-h"] if name == "help" else []), **OPTIONS[name])
-    options, unknown = parser.parse_known_args(rest)
-    for argument in unknown:
-        name = argument.lstrip("-").partition("=")[0]
-        if not argument.startswith("--"):
-            raise UserError(f"{argument}: every option begins with --, such as {EXAMPLE}")
-        others = [other for other, it in COMMANDS.items() if name in it.options]
-        if others:
-            raise UserError(f"{argument}: {command} has no such option; {', '.join(others)} has it")
-        known = [*OPTIONS, *(f"config.{path}" for path in FIELDS)]
-        raise UserError(f"{argument}: there is no such option; {nearest_field(name, known, '--')}")
-    return options, overrides
-
-
-def _take_overrides(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Splits (path, text) of each `--config.path=text` or `--config.path text` from the other arguments."""
     overrides, rest, remaining = [], [], iter(arguments)
     for argument in remaining:
         if argument.startswith("--config."):
@@ -216,34 +157,44 @@ def _take_overrides(arguments: list[str]) -> tuple[list[tuple[str, str]], list[s
             overrides.append((path, text if equals else next(remaining, "")))
         else:
             rest.append(argument)
-    return overrides, rest
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--mode", default="train")
+    for name, option in OPTIONS.items():
+        parser.add_argument(f"--{name}", *(["-h"] if name == "help" else []), **option)
+    options, unknown = parser.parse_known_intermixed_args(rest)
+    for argument in unknown:
+        known = [*OPTIONS, *(f"config.{path}" for path in FIELDS)]
+        hint = nearest_field(argument.lstrip("-").partition("=")[0], known, "--")
+        raise UserError(f"{argument}: there is no such option; {hint}")
+    options.command, *others = options.words or [options.mode]
+    if options.command not in COMMANDS:
+        hint = f"give an experiment as {EXAMPLE}" if options.command.endswith(".py") else ""
+        raise UserError(f"there is no command '{options.command}'; {hint or nearest(options.command, COMMANDS)}")
+    if others:
+        raise UserError(f"{others[0]}: every option begins with --, such as {EXAMPLE}")
+    return options, overrides
 
 
 def _shown(options: Options, config: Config | None) -> Iterator[str]:
     """Yields the lines of --help and --print_config."""
-    if options.print_config:
-        if config is None:
-            raise UserError(f"--print_config: say which config, for example {EXAMPLE}")
+    if config is None:
+        yield "fer-jax COMMAND --option=value ...       (python run.py --mode=COMMAND is the same)\n\ncommands:"
+        yield from (f"  {name:<12} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
+        yield "\noptions:"
+        yield from (f"  --{name:<14} {option['help']}" for name, option in OPTIONS.items())
+        yield "\nexperiments and their variants:"
+        for name in files.experiments():
+            title, variants = files.describe_experiment(name)
+            yield f"  {name}\n      {title}\n      {variants}"
+        yield f"\nmethods: {', '.join(methods.names())}"
+        yield f"\n{EXAMPLE} --help lists every field of an experiment, with its default and range."
+    elif options.print_config:
         from fer_jax.config.check import check_config
 
         check_config(config)
-        yield from describe.values(config)
-    elif config is not None:
-        title, variants, default = files.describe_experiment(options.config.partition(":")[0])
-        yield title
-        yield f"variants (--config=FILE.py:VARIANT, {default} by default): {', '.join(variants)}"
-        yield from describe.helps(config)
+        yield from (f"config.{path} = {value!r}" for path, value in leaves(config, ()))
     else:
-        yield "fer-jax COMMAND --option=value ...       (python run.py --mode=COMMAND is the same)\n\ncommands:"
-        yield from (f"  {name:<12} {command.help}" for name, command in COMMANDS.items())
-        yield "\noptions:"
-        for name, option in OPTIONS.items():
-            users = [command for command, it in COMMANDS.items() if name in it.options]
-            only = "" if len(users) == len(COMMANDS) else f" ({', '.join(users)})"
-            yield f"  --{name:<14} {option['help']}{only}"
-        yield "\nexperiments and their variants:"
-        for name in files.experiments():
-            title, variants, default = files.describe_experiment(name)
-            yield f"  {name}\n      {title}\n      {', '.join(v + ' (default)' * (v == default) for v in variants)}"
-        yield f"\nmethods: {', '.join(methods.names())}"
-        yield f"\n{EXAMPLE} --help lists every field of an experiment, with its default and range."
+        title, variants = files.describe_experiment(options.config.partition(":")[0])
+        yield f"{title}\nvariants: {variants}"
+        yield from describe.helps(config)

@@ -50,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def list_all(args: argparse.Namespace) -> int:
     """Prints a line for each data set, and what of it lies prepared."""
-    rows = [("name", "examples", "classes", "published sizes", "licence", "prepared")]
+    rows = [("name", "examples", "classes", "published sizes", "license", "prepared")]
     for name in registry.names():
         entry = CATALOGUE[name]
         there = ", ".join(registry.prepared(name, args.data_dir)) or "no"
-        rows.append((name, entry.examples, entry.classes, entry.sizes, entry.licence, there))
+        rows.append((name, entry.examples, entry.classes, entry.sizes, entry.license, there))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

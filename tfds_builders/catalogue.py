@@ -15,20 +15,20 @@ class Entry:
         examples: images or clips.
         classes: how many, in words where variants differ.
         sizes: of the splits, as published.
-        licence: in a few words; the README says more.
+        license: in a few words; the README says more.
     """
 
     examples: str
     classes: str
     sizes: str
-    licence: str
+    license: str
 
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "affectnet": Entry("images", "7, 8", "train 287,651, validation 4,000", "on signed request, non-commercial"),
         "afew": Entry("clips", "7", "train 773, validation 383", "on signed request"),
-        "ckplus": Entry("clips", "7", "327 labelled, 118 people", "on signed request"),
+        "ckplus": Entry("clips", "7", "327 labeled, 118 people", "on signed request"),
         "dfew": Entry("clips", "7", "11,697 in 5 folds", "on request, non-commercial"),
         "fed_ro": Entry("images", "7", "test 400", "from the authors' page"),
         "fer2013": Entry("images", "7", "train 28,709, public_test and private_test 3,589", "no grant known, research"),
@@ -36,7 +36,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "image_folder": Entry("images", "yours", "yours", "yours"),
         "jaffe": Entry("images", "7", "213, 10 people", "on request, no redistribution"),
         "kdef": Entry("images", "7", "980 frontal, 70 people", "free for research after registration"),
-        "mmi": Entry("clips", "6", "about 205 frontal, 30 people", "individual licence"),
+        "mmi": Entry("clips", "6", "about 205 frontal, 30 people", "individual license"),
         "oulu_casia": Entry("clips", "6", "480 VL Strong, 80 people", "on signed request"),
         "rafdb": Entry("images", "7, 11 compound", "train 12,271, test 3,068", "on request, non-commercial"),
         "sfew": Entry("images", "7", "train 891, validation 431 aligned", "on signed request"),

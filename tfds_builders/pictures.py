@@ -81,7 +81,7 @@ def pixels(path: str | os.PathLike[str], channels: int) -> tuple[np.ndarray, tup
 
 
 def encoded(image: np.ndarray, form: str) -> bytes:
-    """Encodes uint8 [H, W, 1 | 3] as 'PNG', or as 'JPEG' of quality 95 without subsampling of colour."""
+    """Encodes uint8 [H, W, 1 | 3] as 'PNG', or as 'JPEG' of quality 95 without subsampling of color."""
     buffer = io.BytesIO()
     options: dict[str, Any] = {"quality": JPEG_QUALITY, "subsampling": 0} if form == "JPEG" else {}
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, form, **options)
@@ -151,7 +151,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def _deep(data: bytes, image: Image.Image) -> bool:
-    """Whether a PNG has 16 bits a channel, which Pillow hides where there is colour."""
+    """Whether a PNG has 16 bits a channel, which Pillow hides where there is color."""
     return image.format == "PNG" and data[24] == 16
 
 

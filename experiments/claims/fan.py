@@ -4,7 +4,7 @@
 
 Ground truth: how strong the expression is in every frame that was drawn. The clips go from neutral over the apex back
 to neutral; in some of them something passes before the face, or the person leaves the picture. All arms begin with the
-same ResNet, which has learnt expressions from still faces (the paper's: from FER+), see as many frames in a step, and
+same ResNet, which has learned expressions from still faces (the paper's: from FER+), see as many frames in a step, and
 make as many steps: 'score fusion' learns from single frames, the others from three of a clip. 'mean pooling' is the
 control without any attention. The people of the test clips are in neither training set.
 """

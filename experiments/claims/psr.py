@@ -3,13 +3,13 @@
     python -m experiments.claims.psr
 
 Sizes: the test faces of 64 pixels are reduced to 16, 24, 32 and 48 pixels and enlarged again, as a camera farther away
-would have seen them; nothing was trained on such faces. The arms are PSR with super-resolution that was learnt on the
+would have seen them; nothing was trained on such faces. The arms are PSR with super-resolution that was learned on the
 training faces first, the same pyramid with bicubic interpolation, and the one network of usual practice; they share
 the recipe, the head and the steps. `branch N, small above full` is what the smaller branches are for: how much more
 accuracy is lost on small faces, over all sizes, than at full size, when branch N has no say.
 
 Targets: the synthetic annotators voted on every face. PDLS and ordinary label smoothing, at the same epsilon and on the
-same network, are compared by the divergence of their predictions from those votes, which neither has seen. That favours
+same network, are compared by the divergence of their predictions from those votes, which neither has seen. That favors
 PDLS: its prior is FER+'s, the very matrix that the synthetic annotators' confusions were drawn from, so it is right of
 these faces as no prior is of real ones.
 """
@@ -55,7 +55,7 @@ def arm(seed: int, multiples: tuple[int, ...], upsampler: str = "edsr", prior: s
     config.model.sr_blocks = 2
     config.model.sr_width = 8
     config.optimizer.groups = ()
-    if upsampler == "edsr" and len(multiples) > 1:  # it has learnt already, and goes on as slowly as the paper's
+    if upsampler == "edsr" and len(multiples) > 1:  # it has learned already, and goes on as slowly as the paper's
         config.optimizer.groups = ((psr.SLOW, {"lr_multiplier": 0.01}),)
     config.optimizer.learning_rate = 5e-3
     config.train.batch_size = 32

@@ -10,7 +10,7 @@ taken for every arm with the cosines of the words themselves. The arms are one n
     orthonormal vectors next to the words (`whiten`): what is left of the method without what words know of each other;
   * cross-entropy on a linear classifier.
 
-An answer that resembles every word lowers the semantic error, whatever the face: nearest-word decoding favours such
+An answer that resembles every word lowers the semantic error, whatever the face: nearest-word decoding favors such
 words (docs/word2vec.md). `closeness` leaves that out: by how much the semantic error is below what it would be if each
 mistake fell on a class as often as that class is the answer of all mistakes.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fer_jax import methods
 from fer_jax.config.fields import Config, check_expression, check_fields, fields_of
-from fer_jax.config.phases import phases
 from fer_jax.config.protocol import check_protocol
-from fer_jax.config.resolutions import stages
+from fer_jax.config.steps import phases, stages
 from fer_jax.config.table import LAST_SEED
 from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
@@ -22,14 +21,14 @@ def check_config(config: Config) -> None:
     check_fields(config)
     method = methods.load(config.method)
     stages(config, MANY_STEPS)
-    for phase in phases(config, MANY_STEPS):
-        check_fields(phase.config)
+    phases(config, MANY_STEPS)
     check_protocol(config)
     _check_data(config)
     _check_train(config)
     _check_target(config)
     label_noise.check(config.data, reads_labels=not method.measures)
-    degradation.check(config.evaluation.degraded)
+    for text in config.evaluation.degraded:
+        degradation.parse(text)
     if config.evaluation.views and config.evaluation.flip:
         raise UserError("config.evaluation.views='corners' includes mirrored views: set config.evaluation.flip=False")
     for field in ("flip", "views", "occluded", "degraded"):

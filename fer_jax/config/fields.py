@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 
 from fer_jax import methods
-from fer_jax.config.renamed import RENAMED
 from fer_jax.config.table import FIELDS, GROUPS, Field
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods import objective
@@ -136,13 +135,13 @@ def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[t
 
 
 def nearest_field(path: str, known: Iterable[str], prefix: str = "config.") -> str:
-    """Returns a hint for a renamed, misspelt, shortened or misplaced field: the most similar one of `known`.
+    """Returns a hint for a misspelt, shortened or misplaced field: the most similar one of `known`.
 
     The last part of a path counts most, so that 'learning_rate', 'lr' and 'optimiser.learning_rat' all find
     'optimizer.learning_rate'.
     """
-    if path in RENAMED:
-        return RENAMED[path]
+    if path.startswith("augmentation."):  # version 0.1 had 25 of them
+        return "augmentation is a list of operations in config.augmentation.train: see CHANGELOG.md"
     name = path.rpartition(".")[2]
 
     def alike(a: str, b: str) -> float:

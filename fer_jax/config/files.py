@@ -49,11 +49,12 @@ def experiments() -> list[str]:
     return [f"experiments/{name}" for name in sorted(files)]
 
 
-def describe_experiment(name: str) -> tuple[str, list[str], str]:
-    """Returns the first line of an experiment's docstring, its variants, and the default one."""
+def describe_experiment(name: str) -> tuple[str, str]:
+    """Returns the first line of an experiment's docstring, and its variants, the default one first."""
     module = read_experiment(_find(name))
     default = inspect.signature(module["get_config"]).parameters["variant"].default
-    return module["__doc__"].strip().splitlines()[0], list(module["VARIANTS"]), default
+    others = [variant for variant in module["VARIANTS"] if variant != default]
+    return module["__doc__"].strip().splitlines()[0], ", ".join([f"{default} (default)", *others])
 
 
 def _find(path: str) -> pathlib.Path:

@@ -1,79 +1,77 @@
-"""What is trained on, selected on and tested on: splits of the data set, or the folds of one of them."""
+"""Which examples train, select and test a model: splits of the data set, or the folds of one split."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from fer_jax.config.fields import Config
 from fer_jax.data.sources.folds import check_number, parse_division
 from fer_jax.data.sources.source import Source, take_fold
 from fer_jax.errors import UserError
 
-Config = Any
 ALL = "all"  # config.fold: every fold in turn
-USUAL_TEST_SPLIT = "test"
-PUBLISHED_VALIDATION = "validation"  # the split that is tested of these, whose test labels are not public
-NO_TEST_LABELS = ("affectnet", "afew", "sfew")
+NO_TEST_LABELS = ("affectnet", "afew", "sfew")  # data sets whose published validation split serves as the test split
 
 
 def check_protocol(config: Config) -> None:
-    """Refuses a fold without a division, a division without a fold, and splits that mean nothing beside folds."""
+    """Raises UserError for a fold without a division, a division without a fold, and splits that folds replace."""
     fold, data = config.fold, config.data
     if fold and fold != ALL and not re.fullmatch(r"[1-9]\d*", fold):
         raise UserError(f"config.fold='{fold}': give the number of a fold, from 1, or all")
+    if fold and not data.folds:
+        raise UserError(
+            f"config.fold={fold} needs config.data.folds='subject:10', 'leave_one_subject_out' or 'stored', which says "
+            "how the examples are divided"
+        )
     if not data.folds:
-        if fold:
-            raise UserError(
-                f"config.fold={fold}: config.data.folds does not say how the examples are divided; give "
-                "'subject:10', 'leave_one_subject_out' or 'stored'"
-            )
         return
     division = parse_division(data.folds)
     if not fold:
         raise UserError(
-            f"config.data.folds='{data.folds}': say which fold is tested, for example config.fold=1, or give "
-            "config.fold=all for every one in turn"
+            f"config.data.folds='{data.folds}' needs the fold to test, such as config.fold=1, or config.fold=all for "
+            "each in turn"
         )
     if division.count and fold != ALL:
         check_number(int(fold), division.count)
     if data.validation_split:
         raise UserError(
-            f"config.data.validation_split='{data.validation_split}': with config.data.folds a part of the other folds "
-            "selects the model; leave it empty"
+            f"config.data.validation_split='{data.validation_split}': with config.data.folds, a part of the other "
+            "folds selects the model; leave it empty"
         )
-    if data.test_split not in (USUAL_TEST_SPLIT, data.train_split):
+    if data.test_split not in ("test", data.train_split):
         raise UserError(
-            f"config.data.test_split='{data.test_split}': with config.data.folds a fold of "
-            f"config.data.train_split='{data.train_split}' is tested; leave it out"
+            f"config.data.test_split='{data.test_split}': with config.data.folds, a fold of config.data.train_split="
+            f"'{data.train_split}' is tested; leave it out"
         )
 
 
 def fold_number(config: Config) -> int:
     """Returns the fold that is tested, counted from 1; 0 without folds."""
     if config.fold == ALL:
-        raise UserError("config.fold=all is one run for every fold: name one of them, for example config.fold=1")
+        raise UserError("config.fold=all has a run for each fold: name one of them, such as config.fold=1")
     return int(config.fold or 0)
 
 
 def split_to_test(config: Config) -> str:
-    """Returns the split that is tested, or whose folds are."""
+    """Returns the split that is tested, or the split whose folds are tested."""
     return config.data.train_split if config.fold else config.data.test_split
 
 
 def part_to_test(config: Config, source: Source) -> Source:
-    """Returns what is tested of `split_to_test`: all of it, or one fold."""
+    """Returns the tested examples of `split_to_test`: all of them, or one fold."""
     number = fold_number(config)
     return take_fold(source, number)[1] if number else source
 
 
 def part_to_score(config: Config, source: Source) -> Source:
-    """Returns what `--split` means of a split: all of it, or the folds that trained where its folds are tested."""
+    """Returns the examples that `--split` scores: the whole split, or, if its folds are tested, the other folds."""
     number = fold_number(config)
     return take_fold(source, number)[0] if number and source.split == config.data.train_split else source
 
 
 def fold_facts(config: Config, folds: int) -> dict[str, Any]:
-    """Returns `fold` for results.json: its number ('all' for every one), how many there are, and how they were made."""
+    """Returns `fold` for results.json: its number or 'all', the number of folds, and how they were made."""
     if not config.fold:
         return {}
     number = ALL if config.fold == ALL else fold_number(config)
@@ -90,13 +88,11 @@ def selected_on(config: Config) -> str:
 
 
 def protocol(config: Config, folds: int = 0) -> str:
-    """Returns what a reader of the scores must know of how they came about, in one sentence.
-
-    It is empty where the data set has a test split of its own, with labels, and that was tested.
+    """Returns one sentence on how the scores came about; '' if the data set's own test split was tested.
 
     Args:
         config: of a run.
-        folds: how many folds there are.
+        folds: the number of folds.
     """
     chosen = {
         "best_validation": f"the model is selected on {selected_on(config)}",
@@ -108,6 +104,6 @@ def protocol(config: Config, folds: int = 0) -> str:
         if config.fold == ALL:
             return f"Each of {folds} folds {made} is tested once, while the others train; {chosen}."
         return f"Fold {config.fold} of {folds} {made} is tested, the other folds train; {chosen}."
-    if config.data.test_split == PUBLISHED_VALIDATION and config.data.dataset.partition("/")[0] in NO_TEST_LABELS:
+    if config.data.test_split == "validation" and config.data.dataset.partition("/")[0] in NO_TEST_LABELS:
         return f"The published validation split serves as the test split; {chosen}."
     return ""

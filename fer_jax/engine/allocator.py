@@ -1,4 +1,4 @@
-"""Memory that XLA's CPU backend frees stays with the process, in huge pages, instead of going back at every step."""
+"""Keeps memory that XLA's CPU backend frees in the process, in huge pages, instead of returning it at every step."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import sys
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 MADV_HUGEPAGE = 14
 
-NEVER = -1  # as the threshold above which freed memory is returned
-SMALL_PAGES = 4096  # huge ones have 2 MB then; where small ones have 64 KB, huge ones have 512 MB, too many
-STRICT = "2"  # what the system says when it counts memory at the moment it is asked for, not when it is used
+NEVER = -1  # threshold above which freed memory is returned
+SMALL_PAGES = 4096  # bytes; then huge pages have 2 MB. With pages of 64 KB they have 512 MB, which is too much
+STRICT = "2"  # value of overcommit_memory if memory counts when it is requested, not when it is used
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc not to return large buffers to the system; call it before the first computation.
+    """Tells glibc not to return large buffers to the system. To be called before the first computation.
 
-    Every step allocates its temporary buffers anew, hundreds of megabytes. By default glibc maps each large one
-    afresh, and the kernel then clears every page of it again: a tenth of the step's time (docs/performance.md).
-    In pages of 2 MB, where the system has them, a step's time also varies far less.
+    Every step allocates hundreds of megabytes of temporary buffers. By default glibc maps each large one again, and
+    the kernel clears its pages: a tenth of the time of a step (docs/performance.md). With pages of 2 MB, the time of
+    a step also varies far less.
 
     Returns:
-        Whether the C library took the settings (False outside Linux with glibc, where nothing changes).
+        Whether glibc accepted the settings; False without glibc, where nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -42,17 +42,17 @@ def keep_freed_memory() -> bool:
 
 
 def _prefer_huge_pages(libc: ctypes.CDLL, size: int) -> None:
-    """Grows the heap by `size` bytes of addresses and asks for huge pages there: memory is taken when it is used."""
+    """Grows the heap by `size` bytes of addresses and asks for huge pages there; only used ones take memory."""
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = (ctypes.c_size_t,)
     libc.free.argtypes = (ctypes.c_void_p,)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     block = libc.malloc(size)
-    if block is None:  # a limit on addresses: pages stay as they are
+    if block is None:  # a limit on address space: pages stay small
         return
     start = -(-block // mmap.PAGESIZE) * mmap.PAGESIZE
     libc.madvise(start, (block + size - start) // mmap.PAGESIZE * mmap.PAGESIZE, MADV_HUGEPAGE)
-    libc.free(block)  # what is allocated from now on lies there, because the heap does not shrink any more
+    libc.free(block)  # the heap does not shrink any more, so later buffers lie there
 
 
 def _strict() -> bool:

@@ -1,4 +1,4 @@
-"""The one place that knows about devices and meshes, and who of several processes does what (see hosts.py)."""
+"""Devices, meshes and shardings, and what the main process does for all processes (see hosts.py)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_mesh(platform: str = "auto", devices: int = 0) -> Mesh:
     """Returns a mesh with the one axis `data` over the devices asked for (0: all of the platform)."""
     try:
         everything = jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS asks for what is not there
+    except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS names a missing one
         raise UserError(f"JAX finds no device ({first_line(error)}); unset JAX_PLATFORMS, or set it to cpu") from error
     try:
         there = everything if platform == "auto" else jax.devices(platform)
@@ -39,7 +39,7 @@ def make_mesh(platform: str = "auto", devices: int = 0) -> Mesh:
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int, field: str) -> None:
-    """Refuses a batch that the devices cannot share equally."""
+    """Raises UserError if the devices cannot share a batch equally."""
     parts = mesh.size * accumulate
     if batch_size % parts:
         below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
@@ -58,7 +58,7 @@ def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:
-    """Places a tree of host arrays whole on every device; every process passes the same values."""
+    """Copies a tree of host arrays to every device; every process passes the same values."""
     where = replicated(mesh)
     if jax.process_count() == 1:
         return jax.device_put(tree, where)
@@ -89,7 +89,7 @@ def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) 
     first = dict(zip(parts, np.cumsum([0, *(end - begin for begin, end in parts)]).tolist(), strict=False))
 
     def put(source: np.ndarray) -> jax.Array:
-        rows = source[mine]  # at once: pictures on disk are decoded by all threads, whatever a device's share
+        rows = source[mine]  # once for all devices: pictures on disk are decoded by all threads
 
         def part(index: Any) -> np.ndarray:
             begin, end = _span(index[0], len(indices))
@@ -102,7 +102,7 @@ def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) 
 
 
 def _local_parts(mesh: Mesh, count: int) -> list[slice]:
-    """The parts of a batch of `count` rows that the devices of this process hold."""
+    """Returns the parts of a batch of `count` rows that the devices of this process hold."""
     return [index[0] for index in sharded(mesh).addressable_devices_indices_map((count,)).values() if index]
 
 
@@ -117,13 +117,13 @@ def on_cpu(mesh: Mesh) -> bool:
 
 
 def memory_limit(mesh: Mesh) -> int | None:
-    """Returns the bytes of one device, or None where it does not say (a CPU)."""
+    """Returns the memory of one device in bytes; None if it does not tell, as a CPU."""
     stats = None if on_cpu(mesh) else mesh.devices.flat[0].memory_stats()
     return stats.get("bytes_limit") if stats else None
 
 
 def on_main(function: Callable[[], Any]) -> Any:
-    """Runs `function` on the main process only, then waits for it on all of them; where it fails, all fail."""
+    """Runs `function` on the main process while the others wait; if it fails there, all raise an error."""
     if jax.process_count() == 1:
         return function()
     from jax.experimental import multihost_utils
@@ -132,25 +132,25 @@ def on_main(function: Callable[[], Any]) -> Any:
     if is_main():
         try:
             result = function()
-        except Exception as error:  # told to the others before it is raised: they would wait for ever
+        except Exception as error:  # raised after the others know of it: they would wait for ever
             failure = error
     failed = multihost_utils.broadcast_one_to_all(np.int32(failure is not None))
     if failure is not None:
         raise failure
     if failed:
-        raise UserError("process 0 could not go on: see what it printed")
+        raise UserError("process 0 failed: see its error message")
     return result
 
 
 def told_by_main(data: bytes) -> bytes:
-    """Returns what the main process gives, on all of them; everyone's has the same length."""
+    """Returns the `data` of the main process on all processes; all pass the same number of bytes."""
     from jax.experimental import multihost_utils
 
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(np.frombuffer(data, np.uint8)), np.uint8))
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set on any process (so that all of them stop at the same step)."""
+    """Whether the flag is set on any process."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils

@@ -1,7 +1,7 @@
-"""Predictions in two programs: what needs nothing but the weights is computed once, not for every batch.
+"""Predictions in two programs: the part that depends only on the weights runs once, not for every batch.
 
-On a CPU Winograd's kernels (nn/winograd.py) are the large part of it: writing them takes a tenth of the time of a
-batch, and two thirds of that of a single image. On an accelerator it is the weights in the type of the computation.
+On a CPU that part is mostly the transformed kernels of Winograd convolutions (nn/winograd.py): a tenth of the time of a
+batch, and two thirds of the time of a single image. On an accelerator it is the weights converted to bfloat16.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Var, jaxpr_as_fun
 from jax.sharding import Mesh
 
-from fer_jax.engine.compiler import program
+from fer_jax.engine.compiler import jit_for
 from fer_jax.nn.lowering import never_differentiated
 
-SPREADING = ("broadcast_in_dim", "iota")  # cheap to compute, large to keep: they stay where they are used
+SPREADING = ("broadcast_in_dim", "iota")  # cheap to compute and large to keep: they stay in the second part
 Part = Callable[..., list[Any]]
 
 
 class Prediction:
-    """A compiled function (weights, ...) -> outputs without a gradient. It remembers what the last weights gave.
+    """A compiled function (weights, ...) -> outputs without gradients, which keeps what it computed from the weights.
 
-    Weights are told apart as objects: a tree must not be changed once it has been given.
+    Weights are compared by identity: a tree that was passed once must not be changed.
     """
 
     def __init__(
@@ -35,29 +35,34 @@ class Prediction:
         out_shardings: Any,
         check: Callable[[Any, tuple[Any, ...]], None] | None = None,
     ):
-        """`function` takes positional arguments only; the shardings are those of `jax.jit`, the first the weights'.
+        """Compiles nothing yet.
 
-        `check` is given the program for a batch and its arguments before it runs for the first time.
+        Args:
+            mesh: the devices.
+            function: takes positional arguments only.
+            in_shardings: as in `jax.jit`, that of the weights first.
+            out_shardings: as in `jax.jit`.
+            check: called with the program for a batch and its arguments before the first run with their shapes.
         """
         self._mesh, self._function, self._check = mesh, function, check
         self._in, self._out = in_shardings, out_shardings
-        self._halves: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by the shapes of a batch
+        self._halves: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by shapes of a batch
         self._checked: set[Any] = set()  # shapes of batches
         self._weights: Any = None
-        self._prepared: dict[Any, list[jax.Array]] = {}  # of these weights, by the shapes of a batch
+        self._prepared: dict[Any, list[jax.Array]] = {}  # from these weights, by shapes of a batch
 
     def __call__(self, weights: Any, *batch: Any) -> Any:
-        """The outputs for a batch."""
+        """Returns the outputs for a batch."""
         prepared, predict = self.prepared(weights, *batch)
         return predict(prepared, *batch)
 
     @property
     def shapes(self) -> int:
-        """How many shapes of batches it has been compiled for."""
+        """For how many shapes of batches it was compiled."""
         return len(self._halves)
 
     def prepared(self, weights: Any, *batch: Any) -> tuple[list[jax.Array], Callable[..., Any]]:
-        """What is computed from the weights alone for batches like this one, and the program that takes it instead."""
+        """Returns what depends only on the weights, for batches of these shapes, and the program that takes it."""
         leaves, tree = jax.tree.flatten(batch)
         key = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         if key not in self._halves:
@@ -74,11 +79,11 @@ class Prediction:
 
     def _compiled(self, weights: Any, batch: tuple[Any, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
         with never_differentiated():
-            traced = program(self._mesh, self._function).trace(weights, *batch)
+            traced = jit_for(self._mesh, self._function).trace(weights, *batch)
         early, late = split(traced.jaxpr, len(jax.tree.leaves(weights)))
         outputs = jax.tree.structure(traced.out_info)
-        prepare = program(self._mesh, lambda weights: early(*jax.tree.leaves(weights)), out_shardings=self._in[0])
-        predict = program(
+        prepare = jit_for(self._mesh, lambda weights: early(*jax.tree.leaves(weights)), out_shardings=self._in[0])
+        predict = jit_for(
             self._mesh,
             lambda prepared, *batch: jax.tree.unflatten(outputs, late(*prepared, *jax.tree.leaves(batch))),
             in_shardings=self._in,
@@ -88,7 +93,7 @@ class Prediction:
 
 
 def split(whole: ClosedJaxpr, weights: int) -> tuple[Part, Part]:
-    """Cuts a traced function in two: what its first `weights` arguments suffice for, and the rest.
+    """Splits a traced function in two: the equations that need only its first `weights` arguments, and the rest.
 
     Returns:
         (early, late) so that late(*early(*arguments[:weights]), *arguments[weights:]) are the outputs.
@@ -106,7 +111,7 @@ def split(whole: ClosedJaxpr, weights: int) -> tuple[Part, Part]:
     kept = list(dict.fromkeys(value for value in used if isinstance(value, Var) and value in known))
 
     def part(takes: list[Var], equations: list[JaxprEqn], gives: Sequence[Any]) -> Part:
-        unnamed = jaxpr.debug_info.with_unknown_names()  # the names are those of the whole
+        unnamed = jaxpr.debug_info.with_unknown_names()  # the argument names are those of the whole function
         cut = jaxpr.replace(invars=takes, eqns=equations, outvars=gives, debug_info=unnamed)
         return jaxpr_as_fun(ClosedJaxpr(cut, whole.consts))
 

@@ -16,7 +16,7 @@ from fer_jax.data.augment.inputs import CORNER_VIEWS
 from fer_jax.data.sources.pipeline import Stream, eval_batches
 from fer_jax.data.sources.rows import take_rows
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.compiler import program
+from fer_jax.engine.compiler import jit_for
 from fer_jax.engine.memory import check_evaluation
 from fer_jax.engine.mesh import (
     memory_limit,
@@ -63,9 +63,9 @@ class Evaluator:
         self._step = predicting(functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)))
         # Two programs, because only the small one of them depends on how many examples a source has.
         several = sharded(mesh, 1)
-        self._take = program(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
+        self._take = jit_for(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
         # Not a `Prediction`: all of it is inside a loop, and there is nothing to cut off.
-        self._steps = program(
+        self._steps = jit_for(
             mesh, functools.partial(eval_steps, task), in_shardings=(whole, several), out_shardings=whole
         )
         self._corner: Any = None

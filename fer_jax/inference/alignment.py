@@ -1,6 +1,6 @@
 """From a picture to the crop of a face: a similarity (rotation, one scale, shift) and one warp.
 
-A point is (x, y) in pixels, pixel centres at integers. A box is (x, y, w, h): its first pixel and how many pixels it
+A point is (x, y) in pixels, pixel centers at integers. A box is (x, y, w, h): its first pixel and how many pixels it
 spans, so its edges lie at x - 1/2 and x + w - 1/2; fractions are allowed. A matrix [2, 3] takes a point of the PICTURE
 to its place in the CROP (`data.augment.geometry` has the opposite direction). What lies outside of the picture is
 black. "Right" is the person's own right, which an unmirrored picture shows on the left.
@@ -190,7 +190,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         reduced = np.maximum(np.round((high - low) / factor), 1).astype(int)
         part = cv2.resize(part, (int(reduced[0]), int(reduced[1])), interpolation=cv2.INTER_AREA)
         ratio = reduced / (high - low)
-    # A pixel p of the image is (p - low + 1/2) * ratio - 1/2 of the part: edges keep their place, centres do not.
+    # A pixel p of the image is (p - low + 1/2) * ratio - 1/2 of the part: edges keep their place, centers do not.
     inner = linear / ratio
     inner = np.column_stack([inner, shift + linear @ low + (inner.sum(axis=1) - linear.sum(axis=1)) / 2])
     crop = cv2.warpAffine(part, inner, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

@@ -96,12 +96,12 @@ class _PerThread(abc.ABC):
 class Haar(_PerThread):
     """Viola and Jones' cascades (CVPR 2001) for upright frontal faces, and their eyes.
 
-    The score is how many neighbouring windows answered. Where no face is found, one that fills the picture is looked
+    The score is how many neighboring windows answered. Where no face is found, one that fills the picture is looked
     for: of crops of 48x48 pixels, FER-2013's, a face is found in three of four instead of one.
 
     Args:
         smallest: side of the smallest face in pixels (24 is the cascade's own).
-        hits: how many neighbouring windows must answer; fewer find more, of faces and of other things.
+        hits: how many neighboring windows must answer; fewer find more, of faces and of other things.
     """
 
     def __init__(self, *, smallest: int = 24, hits: int = 5):
@@ -341,7 +341,7 @@ def _eyes(gray: np.ndarray, box: tuple[float, float, float, float], cascades: Se
             upper, scaleFactor=EYE_STEP, minNeighbors=EYE_HITS, minSize=(least, least), maxSize=(most, most)
         )
         windows = np.reshape(np.asarray(windows, np.float64), (-1, 4))
-        # Pixel edges, not centres, keep their place.
+        # Pixel edges, not centers, keep their place.
         middles = (windows[:, :2] + windows[:, 2:] / 2) / scale + (left - 0.5, top - 0.5)
         pair = _pair(middles, np.ravel(hits).astype(int), box)
         if pair is not None:

@@ -18,10 +18,10 @@ SCALES = (2, 4)
 
 
 class EDSR(nn.Module):
-    """Residual blocks without normalisation, a long skip, pixel shuffle: [B, H, W, C] -> [B, scale H, scale W, C].
+    """Residual blocks without normalization, a long skip, pixel shuffle: [B, H, W, C] -> [B, scale H, scale W, C].
 
     Layers carry the names of the authors' published checkpoints ('head.0', 'body.3.body.0', 'tail.0.0', ...). Their
-    shifts by the mean of DIV2K are left out: the image comes in the normalised space of the network that uses it, and
+    shifts by the mean of DIV2K are left out: the image comes in the normalized space of the network that uses it, and
     leaves it neither clipped nor shifted. The residual branches have weight 1, as in all networks of 64 channels.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Fully connected layers initialised as in PyTorch: uniform on +-1/sqrt(fan_in), weights and biases alike.
+"""Fully connected layers initialized as in PyTorch: uniform on +-1/sqrt(fan_in), weights and biases alike.
 
 A product that is asked for in float32 is taken in float32: left to itself a TPU would round the factors to bfloat16 and
 a GPU to TF32.
@@ -48,7 +48,7 @@ class Linear(nn.Module):
     """y = x W + b on the last axis. Parameters are float32; the product is taken and returned in `dtype`.
 
     Attributes:
-        kernel_init, bias_init: initialisers instead of the uniform one.
+        kernel_init, bias_init: initializers instead of the uniform one.
     """
 
     features: int
@@ -73,7 +73,7 @@ class ParallelLinear(nn.Module):
     Attributes:
         branches: M.
         features: D, the outputs of each branch.
-        bias_init: initialiser of the biases instead of the uniform one.
+        bias_init: initializer of the biases instead of the uniform one.
         dtype: of the product; parameters are float32.
     """
 

@@ -1,4 +1,4 @@
-"""Batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167) with few passes over memory."""
+"""Batch normalization (Ioffe and Szegedy 2015, arXiv 1502.03167) with few passes over memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flax import linen as nn
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    """Normalises x [..., C] by the batch's own statistics.
+    """Normalizes x [..., C] by the batch's own statistics.
 
     Returns (y [..., C], mean [C], biased variance [C]); the statistics carry no gradient. The gradient is the
     closed form of the paper's section 3: two sums over the batch and one pass, where differentiating the formula
@@ -59,7 +59,7 @@ batch_normalize.defvjp(_forward, _backward)
 def masked_batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
     """`batch_normalize` by the statistics of the examples that count: those where `mask` [B] is true.
 
-    The others are normalised by the same statistics but have no part in them, neither in value nor in gradient.
+    The others are normalized by the same statistics but have no part in them, neither in value nor in gradient.
     Where none counts the mean and the variance are 0.
     """
     y, mean, variance, _, _ = _normalize_masked(x, scale, bias, mask, epsilon)
@@ -126,7 +126,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, mask: jax.Array | None = None) -> jax.Array:
-        """Normalises x [B, ..., C]; examples outside of `mask` bool [B] stay out of the statistics."""
+        """Normalizes x [B, ..., C]; examples outside of `mask` bool [B] stay out of the statistics."""
         shape = (x.shape[-1],)
         scale, bias = jnp.ones(shape), jnp.zeros(shape)
         if self.use_affine:

@@ -1,6 +1,6 @@
 """VGG-16 (Simonyan and Zisserman 2014, arXiv 1409.1556), whole or any stretch of its convolutional part.
 
-Layers have the names of the original release, `conv1_1` to `pool5`, the normalisation after `conv1_1` is `bn1_1`.
+Layers have the names of the original release, `conv1_1` to `pool5`, the normalization after `conv1_1` is `bn1_1`.
 torchvision numbers the same layers: `torchvision_index` gives those numbers, for published weights and for papers
 that say where they cut by them.
 """
@@ -23,12 +23,12 @@ CHANNELS = {f"conv{s}_{i}": width for s, (width, n) in enumerate(STAGES, 1) for 
 LAYERS = tuple(
     name for s, (_, n) in enumerate(STAGES, 1) for name in (*(f"conv{s}_{i}" for i in range(1, n + 1)), f"pool{s}")
 )
-# batch: torchvision's VGG-16-BN; plain_batch: normalisation without scale and bias (Caffe's)
+# batch: torchvision's VGG-16-BN; plain_batch: normalization without scale and bias (Caffe's)
 NORMS = ("batch", "plain_batch")
 
 
 class VGG(nn.Module):
-    """The layers `first` to `last` of VGG-16, each convolution with its normalisation and ReLU.
+    """The layers `first` to `last` of VGG-16, each convolution with its normalization and ReLU.
 
     [B, H, W, C] -> [B, H / 2^pools, W / 2^pools, channels of the last layer], at least one row and column.
 
@@ -52,7 +52,7 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         if self.norm not in NORMS:
-            raise UserError(f"VGG has no normalisation '{self.norm}': give one of {', '.join(NORMS)}")
+            raise UserError(f"VGG has no normalization '{self.norm}': give one of {', '.join(NORMS)}")
         for name in LAYERS[LAYERS.index(self.first) : LAYERS.index(self.last) + 1]:
             if name.startswith("pool"):
                 # A map of one row or column, of an image under 32 pixels, has nothing left to pool.
@@ -75,7 +75,7 @@ def torchvision_index(batch_norm: bool) -> dict[str, int]:
     index, position = {}, 0
     for name in LAYERS:
         index[name] = position
-        position += 1 if name.startswith("pool") else 2 + batch_norm  # convolution, (normalisation,) ReLU
+        position += 1 if name.startswith("pool") else 2 + batch_norm  # convolution, (normalization,) ReLU
     return index
 
 

@@ -124,7 +124,7 @@ def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Pred
     tiles = []
     for row in wrong[:MISTAKES].tolist() if predictions.images is not None else ():
         truth, seen, sure = int(predictions.labels[row]), int(predicted[row]), float(confidence[row])
-        alt = f"Image {row}: labelled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
+        alt = f"Image {row}: labeled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
         caption = [*answer(names, truth, seen), _bar(sure, ORANGE), element("small", f"no. {row:,}")]
         tiles.append(tile([folder.image(f"mistake_{row}", predictions.images[row], alt)], caption))
     return section("Most confident mistakes", explanation, element("div", *tiles, class_="tiles"))

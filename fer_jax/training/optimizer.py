@@ -13,7 +13,7 @@ import optax
 import optax.contrib
 
 from fer_jax.config.fields import check_expression
-from fer_jax.config.phases import phases
+from fer_jax.config.steps import phases
 from fer_jax.errors import UserError, nearest
 
 Schedule = Callable[[Any], Any]

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fer_jax.config.resolutions import size_at
+from fer_jax.config.steps import size_at
 from fer_jax.data.sources.clips import ClipSample
 from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches
 from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.compiler import platform_of, program
+from fer_jax.engine.compiler import jit_for, platform_of
 from fer_jax.engine.memory import check_memory
 from fer_jax.engine.mesh import put_indices, put_replicated, put_rows, replicated, sharded
 from fer_jax.training.setup import Setup
@@ -57,12 +57,11 @@ class StepRunner:
             self._batches = Stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
     def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
-        """Makes up to `most` steps in one dispatch, which must not reach over the end of a stage.
+        """Makes up to `most` steps in one dispatch, which must not go beyond the end of a stage.
 
         Returns:
             The new state, the metrics of each step [steps], which are on their way to the host, and the number of
-            steps made. Only one step or `steps_per_dispatch` of them are ever made at once: two programs to compile,
-            not one for each count.
+            steps made: one or `steps_per_dispatch`, so that only two programs are compiled.
         """
         several = self._setup.steps_per_dispatch if self._setup.resident else 1
         count = several if several <= most else 1
@@ -82,11 +81,11 @@ class StepRunner:
         state, metrics = run(state, *data)
         self._step += count
         for values in metrics.values():
-            values.copy_to_host_async()  # whoever reads them later finds them there
+            values.copy_to_host_async()  # they are on the host when they are read
         return state, metrics, count
 
     def next_batch(self) -> Any:
-        """Returns what the program takes for the next step: its batch, or the rows of one that is on the device."""
+        """Returns the program's argument for the next step: a batch, or its row indices if the data are resident."""
         return next(self._batches)
 
     def close(self) -> None:
@@ -94,15 +93,15 @@ class StepRunner:
         self._batches.close()
 
     def programs(self) -> int:
-        """Returns how many programs were compiled: one or two of each size, whatever the number of steps."""
+        """Returns how many programs were compiled: at most two for each image size."""
         return sum(run._cache_size() for run in self._programs.values())
 
 
 def training_program(setup: Setup, platform: str = "") -> Any:
-    """The compiled steps of a setup: (state, seed, data, indices) -> (state, metrics [steps]).
+    """Returns the compiled steps of a setup: (state, seed, data, indices) -> (state, metrics [steps]).
 
-    Streamed it takes (state, seed, batch). The seed is an argument, so that all seeds of an experiment share what was
-    compiled. The state is donated: its memory becomes that of the new one. `platform` is that of `compiler.program`.
+    Streamed, its arguments are (state, seed, batch). The seed is an argument, so that all seeds of an experiment share
+    a compiled program. The state is donated: the new one takes its memory. `platform` is that of `jit_for`.
     """
     mesh = setup.mesh
     whole, rows = replicated(mesh), sharded(mesh)
@@ -119,13 +118,13 @@ def training_program(setup: Setup, platform: str = "") -> Any:
 
     function: Any = resident if setup.resident else streamed
     places = (whole, whole, whole, sharded(mesh, 1)) if setup.resident else (whole, whole, rows)
-    return program(mesh, function, platform=platform, in_shardings=places, out_shardings=whole, donate_argnums=0)
+    return jit_for(mesh, function, platform=platform, in_shardings=places, out_shardings=whole, donate_argnums=0)
 
 
 def seeded_step(
     setup: Setup, seed: jax.Array
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]:
-    """The step of a setup for a seed [] that is known when it runs."""
+    """Returns the step of a setup with the seed [] as a traced value."""
     train, task = setup.config.train, dataclasses.replace(setup.task, seed=seed)
     return functools.partial(
         train_step, task, setup.tx, setup.schedule, accumulate=train.accumulate, ema_decay=train.ema_decay
@@ -135,7 +134,7 @@ def seeded_step(
 def resident_steps(
     step: Any, rows: Any, scan: bool, state: TrainState, data: Any, indices: Any, partners: Any = None
 ) -> tuple[TrainState, Metrics]:
-    """Makes one step per row of `indices` (a tree of [steps, B, ...]) on data that live on the device.
+    """Makes one step for each row of `indices` (a tree of [steps, B, ...]) on data in device memory.
 
     `rows` is the sharding of a batch; `partners` maps (state, batch) to the rows that the batch brings along.
     """
@@ -150,7 +149,7 @@ def resident_steps(
     steps = len(jax.tree.leaves(indices)[0])
     if scan and steps > 1:
         return jax.lax.scan(one, state, indices)
-    # On a CPU never a scan: XLA's convolutions collapse inside loops there.
+    # Not a scan on a CPU: XLA's convolutions are far slower inside loops there.
     records = []
     for number in range(steps):
         state, metrics = one(state, jax.tree.map(lambda x, n=number: x[n], indices))

@@ -20,10 +20,8 @@ from jax.sharding import Mesh
 from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config
-from fer_jax.config.phases import phases
 from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
-from fer_jax.config.resolutions import Stage, stages
-from fer_jax.config.steps import count_steps
+from fer_jax.config.steps import Stage, count_steps, phases, stages
 from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.corrupt.occlusion import with_occluded_copies

@@ -135,15 +135,15 @@ def test_what_a_name_means_is_recorded():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("gausian_blur:3",), "'gausian_blur:3' is no kind:level; did you mean 'gaussian_blur'"),
+        (("gausian_blur:3",), "'gausian_blur:3' .*; did you mean 'gaussian_blur'"),
         (("gaussian_blur",), "'gaussian_blur': give a level, gaussian_blur:1 to gaussian_blur:5$"),
         (("gaussian_blur:6",), "give a level"),
         (("jpeg:-1",), "give a level"),
         (("low_resolution:0",), "low_resolution:5, or a number of pixels"),
-        (("low_resolution:64",), "'low_resolution:64': the images have 64 pixels; give fewer"),
+        (("low_resolution:64",), "'low_resolution:64': .* 64 pixels; give fewer"),
         (("occlusion:2",), "give occlusion:train or occlusion:test"),
-        ((3,), "'3' is no kind:level"),
-        ("jpeg:1", "config.evaluation.degraded='jpeg:1': give a list"),
+        ((3,), "degraded: '3'"),
+        ("jpeg:1", "config.evaluation.degraded='jpeg:1': give a"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused_before_training(given, says, tiny):
@@ -164,5 +164,5 @@ def test_a_method_without_classes_is_refused(tiny):
 
 def test_images_may_lose_a_single_pixel():
     check_size("low_resolution:47", (48, 32, 1))
-    with pytest.raises(UserError, match="the images have 48 pixels"):
+    with pytest.raises(UserError, match="48 pixels"):
         check_size("low_resolution:48", (48, 32, 1))

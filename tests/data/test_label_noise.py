@@ -10,7 +10,7 @@ from scipy import stats
 from fer_jax.data.sources import source
 from fer_jax.data.sources.source import Source
 from fer_jax.data.targets import label_noise
-from fer_jax.data.targets.label_noise import KINDS, noisy_labels, read_noise_list, with_label_noise, wrong_labels
+from fer_jax.data.targets.label_noise import noisy_labels, read_noise_list, with_label_noise, wrong_labels
 from fer_jax.data.targets.prior import FERPLUS
 from fer_jax.errors import UserError
 from fer_jax.labels import CODES, EMOTIONS, canonical, classes
@@ -27,7 +27,7 @@ def drawn(kind, names=SEVEN, rate=0.3, seed=0, rows=None):
     return labels, noisy_labels(labels, rows, wrong_labels(kind, names), rate=rate, seed=seed)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["symmetric", "asymmetric", "pair"])
 @pytest.mark.parametrize("rate", [0.1, 0.45])
 def test_the_rate_is_met_in_every_class_and_no_label_is_drawn_again(kind, rate):
     labels, noisy = drawn(kind, rate=rate)
@@ -79,7 +79,7 @@ def test_asymmetric_noise_follows_the_votes_of_ferplus_by_name(names):
         assert counts.argmax() == votes.argmax()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["symmetric", "asymmetric", "pair"])
 def test_what_becomes_of_a_label_depends_on_seed_and_row_only(kind):
     _, whole = drawn(kind)
     np.testing.assert_array_equal(whole, drawn(kind)[1])

@@ -119,6 +119,6 @@ def test_held_out_examples_train_neither_as_they_are_nor_covered(tiny):
 def test_clips_are_refused(path, tiny):
     config = tiny("fan")
     group, name = path.split(".")
-    config[group][name] = {"points": "acnn", "degraded": ("jpeg:1",)}.get(name, True)
+    config[group][name] = {"points": "face24", "degraded": ("jpeg:1",)}.get(name, True)
     with pytest.raises(UserError, match=f"config.{path}=.* is for images, and .* gives clips: leave it out"):
         make_setup(config)

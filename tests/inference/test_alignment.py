@@ -119,7 +119,7 @@ def test_outside_is_black():
 
 
 def test_shrinking_averages_and_does_not_alias():
-    """Stripes of one pixel become grey; where nothing divides evenly, to what a mean over seven of them leaves."""
+    """Stripes of one pixel become gray; where nothing divides evenly, to what a mean over seven of them leaves."""
     image = np.zeros((400, 400), np.uint8)
     image[:, ::2] = 200
     for side, left in ((400, 1), (390, 200 / 14)):

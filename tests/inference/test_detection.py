@@ -133,7 +133,7 @@ def test_a_picture_without_a_face(haar):
         assert haar(np.full(shape, 128, np.uint8)) == []
 
 
-def test_gray_and_colour_agree(haar, drawn):
+def test_gray_and_color_agree(haar, drawn):
     gray = cv2.cvtColor(photo_of(drawn.image[0]), cv2.COLOR_RGB2GRAY)
     two, three, rgb = haar(gray), haar(gray[..., None]), haar(np.repeat(gray[..., None], 3, axis=2))
     assert two

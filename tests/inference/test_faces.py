@@ -25,7 +25,7 @@ TOP, BOTTOM, LEFT, RIGHT = 0, 240, 100, 350  # of the photograph: head and shoul
 PUPILS = np.array([(203.0, 101.0), (246.5, 103.3)]) - (LEFT, TOP)  # read off by eye
 SIZE = 112
 OFF = 3  # pixels of the crop, by which eyes may miss the template: the distance between them is 35
-UNLIKE = 19  # grey levels by which crops differ when the eyes of one lie 2 pixels off; where it is not aligned, over 30
+UNLIKE = 19  # gray levels by which crops differ when the eyes of one lie 2 pixels off; where it is not aligned, over 30
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def off(crop, pupils):
 
 
 def difference(one, other):
-    """Mean absolute difference of two crops, in grey levels, over the face itself."""
+    """Mean absolute difference of two crops, in gray levels, over the face itself."""
     inner = slice(SIZE // 4, -SIZE // 8)
     return np.abs(one[inner, inner].astype(float) - other[inner, inner]).mean()
 

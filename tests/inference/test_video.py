@@ -30,7 +30,7 @@ def need_av():
 
 
 def level(k):
-    """The grey level of frame k."""
+    """The gray level of frame k."""
     return 30 + 8 * (k % 25)
 
 
@@ -64,7 +64,7 @@ def sound(path):
 
 
 def numbers(frames):
-    """Which frames these are, by their grey levels."""
+    """Which frames these are, by their gray levels."""
     found = [(image[len(image) // 3, -1].mean() - level(0)) / 8 for _, image in frames]
     np.testing.assert_allclose(found, np.round(found), atol=0.4)
     return np.round(found).astype(int).tolist()

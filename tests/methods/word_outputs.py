@@ -28,7 +28,7 @@ class Through(nn.Module):
 
 
 def outputs(u, model=None, **fields):
-    """(logits, aux, batch) of a model whose head hands on u [B, D], labelled 0, 1, 2, ..."""
+    """(logits, aux, batch) of a model whose head hands on u [B, D], labeled 0, 1, 2, ..."""
     model = model or word2vec.Model(num_classes=7, class_vectors=R, backbone=Through, **fields)
     batch = {
         "image": u[:, None, None],

@@ -1,4 +1,4 @@
-"""Batch normalisation: Flax's values and statistics, and the closed-form gradient."""
+"""Batch normalization: Flax's values and statistics, and the closed-form gradient."""
 
 from typing import Any, cast
 

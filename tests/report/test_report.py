@@ -217,7 +217,7 @@ def test_the_boldest_mistakes_come_first(folder):
     page = Page(write_report(folder, results={"classes": ["calm", "glad"]}, history=[], predictions=predictions))
     shown = [image["alt"] for image in page.images if "mistake" in image["src"]]
     assert [alt.split(":")[0] for alt in shown] == ["Image 2", "Image 1", "Image 3", "Image 4"]
-    assert shown[2] == f"Image 3: labelled glad, predicted calm with {percent(1 / (1 + np.exp(-4)))}"
+    assert shown[2] == f"Image 3: labeled glad, predicted calm with {percent(1 / (1 + np.exp(-4)))}"
 
 
 def test_colour_images_and_many_long_names(folder):

@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(be
     refused = {"folder.json": "Is a directory", "file/x.json": "Not a directory|File exists"}
     if benchmark is not convolution:  # it writes a table and nothing else
         (tmp_path / "beside.md").mkdir()
-        refused |= {"beside.json": r"beside\.md: Is a directory", "table.md": "give another ending, .json"}
+        refused |= {"beside.json": r"beside\.md: Is a directory", "table.md": "suffix, .json"}
     for out, says in refused.items():
         with pytest.raises(SystemExit) as ended:
             benchmark.main([f"--out={tmp_path / out}"])

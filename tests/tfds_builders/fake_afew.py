@@ -19,7 +19,7 @@ NO_FACE = "train", 2  # the clip without any
 
 
 def clips(split: str) -> list[tuple[str, str]]:
-    """(id, class) by id; neighbours differ in class."""
+    """(id, class) by id; neighbors differ in class."""
     codes = [code for code, n in zip(CLASSES, COUNTS[split], strict=True) for _ in range(n)]
     codes = codes[::2] + codes[1::2]
     begin = 0 if split == "train" else 500

@@ -45,9 +45,9 @@ def make(folder: pathlib.Path, sequences=SEQUENCES) -> pathlib.Path:
         place = pathlib.Path(subject) / sequence
         for number in range(1, frames + 1):
             name = stem(subject, sequence, number)
-            colour = subject == "S999"  # some late ones are in colour, and a little higher or lower
-            width, height = SIZE if not colour else (64, 48)
-            fake_pictures.write(images(folder) / place / f"{name}.png", width, height, 3 if colour else 1)
+            color = subject == "S999"  # some late ones are in color, and a little higher or lower
+            width, height = SIZE if not color else (64, 48)
+            fake_pictures.write(images(folder) / place / f"{name}.png", width, height, 3 if color else 1)
             text(folder / "Landmarks" / place / f"{name}_landmarks.txt", rows(points(number)))
         peak = stem(subject, sequence, frames)
         text(folder / "FACS" / place / f"{peak}_facs.txt", "   1.2000000e+01   4.0000000e+00\n   2.5e+01   0.0e+00\n")

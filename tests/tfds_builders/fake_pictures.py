@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def pixels(name: str, width: int, height: int, channels: int = 3) -> np.ndarray:
-    """Smooth random pixels that the name decides, so that JPEG keeps them recognisable."""
+    """Smooth random pixels that the name decides, so that JPEG keeps them recognizable."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     coarse = rng.integers(0, 256, (6, 6, channels), dtype=np.uint8)
     image = Image.fromarray(coarse[..., 0] if channels == 1 else coarse).resize(

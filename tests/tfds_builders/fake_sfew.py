@@ -13,7 +13,7 @@ FOLDERS = {"train": "Train", "validation": "Val"}
 
 
 def names(split: str) -> list[tuple[str, str]]:
-    """(name, class) by name; neighbours differ in class."""
+    """(name, class) by name; neighbors differ in class."""
     codes = [code for code, n in zip(CLASSES, COUNTS[split], strict=True) for _ in range(n)]
     movies = ("Airheads", "Bridesmaids") if split == "train" else ("Juno", "Ölüm")
     codes = codes[::2] + codes[1::2]

@@ -27,7 +27,7 @@ def files(tmp_path):
     return fake_ckplus.make(tmp_path / "files")
 
 
-def test_labelled_sequences_whole_with_their_landmarks_in_the_crop(files, tmp_path):
+def test_labeled_sequences_whole_with_their_landmarks_in_the_crop(files, tmp_path):
     builder = build("ckplus", files, tmp_path / "data", size=32)
     found = examples(builder)
     assert list(found) == [f"{subject}_{sequence}" for subject, sequence, _, _ in LABELLED]
@@ -55,7 +55,7 @@ def test_labelled_sequences_whole_with_their_landmarks_in_the_crop(files, tmp_pa
     assert "10 sequences of 8 people, 8 with an emotion" in builder.contents.found[0]
 
 
-def test_the_rank_of_a_labelled_subject_modulo_ten_is_its_fold(files, tmp_path):
+def test_the_rank_of_a_labeled_subject_modulo_ten_is_its_fold(files, tmp_path):
     metadata = (builder := build("ckplus", files, tmp_path / "data", size=8)).info.metadata
     assert metadata["subjects"] == ["S005", "S010", "S011", "S022", "S501", "S502", "S999", "S014"]
     for name, example in examples(builder).items():
@@ -95,7 +95,7 @@ def test_whole_frames_become_square(files, tmp_path):
     assert np.abs(stored[8 : 8 + 48] - middle).max() <= 1
     np.testing.assert_allclose(found["S010_002"]["landmarks"][1], np.add(fake_ckplus.points(2), [0, above]), atol=1e-3)
     assert np.isnan(found["S005_001"]["landmarks"]).all()
-    assert found["S999_006"]["frames"].shape == (2, 64, 64, 1)  # of 48 rows, and in colour
+    assert found["S999_006"]["frames"].shape == (2, 64, 64, 1)  # of 48 rows, and in color
 
 
 def test_what_the_copy_lacks_is_a_gap_that_may_be_accepted(files, tmp_path):

@@ -104,7 +104,7 @@ def test_every_fold_of_ckplus_with_neutral_faces(tmp_path, config_on):
     sequences = [(f"S{subject:03d}", "001", 1 + subject % 7, 5) for subject in range(1, 21)]
     fake_ckplus.make(tmp_path / "files", sequences)
     config = config_on(
-        *("baseline", "ckplus", "ckplus/labelled", tmp_path / "files", "--option=size=32"),
+        *("baseline", "ckplus", "ckplus/labeled", tmp_path / "files", "--option=size=32"),
         **{"data.folds": "subject:2", "train.max_steps": 1},
     )
     config.data.builder.size = 32

@@ -303,7 +303,7 @@ def test_occluded_records_pair_with_basic_ones(prepared):
             np.testing.assert_array_equal(a[key], b[key])
         hidden = b["occlusion_mask"][..., 0] == 255
         assert hidden.any()
-        far = ~hidden  # blur and block coding may carry an occluder's colour a few pixels on
+        far = ~hidden  # blur and block coding may carry an occluder's color a few pixels on
         assert (a["image"] == b["image"])[far].mean() > 0.5
     assert "train" not in prepared["occluded_test"].info.splits
     assert prepared["occluded_test"].info.metadata["occluder_bank"] == "test"

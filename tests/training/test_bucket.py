@@ -73,8 +73,8 @@ def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch)
         (PermissionError("no credentials"), r"cannot be reached \(PermissionError: no credentials\)"),
     ):
         monkeypatch.setattr(Bucket, "exists", lambda *_, error=error: (_ for _ in ()).throw(error))
-        with pytest.raises(UserError, match=f"--output=s3://faces {says}"):
-            reachable("s3://faces", "--output")
+        with pytest.raises(UserError, match=f"--out=s3://faces {says}"):
+            reachable("s3://faces", "--out")
 
 
 class Stored:
@@ -207,7 +207,7 @@ def test_the_absolute_path_of_a_bucket_is_itself(bucket):
 
 
 def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path):
-    """As root `--output=/dev/stdout` would otherwise replace what every process of the machine writes to."""
+    """As root `--out=/dev/stdout` would otherwise replace what every process of the machine writes to."""
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     link.symlink_to(real)
     write_whole(epath.Path(link), "whole")

@@ -12,7 +12,7 @@ from etils import epath
 
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import default_config
-from fer_jax.config.phases import phases
+from fer_jax.config.steps import phases
 from fer_jax.errors import UserError
 from fer_jax.runs.stored import read_model
 from fer_jax.training import loop
@@ -75,8 +75,8 @@ def test_shares_decide_where_a_phase_ends():
         (((0.5, {}), (0.4, {})), "add up to 1"),
         (((1.5, {}), (-0.5, {})), "above 0"),
         (((0.5, {}), (math.nan, {})), "above 0"),
-        ((0.5, 0.5), "give \\(0.5, {'optimizer.name'"),
-        (((0.5, {}), (0.5, {"optimizer.nme": "sgd"})), "no field 'optimizer.nme'; did you mean 'optimizer.name'"),
+        ((0.5, 0.5), "give .*'optimizer.name'"),
+        (((0.5, {}), (0.5, {"optimizer.nme": "sgd"})), "no field 'optimizer.nme'; did you mean optimizer.name"),
         (((0.5, {}), (0.5, {"train.epochs": 1.0})), "no field 'train.epochs'"),
         (((0.5, {}), (0.5, {"optimizer.learning_rate": "fast"})), "optimizer.learning_rate='fast'"),
         (((0.5, {}), (0.5, {"optimizer.learning_rate": -1.0})), "optimizer.learning_rate=-1.0 .* at least 0"),
@@ -88,7 +88,7 @@ def test_mistakes(given, says):
 
 
 def test_a_run_too_short_for_its_phases():
-    with pytest.raises(UserError, match="8 steps are too few for 2 phases"):
+    with pytest.raises(UserError, match="8 steps are too few for 2"):
         make_optimizer(config(two=((0.95, {}), (0.05, {}))), PARAMS, 8, 5)
 
 

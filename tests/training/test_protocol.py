@@ -21,15 +21,15 @@ def folded(tiny, fold, folds="subject:3", **data):
 @pytest.mark.parametrize(
     ("fold", "folds", "data", "says"),
     [
-        ("3", "", {}, "config.fold=3: config.data.folds does not say how the examples are divided; give 'subject:10'"),
-        ("all", "", {}, "config.fold=all: config.data.folds does not say"),
-        ("", "subject:10", {}, "config.data.folds='subject:10': say which fold is tested, for example config.fold=1"),
-        ("11", "subject:10", {}, "config.fold=11: there are 10 folds; give 1 to 10, or all"),
+        ("3", "", {}, "config.fold=3 .*config.data.folds='subject:10'"),
+        ("all", "", {}, "config.fold=all .*config.data.folds="),
+        ("", "subject:10", {}, "config.data.folds='subject:10' .*config.fold=1"),
+        ("11", "subject:10", {}, "config.fold=11: there are 10 folds"),
         ("0", "subject:10", {}, "config.fold='0': give the number of a fold, from 1, or all"),
         ("al", "subject:10", {}, "config.fold='al': give the number of a fold, from 1, or all"),
         ("1", "subject:ten", {}, "config.data.folds='subject:ten': did you mean 'subject:10'"),
-        ("1", "subject:3", {"validation_split": "test"}, "validation_split='test': with config.data.folds a part of"),
-        ("1", "subject:3", {"test_split": "validation"}, "test_split='validation': with config.data.folds a fold of"),
+        ("1", "subject:3", {"validation_split": "test"}, "validation_split='test': .*leave it empty"),
+        ("1", "subject:3", {"test_split": "validation"}, "test_split='validation': .*leave it out"),
     ],
 )
 def test_what_does_not_fit_is_refused_without_data(fold, folds, data, says, tiny):
@@ -41,10 +41,10 @@ def test_what_does_not_fit_is_refused_without_data(fold, folds, data, says, tiny
 @pytest.mark.parametrize(
     ("fold", "folds", "says"),
     [
-        ("25", "leave_one_subject_out", "config.fold=25: there are 24 folds; give 1 to 24, or all"),
-        ("1", "subject:25", "there are 24 subjects; give that many folds at most"),
+        ("25", "leave_one_subject_out", "config.fold=25: there are 24 folds"),
+        ("1", "subject:25", "there are 24 subjects"),
         ("1", "stored", "synthetic_faces/basic has no folds of its own"),
-        ("all", "subject:3", "config.fold=all is one run for every fold: name one of them"),
+        ("all", "subject:3", "config.fold=all .*config.fold=1"),
     ],
 )
 def test_what_only_the_data_can_tell_is_refused_too(fold, folds, says, tiny):

@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from fer_jax.config.check import check_config
-from fer_jax.config.resolutions import Stage, size_at, stages
+from fer_jax.config.steps import Stage, size_at, stages
 from fer_jax.data.sources.pipeline import index_batches
 from fer_jax.errors import UserError
 from fer_jax.training import loop, step
@@ -38,9 +38,9 @@ def test_stages_share_the_run_and_end_at_the_full_size(tiny):
     [
         (((1.0, 32),), "add up to less than 1"),
         (((-0.1, 32),), "above 0"),
-        (((0.5, 64),), "give 8 to config.data.image_size=48 pixels"),
-        (((0.5, 4),), "give 8 to"),
-        (((0.5, 32.5),), "share of the run, pixels"),
+        (((0.5, 64),), "8 to config.data.image_size=48"),
+        (((0.5, 4),), "8 to"),
+        (((0.5, 32.5),), "whole numbers of pixels"),
         ((0.5, 32), "share of the run, pixels"),
         (((0.5, math.inf),), "share of the run, pixels"),
         (((math.nan, 32),), "above 0"),
@@ -52,7 +52,7 @@ def test_what_is_no_resolution_is_refused(given, message, tiny):
 
 
 def test_too_few_steps_are_refused(tiny):
-    with pytest.raises(UserError, match="2 steps are too few for 3 sizes"):
+    with pytest.raises(UserError, match="2 steps are too few for 3"):
         stages(resolutions(tiny, ((0.1, 24), (0.1, 32))), 2)
 
 

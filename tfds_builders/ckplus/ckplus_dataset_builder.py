@@ -50,20 +50,20 @@ class CkOptions(Options):
         crop: 'landmarks', faces aligned by them; or 'none', whole frames made square with black edges.
         margin: beyond the template of aligned faces, on each side, as a share of its side.
         contempt: whether its 18 sequences are taken.
-        unlabelled: whether the sequences without an emotion are taken too, with the label -1.
+        unlabeled: whether the sequences without an emotion are taken too, with the label -1.
     """
 
     size: int = 224
     crop: str = "landmarks"
     margin: float = 0.0
     contempt: bool = True
-    unlabelled: bool = False
+    unlabeled: bool = False
 
 
 VARIANTS = {
-    "labelled": CkOptions(),
+    "labeled": CkOptions(),
     "without_contempt": CkOptions(contempt=False),
-    "all": CkOptions(unlabelled=True),
+    "all": CkOptions(unlabeled=True),
 }
 
 
@@ -106,7 +106,7 @@ class Builder(PictureBuilder):
         items = []
         for name in sorted({*pictures, *emotions}):
             code, peak = emotions.get(name, (0, ""))
-            if not (code or self.options.unlabelled) or (code == CONTEMPT and not self.options.contempt):
+            if not (code or self.options.unlabeled) or (code == CONTEMPT and not self.options.contempt):
                 continue
             if name not in pictures:
                 problems.gap(roots[TREES[0]] / name, "has an emotion and no pictures: unpack the images again")
@@ -134,7 +134,7 @@ class Builder(PictureBuilder):
             found=(f"{roots[TREES[0]]}: {found}; the archives have {SEQUENCES}, 327 of them with one",),
             metadata={
                 "subjects": people,
-                "protocol": "ten folds by subject, every tenth labelled subject in one; mean accuracy over the folds",
+                "protocol": "ten folds by subject, every tenth labeled subject in one; mean accuracy over the folds",
             },
             expected={"train": _expected(self.options.contempt)},
         )
@@ -219,9 +219,9 @@ def _tree(manual_dir: os.PathLike[str], name: str) -> pathlib.Path:
 
 def _subjects(pictures: Mapping[str, Any], emotions: Mapping[str, Any]) -> dict[str, int]:
     """Numbers the people with a label first: their rank modulo ten is the usual fold. The others follow."""
-    labelled = numbered(name.partition("/")[0] for name in emotions)
-    others = numbered({name.partition("/")[0] for name in pictures} - set(labelled))
-    return {**labelled, **{subject: len(labelled) + number for subject, number in others.items()}}
+    labeled = numbered(name.partition("/")[0] for name in emotions)
+    others = numbered({name.partition("/")[0] for name in pictures} - set(labeled))
+    return {**labeled, **{subject: len(labeled) + number for subject, number in others.items()}}
 
 
 def _names(contempt: bool) -> tuple[str, ...]:

@@ -57,17 +57,17 @@ def _check_training(path: pathlib.Path, fold: int, clips: dict[int, Labelled], p
     wanted = {number: clip.code for number, clip in clips.items() if clip.fold != fold}
     there = _read(path, problems)
     others = sorted(set(wanted) ^ set(there))
-    relabelled = sorted(number for number in set(wanted) & set(there) if wanted[number] != there[number])
+    relabeled = sorted(number for number in set(wanted) & set(there) if wanted[number] != there[number])
     if others:
         problems.mistake(
             path,
             f"is not the other four test sets together ({len(others):,} clips differ, such as {others[0]}): get the "
             "lists again",
         )
-    if relabelled:
+    if relabeled:
         problems.mistake(
             path,
-            f"labels {len(relabelled):,} clips, such as {relabelled[0]}, otherwise than the test sets: get it again",
+            f"labels {len(relabeled):,} clips, such as {relabeled[0]}, otherwise than the test sets: get it again",
         )
 
 

@@ -81,7 +81,7 @@ def _walk(root: pathlib.Path, parts: tuple[str, ...], tree: Tree) -> bool:
             elif is_picture(entry.name) and entry.is_file():
                 tree.pictures.append((*parts, entry.name))
                 here += 1
-            elif parts and entry.name.lower() not in LEFT_BEHIND:  # beside the folders lie licences and read-me files
+            elif parts and entry.name.lower() not in LEFT_BEHIND:  # beside the folders lie licenses and read-me files
                 tree.others[os.path.splitext(entry.name)[1].lower()] += 1
     # One folder more than there may be, so that pictures too deep are told.
     below = [_walk(root, (*parts, name), tree) for name in inner] if len(parts) <= DEEPEST else []

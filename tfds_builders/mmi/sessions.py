@@ -19,7 +19,7 @@ HIGHEST = 6  # above are scream, bored, sleepy and others
 LEFT = {  # why a session is left out, and how that is said
     "stills": "of stills",
     "profile": "of a profile",
-    "unlabelled": "without an emotion",
+    "unlabeled": "without an emotion",
     "others": f"with an emotion above {HIGHEST}",
 }
 
@@ -75,7 +75,7 @@ def read_session(folder: str, left: Counter[str], problems: Problems) -> Session
     if code is None:
         return None
     if not code or code > HIGHEST:
-        left["others" if code else "unlabelled"] += 1
+        left["others" if code else "unlabeled"] += 1
         return None
     return Session(files[videos[0]], match[1].upper(), name, view, code)
 

@@ -16,7 +16,7 @@ class Camera:
 
     blur: np.ndarray  # weight of the outer taps, 0 .. 0.25
     coarse: np.ndarray  # share of a half-resolution copy
-    noise: np.ndarray  # standard deviation, in 0..1 grey levels
+    noise: np.ndarray  # standard deviation, in 0..1 gray levels
     quantum: np.ndarray  # step of the block transform's coefficients
 
 
@@ -38,11 +38,11 @@ def clean_camera(count: int) -> Camera:
 
 
 def _blur(rgb: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    centre = 1 - 2 * weight
+    center = 1 - 2 * weight
     padded = np.concatenate([rgb[..., :1], rgb, rgb[..., -1:]], axis=-1)
-    rgb = centre * rgb + weight * (padded[..., :-2] + padded[..., 2:])
+    rgb = center * rgb + weight * (padded[..., :-2] + padded[..., 2:])
     padded = np.concatenate([rgb[..., :1, :], rgb, rgb[..., -1:, :]], axis=-2)
-    return centre * rgb + weight * (padded[..., :-2, :] + padded[..., 2:, :])
+    return center * rgb + weight * (padded[..., :-2, :] + padded[..., 2:, :])
 
 
 def _half_resolution(rgb: np.ndarray) -> np.ndarray:

@@ -10,11 +10,11 @@ import dataclasses
 
 import numpy as np
 
-Colour = np.ndarray | tuple[float, float, float]
+Color = np.ndarray | tuple[float, float, float]
 
 
 def ramp(distance: np.ndarray) -> np.ndarray:
-    """Coverage of a pixel whose centre lies `distance` pixels inside an edge."""
+    """Coverage of a pixel whose center lies `distance` pixels inside an edge."""
     return np.minimum(np.maximum(distance + np.float32(0.5), np.float32(0)), np.float32(1))
 
 
@@ -50,13 +50,13 @@ class Patch:
         """Coverage from a distance in face units (positive inside)."""
         return ramp(distance * self.scale)
 
-    def paint(self, coverage: np.ndarray, colour: Colour) -> None:
-        """Covers with a colour: [3, B], [3, B, h, w] or one for all."""
-        if isinstance(colour, tuple):
-            colour = np.array(colour, np.float32)[:, None]
-        if colour.ndim == 2:
-            colour = column(colour)
-        for plane, value in zip(self.rgb, colour, strict=True):
+    def paint(self, coverage: np.ndarray, color: Color) -> None:
+        """Covers with a color: [3, B], [3, B, h, w] or one for all."""
+        if isinstance(color, tuple):
+            color = np.array(color, np.float32)[:, None]
+        if color.ndim == 2:
+            color = column(color)
+        for plane, value in zip(self.rgb, color, strict=True):
             plane += coverage * (value - plane)
 
     def shade(self, strength: np.ndarray, tint: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
@@ -64,12 +64,12 @@ class Patch:
         for plane, weight in zip(self.rgb, tint, strict=True):
             plane *= np.float32(1) - strength * np.float32(weight)
 
-    def window(self, centre: np.ndarray, height: int, width: int) -> Window:
+    def window(self, center: np.ndarray, height: int, width: int) -> Window:
         """Cuts windows of one size around [B, 2] pixels, moved inwards where they would leave the picture."""
         rows, columns = self.x.shape[1:]
         height, width = min(height, rows), min(width, columns)
-        left = np.floor(centre[:, 0] - np.float32(width / 2 - 0.5)).astype(np.int64)
-        top = np.floor(centre[:, 1] - np.float32(height / 2 - 0.5)).astype(np.int64)
+        left = np.floor(center[:, 0] - np.float32(width / 2 - 0.5)).astype(np.int64)
+        top = np.floor(center[:, 1] - np.float32(height / 2 - 0.5)).astype(np.int64)
         left = np.minimum(np.maximum(left, 0), columns - width)
         top = np.minimum(np.maximum(top, 0), rows - height)
         slices = [

@@ -77,7 +77,7 @@ def draw_forehead(patch: Patch, face: Face, who: Identity, units: np.ndarray) ->
     x, y = patch.x, patch.y
     inner, outer, frown, nose = (unit(units, n) for n in (1, 2, 4, 9))
     age = column(who.age)
-    brow = face.brows[0].centre
+    brow = face.brows[0].center
     side = np.minimum(x * x, np.float32(1))
     reach = 0.30 + 0.42 * outer
     depth = 0.10 * age + 0.42 * np.maximum(inner * 0.8, outer)
@@ -166,8 +166,8 @@ def draw_folds(patch: Patch, face: Face, who: Identity, units: np.ndarray) -> No
     strength = 0.03 + 0.15 * age + 0.36 * np.maximum(np.maximum(raiser, puller * 0.9), np.maximum(wrinkler, deepener))
     strength = strength + 0.10 * stretcher
     start, end = n.base - 0.07, m.y + 0.06
-    centre, half = 0.5 * (start + end), 0.5 * (end - start) + 0.06
-    t = (y - centre) / half
+    center, half = 0.5 * (start + end), 0.5 * (end - start) + 0.06
+    t = (y - center) / half
     corner = m.width + 0.11 - 0.03 * puller
     path = 0.5 * (corner + n.width + 0.03) + 0.5 * (corner - n.width - 0.03) * t + (0.03 + 0.05 * puller) * (1 - t * t)
     cheek_y = n.base - 0.13

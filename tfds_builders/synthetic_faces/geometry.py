@@ -92,7 +92,7 @@ class Brow:
     x: np.ndarray
     width: np.ndarray
     inner: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
     outer: np.ndarray
     thickness: np.ndarray
 
@@ -100,8 +100,8 @@ class Brow:
         return (x * self.side - self.x) / self.width
 
     def middle(self, u: np.ndarray) -> np.ndarray:
-        bend = 0.5 * (self.inner + self.outer) - self.centre
-        return self.centre + 0.5 * (self.outer - self.inner) * u + bend * u * u
+        bend = 0.5 * (self.inner + self.outer) - self.center
+        return self.center + 0.5 * (self.outer - self.inner) * u + bend * u * u
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Mouth:
     skew: np.ndarray
     upper: np.ndarray  # thickness of the lips
     lower: np.ndarray
-    open_up: np.ndarray  # half-openings at the centre
+    open_up: np.ndarray  # half-openings at the center
     open_low: np.ndarray
     sneer: np.ndarray  # squareness of the raised upper lip
 
@@ -225,7 +225,7 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
                 x=0.45 - 0.035 * down,
                 width=0.30 + 0 * rest,
                 inner=rest + who.brow_tilt - 0.215 * inner_up - 0.04 * outer_up + 0.155 * down + 0.105 * wrinkle,
-                centre=rest - who.brow_arch - 0.085 * inner_up - 0.170 * outer_up + 0.11 * down + 0.06 * wrinkle,
+                center=rest - who.brow_arch - 0.085 * inner_up - 0.170 * outer_up + 0.11 * down + 0.06 * wrinkle,
                 outer=rest - 0.5 * who.brow_tilt + 0.06 - 0.190 * outer_up + 0.02 * inner_up + 0.025 * down,
                 thickness=who.brow_thickness,
             )
@@ -283,9 +283,9 @@ _INNER_LOW_U = np.array([0.42, 0.0, -0.42], np.float32)
 
 
 def landmarks(face: Face, pose: Pose) -> np.ndarray:
-    """Returns the 68 points in iBUG order, [B, 68, 2] float32: x, y in pixels, pixel centres at integers.
+    """Returns the 68 points in iBUG order, [B, 68, 2] float32: x, y in pixels, pixel centers at integers.
 
-    Brow points lie on the brow's centre line; jaw points on the drawn outline of the face, hidden or not.
+    Brow points lie on the brow's center line; jaw points on the drawn outline of the face, hidden or not.
     """
     f = face.expanded(1)
     ones = np.ones_like(f.head.width)

@@ -40,14 +40,14 @@ def sample_light(stream: Stream) -> Light:
     return Light(**{name: value.astype(np.float32) for name, value in values.items()})
 
 
-CELLS = 4  # the background interpolates a grid of colours
+CELLS = 4  # the background interpolates a grid of colors
 SPOTS = 6  # dark and bright discs, so that no count of dark or bright pixels tells an open mouth
 
 
 def draw_background(stream: Stream, size: int) -> np.ndarray:
-    """Returns [3, B, size, size]: soft blotches of colour, stripes in half of the pictures, and discs."""
-    level, colour = stream.uniform(0.1, 0.9), stream.uniform(0.1, 0.7)
-    base = [level + colour * (stream.uniform(0.05, 0.95) - level) for _ in range(3)]
+    """Returns [3, B, size, size]: soft blotches of color, stripes in half of the pictures, and discs."""
+    level, color = stream.uniform(0.1, 0.9), stream.uniform(0.1, 0.7)
+    base = [level + color * (stream.uniform(0.05, 0.95) - level) for _ in range(3)]
     spread = stream.uniform(0.05, 0.4)
     grid = np.stack([b[:, None] + spread[:, None] * (stream.uniform(size=CELLS * CELLS) - 0.5) for b in base]).astype(
         np.float32

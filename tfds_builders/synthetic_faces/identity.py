@@ -69,7 +69,7 @@ class Identity:
     hair: np.ndarray  # [3, B]
     iris: np.ndarray  # [3, B]
     lips: np.ndarray  # [3, B]
-    frame: np.ndarray  # [3, B] colour of the glasses
+    frame: np.ndarray  # [3, B] color of the glasses
     clothes: np.ndarray  # [3, B]
     gain: np.ndarray  # [B, n] how far this person's action units move the face
 
@@ -87,8 +87,8 @@ def sample_identity(seed: int, subjects: np.ndarray) -> Identity:
     s = Stream(seed, Purpose.SUBJECT, subjects, capacity=96)
     age = s.uniform()
     skin = _mix(SKIN, s.uniform()) * s.uniform(0.92, 1.05)
-    grey = np.where(age > 0.72, 1.0, 0.0)
-    hair = _mix(HAIR, np.maximum(s.uniform(0.0, 0.92), grey * s.uniform(0.8, 1.0)))
+    gray = np.where(age > 0.72, 1.0, 0.0)
+    hair = _mix(HAIR, np.maximum(s.uniform(0.0, 0.92), gray * s.uniform(0.8, 1.0)))
     blush = s.uniform(0.15, 0.75)
     lips = skin * (1 - 0.22 * blush) * np.array([1.0, 0.70, 0.70])[:, None] + np.array([0.06, 0.0, 0.02])[:, None]
     bearded = s.chance(0.24)

@@ -1,6 +1,6 @@
 """An independent check of the landmarks: find the parts in the drawn pixels and compare.
 
-A face is drawn in false colours (white eyes or lips on a black face, or a bright face before a dark world),
+A face is drawn in false colors (white eyes or lips on a black face, or a bright face before a dark world),
 the part is cut out by a threshold, and its extreme points are compared with the landmarks. Nothing here
 uses the curves.
 """
@@ -26,7 +26,7 @@ JAW = tuple(range(2, 15))
 
 
 def _plain(scene: Scene, skin: float, lips: float, iris: float, hair: float) -> Scene:
-    """Returns the scene with flat light, no accessories and false colours."""
+    """Returns the scene with flat light, no accessories and false colors."""
     zero = np.zeros_like(scene.light.side)
     tone = {
         name: np.full_like(scene.who.skin, value)
@@ -68,9 +68,9 @@ def _to_edge(mask: np.ndarray, point: np.ndarray) -> float:
     return float(np.sqrt(((np.concatenate(borders) - point) ** 2).sum(axis=1)).min())
 
 
-def _near(shape: tuple[int, int], centre: np.ndarray, reach: float) -> np.ndarray:
+def _near(shape: tuple[int, int], center: np.ndarray, reach: float) -> np.ndarray:
     rows, columns = np.indices(shape)
-    return (columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 < reach * reach
+    return (columns - center[0]) ** 2 + (rows - center[1]) ** 2 < reach * reach
 
 
 def landmark_errors(faces: int, size: int, magnify: int = 4) -> dict[str, dict[str, float]]:
@@ -91,8 +91,8 @@ def landmark_errors(faces: int, size: int, magnify: int = 4) -> dict[str, dict[s
         scene = sample_scene(1, size * magnify, index, index, index % len(RECIPES))
         points = landmarks(build_face(scene.who, scene.units, scene.lopsided), scene.pose).astype(float)
 
-        def drawn(scene: Scene = scene, **colours: float) -> np.ndarray:
-            plain = _plain(scene, **colours)
+        def drawn(scene: Scene = scene, **colors: float) -> np.ndarray:
+            plain = _plain(scene, **colors)
             return paint(plain, build_face(plain.who, plain.units, plain.lopsided))[1]
 
         eyes = drawn(skin=BLACK, lips=BLACK, iris=WHITE, hair=BLACK)
@@ -105,11 +105,11 @@ def landmark_errors(faces: int, size: int, magnify: int = 4) -> dict[str, dict[s
         )
         for i, p in enumerate(points):
             for corners in EYES:
-                centre = 0.5 * (p[corners[0]] + p[corners[1]])
-                reach = np.sqrt(((p[corners[0]] - centre) ** 2).sum())
-                mask = (eyes[i] > 0.12) & _near(eyes[i].shape, centre, 1.35 * reach)
+                center = 0.5 * (p[corners[0]] + p[corners[1]])
+                reach = np.sqrt(((p[corners[0]] - center) ** 2).sum())
+                mask = (eyes[i] > 0.12) & _near(eyes[i].shape, center, 1.35 * reach)
                 for corner in corners:
-                    tip = _extreme(mask, centre, p[corner] - centre)
+                    tip = _extreme(mask, center, p[corner] - center)
                     found["eye corners"].append(float(np.sqrt(((tip - p[corner]) ** 2).sum())))
             for lid in LIDS:
                 found["lids"].append(_to_edge(eyes[i] > 0.4, p[lid]))

@@ -48,7 +48,7 @@ class Pose:
 
 
 def sample_pose(stream: Stream, size: int, spread: float = 1.0) -> Pose:
-    """Draws poses; `spread` scales every departure from a centred frontal face."""
+    """Draws poses; `spread` scales every departure from a centered frontal face."""
     return Pose(
         yaw=(stream.uniform(-0.40, 0.40) * spread).astype(np.float32),
         pitch=(stream.uniform(-0.16, 0.16) * spread).astype(np.float32),
@@ -75,8 +75,8 @@ def project(pose: Pose, x: np.ndarray, y: np.ndarray, relief: np.ndarray | None 
     z = PIVOT + (depth(x, y) if relief is None else relief)
     down = y - CENTRE
     out = [
-        centre[:, None] + pose.scale[:, None] * (row[:, :1] * x + row[:, 1:2] * down + row[:, 2:] * z)
-        for centre, row in ((pose.x, row_x), (pose.y, row_y))
+        center[:, None] + pose.scale[:, None] * (row[:, :1] * x + row[:, 1:2] * down + row[:, 2:] * z)
+        for center, row in ((pose.x, row_x), (pose.y, row_y))
     ]
     return np.stack(out, axis=-1)
 

@@ -1,4 +1,4 @@
-"""Draws scenes: NumPy, vectorised over the batch, the same bytes on every machine."""
+"""Draws scenes: NumPy, vectorized over the batch, the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def paint(scene: Scene, face: Face) -> np.ndarray:
     head.draw_behind(picture, pose, f, who)
     covered = head.draw_skin(picture, f, who)
 
-    def centre(px: np.ndarray, py: np.ndarray) -> np.ndarray:
+    def center(px: np.ndarray, py: np.ndarray) -> np.ndarray:
         return project(pose, px[:, None], py[:, None])[:, 0]
 
     def side(units_: float) -> int:
@@ -49,21 +49,21 @@ def paint(scene: Scene, face: Face) -> np.ndarray:
         return int(units_ * SCALE * (1 + SCALE_SPREAD) * size + 0.999)
 
     zero = np.zeros_like(face.mouth.y)
-    lower = picture.window(centre(zero, face.mouth.y + np.float32(0.12)), side(1.9), side(2.3))
+    lower = picture.window(center(zero, face.mouth.y + np.float32(0.12)), side(1.9), side(2.3))
     head.draw_beard(lower, f, who)
     features.draw_folds(lower, f, who, units)
     picture.paste(lower)
-    forehead = picture.window(centre(zero, face.brows[0].centre - np.float32(0.16)), side(1.1), side(1.7))
+    forehead = picture.window(center(zero, face.brows[0].center - np.float32(0.16)), side(1.1), side(1.7))
     features.draw_forehead(forehead, f, who, units)
     picture.paste(forehead)
-    nose = picture.window(centre(zero, np.float32(0.5) * face.nose.base), side(1.2), side(1.2))
+    nose = picture.window(center(zero, np.float32(0.5) * face.nose.base), side(1.2), side(1.2))
     features.draw_nose(nose, pose, f, who, column(scene.light.side))
     picture.paste(nose)
     for eye, f_eye, f_brow in zip(face.eyes, f.eyes, f.brows, strict=True):
-        window = picture.window(centre(eye.x * np.float32(1.08), eye.y - np.float32(0.16)), side(1.2), side(1.15))
+        window = picture.window(center(eye.x * np.float32(1.08), eye.y - np.float32(0.16)), side(1.2), side(1.15))
         features.draw_eye(window, f_eye, f_brow, who, units, column(scene.gaze))
         picture.paste(window)
-    mouth = picture.window(centre(zero, face.mouth.y + np.float32(0.05)), side(1.2), side(1.4))
+    mouth = picture.window(center(zero, face.mouth.y + np.float32(0.05)), side(1.2), side(1.4))
     features.draw_mouth(mouth, f.mouth, who, units)
     picture.paste(mouth)
 
@@ -74,7 +74,7 @@ def paint(scene: Scene, face: Face) -> np.ndarray:
 
 
 def expose(rgb: np.ndarray, scene: Scene) -> np.ndarray:
-    """Applies exposure, contrast and colour temperature."""
+    """Applies exposure, contrast and color temperature."""
     light = scene.light
     gain = np.stack([light.exposure * (1 + light.warmth), light.exposure, light.exposure * (1 - light.warmth)])
     rgb = (rgb * column(gain) - np.float32(0.5)) * column(light.contrast) + np.float32(0.5)

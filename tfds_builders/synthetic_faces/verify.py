@@ -60,7 +60,7 @@ def images_per_second(plan: Plan, count: int = 512) -> float:
 
 
 def pixels(images: np.ndarray, side: int = 48) -> np.ndarray:
-    """Returns grey pixels of the shrunken pictures, [N, side * side]."""
+    """Returns gray pixels of the shrunken pictures, [N, side * side]."""
     shrunk = [Image.fromarray(i).convert("L").resize((side, side), Image.Resampling.BOX) for i in images]
     return np.stack([np.asarray(i, np.float32).ravel() / 255 for i in shrunk])
 

@@ -57,7 +57,7 @@ class Augmentation:
     @property
     def alternates(self) -> bool:
         """Whether an image is mirrored in every other epoch."""
-        return any(entry.p == "alternate" for entry in self.operations)
+        return any(entry.alternates for entry in self.operations)
 
     def another(self, view: int, own: Iterable[str] = (), without: Iterable[str] = ()) -> "Augmentation":
         """Returns the augmentation of a further view of each example.
@@ -145,7 +145,16 @@ def warp_matrices(
 def _apply(
     augmentation: Augmentation, changes: str, key: Key[Array, ""], flip: Any, x: Any, early: bool | None = None
 ) -> Any:
-    """Applies the operations that change geometry, pixels or input to one example, each where it is drawn."""
+    """Applies the operations of one stage to one example.
+
+    Args:
+        augmentation: the operations.
+        changes: the stage: GEOMETRY, PIXELS or INPUT.
+        key: of the example.
+        flip: whether 'flip:alternate' mirrors it.
+        x: a Placement, or an image.
+        early: of PIXELS: those that precede all geometry, or the others; None for all.
+    """
     for operation, own, on in _drawn(augmentation, augmentation.operations, key, flip, None):
         kind = operation.kind
         if kind.changes != changes or early not in (None, operation.early):
@@ -158,7 +167,7 @@ def _apply(
 def _drawn(
     augmentation: Augmentation, operations: Iterable[Operation], key: Key[Array, ""], flip: Any, on: Any
 ) -> Iterator[tuple[Operation, Key[Array, ""], Any]]:
-    """Yields each operation of one example with its key, and whether it is applied: a bool [], or None for always."""
+    """Yields each operation outside and inside of groups, its key, and whether it is applied: None means always."""
     for operation in operations:
         grouped = bool(operation.members)
         own = stream(key, *((operation.name,) if grouped else operation.kind.streams))
@@ -166,10 +175,8 @@ def _drawn(
             own = jax.random.fold_in(own, operation.repeat)
         if operation.name in augmentation.own:
             own = jax.random.fold_in(stream(own, "view"), augmentation.view)
-        chosen = on
-        if operation.p == "alternate":
-            chosen = flip
-        elif operation.p != 1.0:
+        chosen = flip if operation.alternates else on
+        if operation.p < 1.0:
             gate = ("chosen",) if grouped else operation.kind.gate
             chosen = _both(on, jax.random.bernoulli(stream(own, *gate), operation.p))
         if not grouped:

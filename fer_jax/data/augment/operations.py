@@ -158,7 +158,8 @@ class Operation:
     Attributes:
         text: as it was written.
         name: a row of KINDS, or one of GROUPS.
-        p: the probability, or 'alternate'.
+        p: the probability of applying it.
+        alternates: of a flip: it mirrors in every other epoch instead.
         values: the other parameters.
         members: of a group.
         repeat: how many operations of this name precede it: each has draws of its own.
@@ -167,8 +168,9 @@ class Operation:
 
     text: str
     name: str
-    p: float | str
+    p: float
     values: Mapping[str, Any]
+    alternates: bool = False
     members: tuple[Operation, ...] = ()
     repeat: int = 0
     early: bool = False
@@ -196,7 +198,7 @@ def parse(texts: Any) -> tuple[Operation, ...]:
     entries = [_entry(text, grouped=False) for text in texts]
     for names in (WINDOWS, ("flip",)):
         same = [entry for entry in entries if entry.name in names]
-        if len(same) > 1 and (names == WINDOWS or "alternate" in {entry.p for entry in same}):
+        if len(same) > 1 and (names == WINDOWS or any(entry.alternates for entry in same)):
             raise UserError(f"{FIELD}: '{same[0].text}' and '{same[1].text}' exclude each other: keep one of them")
     counts: collections.Counter[str] = collections.Counter()
     placed, found = False, []
@@ -234,7 +236,9 @@ def _entry(text: str, grouped: bool) -> Operation:
     parameters = ALWAYS if name in GROUPS or (grouped and name == "flip") else KINDS[name].parameters
     values = _values(text, name, parameters, given.split(",") if colon else [])
     members = tuple(_entry(part, grouped=True) for part in _split(rest[:-1])) if bracket else ()
-    return Operation(text, name, values.pop("p"), values, members)
+    p = values.pop("p")
+    alternates = p == "alternate"
+    return Operation(text, name, 1.0 if alternates else p, values, alternates, members)
 
 
 def _values(text: str, name: str, parameters: Mapping[str, Parameter], given: Sequence[str]) -> dict[str, Any]:
@@ -278,8 +282,12 @@ def _numbered(operation: Operation, counts: collections.Counter[str], early: boo
 def _syntax(name: str) -> str:
     """How an entry is written, optional parameters with their defaults in brackets."""
     parameters = KINDS[name].parameters if name in KINDS else ALWAYS
-    required = [key for key, parameter in parameters.items() if parameter.default is None]
-    optional = [f"{key}={_shown(p)}" for key, p in parameters.items() if key not in required]
+    required = [
+        "low-high" if parameter.form is tuple else key
+        for key, parameter in parameters.items()
+        if parameter.default is None
+    ]
+    optional = [f"{key}={_shown(p)}" for key, p in parameters.items() if p.default is not None]
     options = f"[{',' if required else ':'}{','.join(optional)}]" if optional else ""
     return (
         name + (":" + ",".join(required) if required else "") + options + ("(entry|entry...)" if name in GROUPS else "")

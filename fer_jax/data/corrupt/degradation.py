@@ -1,24 +1,24 @@
-"""Degraded copies of images, in the manner of the common corruptions (Hendrycks and Dietterich, ICLR 2019).
+"""Degraded copies of images, like the common corruptions of Hendrycks and Dietterich (ICLR 2019).
 
-A degradation is written `kind:level`, the level 1 to 5 as in this table. Lengths are in pixels of an image of 224 and
-shrink with the image, so that a face of 48 pixels suffers as much as a large one; the numbers lie between those of the
-benchmark for 224 pixels and those for 32.
+A degradation is written `kind:level`, with a level from 1 to 5 as in this table. Lengths are in pixels of an image of
+224 and shrink with the image, so that a face of 48 pixels is degraded as much as a large one; the numbers lie between
+those of the benchmark for 224 pixels and those for 32.
 
     kind              1     2     3     4     5
-    low_resolution    2     3     4     6     8     the image has so many times fewer pixels a side
+    low_resolution    2     3     4     6     8     factor by which the side shrinks
     gaussian_blur     2     3     4     5     6     standard deviation, pixels of 224
     motion_blur       8    12    16    22    28     length of the streak, pixels of 224, in a random direction
-    gaussian_noise   10    20    30    45    65     standard deviation, of 255 grey levels
-    jpeg             50    30    20    12     7     quality; colour at half the resolution
-    brightness       10    20    30    40    50     per cent of white added
-    contrast         60    45    30    20    10     per cent of the distance from the image's mean colour that is left
+    gaussian_noise   10    20    30    45    65     standard deviation, of 255 gray levels
+    jpeg             50    30    20    12     7     quality; color at half the resolution
+    brightness       10    20    30    40    50     percent of white added
+    contrast         60    45    30    20    10     percent of the distance from the image's mean color that is left
 
-`low_resolution:24`, any number above 5, is so many pixels of the longer side. `occlusion:train` and `occlusion:test`
-are objects of either bank (fer_jax/data/corrupt/occlusion.py).
+`low_resolution:24`, or any number above 5, means that many pixels on the longer side. `occlusion:train` and
+`occlusion:test` paint objects of either bank (fer_jax/data/corrupt/occlusion.py).
 
-What is random is drawn from (seed, row of the example in the split as stored) alone, and alike for every level. The
-arithmetic of OpenCV and of the JPEG library may differ between their versions in the last bit: results.json has the
-SHA-256 of the images that were scored.
+Random numbers depend only on the seed and the example's row in the split as stored, and are the same for every level.
+OpenCV and the JPEG library may differ between versions in the last bit, so results.json records the SHA-256 of the
+images that were scored.
 """
 
 from __future__ import annotations
@@ -42,20 +42,14 @@ if TYPE_CHECKING:
     from fer_jax.data.sources.source import Source
 
 FIELD = "config.evaluation.degraded"
-SEED = TEST_SEED  # one fixed copy of each image, whatever the seed of training
 GRAIN_DEVIATION = 209.02  # of the sum of eight random bytes: sqrt(8 (256^2 - 1) / 12)
 
-Words = Callable[[int], np.ndarray]  # so many random uint64 of an image's own
+Words = Callable[[int], np.ndarray]  # returns that many random uint64, the image's own
 Apply = Callable[[np.ndarray, float, Words], np.ndarray]
 
 
 def low_resolution(image: np.ndarray, side: int) -> np.ndarray:
-    """Returns uint8 [H, W, C] reduced to `side` pixels by the mean of what each covers, and enlarged bicubically.
-
-    Args:
-        image: uint8 [H, W, C].
-        side: pixels of the longer side.
-    """
+    """Returns uint8 [H, W, C] reduced by area to `side` pixels on the longer side and enlarged again bicubically."""
     height, width = image.shape[:2]
     small = [max(1, round(side * length / max(height, width))) for length in (width, height)]
     reduced = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
@@ -82,31 +76,30 @@ def _gaussian_noise(image: np.ndarray, deviation: float, words: Words) -> np.nda
 
 def _jpeg(image: np.ndarray, quality: float, _: Words) -> np.ndarray:
     file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
-        file, "JPEG", quality=int(quality), subsampling="4:2:0"
-    )
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture.save(file, "JPEG", quality=int(quality), subsampling="4:2:0")
     return np.asarray(Image.open(file)).reshape(image.shape)
 
 
-def _brightness(image: np.ndarray, per_cent: float, _: Words) -> np.ndarray:
-    return _bytes(image + 2.55 * per_cent)
+def _brightness(image: np.ndarray, percent: float, _: Words) -> np.ndarray:
+    return _bytes(image + 2.55 * percent)
 
 
-def _contrast(image: np.ndarray, per_cent: float, _: Words) -> np.ndarray:
+def _contrast(image: np.ndarray, percent: float, _: Words) -> np.ndarray:
     mean = image.mean(axis=(0, 1))
-    return _bytes(mean + per_cent / 100 * (image - mean))
+    return _bytes(mean + percent / 100 * (image - mean))
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A row of the table: the function, what its number means, and the number at levels 1 to 5."""
+    """A row of the table: the function, the meaning of its number, and the number at levels 1 to 5."""
 
     apply: Apply
     unit: str
     amounts: tuple[float, float, float, float, float]
 
 
-# A new one goes to the end: the place is part of what random numbers are drawn from.
+# Add new kinds at the end: the random numbers of a kind depend on its place.
 KINDS: Mapping[str, Kind] = {
     "low_resolution": Kind(_coarse, "times_fewer_pixels", (2, 3, 4, 6, 8)),
     "gaussian_blur": Kind(_gaussian_blur, "deviation_of_224", (2, 3, 4, 5, 6)),
@@ -119,19 +112,11 @@ KINDS: Mapping[str, Kind] = {
 LEVELS = range(1, 6)
 
 
-def check(texts: Any) -> None:
-    """Refuses what is no list of degradations."""
-    if not isinstance(texts, tuple | list):
-        raise UserError(f"{FIELD}={texts!r}: give a list, such as ('gaussian_blur:3',)")
-    for text in texts:
-        parse(text)
-
-
 def parse(text: Any) -> dict[str, Any]:
-    """Returns what 'kind:level' means, as results.json has it: `kind` and its number under the name of its unit.
+    """Returns the meaning of 'kind:level' as recorded in results.json: `kind`, and its number by the name of its unit.
 
     Raises:
-        UserError: for an unknown kind, and a level that it does not have.
+        UserError: for an unknown kind or level.
     """
     kind, _, level = str(text).partition(":")
     if kind == "occlusion":
@@ -139,7 +124,7 @@ def parse(text: Any) -> dict[str, Any]:
             raise UserError(f"{FIELD}: '{text}': give occlusion:{' or occlusion:'.join(BANKS)}")
         return {"kind": kind, "bank": level}
     if kind not in KINDS:
-        raise UserError(f"{FIELD}: '{text}' is no kind:level; {nearest(kind, (*KINDS, 'occlusion'))}")
+        raise UserError(f"{FIELD}: '{text}' is not a kind:level; {nearest(kind, (*KINDS, 'occlusion'))}")
     if level.isdecimal() and int(level) in LEVELS:
         return {"kind": kind, KINDS[kind].unit: KINDS[kind].amounts[int(level) - 1]}
     if kind == "low_resolution" and level.isdecimal() and int(level):
@@ -149,16 +134,16 @@ def parse(text: Any) -> dict[str, Any]:
 
 
 def check_size(text: str, shape: tuple[int, ...]) -> None:
-    """Refuses a low resolution that images [H, W, C] of this shape already have."""
+    """Raises UserError if images of this shape [H, W, C] have no more pixels than the low resolution."""
     pixels = parse(text).get("pixels", 0)
     if pixels >= max(shape[:2]):
-        raise UserError(f"{FIELD}: '{text}': the images have {max(shape[:2])} pixels; give fewer")
+        raise UserError(f"{FIELD}: '{text}': the images have only {max(shape[:2])} pixels; give fewer")
 
 
-def degraded(source: Source, text: str, seed: int = SEED) -> Source:
-    """Returns the source with every image degraded as `text`, 'kind:level', says.
+def degraded(source: Source, text: str, seed: int = TEST_SEED) -> Source:
+    """Returns the source with every image degraded by `text`, a 'kind:level'; points and labels stay the same.
 
-    What becomes of an image depends on the seed and its row in the split as stored; points and labels stay.
+    The result for an image depends only on the seed and the image's row in the split as stored.
     """
     found = parse(text)
     images = source.arrays["image"]
@@ -180,7 +165,7 @@ def degraded(source: Source, text: str, seed: int = SEED) -> Source:
 
 
 def images_sha256(source: Source) -> str:
-    """Returns the SHA-256 over all pixels, in the order of the examples."""
+    """Returns the SHA-256 of all pixels in the order of the examples."""
     return hashlib.sha256(source.arrays["image"].tobytes()).hexdigest()
 
 
@@ -188,8 +173,8 @@ def streak(length: float, angle: float) -> np.ndarray:
     """Returns the kernel of a straight motion, float32 [K, K] with sum 1: the share of time spent over each pixel.
 
     Args:
-        length: pixels; one of less than a pixel still smears.
-        angle: radians.
+        length: in pixels; less than one pixel still blurs.
+        angle: in radians.
     """
     steps = (np.arange(512) + 0.5) / 512 - 0.5
     x, y = (length * steps * float(of(angle)) for of in (cosine, sine))
@@ -197,7 +182,7 @@ def streak(length: float, angle: float) -> np.ndarray:
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     for dx in (0, 1):
-        for dy in (0, 1):  # each moment is shared by the four pixels around it
+        for dy in (0, 1):  # each moment is split among the four pixels around it
             share = (1 - np.abs(x - left - dx)) * (1 - np.abs(y - top - dy))
             np.add.at(kernel, (top + dy + reach, left + dx + reach), share)
     return (kernel / kernel.sum()).astype(np.float32)

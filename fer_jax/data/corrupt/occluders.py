@@ -1,14 +1,13 @@
-"""Things that get in front of faces: a training and a test bank with no kind in common."""
+"""Objects that cover faces: a training bank and a test bank without a common kind."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from fer_jax.randomness import Purpose, Stream, cosine, sine
-from tfds_builders.synthetic_faces.canvas import ramp
-from tfds_builders.synthetic_faces.pose import Pose
 
 BANKS: dict[str, tuple[str, ...]] = {
     "train": ("book", "mug", "ball", "scarf", "comb", "hat brim"),
@@ -19,20 +18,35 @@ KINDS: tuple[str, ...] = BANKS["train"] + BANKS["test"]
 
 @dataclasses.dataclass(frozen=True)
 class Occluder:
-    """B objects. Position in pixels, half side in pixels, rotation in radians."""
+    """B objects.
 
-    kind: np.ndarray  # [B] index into `KINDS`
+    Attributes:
+        kind: int64 [B], index into `KINDS`.
+        x, y, half: float32 [B], center and half side in pixels.
+        turn: float32 [B], rotation in radians.
+        color, accent, skin: float32 [3, B] in 0 .. 1; `skin` is the color of hands.
+    """
+
+    kind: np.ndarray
     x: np.ndarray
     y: np.ndarray
     half: np.ndarray
     turn: np.ndarray
-    colour: np.ndarray  # [3, B]
-    accent: np.ndarray  # [3, B]
-    skin: np.ndarray  # [3, B] for the hand
+    color: np.ndarray
+    accent: np.ndarray
+    skin: np.ndarray
 
 
-def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Pose, frame: np.ndarray | int = 0) -> Occluder:
-    """Draws objects of a bank somewhere over the face, about as large as in the protocol of Li et al. (2019)."""
+def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Any, frame: np.ndarray | int = 0) -> Occluder:
+    """Draws objects of a bank in front of faces, about as large as in the protocol of Li et al. (2019).
+
+    Args:
+        seed: of the data set.
+        bank: 'train' or 'test'.
+        index: int [B], the examples.
+        pose: of the faces: yaw, roll (radians), scale (pixels), x, y (pixels), each [B].
+        frame: int [B], or 0 for images.
+    """
     kinds = BANKS[bank]
     first = KINDS.index(kinds[0])
     s = Stream(seed, Purpose.OCCLUDER, index, frame, capacity=32)
@@ -47,7 +61,7 @@ def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Pose, frame: 
     down = home - 0.30 + free * s.uniform(-0.45, 1.35) + (1 - free) * s.uniform(-0.05, 0.05)
     roll = pose.roll.astype(np.float64)
     scale = pose.scale.astype(np.float64)
-    colour = np.stack([s.uniform(0.05, 0.95) for _ in range(3)])
+    color = np.stack([s.uniform(0.05, 0.95) for _ in range(3)])
     accent = np.stack([s.uniform(0.05, 0.95) for _ in range(3)])
     tone = s.uniform(0.35, 1.0)
     values = dict(
@@ -55,7 +69,7 @@ def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Pose, frame: 
         y=pose.y + scale * (across * sine(roll) + down * cosine(roll)),
         half=scale * np.where(placed, 1.0, s.uniform(0.66, 0.92)),
         turn=np.where(placed, roll, s.uniform(-1.2, 1.2)),
-        colour=colour,
+        color=color,
         accent=accent,
         skin=np.stack([0.95 * tone, 0.74 * tone, 0.60 * tone]),
     )
@@ -63,19 +77,19 @@ def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Pose, frame: 
 
 
 def _box(u: np.ndarray, v: np.ndarray, a: float, b: float, corner: float = 0.05) -> np.ndarray:
-    """Distance inside a rounded rectangle of half sides a and b."""
+    """Returns the distance inside a rounded rectangle with half sides a and b."""
     du, dv = np.maximum(np.abs(u) - (a - corner), 0), np.maximum(np.abs(v) - (b - corner), 0)
     inner = np.minimum(a - np.abs(u), b - np.abs(v))
     return np.where(du + dv > 0, corner - np.sqrt(du * du + dv * dv), inner).astype(np.float32)
 
 
 def _disc(u: np.ndarray, v: np.ndarray, a: float, b: float) -> np.ndarray:
-    """Distance (about) inside an ellipse."""
+    """Returns the approximate distance inside an ellipse."""
     return (1 - np.sqrt((u / a) ** 2 + (v / b) ** 2)) * min(a, b)
 
 
 def _bar(u: np.ndarray, v: np.ndarray, end: tuple[float, float], width: float) -> np.ndarray:
-    """Distance inside a thick line from the origin to `end`."""
+    """Returns the distance inside a thick line from the origin to `end`."""
     length = end[0] * end[0] + end[1] * end[1]
     t = np.minimum(np.maximum((u * end[0] + v * end[1]) / length, 0), 1)
     return width - np.sqrt((u - t * end[0]) ** 2 + (v - t * end[1]) ** 2)
@@ -86,7 +100,7 @@ def _stripes(t: np.ndarray) -> np.ndarray:
 
 
 def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distance inside the object, in half sides, and where it has its second colour."""
+    """Returns the distance inside the object, in half sides, and where it has its second color."""
     if kind == "book":
         return _box(u, v, 0.75, 1.0), np.maximum((np.abs(v + 0.35) < 0.18) * (np.abs(u) < 0.5), u < -0.62)
     if kind == "mug":
@@ -127,35 +141,32 @@ def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
         return np.where(np.abs(v) < 1, (half - np.abs(u)) * 0.9, -1), veins
     if kind == "bottle":
         return np.maximum(_box(u, v - 0.35, 0.38, 0.68, 0.12), _box(u, v + 0.6, 0.15, 0.45)), np.abs(v - 0.35) < 0.25
-    raise ValueError(f"no occluder is called '{kind}'")
+    raise ValueError(f"unknown occluder '{kind}'")
 
 
 def cover(rgb: np.ndarray, occluder: Occluder) -> np.ndarray:
-    """Paints the objects into pictures [3, B, H, W] in place; returns the changed pixels, [B, H, W] bool."""
+    """Paints objects into images, float32 [3, B, H, W] in 0 .. 1, in place; returns the changed pixels [B, H, W]."""
     before = rgb.copy()
     rows, columns = (np.arange(size, dtype=np.float32) for size in rgb.shape[-2:])
     cos, sin = cosine(occluder.turn).astype(np.float32), sine(occluder.turn).astype(np.float32)
-    for i, number in enumerate(occluder.kind.tolist()):  # one kind of object per picture
+    for i, number in enumerate(occluder.kind.tolist()):  # one object per image
         dx = (columns[None, :] - occluder.x[i]) / occluder.half[i]
         dy = (rows[:, None] - occluder.y[i]) / occluder.half[i]
         u, v = cos[i] * dx + sin[i] * dy, cos[i] * dy - sin[i] * dx
         kind = KINDS[number]
         inside, second = _shape(kind, u, v)
-        coverage = ramp(inside * occluder.half[i])
-        first, other = occluder.colour[:, i], occluder.accent[:, i]
+        coverage = np.minimum(np.maximum(inside * occluder.half[i] + np.float32(0.5), np.float32(0)), np.float32(1))
+        first, other = occluder.color[:, i], occluder.accent[:, i]
         if kind == "hand":
             first, other = occluder.skin[:, i], occluder.skin[:, i] * np.float32(0.7)
         elif kind == "sunglasses":
-            first = other = occluder.colour[:, i] * np.float32(0.25)
+            first = other = occluder.color[:, i] * np.float32(0.25)
         elif kind == "surgical mask":
-            first, other = (
-                np.float32(0.65) + first * np.float32(0.3),
-                np.float32(0.58) + first * np.float32(0.3),
-            )
+            first, other = np.float32(0.65) + first * np.float32(0.3), np.float32(0.58) + first * np.float32(0.3)
         shade = np.float32(1) + np.float32(0.18) * np.minimum(np.maximum(u - v, -1), 1)
         weight = second.astype(np.float32)
         for plane in range(3):
-            colour = (first[plane] + weight * (other[plane] - first[plane])) * shade
-            rgb[plane, i] += coverage * (np.minimum(colour, 1) - rgb[plane, i])
+            color = (first[plane] + weight * (other[plane] - first[plane])) * shade
+            rgb[plane, i] += coverage * (np.minimum(color, 1) - rgb[plane, i])
     changed = rgb != before
     return changed[0] | changed[1] | changed[2]

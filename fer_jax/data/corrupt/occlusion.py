@@ -1,9 +1,9 @@
 """Synthetic occlusions: objects painted in front of faces, as in the protocol of Li et al. (IEEE T-IP 2019).
 
 Training sees every image twice, as it is and behind an object of the training bank; the test split is scored as it is
-and behind objects of the test bank, which has no kind of object in common with the other. An object's side is 96 to
-128 pixels of an input of 224, its centre uniform over the face. Label and points of a copy are its original's: what a
-detector makes of a covered face is another question.
+and behind objects of the test bank, which shares no kind of object with the training bank. The side of an object is 96
+to 128 pixels of an input of 224, and its center is uniform over the face. A copy keeps the label and points of its
+original, whatever a detector would find on a covered face.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 INPUT = 224.0
 SIDES = (96.0, 128.0)  # of an object, in pixels of an input of 224
-MIDDLE = (0.1, 0.9)  # of the image, where a face is when nothing tells
-GREY = np.array((0.299, 0.587, 0.114), np.float32)[:, None, None, None]
-CHUNK = 256  # pictures painted at once
-TEST_SEED = 0  # one fixed copy of each test image, whatever the seed of training
+MIDDLE = (0.1, 0.9)  # of the image: the assumed face if there are no points
+GRAY = np.array((0.299, 0.587, 0.114), np.float32)[:, None, None, None]
+CHUNK = 256  # images painted at once
+TEST_SEED = 0  # one fixed copy of each test image, whatever the seed of training is
 
 
 def with_occluded_copies(source: Source, seed: int) -> Source:
-    """Returns the source with a copy of every example behind an object of the training bank, after the originals.
+    """Returns the source followed by a copy of every example behind an object of the training bank.
 
-    Copies of pictures that stay on disk are painted when they are asked for.
+    Copies of images on disk are painted when they are read.
     """
     images = source.arrays["image"]
     if isinstance(images, LazyPictures):
@@ -62,16 +62,16 @@ def _lazy_copies(source: Source, images: LazyPictures, seed: int) -> LazyPicture
 def behind_test_objects(source: Source) -> Source:
     """Returns the source with every image behind an object of the test bank.
 
-    The field `occlusion`, bool [N, H, W], says which pixels are covered; no method reads it.
+    The field `occlusion`, bool [N, H, W], marks the covered pixels; no method reads it.
     """
     images, masks = paint(source, "test", TEST_SEED)
     return dataclasses.replace(source, arrays={**source.arrays, "image": images, "occlusion": masks})
 
 
 def paint(source: Source, bank: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns copies of the images behind objects, uint8 [N, H, W, C], and what is covered, bool [N, H, W].
+    """Returns copies of the images behind objects, uint8 [N, H, W, C], and the covered pixels, bool [N, H, W].
 
-    An example's object depends on the bank, the seed and its row in the split as stored, and on nothing else.
+    The object of an example depends only on the bank, the seed and the example's row in the split as stored.
     """
     images = source.arrays["image"]
     objects = place(face_boxes(source.arrays), source.rows, images.shape[1:3], bank, seed)
@@ -83,12 +83,12 @@ def paint(source: Source, bank: str, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def painted(images: np.ndarray, objects: Occluder) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images uint8 [B, H, W, C] behind one object each, and what is covered, bool [B, H, W]."""
+    """Returns images uint8 [B, H, W, C] behind one object each, and the covered pixels, bool [B, H, W]."""
     rgb = np.moveaxis(images.astype(np.float32) / 255, -1, 0)  # [C, B, H, W]
     rgb = np.ascontiguousarray(np.broadcast_to(rgb, (3, *rgb.shape[1:])))
     masks = cover(rgb, objects)
     if images.shape[-1] == 1:
-        rgb = (GREY * rgb).sum(axis=0, keepdims=True)
+        rgb = (GRAY * rgb).sum(axis=0, keepdims=True)
     over = np.moveaxis(np.floor(np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8), 0, -1)
     return np.where(masks[..., None], over, images), masks
 
@@ -98,10 +98,10 @@ def place(boxes: np.ndarray, rows: np.ndarray, size: tuple[int, int], bank: str,
 
     Args:
         boxes: float [N, 4], (left, top, right, bottom) of the faces in pixels.
-        rows: int [N], the examples' places in their split.
+        rows: int [N], rows of the examples in their split.
         size: (height, width) of the images.
         bank: 'train' or 'test'.
-        seed: of the drawing.
+        seed: of the draws.
     """
     kinds = BANKS[bank]
     s = Stream(seed, Purpose.COPY, rows, frames=sorted(BANKS).index(bank), capacity=16)
@@ -112,7 +112,7 @@ def place(boxes: np.ndarray, rows: np.ndarray, size: tuple[int, int], bank: str,
         y=s.uniform(boxes[:, 1], boxes[:, 3]),
         half=s.uniform(*SIDES) / 2 * scale,
         turn=s.uniform(-PI / 2, PI / 2),
-        colour=np.stack([s.uniform(0.05, 0.95) for _ in range(3)]),
+        color=np.stack([s.uniform(0.05, 0.95) for _ in range(3)]),
         accent=np.stack([s.uniform(0.05, 0.95) for _ in range(3)]),
         skin=np.stack([0.95 * tone, 0.74 * tone, 0.60 * tone]),
     )
@@ -121,7 +121,7 @@ def place(boxes: np.ndarray, rows: np.ndarray, size: tuple[int, int], bank: str,
 
 
 def face_boxes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns float [N, 4], (left, top, right, bottom) in pixels: around the points or landmarks, inside the image."""
+    """Returns boxes around the landmarks or points, float [N, 4]: (left, top, right, bottom) in pixels."""
     height, width = arrays["image"].shape[1:3]
     low, high = MIDDLE
     boxes = np.tile(np.array([low * width, low * height, high * width, high * height]), (len(arrays["image"]), 1))
@@ -129,9 +129,8 @@ def face_boxes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     if marks is None:
         return boxes
     found = np.concatenate([marks.min(axis=1), marks.max(axis=1)], axis=1).astype(np.float64)
-    there = np.isfinite(found).all(axis=1) & (np.ptp(marks, axis=1).max(axis=-1) > 0)
-    found = np.clip(np.where(there[:, None], found, boxes), 0, [width - 1, height - 1, width - 1, height - 1])
-    return found
+    valid = np.isfinite(found).all(axis=1) & (np.ptp(marks, axis=1).max(axis=-1) > 0)
+    return np.clip(np.where(valid[:, None], found, boxes), 0, [width - 1, height - 1, width - 1, height - 1])
 
 
 def _part(objects: Occluder, part: slice | np.ndarray) -> Occluder:

@@ -29,14 +29,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fer_jax.data.targets.prior import FERPLUS, emotion_indices
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError
 from fer_jax.labels import ALIASES, CODES, canonical
 from fer_jax.randomness import Purpose, Stream
 
 if TYPE_CHECKING:
     from fer_jax.data.sources.source import Source
 
-KINDS = ("symmetric", "asymmetric", "pair")
 HARD_TARGETS = ("label", "majority", "argmax")  # rules that give one class, which can be wrong
 MARGIN = 0.05  # a list must agree with the stored labels by so much more than chance
 
@@ -49,8 +48,6 @@ def check(data: Any, *, reads_labels: bool) -> None:
         reads_labels: whether the method does.
     """
     kind, rate = data.label_noise, data.label_noise_rate
-    if kind not in ("", *KINDS):
-        raise UserError(f"config.data.label_noise='{kind}': {nearest(kind, KINDS)}")
     if kind and data.label_noise_file:
         raise UserError("config.data.label_noise and config.data.label_noise_file: set one of them")
     if bool(kind) != bool(rate):

@@ -37,7 +37,7 @@ def attach_targets(
         if unlabeled := int((arrays["label"] < 0).sum()):
             raise UserError(
                 f"config.data.dataset: {unlabeled} examples have no label; give a variant in which all have one, such "
-                "as ckplus/labelled"
+                "as ckplus/labeled"
             )
         arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
     else:

@@ -16,8 +16,6 @@ from fer_jax.data.targets.votes import vote_distribution
 from fer_jax.errors import UserError
 from fer_jax.labels import ALIASES, EMOTIONS
 
-PRIORS = ("uniform", "ferplus", "votes")
-
 # The authors' rounded constant: the votes of FER+'s annotators, given the class of the row. Both axes: EMOTIONS.
 FERPLUS = np.array(
     [
