@@ -158,7 +158,7 @@ def test_nothing_is_written_before_everything_fits(folds_of, tmp_path):
     for path, value, says in (
         ("data.folds", "subject:25", "there are 24 subjects"),
         ("data.holdout_fraction", 0.0, "leaves nothing to validate"),
-        ("data.folds", "", "does not say how the examples are divided"),
+        ("data.folds", "", "config.fold=all needs config.data.folds"),
     ):
         config = folds_of()
         config.data[path.split(".")[1]] = value
