@@ -14,7 +14,7 @@ from absl import flags, logging
 from etils import epath
 
 from fer_jax import methods
-from fer_jax.config import describe, files
+from fer_jax.config import files
 from fer_jax.config.fields import Config, leaves, nearest_field
 from fer_jax.config.table import FIELDS
 from fer_jax.errors import UserError, nearest
@@ -96,12 +96,8 @@ def _prepared(options: Options, folder: epath.Path, config: Config | None) -> It
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with hosts.join(*(vars(options)[name] for name in HOSTS)) as several:
         if several:
-            given = {name: vars(options)[name] for name in ("split", "dataset", "out") if name in options}
-            given |= {
-                "command": command,
-                "folder": str(folder),
-                "config": json.loads(config.to_json() if config else "{}"),
-            }
+            given = {name: vars(options)[name] for name in ("command", "split", "dataset", "out")}
+            given |= {"folder": str(folder), "config": json.loads(config.to_json()) if config else {}}
             hosts.agree("command line", given, "give the same one on every host")
             hosts.agree("code", code_facts(), "install the same on every host")
         allocator.keep_freed_memory()
@@ -195,6 +191,8 @@ def _shown(options: Options, config: Config | None) -> Iterator[str]:
         check_config(config)
         yield from (f"config.{path} = {value!r}" for path, value in leaves(config, ()))
     else:
+        from fer_jax.config.describe import helps
+
         title, variants = files.describe_experiment(options.config.partition(":")[0])
         yield f"{title}\nvariants: {variants}"
-        yield from describe.helps(config)
+        yield from helps(config)
