@@ -1,13 +1,13 @@
-"""Two-dimensional convolution that picks its lowering by device and shape.
+"""Two-dimensional convolution that chooses its lowering by device and shape.
 
-GPU and TPU always keep XLA's own convolution. On a CPU each of the three passes (output, gradient to the input,
-gradient to the kernel) takes the fastest of three forms, which are the same function up to rounding:
+GPU and TPU always use XLA's own convolution. On a CPU each of the three passes (output, gradient to the input,
+gradient to the kernel) uses the fastest of three forms, which compute the same function up to rounding:
 
 - XLA's convolution, for very large maps, few channels and the 7x7 stem;
 - Winograd's, for 3x3 kernels of stride 1: less than half of the products, see nn/winograd.py;
-- taps: one matrix product per cell of the kernel, taken only over the outputs for which that cell lies inside the
-  image, and added up. On small maps much of what the padded convolution computes is zero times something (5/9 of it
-  on a 2x2 map); there XLA's own form is also up to eighty times slower than its usual rate.
+- taps: the sum of one matrix product per kernel cell, over only those outputs for which the cell lies inside the
+  image. On small maps much of the padded convolution multiplies zeros (5/9 of it on a 2x2 map), and XLA's own form is
+  up to eighty times slower there than its usual rate.
 
 The rules in `choose_lowering` come from the measurements of benchmarks/convolution.py, see docs/performance.md.
 """
@@ -40,7 +40,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = 
 
 
 def conv_xla(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """XLA's own convolution."""
+    """Returns XLA's own convolution; arguments as in `conv2d`."""
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
@@ -63,19 +63,19 @@ def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride:
         return Lowering("taps", "taps", "taps")  # a single matrix product, without the layout changes of a convolution
     if cells <= 9:
         return Lowering("taps", "taps", "taps")
-    # XLA's form spreads dy over a map full of zeros. Not for a stem, whose products would be too thin.
+    # XLA's form spreads dy over a map of zeros. A stem is excluded: its matrix products would be too thin.
     strided = stride > 1 and channels >= 32
     usual = Lowering(
         output="taps" if cells <= 49 and channels >= 256 else "xla",
         input_gradient="taps" if strided or channels >= 256 else "xla",  # XLA's form transposes the kernel in memory
         kernel_gradient="taps" if strided and cells <= 196 else "xla",
     )
-    # Winograd's form writes every value out four times: too much on very large maps, and with few channels it costs
-    # more than the products that it saves. In bfloat16 it would round once more.
+    # Winograd's form writes every value four times: too much on very large maps, and with few channels more expensive
+    # than the products that it saves. In bfloat16 it would add another rounding.
     narrow = min(channels, features)
     if (kh, kw, stride) != (3, 3, 1) or narrow < 64 or cells > 56 * 56 or dtype != jnp.float32:
         return usual
-    # A pass in this form takes about half a second to compile, so a gradient takes it where it saves a quarter.
+    # A pass in this form takes about half a second to compile, so a gradient uses it only where it saves a quarter.
     deep = narrow >= 512 and cells <= 49
     return Lowering(
         output="winograd",
@@ -86,12 +86,12 @@ def choose_lowering(kernel_shape: Sequence[int], out_map: Sequence[int], stride:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The convolution with the fastest form of each pass."""
+    """Returns the convolution with the fastest form of each pass; arguments as in `conv2d`."""
     return output_cpu(x, kernel, stride, padding)
 
 
 def output_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The convolution in the fastest form of its output; its gradient is not what `conv_cpu` has."""
+    """Returns the convolution in the fastest form of its output; its gradient is not the fast one of `conv_cpu`."""
     out_map = output_map(x.shape, kernel.shape, stride, padding)
     form = choose_lowering(kernel.shape, out_map, stride, x.dtype).output
     if form == "winograd":
@@ -125,7 +125,7 @@ conv_cpu.defvjp(_forward, _backward)
 
 
 def output_map(x_shape: Sequence[int], kernel_shape: Sequence[int], stride: int, padding: Padding) -> tuple[int, int]:
-    """(H', W') of a convolution of x [B, H, W, C] with kernel [kh, kw, C, F]."""
+    """Returns (H', W') of a convolution of x [B, H, W, C] with kernel [kh, kw, C, F]."""
     height, width = (
         (size + sum(pad) - k) // stride + 1
         for size, pad, k in zip(x_shape[1:3], padding, kernel_shape[:2], strict=True)
@@ -134,9 +134,9 @@ def output_map(x_shape: Sequence[int], kernel_shape: Sequence[int], stride: int,
 
 
 class Span(NamedTuple):
-    """Along one axis: the outputs o in [start, stop) of `size` that a kernel cell feeds from inside the image.
+    """The outputs along one axis, [start, stop) of `size`, that a kernel cell feeds from inside the image.
 
-    The first of them reads input `first`, the next ones every `stride` further.
+    The first of them reads input `first`; each next one reads `stride` further.
     """
 
     start: int
@@ -159,18 +159,18 @@ class Span(NamedTuple):
         return slice(self.first, self.first + stride * (self.stop - self.start - 1) + 1, stride)
 
     def into_output(self) -> tuple[int, int, int]:
-        """`lax.pad` configuration that puts the fed outputs back into the whole axis."""
+        """Returns the `lax.pad` configuration that puts the fed outputs back into the whole axis."""
         return self.start, self.size - self.stop, 0
 
     def into_input(self, in_size: int, stride: int) -> tuple[int, int, int]:
-        """`lax.pad` configuration that puts the inputs read back into the whole axis."""
+        """Returns the `lax.pad` configuration that puts the read inputs back into the whole axis."""
         return self.first, in_size - self.inputs(stride).stop, stride - 1
 
 
 def _taps(
     x_shape: Sequence[int], kernel_shape: Sequence[int], stride: int, padding: Padding
 ) -> Iterator[tuple[int, int, Span, Span]]:
-    """The kernel's cells (row, column) with their spans; those that see nothing but padding are left out."""
+    """Yields the kernel's cells (row, column) with their spans, except cells that see only padding."""
     out = output_map(x_shape, kernel_shape, stride, padding)
     for row in range(kernel_shape[0]):
         for column in range(kernel_shape[1]):
@@ -185,7 +185,7 @@ def _embed(x: jax.Array, vertical: tuple[int, int, int], horizontal: tuple[int, 
 
 
 def conv_taps(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The convolution as a sum of matrix products, one per kernel cell."""
+    """Returns the convolution as a sum of matrix products, one per kernel cell; arguments as in `conv2d`."""
     taps = (
         _embed(x[:, v.inputs(stride), h.inputs(stride)] @ kernel[row, column], v.into_output(), h.into_output())
         for row, column, v, h in _taps(x.shape, kernel.shape, stride, padding)
@@ -196,7 +196,7 @@ def conv_taps(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) ->
 def input_gradient_taps(
     dy: jax.Array, kernel: jax.Array, x_shape: Sequence[int], stride: int, padding: Padding
 ) -> jax.Array:
-    """The gradient [B, H, W, C] to the input of a convolution, of dy [B, H', W', F]."""
+    """Returns the gradient of a convolution to its input, [B, H, W, C], from dy [B, H', W', F]."""
     taps = (
         _embed(
             lax.dot_general(dy[:, v.outputs, h.outputs], kernel[row, column], (((3,), (1,)), ((), ()))),
@@ -211,7 +211,7 @@ def input_gradient_taps(
 def kernel_gradient_taps(
     x: jax.Array, dy: jax.Array, kernel_shape: Sequence[int], stride: int, padding: Padding
 ) -> jax.Array:
-    """The gradient [kh, kw, C, F] to the kernel of a convolution, of dy [B, H', W', F]."""
+    """Returns the gradient of a convolution to its kernel, [kh, kw, C, F], from dy [B, H', W', F]."""
     kh, kw, channels, features = kernel_shape
     cells = [[jnp.zeros((channels, features), dy.dtype)] * kw for _ in range(kh)]
     for row, column, v, h in _taps(x.shape, kernel_shape, stride, padding):
@@ -222,16 +222,16 @@ def kernel_gradient_taps(
 
 
 def same_padding(kernel_size: tuple[int, int]) -> Padding:
-    """PyTorch's symmetric padding, k // 2 on each side (JAX's 'SAME' is lopsided for stride 2)."""
+    """Returns PyTorch's symmetric padding, k // 2 on each side (JAX's 'SAME' is asymmetric for stride 2)."""
     top, left = (k // 2 for k in kernel_size)
     return ((top, top), (left, left))
 
 
 def conv_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The convolution as the patches of x, side by side, times the kernel as a matrix.
+    """Returns the convolution as a product of the patches of x with the kernel as a matrix; see `conv2d`.
 
-    Under `vmap` over many kernels it is one batched product, where a convolution becomes a grouped one, which XLA's
-    CPU backend computes many times slower.
+    Under `vmap` over many kernels it becomes one batched product; a convolution would become a grouped one, which is
+    many times slower on XLA's CPU backend.
     """
     kh, kw, channels, features = kernel.shape
     height, width = output_map(x.shape, kernel.shape, stride, padding)
@@ -242,7 +242,7 @@ def conv_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding)
 
 
 class Conv(nn.Module):
-    """`nn.Conv` with the same parameters: 'kernel' [kh, kw, in, out] and, if asked, 'bias' [out].
+    """`nn.Conv` with the same parameters: 'kernel' [kh, kw, in, out] and optionally 'bias' [out].
 
     Attributes:
         features: output channels.
@@ -250,7 +250,7 @@ class Conv(nn.Module):
         stride: the same in both directions.
         padding: zeros per side, or None for k // 2 on each side.
         use_bias: whether to add a bias.
-        as_product: take `conv_patches`, for layers that `vmap` gives many kernels.
+        as_product: use `conv_patches`, for layers that are vmapped over many kernels.
         dtype: of the computation; parameters are float32.
     """
 

@@ -20,15 +20,15 @@ SCALES = (2, 4)
 class EDSR(nn.Module):
     """Residual blocks without normalization, a long skip, pixel shuffle: [B, H, W, C] -> [B, scale H, scale W, C].
 
-    Layers carry the names of the authors' published checkpoints ('head.0', 'body.3.body.0', 'tail.0.0', ...). Their
-    shifts by the mean of DIV2K are left out: the image comes in the normalized space of the network that uses it, and
-    leaves it neither clipped nor shifted. The residual branches have weight 1, as in all networks of 64 channels.
+    Layers have the names of the authors' published checkpoints ('head.0', 'body.3.body.0', 'tail.0.0', ...). The
+    authors' shifts by the mean of DIV2K are left out: input and output are in the normalized space of the network that
+    uses this one, and the output is not clipped. Residual branches have weight 1, as in all networks of 64 channels.
 
     Attributes:
         scale: 2 or 4.
         blocks: residual blocks.
         width: channels.
-        dtype: of the computation; the result is float32.
+        dtype: of the computation; the output is float32.
     """
 
     scale: int = 2
@@ -39,10 +39,10 @@ class EDSR(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "B H W C"]) -> Float[Array, "B sH sW C"]:
         if self.scale not in SCALES:
-            raise UserError(f"EDSR enlarges by {' or '.join(map(str, SCALES))}, not by {self.scale}")
+            raise UserError(f"EDSR has no scale {self.scale}: give {' or '.join(map(str, SCALES))}")
 
         def conv(features: int, name: str, x: jax.Array) -> jax.Array:
-            init = uniform_fan_in(9 * x.shape[-1])  # PyTorch's, kernels and biases alike
+            init = uniform_fan_in(9 * x.shape[-1])  # PyTorch's, for kernels and biases
             layer = Conv(features, use_bias=True, kernel_init=init, bias_init=init, dtype=self.dtype, name=name)
             return layer(x)
 
@@ -52,23 +52,23 @@ class EDSR(nn.Module):
             x = x + conv(self.width, f"body.{i}.body.2", nn.relu(conv(self.width, f"body.{i}.body.0", x)))
         x = conv(self.width, f"body.{self.blocks}", x) + head
         for doubling in range(self.scale // 2):
-            # A convolution and a shuffle each, numbered as in the checkpoint's one sequence.
+            # A convolution and a shuffle each; the checkpoint numbers both in one sequence.
             x = pixel_shuffle(conv(4 * self.width, f"tail.0.{2 * doubling}", x), 2)
         return conv(image.shape[-1], "tail.1", x).astype(jnp.float32)
 
 
 def pixel_shuffle(x: Float[Array, "B H W rrC"], factor: int) -> Float[Array, "B rH rW C"]:
-    """Spreads channels over space in PyTorch's order: channel (c, row, column) of r*r*C goes to its cell of c."""
+    """Moves channels into space in PyTorch's order: channel (c, row, column) of r*r*C becomes a cell of channel c."""
     return rearrange(x, "b h w (c i j) -> b (h i) (w j) c", i=factor, j=factor)
 
 
 def bicubic(image: Float[Array, "B H W C"], scale: int) -> Float[Array, "B sH sW C"]:
-    """Bicubic interpolation (Keys, a = -1/2): what super-resolution has to beat."""
+    """Returns the image enlarged by bicubic interpolation (Keys, a = -1/2), the baseline of super-resolution."""
     batch, height, width, channels = image.shape
     return jax.image.resize(image, (batch, scale * height, scale * width, channels), "cubic", antialias=False)
 
 
 def area_half(image: Float[Array, "B H W C"], times: int = 1) -> Float[Array, "B h w C"]:
-    """Halves both sides `times` times by the mean of 2x2 cells (adaptive average pooling of even sides)."""
+    """Halves both (even) sides `times` times by averaging 2x2 cells."""
     factor = 2**times
     return rearrange(image, "b (h i) (w j) c -> b h w c i j", i=factor, j=factor).mean((-1, -2))

@@ -1,7 +1,7 @@
-"""Fully connected layers initialized as in PyTorch: uniform on +-1/sqrt(fan_in), weights and biases alike.
+"""Fully connected layers initialized as in PyTorch: weights and biases uniform on +-1/sqrt(fan_in).
 
-A product that is asked for in float32 is taken in float32: left to itself a TPU would round the factors to bfloat16 and
-a GPU to TF32.
+Products of float32 arrays are computed in float32: by default a TPU would round the factors to bfloat16 and a GPU to
+TF32.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from fer_jax.nn.lowering import for_cpu
 
 
 def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
-    """Uniform on [-1/sqrt(fan_in), 1/sqrt(fan_in)], as `torch.nn.Linear.reset_parameters`."""
+    """Returns an initializer, uniform on [-1/sqrt(fan_in), 1/sqrt(fan_in)], as in `torch.nn.Linear`."""
     bound = fan_in**-0.5
 
     def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
@@ -25,30 +25,30 @@ def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
 
 
 def precision_of(dtype: Any) -> str | None:
-    """The `precision` of a product whose factors are of this type: all of float32, which a CPU takes anyway."""
+    """Returns the `precision` of a product of factors of this type: full for float32 (on a CPU it always is)."""
     return "highest" if dtype == jnp.float32 and not for_cpu() else None
 
 
 def full_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`a @ b` of float32 arrays in float32, on every device."""
+    """Returns `a @ b` of float32 arrays, computed in float32 on every device."""
     return jnp.matmul(a, b, precision=precision_of(jnp.float32))
 
 
 def full_einsum(spec: str, *operands: jax.Array) -> jax.Array:
-    """`jnp.einsum` of float32 arrays in float32, on every device."""
+    """Returns `jnp.einsum` of float32 arrays, computed in float32 on every device."""
     return jnp.einsum(spec, *operands, precision=precision_of(jnp.float32))
 
 
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """y + bias, added in float32: then the gradient to the bias, a sum over the batch, adds up in float32 as well."""
+    """Returns y + bias, added in float32, so that the gradient of the bias is summed in float32 as well."""
     return (y.astype(jnp.float32) + bias).astype(y.dtype)
 
 
 class Linear(nn.Module):
-    """y = x W + b on the last axis. Parameters are float32; the product is taken and returned in `dtype`.
+    """y = x W + b on the last axis. Parameters are float32; the product is computed and returned in `dtype`.
 
     Attributes:
-        kernel_init, bias_init: initializers instead of the uniform one.
+        kernel_init, bias_init: replace the uniform initializer.
     """
 
     features: int
@@ -73,7 +73,7 @@ class ParallelLinear(nn.Module):
     Attributes:
         branches: M.
         features: D, the outputs of each branch.
-        bias_init: initializer of the biases instead of the uniform one.
+        bias_init: replaces the uniform initializer of the biases.
         dtype: of the product; parameters are float32.
     """
 
@@ -85,7 +85,7 @@ class ParallelLinear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B P"] | Float[Array, "B M P"]) -> Float[Array, "B M D"]:
-        """Takes one input for all branches [B, P], or one for each [B, M, P]."""
+        """Takes one input for all branches [B, P] or one per branch [B, M, P]."""
         fan_in = x.shape[-1]
         init = uniform_fan_in(fan_in)
         kernel = self.param("kernel", init, (self.branches, fan_in, self.features))

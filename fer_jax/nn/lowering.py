@@ -1,7 +1,7 @@
-"""For which kind of device a program is being written: layers that have a form for CPUs ask here.
+"""Target platform of the program being traced, for layers that have a form of their own on CPUs.
 
-The default backend is no answer. A run may be told to train on the CPU of a machine with a GPU, and a program may be
-written for a device that is not there, to see what it would be made of (tests/training/test_accelerator.py).
+The default backend does not tell: a run may train on the CPU of a machine with a GPU, and tests lower programs for
+devices that are absent (tests/training/test_accelerator.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _differentiated: ContextVar[bool] = ContextVar("differentiated", default=True)
 
 @contextmanager
 def compiled_for(platform: str) -> Iterator[None]:
-    """What is traced inside is meant for this platform: 'cpu', or any other for an accelerator."""
+    """Sets the target platform of what is traced inside: 'cpu', or any other name for an accelerator."""
     token = _platform.set(platform)
     try:
         yield
@@ -29,7 +29,7 @@ def compiled_for(platform: str) -> Iterator[None]:
 
 
 def traced_for(platform: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, meant for this platform whenever it is traced: `jax.jit` traces when it is first called."""
+    """Returns the function with this target platform whenever it is traced, which `jax.jit` does at the first call."""
 
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
@@ -41,7 +41,7 @@ def traced_for(platform: str, function: Callable[..., Any]) -> Callable[..., Any
 
 @contextmanager
 def never_differentiated() -> Iterator[None]:
-    """What is traced inside has no gradient: layers with one of their own write out what they compute."""
+    """Declares that what is traced inside is never differentiated, so layers need no gradient rule of their own."""
     token = _differentiated.set(False)
     try:
         yield
@@ -50,10 +50,10 @@ def never_differentiated() -> Iterator[None]:
 
 
 def differentiated() -> bool:
-    """Whether what is being traced may be differentiated."""
+    """Returns whether what is being traced may be differentiated."""
     return _differentiated.get()
 
 
 def for_cpu() -> bool:
-    """Whether what is being traced will run on a CPU; the default backend decides where nobody has said so."""
+    """Returns whether what is being traced will run on a CPU; by default that of the default backend."""
     return (_platform.get() or jax.default_backend()) == "cpu"

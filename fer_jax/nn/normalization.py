@@ -14,9 +14,9 @@ from flax import linen as nn
 def batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
     """Normalizes x [..., C] by the batch's own statistics.
 
-    Returns (y [..., C], mean [C], biased variance [C]); the statistics carry no gradient. The gradient is the
-    closed form of the paper's section 3: two sums over the batch and one pass, where differentiating the formula
-    term by term takes twice as many.
+    Returns (y [..., C], mean [C], biased variance [C]); the statistics carry no gradient. The gradient is the closed
+    form of the paper's section 3: two sums over the batch and one pass, half as many as automatic differentiation
+    takes.
     """
     y, mean, variance, _ = _normalize(x, scale, bias, epsilon)
     return y, mean, variance
@@ -57,10 +57,10 @@ batch_normalize.defvjp(_forward, _backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def masked_batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
-    """`batch_normalize` by the statistics of the examples that count: those where `mask` [B] is true.
+    """`batch_normalize` by the statistics of only those examples whose `mask` [B] is true.
 
-    The others are normalized by the same statistics but have no part in them, neither in value nor in gradient.
-    Where none counts the mean and the variance are 0.
+    The others are normalized by the same statistics but contribute to neither their value nor their gradient. If no
+    example counts, mean and variance are 0.
     """
     y, mean, variance, _, _ = _normalize_masked(x, scale, bias, mask, epsilon)
     return y, mean, variance
@@ -70,7 +70,7 @@ def _normalize_masked(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax
     axes = tuple(range(x.ndim - 1))
     wide = x.astype(jnp.float32)
     counted = jnp.where(_per_example(mask, x), wide, 0.0)
-    places = x.size // (x.shape[0] * x.shape[-1])  # values of a channel in one example
+    places = x.size // (x.shape[0] * x.shape[-1])  # values per channel and example
     count = jnp.maximum(jnp.sum(mask.astype(jnp.float32)) * places, 1.0)
     mean = jnp.sum(counted, axes) / count
     variance = jnp.maximum(jnp.sum(counted * counted, axes) / count - mean * mean, 0.0)
@@ -110,7 +110,7 @@ class BatchNorm(nn.Module):
     """`nn.BatchNorm` with the same parameters ('scale', 'bias') and statistics ('mean', 'var'), all float32.
 
     Under jit with a sharded batch the statistics are those of the global batch. The running variance is the biased
-    one, as in Flax (PyTorch keeps the unbiased, n / (n - 1) times as large).
+    one, as in Flax (PyTorch's is unbiased, n / (n - 1) times as large).
 
     Attributes:
         momentum: weight of the old running value (PyTorch's momentum 0.1 is 0.9 here).
@@ -126,7 +126,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes x [B, ..., C]; examples outside of `mask` bool [B] stay out of the statistics."""
+        """Normalizes x [B, ..., C]; examples outside `mask`, bool [B], do not enter the statistics."""
         shape = (x.shape[-1],)
         scale, bias = jnp.ones(shape), jnp.zeros(shape)
         if self.use_affine:
@@ -142,7 +142,7 @@ class BatchNorm(nn.Module):
         if mask is None:
             momentum, normalized = self.momentum, batch_normalize(x, scale, bias, self.epsilon)
         else:
-            # Where no example counts there is nothing to learn about the data.
+            # If no example counts, the running statistics stay as they are.
             momentum = jnp.where(jnp.any(mask), self.momentum, 1.0)
             normalized = masked_batch_normalize(x, scale, bias, mask, self.epsilon)
         y, mean, variance = normalized

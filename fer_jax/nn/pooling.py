@@ -1,4 +1,4 @@
-"""Pooling whose gradient is fast on a CPU too."""
+"""Pooling with a gradient that is also fast on a CPU."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fer_jax.nn.lowering import for_cpu
 
 
 def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -> jax.Array:
-    """Maximum over square windows of x [B, H, W, C], padded with -inf on every side.
+    """Returns the maximum over square windows of x [B, H, W, C], padded with -inf on every side.
 
-    The gradient goes to the first maximum of a window in row-major order, as in XLA and PyTorch. On a CPU the
-    gradient of XLA's reduce-window (select-and-scatter) is several times slower than pooling the columns and then
-    the rows with a gradient of shifted slices.
+    The gradient goes to the first maximum of a window in row-major order, as in XLA and PyTorch. On a CPU the gradient
+    of XLA's reduce-window (select-and-scatter) is several times slower than pooling first columns and then rows with a
+    gradient made of shifted slices.
     """
     if not for_cpu():
-        pad: Any = ((padding, padding), (padding, padding))  # Flax's annotation knows strings only
+        pad: Any = ((padding, padding), (padding, padding))  # Flax's annotation allows only strings
         return nn.max_pool(x, (window, window), (stride, stride), pad)
     columns = max_pool_axis(x, 2, window, stride, padding)
     return max_pool_axis(columns, 1, window, stride, padding)
@@ -29,7 +29,7 @@ def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def max_pool_axis(x: jax.Array, axis: int, window: int, stride: int, padding: int) -> jax.Array:
-    """Maximum over windows along one axis, as the maximum of the window's shifted slices."""
+    """Returns the maximum over windows along one axis, computed from the window's shifted slices."""
     return functools.reduce(jnp.maximum, _slices(x, axis, window, stride, padding))
 
 
@@ -67,5 +67,5 @@ max_pool_axis.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
-    """The mean over the map, in float32 whatever the type of the map: [B, H, W, C] -> [B, C]."""
+    """Returns the mean over the map, computed in float32: [B, H, W, C] -> [B, C]."""
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)

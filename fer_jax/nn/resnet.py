@@ -1,7 +1,7 @@
 """ResNet (He et al. 2015, arXiv 1512.03385) in torchvision's layout, for faces of any size.
 
-Names follow torchvision with dots and numbers joined: `layer1.0.conv1` is `layer1_0/conv1`, `layer2.0.downsample.0`
-is `layer2_0/downsample_conv`, so that published weights can be read name by name.
+Names follow torchvision's, so that published weights can be read name by name: `layer1.0.conv1` is `layer1_0/conv1`
+and `layer2.0.downsample.0` is `layer2_0/downsample_conv`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which carries the stride) and 1x1: [B, H, W, C] -> [B, H / stride, W / stride, 4 width]."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions: [B, H, W, C] -> [B, H / stride, W / stride, 4 width]."""
 
     width: int
     stride: int = 1
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
 def shortcut(
     x: jax.Array, features: int, stride: int, train: bool, dtype: Any, mask: jax.Array | None = None
 ) -> jax.Array:
-    """The identity, or a strided 1x1 convolution where the shape changes (option B of the paper)."""
+    """Returns x, or a strided 1x1 convolution of it if the shape changes (option B of the paper)."""
     if stride == 1 and x.shape[-1] == features:
         return x
     y = Conv(features, (1, 1), stride, dtype=dtype, name="downsample_conv")(x)
@@ -78,12 +78,12 @@ class ResNet(nn.Module):
         stage_sizes: blocks per stage.
         block: BasicBlock or Bottleneck.
         width: channels of the first stage; each stage doubles it.
-        stem: 'imagenet' (7x7 stride 2, then 3x3 max-pool stride 2) or 'small' (3x3 stride 1, no pool: for images of
-            about 48 pixels, which the other stem shrinks to a 2x2 map).
+        stem: 'imagenet' (7x7 stride 2, then 3x3 max-pool stride 2) or 'small' (3x3 stride 1 without a pool, for images
+            of about 48 pixels, which the other stem reduces to a 2x2 map).
         dtype: of the computation; parameters and batch statistics are float32.
 
-    Called with images, `train` and perhaps `mask` bool [B]: images outside of it stay out of the batch statistics.
-    Returns (features [B, width * 8 * expansion], maps), where maps holds the outputs 'layer1' ... 'layer4'.
+    Called with images, `train` and optionally `mask`, bool [B]; images outside it do not enter the batch statistics.
+    Returns (features [B, width * 8 * expansion], maps), where maps contains the outputs 'layer1' ... 'layer4'.
     """
 
     stage_sizes: Sequence[int]
@@ -97,7 +97,7 @@ class ResNet(nn.Module):
         self, x: jax.Array, *, train: bool, mask: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         if self.stem not in STEMS:
-            raise UserError(f"no stem '{self.stem}': set model.stem to one of {', '.join(STEMS)}")
+            raise UserError(f"config.model.stem: there is no stem '{self.stem}': give one of {', '.join(STEMS)}")
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         kernel, stride = ((7, 7), 2) if self.stem == "imagenet" else ((3, 3), 1)
         x = Conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)

@@ -15,13 +15,13 @@ from fer_jax.nn.linear import Linear, precision_of, uniform_fan_in
 from fer_jax.nn.pooling import max_pool
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-SMALLEST = 22  # pixels: a smaller image leaves the localisation net nothing to look at
+SMALLEST = 22  # pixels: the localization network reduces a smaller image to nothing
 
 
 class STN(nn.Module):
-    """Localisation net and sampler.
+    """Localization network and sampler.
 
-    From the fully connected layers on everything is float32: rounded positions would blur the image.
+    The fully connected layers and the sampler work in float32: rounded positions would blur the image.
 
     Attributes:
         channels: of the two convolutions.
@@ -35,14 +35,15 @@ class STN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W C"]) -> tuple[Float[Array, "B H W C"], Float[Array, "B 2 3"]]:
-        """Returns (the image as theta reads it, theta). At the start theta is the identity.
+        """Returns (the image sampled at theta, theta); theta is initially the identity.
 
         Raises:
-            UserError: for images of less than 22 pixels.
+            UserError: for images smaller than 22 pixels.
         """
         if min(image.shape[1:3]) < SMALLEST:
             raise UserError(
-                f"the STN needs images of at least {SMALLEST} pixels: set data.image_size or model.stn=False"
+                f"the STN needs images of at least {SMALLEST} pixels: raise config.data.image_size or set "
+                "config.model.stn=False"
             )
         image = image.astype(jnp.float32)
         x = image
@@ -71,9 +72,9 @@ class STN(nn.Module):
 
 
 def sample_affine(image: Float[Array, "B H W C"], theta: Float[Array, "B 2 3"]) -> Float[Array, "B H W C"]:
-    """Reads each image at theta (x, y, 1), bilinearly; what lies outside is 0.
+    """Samples each image bilinearly at theta (x, y, 1); outside the image it is 0.
 
-    Coordinates run from -1 to 1 between the CENTRES of the outermost pixels, as PyTorch's `affine_grid` and
+    Coordinates run from -1 to 1 between the CENTERS of the outermost pixels, as in PyTorch's `affine_grid` and
     `grid_sample` with align_corners=True.
     """
     return jax.vmap(_sample_one)(image, theta)
@@ -82,7 +83,7 @@ def sample_affine(image: Float[Array, "B H W C"], theta: Float[Array, "B 2 3"]) 
 def _sample_one(image: Float[Array, "H W C"], theta: Float[Array, "2 3"]) -> Float[Array, "H W C"]:
     height, width, channels = image.shape
     half_width, half_height = (width - 1) / 2, (height - 1) / 2
-    # Pixels from the middle, not -1 .. 1: half-integers are exact, and with them the identity.
+    # In pixels from the middle rather than -1 .. 1: half-integers are exact, and so is the identity.
     right = (jnp.arange(width, dtype=jnp.float32) - half_width)[None, :]
     down = (jnp.arange(height, dtype=jnp.float32) - half_height)[:, None]
     aspect = half_width / half_height

@@ -1,4 +1,4 @@
-"""The backbone that a config asks for in plain values, the same for every method."""
+"""The backbone, built from config values in the same way for every method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESNETS: dict[int, TrunkFactory] = {10: ResNet10, 18: ResNet18, 34: ResNet34, 50
 
 
 def resnet(depth: int, *, width: int, stem: str, dtype: Any, name: str) -> nn.Module:
-    """A ResNet by depth. Raises UserError for a depth that does not exist."""
+    """Returns the ResNet of this depth; raises UserError if there is none."""
     if depth not in RESNETS:
-        raise UserError(f"no ResNet of depth {depth}: set model.depth to one of {sorted(RESNETS)}")
+        raise UserError(f"config.model.depth: there is no ResNet of depth {depth}: give one of {sorted(RESNETS)}")
     return RESNETS[depth](width=width, stem=stem, dtype=dtype, name=name)

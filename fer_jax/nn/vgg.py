@@ -1,8 +1,7 @@
-"""VGG-16 (Simonyan and Zisserman 2014, arXiv 1409.1556), whole or any stretch of its convolutional part.
+"""VGG-16 (Simonyan and Zisserman 2014, arXiv 1409.1556): all or a contiguous range of its convolutional layers.
 
-Layers have the names of the original release, `conv1_1` to `pool5`, the normalization after `conv1_1` is `bn1_1`.
-torchvision numbers the same layers: `torchvision_index` gives those numbers, for published weights and for papers
-that say where they cut by them.
+Layers have the names of the original release, `conv1_1` to `pool5`; the normalization after `conv1_1` is `bn1_1`.
+`torchvision_index` gives torchvision's numbers of the same layers, which published weights and some papers use.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ NORMS = ("batch", "plain_batch")
 
 
 class VGG(nn.Module):
-    """The layers `first` to `last` of VGG-16, each convolution with its normalization and ReLU.
+    """The layers `first` to `last` of VGG-16, each convolution followed by normalization and ReLU.
 
     [B, H, W, C] -> [B, H / 2^pools, W / 2^pools, channels of the last layer], at least one row and column.
 
     Attributes:
-        first, last: names out of LAYERS, both included.
+        first, last: names from LAYERS, inclusive.
         norm: one of NORMS.
         width: channels of the first stage (64 as published); the others keep their ratio to it.
         use_bias: of the convolutions.
@@ -55,7 +54,7 @@ class VGG(nn.Module):
             raise UserError(f"VGG has no normalization '{self.norm}': give one of {', '.join(NORMS)}")
         for name in LAYERS[LAYERS.index(self.first) : LAYERS.index(self.last) + 1]:
             if name.startswith("pool"):
-                # A map of one row or column, of an image under 32 pixels, has nothing left to pool.
+                # Images below 32 pixels end in a map of one row or column, which cannot be pooled.
                 x = max_pool(x, window=2, stride=2, padding=0) if min(x.shape[1:3]) > 1 else x
                 continue
             x = Conv(
@@ -80,10 +79,10 @@ def torchvision_index(batch_norm: bool) -> dict[str, int]:
 
 
 def cut(position: int, batch_norm: bool = True) -> tuple[str, str]:
-    """Returns the last layer before and the first after a cut at a position of torchvision's `features`.
+    """Returns the last layer before and the first layer after a cut at a position of torchvision's `features`.
 
     Raises:
-        UserError: if no layer begins there, or nothing is left on one side.
+        UserError: if no layer begins at this position, or if one side is empty.
     """
     begins = {number: name for name, number in torchvision_index(batch_norm).items() if number > 0}
     if position not in begins:

@@ -1,10 +1,10 @@
-"""3x3 convolutions of stride 1 with 16 products where the definition takes 36.
+"""3x3 convolutions of stride 1 with 16 products instead of 36.
 
-Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray 2016, arXiv 1509.09308). The output is cut into tiles of 2x2
-cells, each of which sees a window of 4x4 inputs. Windows and kernels are transformed by sums and differences into
-4x4 cells each; in between there is one matrix product per cell, over all tiles at once. The matrices hold nothing but
-0, 1, -1 and 1/2, so that rounding is no worse than that of the definition. (F(4x4, 3x3) would take a quarter of the
-products instead of 4/9, but its rounding errors are six to ten times as large, and on a CPU it is no faster.)
+Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray 2016, arXiv 1509.09308). The output is divided into tiles of
+2x2 cells, each of which sees a window of 4x4 inputs. Windows and kernels are transformed by sums and differences into
+4x4 cells each, followed by one matrix product per cell over all tiles at once. The matrices contain only 0, 1, -1 and
+1/2, so rounding is no worse than in the definition. (F(4x4, 3x3) would take a quarter of the products instead of 4/9,
+but its rounding errors are six to ten times as large, and on a CPU it is no faster.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, righ
 
 TILE = 2  # outputs of a tile along one axis
 WINDOW = 4  # inputs that they see
-# Along one axis: outputs = OUTPUT ((KERNEL kernel) * (INPUT window)), the star element by element.
+# Along one axis: outputs = OUTPUT ((KERNEL kernel) * (INPUT window)), where * is elementwise.
 INPUT: Matrix = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 KERNEL: Matrix = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 OUTPUT: Matrix = ((1, 1, 1, 0), (0, 1, -1, -1))
@@ -35,10 +35,10 @@ def conv_winograd(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arra
 
 
 def input_gradient_winograd(dy: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """The gradient [B, H, W, C] to the input of a convolution padded as given, of dy [B, H', W', F].
+    """Returns the gradient of a convolution (padded as given) to its input, [B, H, W, C], from dy [B, H', W', F].
 
-    It is the convolution of dy with the kernel turned by half a turn, each cell transposed. The products transpose
-    the cells as they go: in memory it would take several times as long as they do.
+    It is the convolution of dy with the kernel rotated by 180 degrees, each cell transposed. The products transpose the
+    cells on the fly; doing so in memory would take several times as long as the products.
     """
     (top, bottom), (left, right) = padding
     weights = _both_axes(KERNEL, [[kernel[2 - i, 2 - j] for j in range(3)] for i in range(3)])
@@ -46,7 +46,7 @@ def input_gradient_winograd(dy: jax.Array, kernel: jax.Array, padding: Padding) 
 
 
 def _convolve(x: jax.Array, weights: Cells, contracted: int, padding: Padding) -> jax.Array:
-    """The convolution with a transformed kernel, whose cells have their inputs along the axis `contracted`."""
+    """Convolves with a transformed kernel; `contracted` is the axis of its cells that holds the inputs."""
     height, width = _output_map(x, padding)
     inputs = _transformed_windows(x, padding)
     dims = (((3,), (contracted,)), ((), ()))
@@ -57,7 +57,7 @@ def _convolve(x: jax.Array, weights: Cells, contracted: int, padding: Padding) -
 
 
 def kernel_gradient_winograd(x: jax.Array, dy: jax.Array, padding: Padding) -> jax.Array:
-    """The gradient [3, 3, C, F] to the kernel of a convolution of x padded as given, of dy [B, H', W', F]."""
+    """Returns the gradient of a convolution (padded as given) to its kernel, [3, 3, C, F], from dy [B, H', W', F]."""
     height, width = dy.shape[1:3]
     spare = [(0, 0, 0), (0, _tiles(height) * TILE - height, 0), (0, _tiles(width) * TILE - width, 0), (0, 0, 0)]
     dy = lax.pad(dy, jnp.zeros((), dy.dtype), spare)
@@ -87,27 +87,27 @@ def _tiles(size: int) -> int:
 
 
 def _transformed_windows(x: jax.Array, padding: Padding) -> Cells:
-    """The 4x4 transformed cells [B, rows, columns, C] of the windows of x [B, H, W, C] in all tiles."""
+    """Returns the 4x4 transformed cells [B, rows, columns, C] of the windows of x [B, H, W, C] in all tiles."""
     rows, columns = (_tiles(size) for size in _output_map(x, padding))
     (top, _), (left, _) = padding
     seen = TILE * rows + WINDOW - TILE, TILE * columns + WINDOW - TILE
     config = [(0, 0, 0), (top, seen[0] - top - x.shape[1], 0), (left, seen[1] - left - x.shape[2], 0), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), config)
-    # One axis after the other, written out in between: as one pass every cell would read up to 4 places of x.
+    # One axis after the other, stored in between: in a single pass every cell would read up to 4 places of x.
     vertical = [x[:, i : i + TILE * rows - 1 : TILE] for i in range(WINDOW)]
     halfway = [lax.optimization_barrier(row) for row in _along(INPUT, vertical)]
     return [_along(INPUT, [row[:, :, j : j + TILE * columns - 1 : TILE] for j in range(WINDOW)]) for row in halfway]
 
 
 def _both_axes(matrix: Matrix, cells: Cells) -> Cells:
-    """matrix X matrix^T for the cells X [row][column]."""
+    """Returns matrix X matrix^T for the cells X [row][column]."""
     rows = [_along(matrix, row) for row in cells]  # the second axis
     columns = [_along(matrix, [row[j] for row in rows]) for j in range(len(matrix))]  # then the first
     return [[column[i] for column in columns] for i in range(len(matrix))]
 
 
 def _along(matrix: Matrix, cells: Sequence[jax.Array]) -> list[jax.Array]:
-    """The combinations of the cells that the rows of the matrix give."""
+    """Returns the matrix applied to a list of cells."""
     return [functools.reduce(jnp.add, _terms(row, cells)) for row in matrix]
 
 

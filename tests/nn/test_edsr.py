@@ -30,7 +30,7 @@ def test_four_times_is_two_doublings():
     output, variables = shapes(EDSR(scale=4, blocks=1, width=4))
     assert output.shape == (1, 96, 96, 3)
     assert {"tail.0.0", "tail.0.2"} < set(variables["params"])
-    with pytest.raises(UserError, match="not by 3"):
+    with pytest.raises(UserError, match="scale 3: give 2 or 4"):
         shapes(EDSR(scale=3))
 
 
