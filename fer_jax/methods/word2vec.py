@@ -214,7 +214,7 @@ def model_fields(config: Config, classes: Sequence[str]) -> ModelFields:
 
 def wider(model: Model) -> Model:
     """The model with one class more, which has the vector of the first one."""
-    vectors = model.class_vectors or ()
+    vectors: Any = model.class_vectors
     return model.clone(num_classes=model.num_classes + 1, class_vectors=(*vectors, vectors[0]))
 
 

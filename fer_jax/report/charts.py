@@ -48,7 +48,7 @@ def confusion_chart(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     for cell in zip(*np.nonzero(confusion), strict=True):
         cells[cell] = f"{confusion[cell]:,}" + (f"\n{100 * share[cell]:.0f}\xa0%" if roomy else "")
     heat_map(axes, colors, cells, classes, classes, 7.4 if roomy else 6.4)
-    for row in np.flatnonzero(total == 0):
+    for row in np.flatnonzero(total == 0).tolist():
         axes.text((count - 1) / 2, row, "no examples", ha="center", va="center", fontsize=8, color=FAINT)
     axes.set_xlabel("predicted", fontsize=8.6, color=SOFT)
     axes.set_ylabel("true", fontsize=8.6, color=SOFT)

@@ -123,7 +123,7 @@ def _draw(axes: Axes, curve: Curve, color: str, label: str) -> None:
 
 def _is_loss(name: str, curve: Curve) -> bool:
     """Whether a curve is a loss term that fits on a log scale."""
-    return name.startswith("loss/") and (curve[1] > 0).any() and not (curve[1] < 0).any()
+    return name.startswith("loss/") and bool((curve[1] > 0).any() and not (curve[1] < 0).any())
 
 
 def _ends(title: str, curves: Mapping[str, Curve], write: Callable[[float], str]) -> str:

@@ -45,12 +45,12 @@ def frame_weights(folder: ReportFolder, inspection: Inspection) -> Html:
         kept = np.unique(np.linspace(0, len(rows) - 1, min(FRAMES, len(rows))).round().astype(int))
         mask = fields["frame_mask"][rows]
         share = fair_shares(inspection.values["frame_weights"][rows], mask)[kept]
-        intensity = [None] * len(kept) if truth is None else truth[rows[kept]]
+        intensity = [None] * len(kept) if truth is None else truth[rows[kept]].tolist()
         bars = _bars(kept + 1, share, mask[kept], intensity)
         faded = np.where(mask[kept][:, None, None, None], 1.0, 0.4)
         frames = (255 - faded * (255 - fields["frames"][rows[kept]].astype(float))).astype(np.uint8)
-        name, predicted = classes[inspection.labels[clip]], int(probability[clip].argmax())
-        film = folder.image(f"clip_{clip}", np.hstack(frames), f"Frames of a clip of {name}")
+        name, predicted = classes[int(inspection.labels[clip])], int(probability[clip].argmax())
+        film = folder.image(f"clip_{clip}", np.hstack(list(frames)), f"Frames of a clip of {name}")
         described = f"predicted {classes[predicted]}, {percent(probability[clip, predicted], 0)} confident"
         described += f"; {len(kept)} of {len(rows):,} frames" if len(kept) < len(rows) else ""
         width = f"max-width:{62 * len(kept)}px"
@@ -169,12 +169,12 @@ def picture_rows(folder: ReportFolder, inspection: Inspection) -> Html:
     if not pictures:
         return Html()
     rows = []
-    for row in np.unique(np.linspace(0, len(inspection.labels) - 1, PICTURE_ROWS).round().astype(int)):
+    for row in np.unique(np.linspace(0, len(inspection.labels) - 1, PICTURE_ROWS).round().astype(int)).tolist():
         first = next(iter(pictures.values()))[row]
         cells = [
             folder.image(f"stage_{row}_{name}", in_range(value[row], first), name) for name, value in pictures.items()
         ]
-        rows.append((inspection.classes[inspection.labels[row]], *cells))
+        rows.append((inspection.classes[int(inspection.labels[row])], *cells))
     titles = [f"{name.replace('_', ' ')}, {value.shape[1]} x {value.shape[2]}" for name, value in pictures.items()]
     explanation = "What each stage of the network sees. All pictures of a row share the brightness range of the first."
     card = element("div", table(rows, head=("", *titles)), class_="card stages")

@@ -115,14 +115,14 @@ def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Pred
     names, predicted, confidence = results["classes"], predictions.classes, predictions.confidence
     wrong = np.flatnonzero(predicted != predictions.labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    if not len(wrong):
+    if predictions.images is None or not len(wrong):
         return Html()
     explanation = f"{len(wrong):,} of {len(predicted):,} {examples(results)}, the most confident first. "
     explanation += "If you agree with the model, the label may be wrong; the number is the row in the split. "
     if examples(results) == "clips":
         explanation += "A clip is shown by its middle face."
     tiles = []
-    for row in wrong[:MISTAKES].tolist() if predictions.images is not None else ():
+    for row in wrong[:MISTAKES].tolist():
         truth, seen, sure = int(predictions.labels[row]), int(predicted[row]), float(confidence[row])
         alt = f"Image {row}: labeled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
         caption = [*answer(names, truth, seen), _bar(sure, ORANGE), element("small", f"no. {row:,}")]
@@ -157,7 +157,7 @@ def training_images(folder: ReportFolder, names: Sequence[str], samples: Samples
     strips = []
     for c, pictures in enumerate(samples.gallery):
         if len(pictures):
-            strip = folder.image(f"gallery_{c}", np.hstack(pictures), f"Training images of the class {names[c]}")
+            strip = folder.image(f"gallery_{c}", np.hstack(list(pictures)), f"Training images of the class {names[c]}")
             strips.append((_class_name(names, c), strip))
     tiles = []
     for row, label in enumerate(samples.labels.tolist()):

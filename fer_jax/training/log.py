@@ -156,7 +156,7 @@ class Stopwatch:
 
 def step_metric(name: str, total: float, count: int = 1) -> metrics.Metric:
     """Returns the metric that a scalar of training steps is logged by: the last learning rate, the mean of others."""
-    kind = metrics.LastValue if name == "learning_rate" else metrics.Average
+    kind: Any = metrics.LastValue if name == "learning_rate" else metrics.Average
     return kind(total=np.float64(total), count=count)  # NumPy's, so that nothing runs on a device
 
 

@@ -6,7 +6,10 @@ import types
 import cv2
 import numpy as np
 import pytest
-from array_record.python import array_record_data_source, array_record_module
+from array_record.python import (
+    array_record_data_source,
+    array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from tensorflow_datasets.proto import tf_example_pb2
 
 from fer_jax.data.sources.records import DIGESTS, data_digest
@@ -14,7 +17,7 @@ from fer_jax.data.sources.source import load, prepared_builder
 
 
 def record(label, picture):
-    example = tf_example_pb2.Example()
+    example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
     example.features.feature["label"].int64_list.value.append(label)
     example.features.feature["image"].bytes_list.value.append(cv2.imencode(".png", picture)[1].tobytes())
     return example.SerializeToString()

@@ -60,8 +60,8 @@ def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source
 
 @pytest.mark.parametrize("step", [lambda *_: 1 / 0, lambda *_: {"logits": 0}])  # in its turn, and after it
 def test_an_evaluation_that_fails_lets_go_of_what_was_read_ahead(step, source, monkeypatch):
-    streams, original = [], evaluate.stream
-    monkeypatch.setattr(evaluate, "stream", lambda *a, **k: streams.append(original(*a, **k)) or streams[-1])
+    streams, original = [], evaluate.Stream
+    monkeypatch.setattr(evaluate, "Stream", lambda *a, **k: streams.append(original(*a, **k)) or streams[-1])
     task = Task(METHOD, Reader(), {}, {}, Augmentation(), Preprocessing(4))
     evaluator = Evaluator(task, make_mesh(devices=1), 5)
     evaluator._step = step

@@ -106,7 +106,7 @@ def test_a_missing_or_wrong_network(tmp_path):
 
 
 def test_cascades_that_are_missing_or_damaged(tmp_path, monkeypatch):
-    monkeypatch.setattr(cv2.data, "haarcascades", str(tmp_path))
+    monkeypatch.setattr("cv2.data.haarcascades", str(tmp_path))
     with pytest.raises(UserError, match=r"without the cascade .*pip install 'opencv-python-headless>=4.11,<5'"):
         Haar()
     (tmp_path / detection.FACE_CASCADE).write_text("<opencv_storage></opencv_storage>")

@@ -6,6 +6,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_frames_are_decoded_as_they_are_asked_for(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     path.write_bytes(data)
-    frames = video.read(path)
+    frames: Any = video.read(path)
     assert next(frames)[0] == 0
     assert next(frames)[0] == pytest.approx(0.1)
     frames.close()

@@ -49,8 +49,8 @@ def test_a_name_would_be_found():
 
 def optional_questions(source: str) -> list[str]:
     """hasattr(...) and getattr(...) whose object is a method, a model or a task."""
-    calls = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    asked = [ast.unparse(n.args[0]) for n in calls if n.func.id in ("hasattr", "getattr")]
+    calls = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
+    asked = [ast.unparse(n.args[0]) for n in calls if ast.unparse(n.func) in ("hasattr", "getattr")]
     return [what for what in asked if re.search(r"method|model|task|contract|strategy", what, re.IGNORECASE)]
 
 

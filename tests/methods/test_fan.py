@@ -315,9 +315,9 @@ def test_dropped_relation_input_is_right_on_average():
     batch = features(1, 2)
     score = fan.RelationScore(0.5)
     anchor = batch["frame_features"].mean(axis=1)
-    variables = score.init(jax.random.key(0), batch["frame_features"], anchor, train=False)
+    variables: Any = score.init(jax.random.key(0), batch["frame_features"], anchor, train=False)
     want = score.apply(variables, batch["frame_features"], anchor, train=False)
-    draw = jax.vmap(
+    draw: Any = jax.vmap(
         lambda key: score.apply(variables, batch["frame_features"], anchor, train=True, rngs={"dropout": key})
     )
     many = draw(jax.random.split(jax.random.key(1), 4000))

@@ -1,6 +1,7 @@
 """Every lowering is the same function as XLA's convolution: in value and in both gradients."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,14 +150,15 @@ def test_module_has_the_parameters_and_values_of_flax(stride):
 
 
 def test_initial_kernel_is_he_normal_over_the_fan_out():
-    kernel = Conv(256).init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))["params"]["kernel"]
+    kernel: Any = Conv(256).init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))["params"]["kernel"]
     assert float(kernel.std()) == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.01)
     assert float(jnp.abs(kernel).max()) > 3.5 * float(kernel.std())  # not truncated at two deviations
 
 
 def test_computes_in_the_given_dtype_with_float32_parameters():
     x, _ = operands((2, 4, 4), (3, 3, 5, 4))
-    y, variables = Conv(4, dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x)
+    made: Any = Conv(4, dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x)
+    y, variables = made
     assert y.dtype == jnp.bfloat16
     assert variables["params"]["kernel"].dtype == jnp.float32
 

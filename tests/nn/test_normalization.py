@@ -111,7 +111,7 @@ def test_without_a_mask_nothing_changed():
     x, scale, bias, _ = operands()
     variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": bias, "var": scale**2}}
     y, updated = cast(Any, BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"]))
-    want, mean, variance = batch_normalize(x, scale, bias, 1e-5)
+    want, mean, variance = cast(Any, batch_normalize(x, scale, bias, 1e-5))
     np.testing.assert_array_equal(y, want)
     np.testing.assert_array_equal(updated["batch_stats"]["mean"], 0.9 * bias + (1 - 0.9) * mean)
     np.testing.assert_array_equal(updated["batch_stats"]["var"], 0.9 * scale**2 + (1 - 0.9) * variance)

@@ -1,6 +1,7 @@
 """VGG-16: parameter counts of torchvision's and Caffe's forms, torchvision's numbers, cuts."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,14 +64,14 @@ def test_two_stretches_are_the_whole():
     last, first = cut(24)
     names = set(LAYERS[: LAYERS.index(last) + 1])
 
-    def part(low: bool):
+    def part(low: bool) -> Any:
         return {
             kind: {k: v for k, v in tree.items() if (k.replace("bn", "conv") in names) == low}
             for kind, tree in variables.items()
         }
 
-    low = VGG(last=last, width=8).apply(part(True), x, train=False)
+    low: Any = VGG(last=last, width=8).apply(part(True), x, train=False)
     assert low.shape == (2, 4, 4, 32)
-    high = VGG(first=first, width=8).apply(part(False), low, train=False)
+    high: Any = VGG(first=first, width=8).apply(part(False), low, train=False)
     np.testing.assert_array_equal(high, whole.apply(variables, x, train=False))
     assert high.shape == (2, 1, 1, 64)

@@ -1,6 +1,7 @@
 """Weights and inputs as functions of a name: the same numbers on our side and on PyTorch's, so none are stored."""
 
 import zlib
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -18,7 +19,7 @@ def variables(model, batch, **options):
     """Variables of a module for `batch`, every leaf drawn from its path: none is a trivial zero or one."""
     keys = {name: jax.random.key(0) for name in ("params", "dropout", "noise")}
     shapes = jax.eval_shape(lambda: model.init(keys, batch, **options))
-    flat = flax.traverse_util.flatten_dict(shapes, sep="/")
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(shapes, sep="/")
     return flax.traverse_util.unflatten_dict({path: leaf(path, s.shape, s.dtype) for path, s in flat.items()}, sep="/")
 
 

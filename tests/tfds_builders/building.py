@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -11,8 +13,8 @@ from fer_jax.inference.detection import Face
 from tfds_builders import registry
 
 
-def build(name, manual_dir, data_dir, **options):
-    builder = registry.make_builder(name, data_dir=str(data_dir), **options)
+def build(name, manual_dir, data_dir, **options) -> Any:
+    builder: Any = registry.make_builder(name, data_dir=str(data_dir), **options)
     builder.jobs = 1  # what a test puts in place of a detector does not reach other processes
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
     return builder

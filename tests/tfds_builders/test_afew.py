@@ -2,6 +2,7 @@
 
 import importlib.util
 import types
+from typing import Any
 
 import cv2
 import fake_afew
@@ -60,7 +61,7 @@ def test_videos_become_faces_in_their_places(tmp_path):
     assert builder.info.features["label"].names == list(labels.EMOTIONS[:7])
     assert builder.info.metadata["complete"]
     for split in fake_afew.COUNTS:
-        source = tfds.data_source("afew/videos-size32", split=split, data_dir=str(tmp_path / "data"))
+        source: Any = tfds.data_source("afew/videos-size32", split=split, data_dir=str(tmp_path / "data"))
         wanted = fake_afew.clips(split)
         assert [(e["name"].decode(), e["code"].decode()) for e in source] == wanted
         assert [e["label"] for e in source] == [labels.index("afew", code, 7) for _, code in wanted]

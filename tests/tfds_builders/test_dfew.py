@@ -1,5 +1,7 @@
 """DFEW's builder: folds, frames in order, votes, and what is wrong with copies."""
 
+from typing import Any
+
 import fake_dfew
 import fake_pictures
 import numpy as np
@@ -22,7 +24,7 @@ def small_counts(monkeypatch):
 def test_clips_labels_and_folds(tmp_path, mark, nested):
     fake_dfew.make(tmp_path / "files", mark, nested=nested)
     builder = build("dfew", tmp_path / "files", tmp_path / "data")
-    source = tfds.data_source("dfew", split="train", data_dir=str(tmp_path / "data"))
+    source: Any = tfds.data_source("dfew", split="train", data_dir=str(tmp_path / "data"))
     assert list(builder.info.splits) == ["train"]
     wanted = fake_dfew.clips()
     assert [(int(e["name"]), e["code"], e["fold"]) for e in source] == wanted

@@ -1,5 +1,7 @@
 """FED-RO's builder: folders of classes or a list, faces or whole photos, and what is wrong with copies."""
 
+from typing import Any
+
 import fake_fed_ro
 import fake_pictures
 import numpy as np
@@ -22,7 +24,7 @@ def test_folders_of_classes(tmp_path):
     root = fake_fed_ro.make_folders(tmp_path / "files")
     fake_pictures.Image.new("RGB", (70, 90)).save(root / "sad" / "1.jpg")
     builder = build("fed_ro", tmp_path / "files", tmp_path / "data", size=40)
-    source = tfds.data_source("fed_ro/faces-size40", split="test", data_dir=str(tmp_path / "data"))
+    source: Any = tfds.data_source("fed_ro/faces-size40", split="test", data_dir=str(tmp_path / "data"))
     assert [e["name"].decode() for e in source] == [f"{n}/{k}.jpg" for n in sorted(fake_fed_ro.FOLDERS) for k in (0, 1)]
     for example in source:
         folder = example["code"].decode()

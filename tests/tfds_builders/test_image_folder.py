@@ -1,6 +1,7 @@
 """The builder of a user's own faces: folders or a table, classes known from the files, crops, training by its name."""
 
 import pickle
+from typing import Any
 
 import fake_pictures
 import numpy as np
@@ -39,15 +40,16 @@ def test_folders_are_known_by_their_name_from_then_on(tmp_path):
         == 0
     )
     raw = {"image": tfds.decode.SkipDecoding()}
-    mine = tfds.data_source("image_folder/mine", split="test", data_dir=data, decoders=raw)
+    mine: Any = tfds.data_source("image_folder/mine", split="test", data_dir=data, decoders=raw)
     assert [e["name"].decode() for e in mine][:2] == ["test/Sad/0 Sad.jpg", "test/Sad/1 Sad.jpg"]
     assert mine[0]["image"] == (files / "test" / "Sad" / "0 Sad.jpg").read_bytes()
-    again = registry.make_builder("image_folder/mine", data)
+    again: Any = registry.make_builder("image_folder/mine", data)
     assert again.classes == ("neutral", "happiness", "sadness")  # the canonical order
     assert again.info.features["image"].shape == (30, 40, 3)
     assert [again.classes[e["label"]] for e in mine] == ["sadness"] * 2 + ["happiness"] * 2 + ["neutral"] * 2
-    assert image_folder.Builder(config="mine", data_dir=data).as_data_source("train")[0].keys() == mine[0].keys()
-    pets = registry.make_builder("image_folder", data, name="pets")
+    whole: Any = image_folder.Builder(config="mine", data_dir=data).as_data_source("train")
+    assert whole[0].keys() == mine[0].keys()
+    pets: Any = registry.make_builder("image_folder", data, name="pets")
     assert pets.classes == ("9", "10", "cat", "dog")
     assert set(pets.info.splits) == {"train"}
     assert "subject" not in pets.info.features
@@ -82,14 +84,14 @@ def test_building_anew_and_other_options(tmp_path, capsys):
     (files / "train" / "happy").rename(files / "train" / "joyless")
     assert command.main([*given, "--overwrite"]) == 0
     assert "'joyless' among the classes is no emotion" in capsys.readouterr().out
-    again = registry.make_builder("image_folder/mine", data)
+    again: Any = registry.make_builder("image_folder/mine", data)
     assert again.classes == ("Sad", "happy", "joyless", "neutral")
     assert again.as_data_source("train")[0]["image"].shape == (16, 16, 3)
 
 
 def test_another_process_knows_the_classes(tmp_path):
     files = make(tmp_path / "files", splits=("train",))
-    builder = registry.make_builder("image_folder/mine", str(tmp_path / "data"))
+    builder: Any = registry.make_builder("image_folder/mine", str(tmp_path / "data"))
     builder.contents = builder.read(files)
     other = pickle.loads(pickle.dumps(builder))
     assert other.classes == builder.classes
@@ -129,7 +131,8 @@ def test_what_lies_beside_is_told_or_ignored(tmp_path):
     assert "files/train/empty holds no picture" in warnings
     assert "files that are no pictures, or none that are read here, are left out: 1 .heic" in warnings
     assert builder.classes == ("Happiness", "happy", "печаль")
-    assert registry.make_builder("image_folder", str(tmp_path / "data")).classes == builder.classes
+    again: Any = registry.make_builder("image_folder", str(tmp_path / "data"))
+    assert again.classes == builder.classes
     (files / "train" / "печаль").rename(files / "train" / "sad")
     (files / "test" / "печаль").rename(files / "test" / "sad")
     builder = build("image_folder/two", tmp_path / "outer", tmp_path / "data")

@@ -1,5 +1,7 @@
 """JAFFE's builder: TIFF becomes PNG without loss, people by their letters, and what is wrong with copies."""
 
+from typing import Any
+
 import fake_jaffe
 import fake_pictures
 import numpy as np
@@ -26,7 +28,7 @@ def test_published_counts():
 def test_pictures_labels_and_people(tmp_path):
     root = fake_jaffe.make(tmp_path / "files")
     builder = build("jaffe", tmp_path / "files", tmp_path / "data")
-    source = tfds.data_source("jaffe", split="train", data_dir=str(tmp_path / "data"))
+    source: Any = tfds.data_source("jaffe", split="train", data_dir=str(tmp_path / "data"))
     names = sorted(path.name for path in root.glob("[A-Z]*.tiff"))
     assert [e["name"].decode() for e in source] == names
     for example in source:

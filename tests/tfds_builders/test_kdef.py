@@ -1,5 +1,7 @@
 """KDEF's builder: names by position, people across sessions, the known defects, crops."""
 
+from typing import Any
+
 import fake_kdef
 import fake_pictures
 import numpy as np
@@ -59,7 +61,8 @@ def test_all_angles_whole_with_the_known_defects(tmp_path):
     assert "AF31V.JPG is misnamed in the archive and read as AF31SAHL" in said
     assert "AM05ANFR.JPG: resized from 570x740 pixels" in said
     assert builder.info.metadata["misnamed"] == ["AF31V.JPG"]
-    assert tfds.data_source("kdef/whole-anglesHL_FR", split="train", data_dir=str(data))[0]["image"].shape == odd.shape
+    stored: Any = tfds.data_source("kdef/whole-anglesHL_FR", split="train", data_dir=str(data))
+    assert stored[0]["image"].shape == odd.shape
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,8 @@ def test_copies_that_are_not_it(tmp_path):
 
 def test_angles(tmp_path):
     def angles(text):
-        return registry.make_builder("kdef", str(tmp_path), angles=text).options.angles
+        builder: Any = registry.make_builder("kdef", str(tmp_path), angles=text)
+        return builder.options.angles
 
     assert angles("all") == "FL_HL_S_HR_FR"
     assert angles("hr,S,hl") == angles("HL_S_HR") == "HL_S_HR"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import cv2
 import fake_pictures
@@ -52,7 +53,7 @@ def test_a_builder_is_known_to_tfds_and_reaches_other_processes(tmp_path, name):
     kind = registry.builder_module(name).Builder
     assert kind.name == name
     for variant in kind.VARIANTS:
-        builder = registry.make_builder(f"{name}/{variant}", str(tmp_path), allow_missing=2)
+        builder: Any = registry.make_builder(f"{name}/{variant}", str(tmp_path), allow_missing=2)
         if name != "image_folder":  # whose name TFDS has for one of its own
             assert tfds.builder(f"{name}/{variant}", data_dir=str(tmp_path)).data_path == builder.data_path
         assert builder.data_path == tmp_path / name / variant / "1.0.0"
@@ -110,7 +111,7 @@ def test_a_build_that_was_killed_goes_on(tmp_path):
     assert times[0] == kept["train-00000000"]
     assert times[1] != kept["train-00000004"]
     assert not partial.exists()
-    source = tfds.data_source("rafdb/basic", split="train", data_dir=str(data))
+    source: Any = tfds.data_source("rafdb/basic", split="train", data_dir=str(data))
     assert [e["name"].decode() for e in source] == [n for n, _ in fake_rafdb.names() if n.startswith("train")]
 
 

@@ -1,5 +1,7 @@
 """SFEW's builder: aligned faces and full frames, and what is wrong with copies."""
 
+from typing import Any
+
 import fake_pictures
 import fake_sfew
 import numpy as np
@@ -26,7 +28,7 @@ def test_aligned_faces_are_copied_with_their_labels(tmp_path, inner):
     builder = build("sfew", files, tmp_path / "data")
     folders = {"train": files / "Train" / "Train_Aligned_Faces", "validation": files / "Val" / inner}
     for split, folder in folders.items():
-        source = tfds.data_source(
+        source: Any = tfds.data_source(
             "sfew", split=split, data_dir=str(tmp_path / "data"), decoders={"image": tfds.decode.SkipDecoding()}
         )
         wanted = fake_sfew.names(split)

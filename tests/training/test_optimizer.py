@@ -1,10 +1,10 @@
 """The optimiser: schedules by hand, parity with PyTorch, parameter groups and their mistakes."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import pytest
@@ -19,7 +19,7 @@ PARAMS = {
 }
 
 
-def config(optimizer=None, schedule=None) -> ml_collections.ConfigDict:
+def config(optimizer=None, schedule=None) -> Any:
     settings = default_config("test", "test", "baseline")
     settings.optimizer.update(optimizer or {})
     settings.schedule.update(schedule or {})

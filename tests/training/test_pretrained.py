@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -318,7 +319,8 @@ def small_variables(method):
     }
     variables = jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), batch)
     kept = {name: tree for name, tree in variables.items() if name in ("params", "batch_stats")}
-    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(kept, sep="/").items()}
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(kept, sep="/")
+    return {path: leaf.shape for path, leaf in flat.items()}
 
 
 @pytest.mark.parametrize("method", methods.names())

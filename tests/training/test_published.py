@@ -42,7 +42,8 @@ class Enlarged(EDSR):
 def shapes_of(model, size=64, channels=3):
     x = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
-    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables, sep="/").items()}
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
+    return {path: leaf.shape for path, leaf in flat.items()}
 
 
 def file_of(arrays, path="weights.pth"):
