@@ -24,9 +24,10 @@ from benchmarks.records import command_line
 from experiments.baseline import get_config
 from fer_jax.data.sources.on_disk import threads
 from fer_jax.data.sources.pipeline import STREAM_AHEAD
+from fer_jax.engine.compiler import use_compilation_cache
 from fer_jax.engine.mesh import make_mesh, on_cpu
 from fer_jax.training.runner import StepRunner
-from fer_jax.training.setup import make_setup, use_compilation_cache
+from fer_jax.training.setup import make_setup
 
 PATHS = {"from disk": "disk", "in device memory": "device"}
 PICTURES = 1000

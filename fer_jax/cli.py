@@ -87,9 +87,8 @@ def evaluate(options: Options, config: Config | None, changes: dict[str, Any]) -
 @contextlib.contextmanager
 def _prepared(options: Options, folder: epath.Path, config: Config | None) -> Iterator[None]:
     """Prepares this process for JAX and joins it to the other hosts, which must run the same command and code."""
-    from fer_jax.engine import allocator, hosts
+    from fer_jax.engine import allocator, compiler, hosts
     from fer_jax.runs.workdir import code_facts
-    from fer_jax.training import setup
 
     logging.set_verbosity(logging.ERROR)  # of libraries
     flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own
@@ -101,7 +100,7 @@ def _prepared(options: Options, folder: epath.Path, config: Config | None) -> It
             hosts.agree("command line", given, "give the same one on every host")
             hosts.agree("code", code_facts(), "install the same on every host")
         allocator.keep_freed_memory()
-        setup.use_compilation_cache()
+        compiler.use_compilation_cache()
         yield
 
 

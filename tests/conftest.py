@@ -137,13 +137,12 @@ def run_here(data_dir, monkeypatch, capsys):
     Settings that would outlast the command (memory, the compilation cache) are left as they are.
     """
     from fer_jax import cli
-    from fer_jax.engine import allocator
-    from fer_jax.training import setup
+    from fer_jax.engine import allocator, compiler
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
     monkeypatch.setattr(allocator, "keep_freed_memory", lambda: True)
-    monkeypatch.setattr(setup, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(compiler, "use_compilation_cache", lambda: None)
 
     def start(*arguments: str) -> subprocess.CompletedProcess:
         capsys.readouterr()

@@ -24,12 +24,13 @@ from scipy.stats import rankdata
 
 from experiments.claims.picture import paired_chart
 from fer_jax.config.fields import Config
+from fer_jax.engine import compiler
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.metrics import mean_interval
 from fer_jax.report.style import to_png
 from fer_jax.runs.stored import StoredModel, read_model
 from fer_jax.runs.workdir import check_owner, device_name, git_commit, versions, write_json
-from fer_jax.training import loop, setup
+from fer_jax.training import loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 Measures = dict[str, float]
@@ -112,7 +113,7 @@ def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
 
 def run(trial: Trial, seeds: int, workdir: epath.Path, out: pathlib.Path, max_steps: int = 0) -> dict[str, Any]:
     """Trains and measures every arm with every seed, then writes the record, its table rows and its picture."""
-    setup.use_compilation_cache()
+    compiler.use_compilation_cache()
     values: dict[str, list[Measures]] = {arm: [] for arm in trial.arms}
     if trial.start is not None:
         print(f"{trial.name}: what {' and '.join(trial.starting) or 'every arm'} begins with", flush=True)

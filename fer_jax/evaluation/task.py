@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.inputs import augmented_inputs, corner_view, mirrored, plain_inputs
 from fer_jax.data.augment.preprocessing import Preprocessing
-from fer_jax.methods.method import Method, View
+from fer_jax.methods.method import Method
 
 Batch = dict[str, jax.Array]
 
@@ -71,8 +71,12 @@ def model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Arra
     return augmented_inputs(key, batch, task.augmentation, task.preprocessing, mirror=task.point_mirror, flips=flips)
 
 
-def view_input(task: Task, view: View, batch: Batch, key: jax.Array, flips: jax.Array | None) -> Batch:
-    """Returns the network's input for one view of a training batch."""
+def view_input(task: Task, number: int, batch: Batch, key: jax.Array, flips: jax.Array | None) -> Batch:
+    """Returns the network's input for one of the method's views of a training batch."""
+    view = task.method.views[number]
+    own, without = ("erase",) * (view.erase == "own"), ("noise",) * (not view.noise)
+    if own or without:
+        task = dataclasses.replace(task, augmentation=task.augmentation.another(number, own, without))
     if view.size != 1.0:
         task = task.at_size(round(view.size * task.preprocessing.size))
     inputs = model_input(task, batch, key, flips)

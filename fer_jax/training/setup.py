@@ -1,13 +1,10 @@
-"""From a config to the things that training needs: data, devices, model, optimiser."""
+"""From a config to everything that training needs: examples, devices, model, optimizer."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import os
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.errors
@@ -20,24 +17,21 @@ from jax.sharding import Mesh
 from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config
-from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
 from fer_jax.config.steps import Stage, count_steps, phases, stages
 from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
-from fer_jax.data.corrupt.occlusion import with_occluded_copies
 from fer_jax.data.sources.clips import ClipSampler, clip_sampler
 from fer_jax.data.sources.points import MIRROR
-from fer_jax.data.sources.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
-from fer_jax.data.targets.label_noise import with_label_noise
+from fer_jax.data.sources.source import Source
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.engine.compiler import once_options, platform_of
-from fer_jax.engine.hosts import agree
 from fer_jax.engine.memory import check_batches
-from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, on_main, replicated
+from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.task import Task, corner_step
 from fer_jax.methods.method import ModelFields
 from fer_jax.nn.lowering import traced_for
+from fer_jax.training.examples import read_examples, rows_digest
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import dry_loss, init_state, with_partners
@@ -58,7 +52,7 @@ class Setup:
         model_fields: what the model got from the classes of the data set, beside `config.model`.
         mesh: the devices.
         train, validation: the examples; `validation` is what selects the model.
-        tx, schedule: the optimiser and its learning rate by step.
+        tx, schedule: the optimizer and its learning rate by step.
         steps_per_epoch: batches in an epoch, not a whole number in general.
         total_steps, eval_steps: when training ends, and how often it is evaluated.
         phase_ends: the last steps of the phases before the last one; each is evaluated.
@@ -132,7 +126,7 @@ class Setup:
 
 
 def make_setup(config: Config, training: bool = True) -> Setup:
-    """Checks the config, loads the data and builds model and optimiser.
+    """Checks the config, reads the data and builds model and optimizer.
 
     Args:
         config: an experiment's.
@@ -145,72 +139,72 @@ def make_setup(config: Config, training: bool = True) -> Setup:
     mesh = make_mesh(config.train.platform, config.train.devices)
     if training:
         check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
-    train, validation = _training_and_validation(config)
-    agree("data", {"training": _digest(train), "validation": _digest(validation)}, "prepare the same on every host")
+    examples = read_examples(config)
+    train = examples.train
     check_batches(config, train.picture_shape, mesh, training)
     for text in config.evaluation.degraded:  # before training, not after it
         degradation.check_size(text, train.picture_shape)
-    noise = None
-    if config.data.label_noise or config.data.label_noise_file:
-        names = image_names(config.data, train.split) if config.data.label_noise_file else ()
-        train, noise = with_label_noise(train, config.data, names)
-    if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
-        train = with_occluded_copies(train, config.seed)
-    accelerated = not on_cpu(mesh)
     fields = methods.of(config).model_fields(config, train.classes)
-    task = make_task(config, train, fields, accelerated)
-
-    drawn = _instances(config, train, task)
+    task = make_task(config, train, fields, accelerated=not on_cpu(mesh))
+    drawn = _clip_sampler(config, train, task)
     steps_per_epoch = len(drawn or train) / config.train.batch_size
     task = dataclasses.replace(task, steps_per_epoch=steps_per_epoch)
     total, eval_steps = (1, 1) if task.method.fit else count_steps(config, steps_per_epoch)
-    memory = _memory(task, train)
-    template = _template(task, train, drawn)
-    shapes = jax.eval_shape(functools.partial(init_state, task, optax.identity(), ema=False), template, memory=memory)
-    # What the model or the loss refuses is refused here, before anything is written.
-    jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
-    sizes = stages(config, total)
-    for stage in sizes[:-1]:
-        _check_size(config, shapes, template, task.at_size(stage.size))
-    if task.corner_evaluation:
-        jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))
-    resident = _resident(config.data.path, train, mesh)
+    sizes, resident = stages(config, total), _resident(config.data.path, train, mesh)
     if task.method.partners and not resident:
         raise UserError(
             f"config.data.path={config.data.path}: {config.method} looks up other examples for those of a batch, which "
             "needs the training data in device memory: use a smaller data set, or 'device'"
         )
+    memory, template = _memory(task, train), _template(task, train, drawn)
+    shapes = _dry_run(config, task, template, memory, [stage.size for stage in sizes[:-1]])
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
-    if task.method.fit:
-        tx = optax.set_to_zero()  # `fit` has set the parameters; the one step measures the loss
     return Setup(
         config=config,
         task=task,
         model_fields=fields,
         mesh=mesh,
         train=train,
-        validation=validation,
-        tx=tx,
+        validation=examples.validation,
+        # The parameters of a fitted method are set before its one step, which measures the loss.
+        tx=optax.set_to_zero() if task.method.fit else tx,
         schedule=schedule,
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
         eval_steps=eval_steps,
         stages=sizes,
         phase_ends=tuple(phase.end for phase in phases(config, total)[:-1]),
-        steps_per_dispatch=config.train.steps_per_dispatch or (_evenly(eval_steps) if accelerated else 1),
+        steps_per_dispatch=config.train.steps_per_dispatch or (1 if on_cpu(mesh) else _evenly(eval_steps)),
         resident=resident,
         instances=drawn,
-        label_noise=noise,
+        label_noise=examples.label_noise,
         memory=memory,
     )
 
 
-def rows_digest(train: Source) -> dict[str, str]:
-    """Returns the SHA-256 of the training examples: of the data set, and which of its rows, with which labels."""
-    digest = hashlib.sha256(train.data_digest.encode())
-    digest.update(np.ascontiguousarray(train.rows, "<i8").tobytes())
-    digest.update(np.ascontiguousarray(train.arrays["label"], "<i8").tobytes())
-    return {"sha256": digest.hexdigest()}
+def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequence[int]) -> TrainState:
+    """Traces model and loss, so that what they refuse is refused before anything is written.
+
+    Returns:
+        The shapes of a state without optimizer.
+
+    Raises:
+        UserError: also if the model cannot train at one of `sizes` what it evaluates at another size.
+    """
+    init = functools.partial(init_state, task, optax.identity(), ema=False)
+    shapes = jax.eval_shape(init, template, memory=memory)
+    jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
+    if task.corner_evaluation:
+        jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))
+    for size in sizes:
+        try:
+            jax.eval_shape(functools.partial(dry_loss, task.at_size(size)), shapes, template)
+        except (flax.errors.ScopeParamShapeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"config.data.resolutions: {config.method} cannot train at {size} pixels what it "
+                f"evaluates at {config.data.image_size} ({first_line(error)}); give ()"
+            ) from error
+    return shapes
 
 
 def _memory(task: Task, train: Source) -> Any:
@@ -220,19 +214,8 @@ def _memory(task: Task, train: Source) -> Any:
     return task.method.memory({k: v for k, v in train.arrays.items() if k != "image"})
 
 
-def _check_size(config: Config, state: TrainState, template: Any, task: Task) -> None:
-    """Refuses to begin with smaller images where the model's parameters depend on their size."""
-    try:
-        jax.eval_shape(functools.partial(dry_loss, task), state, template)
-    except (flax.errors.ScopeParamShapeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"config.data.resolutions: {config.method} cannot train at {task.preprocessing.size} pixels what it "
-            f"evaluates at {config.data.image_size} ({first_line(error)}); give ()"
-        ) from error
-
-
-def _instances(config: Config, train: Source, task: Task) -> ClipSampler | None:
-    """What is drawn of clips; None for images."""
+def _clip_sampler(config: Config, train: Source, task: Task) -> ClipSampler | None:
+    """Returns what draws frames from clips; None for images."""
     if not train.frames:
         return None
     return clip_sampler(
@@ -294,74 +277,6 @@ def make_task(config: Config, train: Source, fields: ModelFields, accelerated: b
     )
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, so that a second start reaches its first step in seconds."""
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or pathlib.Path(
-        os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"), "fer_jax", "compiled"
-    )
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def _training_and_validation(config: Config) -> tuple[Source, Source]:
-    data = config.data
-    on_main(lambda: prepared_builder(data))  # one process prepares, the others wait
-    # A misspelt test split must not come to light when training is over.
-    check_split(prepared_builder(data), data.dataset, split_to_test(config))
-    for name in ("test_split", "validation_split"):
-        if data[name] == data.train_split and not config.fold:
-            raise UserError(f"config.data.{name}='{data[name]}' is what the model is trained on: name another split")
-    number = fold_number(config)
-    train = load(data, data.train_split, training=True)
-    _check_kind(config, train)
-    if number:
-        train, _ = take_fold(train, number)
-    if config.selection.rule == "best_on_test":
-        return train, part_to_test(config, load(data, split_to_test(config), training=False))
-    if data.validation_split:
-        if data.validation_split == data.test_split:
-            raise UserError(
-                f"config.data.validation_split='{data.validation_split}' is the test split: selecting on it would "
-                "flatter the test score; if that is what you want, say config.selection.rule=best_on_test"
-            )
-        return train, load(data, data.validation_split, training=False)
-    # The held-out part does not depend on the seed of training: all seeds are selected on the same examples.
-    train, held = split_off(train, data.holdout_fraction, seed=0)
-    if data.target in ("label", "majority"):
-        return train, held
-    # Scored as the test split is, whatever rule trains.
-    judged = load(data, data.train_split, training=False)
-    return train, judged.select(np.flatnonzero(np.isin(judged.rows, held.rows)))
-
-
-def _check_kind(config: Config, train: Source) -> None:
-    """Refuses clips for a method that takes images, and images for one that takes clips."""
-    wanted = "clips" if methods.load(config.method).takes == "frames" else "images"
-    if wanted == train.unit:
-        _check_no_clips(config, train)
-        return
-    here = f"method '{config.method}' takes {wanted}, and {train.name} gives {train.unit}"
-    if wanted == "images":
-        raise UserError(f"{here}: set config.data.last_frames=3 to take the last faces of each clip as images")
-    if config.data.last_frames:
-        raise UserError(f"{here}: set config.data.last_frames=0 to take whole clips")
-    raise UserError(f"{here}: set config.data.dataset to one of clips, such as synthetic_faces/clips")
-
-
-def _check_no_clips(config: Config, train: Source) -> None:
-    """Refuses for clips what is there for images only."""
-    asked = {
-        "augmentation.train": "flip:alternate" if pipeline(config)[0].alternates else "",
-        "data.points": config.data.points,
-        "data.occluded_copies": config.data.occluded_copies,
-        "evaluation.occluded": config.evaluation.occluded,
-        "evaluation.degraded": config.evaluation.degraded,
-    }
-    for field, value in asked.items():
-        if value and train.frames:
-            raise UserError(f"config.{field}={value!r} is for images, and {train.name} gives clips: leave it out")
-
-
 def _evenly(eval_steps: int) -> int:
     """Steps per dispatch, so that few are left over, to be made one by one, before an evaluation."""
     return max(1, eval_steps // -(-eval_steps // STEPS_PER_DISPATCH))
@@ -381,20 +296,6 @@ def _resident(path: str, train: Source, mesh: Mesh) -> bool:
             f"{room / 2**30:.1f} GiB of device memory set aside for data; streaming instead"
         )
     return path != "stream" and train.nbytes <= room
-
-
-def _digest(source: Source) -> dict[str, Any]:
-    """What two hosts must have in common of a split."""
-    order = hashlib.sha256(np.ascontiguousarray(source.rows.astype(np.int64)).tobytes())
-    labels = hashlib.sha256(np.ascontiguousarray(source.arrays["label"].astype(np.int64)).tobytes())
-    return {
-        "data set": f"{source.name} {source.split}",
-        "examples": len(source),
-        "classes": list(source.classes),
-        "picture": list(source.picture_shape),
-        "labels": labels.hexdigest()[:12],
-        "order": order.hexdigest()[:12],
-    }
 
 
 def _say(text: str) -> None:

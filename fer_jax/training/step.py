@@ -101,13 +101,14 @@ def draw_views(task: Task, batch: Batch, memory: Any, clock: Clock) -> list[Batc
     own = {name: values for name, values in batch.items() if not name.startswith(PARTNER)}
     own = prepare(own)
     key = stream_key(task.seed, "augment", clock.step)
-    views = [view_input(task, view, own, key, _flips(task, own, clock.step)) for view in task.method.views]
+    flips = _flips(task, own, clock.step)
+    views = [view_input(task, number, own, key, flips) for number in range(len(task.method.views))]
     if task.method.mix:
         views = [dict(task.method.mix(view, stream_key(task.seed, "mix", clock.step))) for view in views]
     if task.method.partners:
         theirs = prepare({n.removeprefix(PARTNER): v for n, v in batch.items() if n.startswith(PARTNER)})
         partner_key = stream_key(task.seed, "augment/partners", clock.step)
-        views.append(view_input(task, task.method.views[0], theirs, partner_key, None))
+        views.append(view_input(task, 0, theirs, partner_key, None))
         fields = {f"{PARTNER}{name}": values for name, values in theirs.items() if name not in ("image", "frames")}
         views[:-1] = [view | fields for view in views[:-1]]
     return views

@@ -185,7 +185,7 @@ class Looking(nn.Module):
         return logits, {"image": batch["image"], "passes": passes.value}
 
 
-def views_of(views, batch):
+def views_of(views, batch, **changes):
     """The outputs of a step's views, and how often the running statistics moved."""
     seen = {}
 
@@ -193,7 +193,7 @@ def views_of(views, batch):
         seen["outputs"] = jax.lax.stop_gradient(outputs)
         return {"zero": jnp.zeros(len(batch["mask"]))}
 
-    task = make_task(method=Method(Looking, looking, {"zero": 1.0}, views=views), model=Looking())
+    task = make_task(method=Method(Looking, looking, {"zero": 1.0}, views=views), model=Looking(), **changes)
     task = dataclasses.replace(task, loss_weights={"zero": 1.0})
     with jax.disable_jit():
         state = init_state(task, optax.sgd(0.1), batch, ema=False)
@@ -222,6 +222,20 @@ def test_views_in_one_pass_are_the_views_one_after_another(batch):
 def test_a_smaller_view_has_its_share_of_the_side(batch):
     outputs, _ = views_of((View(), View(size=0.5)), batch)
     assert outputs[1].aux["image"].shape == (8, 2, 2, 3)
+
+
+def test_a_view_may_draw_erasing_of_its_own_and_go_without_noise(batch):
+    views = (View(), View(), View(erase="own"), View(noise=False))
+    augmentation = Augmentation(("noise:50", "erase:1,area=0.2-0.4"))
+    outputs, _ = views_of(views, batch, augmentation=augmentation)
+    first, same, own, clean = (np.asarray(output.aux["image"]) for output in outputs)
+    erased, of_own = (first == 0).all(-1), (own == 0).all(-1)
+    np.testing.assert_array_equal(first, same)
+    assert (erased != of_own).any()
+    neither = ~(erased | of_own)
+    np.testing.assert_array_equal(first[neither], own[neither])  # the same noise
+    np.testing.assert_array_equal((clean == 0).all(-1), erased)
+    assert np.abs(first - clean).max() > 0.1
 
 
 def remembering(**hooks):

@@ -1,0 +1,140 @@
+"""The examples of a run: which ones train, which ones select the model, and what is done to the training labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from fer_jax import methods
+from fer_jax.config.fields import Config
+from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
+from fer_jax.data.augment.augmentation import pipeline
+from fer_jax.data.corrupt.occlusion import with_occluded_copies
+from fer_jax.data.sources.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
+from fer_jax.data.targets.label_noise import with_label_noise
+from fer_jax.engine.hosts import agree
+from fer_jax.engine.mesh import on_main
+from fer_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The examples of a run.
+
+    Attributes:
+        train: those that the model is trained on.
+        validation: those that select the model.
+        label_noise: what was done to the training labels; None if they are those of the data set.
+    """
+
+    train: Source
+    validation: Source
+    label_noise: dict[str, Any] | None
+
+
+def read_examples(config: Config) -> Examples:
+    """Reads the examples of a run.
+
+    Raises:
+        UserError: if the config, the data set and the method do not fit together, or hosts have different data.
+    """
+    train, validation = _training_and_validation(config)
+    digests = {"training": _digest(train), "validation": _digest(validation)}
+    agree("data", digests, "prepare the same on every host")
+    noise = None
+    if config.data.label_noise or config.data.label_noise_file:
+        names = image_names(config.data, train.split) if config.data.label_noise_file else ()
+        train, noise = with_label_noise(train, config.data, names)
+    if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
+        train = with_occluded_copies(train, config.seed)
+    return Examples(train, validation, noise)
+
+
+def rows_digest(train: Source) -> dict[str, str]:
+    """Returns the SHA-256 of the training examples: of the data set, and which of its rows, with which labels."""
+    digest = hashlib.sha256(train.data_digest.encode())
+    digest.update(np.ascontiguousarray(train.rows, "<i8").tobytes())
+    digest.update(np.ascontiguousarray(train.arrays["label"], "<i8").tobytes())
+    return {"sha256": digest.hexdigest()}
+
+
+def _training_and_validation(config: Config) -> tuple[Source, Source]:
+    data = config.data
+    on_main(lambda: prepared_builder(data))  # one process prepares, the others wait
+    # A misspelt test split must not come to light when training is over.
+    check_split(prepared_builder(data), data.dataset, split_to_test(config))
+    _check_splits(config)
+    train = load(data, data.train_split, training=True)
+    _check_unit(config, train)
+    if number := fold_number(config):
+        train, _ = take_fold(train, number)
+    if config.selection.rule == "best_on_test":
+        return train, part_to_test(config, load(data, split_to_test(config), training=False))
+    if data.validation_split:
+        return train, load(data, data.validation_split, training=False)
+    # The held-out part does not depend on the seed of training: all seeds are selected on the same examples.
+    train, held_out = split_off(train, data.holdout_fraction, seed=0)
+    if data.target in ("label", "majority"):
+        return train, held_out
+    # Validation is scored as the test split is, whatever rule makes the training targets.
+    scored = load(data, data.train_split, training=False)
+    return train, scored.select(np.flatnonzero(np.isin(scored.rows, held_out.rows)))
+
+
+def _check_splits(config: Config) -> None:
+    """Raises UserError for a split that has two roles."""
+    data = config.data
+    for name in ("test_split", "validation_split"):
+        if data[name] == data.train_split and not config.fold:
+            raise UserError(f"config.data.{name}='{data[name]}' is what the model is trained on: name another split")
+    on_test = config.selection.rule == "best_on_test"
+    if data.validation_split and data.validation_split == data.test_split and not on_test:
+        raise UserError(
+            f"config.data.validation_split='{data.validation_split}' is the test split: selecting on it would "
+            "flatter the test score; if that is what you want, say config.selection.rule=best_on_test"
+        )
+
+
+def _check_unit(config: Config, train: Source) -> None:
+    """Raises UserError for clips if the method or an option takes images, and the other way around."""
+    wanted = "clips" if methods.load(config.method).takes == "frames" else "images"
+    if wanted == train.unit:
+        _check_options_of_clips(config, train)
+        return
+    here = f"method '{config.method}' takes {wanted}, and {train.name} gives {train.unit}"
+    if wanted == "images":
+        raise UserError(f"{here}: set config.data.last_frames=3 to take the last faces of each clip as images")
+    if config.data.last_frames:
+        raise UserError(f"{here}: set config.data.last_frames=0 to take whole clips")
+    raise UserError(f"{here}: set config.data.dataset to one of clips, such as synthetic_faces/clips")
+
+
+def _check_options_of_clips(config: Config, train: Source) -> None:
+    """Raises UserError for an option that exists for images only, if the data set has clips."""
+    only_images = {
+        "augmentation.train": "flip:alternate" if pipeline(config)[0].alternates else "",
+        "data.points": config.data.points,
+        "data.occluded_copies": config.data.occluded_copies,
+        "evaluation.occluded": config.evaluation.occluded,
+        "evaluation.degraded": config.evaluation.degraded,
+    }
+    for field, value in only_images.items():
+        if value and train.frames:
+            raise UserError(f"config.{field}={value!r} is for images, and {train.name} gives clips: leave it out")
+
+
+def _digest(source: Source) -> dict[str, Any]:
+    """What all hosts must have in common of a split."""
+    order = hashlib.sha256(np.ascontiguousarray(source.rows.astype(np.int64)).tobytes())
+    labels = hashlib.sha256(np.ascontiguousarray(source.arrays["label"].astype(np.int64)).tobytes())
+    return {
+        "data set": f"{source.name} {source.split}",
+        "examples": len(source),
+        "classes": list(source.classes),
+        "picture": list(source.picture_shape),
+        "labels": labels.hexdigest()[:12],
+        "order": order.hexdigest()[:12],
+    }
