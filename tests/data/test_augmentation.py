@@ -113,18 +113,18 @@ def test_landmarks_follow(images):
     marked[:, 9:11, 9:11] = 255
     geometric = Augmentation(GEOMETRY, "reflect")
     out = np.asarray(augmented(KEY, marked, geometric, Preprocessing(20, **RAW)))[..., 0]
-    centre = jax.vmap(geometry.move_points, in_axes=(0, None))(matrices, jnp.array([[9.5, 9.5]]))[:, 0]
+    center = jax.vmap(geometry.move_points, in_axes=(0, None))(matrices, jnp.array([[9.5, 9.5]]))[:, 0]
     y, x = np.mgrid[:20, :20]
     total = out.sum((1, 2))
-    np.testing.assert_allclose((out * x).sum((1, 2)) / total, centre[:, 0], atol=0.2)
-    np.testing.assert_allclose((out * y).sum((1, 2)) / total, centre[:, 1], atol=0.2)
+    np.testing.assert_allclose((out * x).sum((1, 2)) / total, center[:, 0], atol=0.2)
+    np.testing.assert_allclose((out * y).sum((1, 2)) / total, center[:, 1], atol=0.2)
     mirrored = np.linalg.det(np.asarray(matrices)[:, :, :2]) < 0
     assert 0 < mirrored.sum() < 16
     assert ((moved[:, 0, 0] > moved[:, 1, 0]) == mirrored).all()  # the left eye is now on the right
 
 
 def test_strong_reduction_is_smoothed_first():
-    """Stripes of one pixel, three times too fine for the output, become grey instead of a moire."""
+    """Stripes of one pixel, three times too fine for the output, become gray instead of a moire."""
     stripes = np.tile(np.array([0, 255], np.uint8), 36)[None, None, :, None] * np.ones((4, 72, 1, 1), np.uint8)
     for out in (run(stripes, size=24), evaluated(stripes, size=24)):
         assert np.abs(out[:, :, 2:-2] - 0.5).max() < 0.1
@@ -178,8 +178,8 @@ def test_brightness_and_contrast_formulas():
     expected = np.clip(mean + 0.4 * (np.asarray(image) - mean), 0, 1)
     np.testing.assert_allclose(contrast(image, jnp.float32(0.4)), expected, rtol=1e-5)
     np.testing.assert_allclose(contrast(image, jnp.float32(1.0)), image, rtol=1e-6)
-    grey = image[..., :1]
-    np.testing.assert_allclose(contrast(grey, jnp.float32(0.0)), jnp.full((2, 1, 1), 0.5), rtol=1e-6)
+    gray = image[..., :1]
+    np.testing.assert_allclose(contrast(gray, jnp.float32(0.0)), jnp.full((2, 1, 1), 0.5), rtol=1e-6)
 
 
 def test_brightness_draws_fill_their_range():

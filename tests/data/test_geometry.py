@@ -18,8 +18,8 @@ def image():
 
 
 def about_middle(linear, shift=(0.0, 0.0), size=SIZE):
-    centre = jnp.array([(size - 1) / 2, (size - 1) / 2]) + jnp.array(shift)
-    return geometry.around(jnp.asarray(linear, jnp.float32), centre, size, size)
+    center = jnp.array([(size - 1) / 2, (size - 1) / 2]) + jnp.array(shift)
+    return geometry.around(jnp.asarray(linear, jnp.float32), center, size, size)
 
 
 @pytest.mark.parametrize("pad", ["zero", "edge", "reflect"])
@@ -58,7 +58,7 @@ def oblique():
 
 
 def test_equals_opencv(image, oblique):
-    """OpenCV rounds positions to 1/32 pixel: it agrees on a smooth image, to a grey level or so."""
+    """OpenCV rounds positions to 1/32 pixel: it agrees on a smooth image, to a gray level or so."""
     smooth = cv2.GaussianBlur(image, (0, 0), 2)
     expected = cv2.warpAffine(
         smooth,
@@ -105,8 +105,8 @@ def test_points_follow_the_picture(oblique):
         x, y = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
         blob = np.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / 4)[..., None].astype(np.float32)
         out = np.asarray(geometry.sample(jnp.asarray(blob), oblique, SIZE))[..., 0]
-        centre = [(out * x).sum() / out.sum(), (out * y).sum() / out.sum()]
-        np.testing.assert_allclose(centre, expected, atol=0.15)
+        center = [(out * x).sum() / out.sum(), (out * y).sum() / out.sum()]
+        np.testing.assert_allclose(center, expected, atol=0.15)
     back = jnp.concatenate([moved, jnp.ones((2, 1))], axis=1) @ oblique.T
     np.testing.assert_allclose(back, points, atol=1e-4)
 

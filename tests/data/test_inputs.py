@@ -34,14 +34,14 @@ AUGMENTATIONS = {
 
 
 def spots(points: np.ndarray) -> np.ndarray:
-    """Grey pictures [B, 48, 48, 3], each point a soft spot in a colour of its own."""
+    """Gray pictures [B, 48, 48, 3], each point a soft spot in a color of its own."""
     grid = np.stack(np.meshgrid(np.arange(48), np.arange(48)), -1)
     distance = ((grid[None, :, :, None] - points[:, None, None]) ** 2).sum(-1)  # [B, H, W, 3]
     return (250 * np.exp(-distance / 8)).astype(np.uint8)
 
 
-def centres(images: np.ndarray) -> np.ndarray:
-    """Where each colour lies [B, 3, 2]."""
+def centers(images: np.ndarray) -> np.ndarray:
+    """Where each color lies [B, 3, 2]."""
     weight = np.maximum(np.asarray(images), 0.02) - 0.02
     grid = np.stack(np.meshgrid(np.arange(images.shape[2]), np.arange(images.shape[1])), -1)
     return np.einsum("bhwc,hwd->bcd", weight, grid) / weight.sum((1, 2))[..., None]
@@ -58,8 +58,8 @@ def test_points_follow_the_picture(name, train):
         inputs = augmented_inputs(jax.random.key(3), batch, augmentation, preprocessing)
     else:
         inputs = plain_inputs(batch, preprocessing)
-    # Without an order of the mirrored points each stays with its colour, mirrored or not.
-    np.testing.assert_allclose(inputs["points"], centres(inputs["image"]), atol=0.6)
+    # Without an order of the mirrored points each stays with its color, mirrored or not.
+    np.testing.assert_allclose(inputs["points"], centers(inputs["image"]), atol=0.6)
 
 
 def test_a_mirrored_face_exchanges_its_points():
@@ -93,7 +93,7 @@ def test_corner_views_are_the_magnified_corners_and_points_follow():
     view = jax.jit(corner_view)
     seen = [view(inputs, jnp.int32(number)) for number in range(CORNER_VIEWS)]
     for number, one in enumerate(seen):
-        np.testing.assert_allclose(one["points"], centres(one["image"]), atol=0.4)
+        np.testing.assert_allclose(one["points"], centers(one["image"]), atol=0.4)
         np.testing.assert_array_equal(one["label"], batch["label"])
         # What lies at the corner stays there; the far edges leave the picture.
         corner = np.array([number % 2, number // 2 % 2]) * 43

@@ -1,7 +1,7 @@
 """Affine and projective maps of images, and one bilinear sampling that carries out any composition of them.
 
 A map is a matrix [2, 3] that takes an OUTPUT pixel (x, y, 1) to the place (x, y) in the source where its
-value is read; pixel centres lie at integers. It is built around the centres of the two images, in which
+value is read; pixel centers lie at integers. It is built around the centers of the two images, in which
 flips, whole-pixel shifts and quarter turns are exact in float32: sampling then copies pixels and blurs
 nothing. A projective map is a matrix [3, 3]; its third row gives what the other two are divided by.
 """
@@ -78,7 +78,7 @@ def rescale_source(matrix: Float[Array, "R 3"], width_ratio: float, height_ratio
     """The same map for a source that was resized: `width_ratio` is its new width divided by the old one."""
     ratio = jnp.array([width_ratio, height_ratio], jnp.float32)
     depth = matrix[2] if len(matrix) == 3 else jnp.array([0.0, 0.0, 1.0])
-    # Pixel edges, not centres, keep their place.
+    # Pixel edges, not centers, keep their place.
     scaled = matrix[:2] * ratio[:, None] + ((ratio - 1) / 2)[:, None] * depth
     return jnp.concatenate([scaled, matrix[2:]])
 

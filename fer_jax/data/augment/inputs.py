@@ -53,7 +53,7 @@ def augmented_inputs(
 
 
 def plain_inputs(batch: Batch, preprocessing: Preprocessing) -> Batch:
-    """Does the same without any augmentation: the network's input in evaluation."""
+    """Does the same without augmentation: the network's input in evaluation and prediction."""
     if "frames" in batch:
         return _by_frame(batch, lambda frames: preprocess(frames, preprocessing))
     moved = {"image": preprocess(batch["image"], preprocessing)}
@@ -64,22 +64,19 @@ def plain_inputs(batch: Batch, preprocessing: Preprocessing) -> Batch:
 
 
 def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Array, "B"]) -> Bool[Array, "B"]:
-    """Which images are mirrored in an epoch: each in every other one, and half of all in the first.
+    """Returns which images are mirrored in an epoch: each in every other one, and half of all in the first.
 
     Args:
         key: the same at every step.
         index: of each image in the training set.
-        epoch: how often it has been shown before.
+        epoch: how often each has been shown before.
     """
     first = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
     return first ^ (epoch % 2 == 1)
 
 
 def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
-    """The same network inputs, mirrored: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2].
-
-    Of clips it is the `frames` [B, T, S, S, C].
-    """
+    """Mirrors network inputs: `image` [B, S, S, C] and, if there are any, `points` [B, L, 2]; or `frames` of clips."""
     if "frames" in inputs:
         return inputs | {"frames": inputs["frames"][:, :, :, ::-1]}
     image = inputs["image"]
@@ -91,12 +88,12 @@ def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
 
 
 def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Batch:
-    """One of the CORNER_VIEWS views of the same network inputs: a corner of the picture, magnified.
+    """Returns one of the CORNER_VIEWS views of network inputs: a corner of the picture, magnified.
 
     Args:
-        inputs: `image` [B, S, S, C] and, where there are any, `points` [B, L, 2], which move along.
+        inputs: `image` [B, S, S, C] and, if there are any, `points` [B, L, 2], which move along.
         number: 0 .. 3 are the corners, row by row; 4 .. 7 the same of the mirrored picture.
-        mirror: for each point, which one stands in its place on the mirrored face.
+        mirror: for each point, the point that takes its place on the mirrored face.
 
     Raises:
         UserError: for clips.
@@ -107,7 +104,7 @@ def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Ba
     seen = {k: jnp.where(number >= 4, flipped[k], inputs[k]) for k in ("image", "points") if k in inputs}
     size = seen["image"].shape[1]
     at = jnp.stack([number % 2, number // 2 % 2]).astype(jnp.float32)  # (x, y): 0 is left or top, 1 right or bottom
-    # From output to input: pixel edges, not centres, lie at the picture's corner.
+    # From output to input: pixel edges, not centers, lie at the picture's corner.
     offset = (1 / CORNER_ZOOM - 1) / 2 + at * (size - size / CORNER_ZOOM)
     matrix = jnp.concatenate([jnp.eye(2) / CORNER_ZOOM, offset[:, None]], axis=1)
     view = {"image": jax.vmap(lambda image: geometry.sample(image, matrix, size, "edge"))(seen["image"])}
