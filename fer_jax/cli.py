@@ -18,6 +18,7 @@ from fer_jax.config import files
 from fer_jax.config.fields import Config, leaves, nearest_field
 from fer_jax.config.table import FIELDS
 from fer_jax.errors import UserError, nearest
+from fer_jax.methods import strategies
 from fer_jax.storage import reachable
 
 Options = Any  # argparse.Namespace, with the fields of OPTIONS
@@ -183,6 +184,7 @@ def _shown(options: Options, config: Config | None) -> Iterator[str]:
             title, variants = files.describe_experiment(name)
             yield f"  {name}\n      {title}\n      {variants}"
         yield f"\nmethods: {', '.join(methods.names())}"
+        yield f"strategies (--config.objective=NAME+NAME): {', '.join(strategies.names())}"
         yield f"\n{EXAMPLE} --help lists every field of an experiment, with its default and range."
     elif options.print_config:
         from fer_jax.config.check import check_config

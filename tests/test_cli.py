@@ -9,14 +9,13 @@ import pytest
 from fer_jax import methods
 from fer_jax.config.fields import default_config, fields_of, leaves
 from fer_jax.config.files import experiments, override, read_experiment
-from fer_jax.config.table import FIELDS, GROUPS
 from tests.conftest import ROOT
 
 
 def test_help_lists_commands_experiments_and_variants(run_here):
     shown = run_here("--help")
     assert shown.returncode == 0
-    for expected in ("train", "evaluate", "--workdir", "experiments/fdrl.py", "fer2013_short", "psr_sr"):
+    for expected in ("train", "evaluate", "--workdir", "experiments/fdrl.py", "fer2013_short", "psr_sr", "cutmix"):
         assert expected in shown.stdout
 
 
@@ -31,11 +30,10 @@ def test_every_field_has_its_line_of_help(method, run_here):
     name = {"compact": "fer2013_fast"}.get(method, method)
     shown = run_here(f"--config=experiments/{name}.py", "--help").stdout
     for path, field in fields_of(method).items():
-        assert field.help or path not in FIELDS, path
+        assert field.help, path
         (line,) = [line for line in shown.splitlines() if line.startswith(f"  config.{path} = ")]
         assert field.help in line
         assert all(choice in line for choice in field.choices)
-    assert {path.rpartition(".")[0] for path in fields_of(method)} <= set(GROUPS)
 
 
 def test_the_resolved_config(run_here):

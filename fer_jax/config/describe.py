@@ -14,7 +14,7 @@ def helps(config: Config) -> Iterator[str]:
     group, values = None, dict(leaves(config, fields_of(config.method)))
     for path, field in fields_of(config.method).items():
         if group != (group := path.rpartition(".")[0]):
-            yield f"\n{group or 'config'}: {GROUPS[group]}"
+            yield f"\n{group or 'config'}: {GROUPS.get(group) or 'options of a strategy'}"
         value = values.get(path, field.default)
         value = value.to_dict() if isinstance(field.default, dict) else value
         facts = " | ".join(choice or "''" for choice in field.choices) or field.limits()

@@ -16,7 +16,6 @@ import ml_collections
 from fer_jax import methods
 from fer_jax.config.table import FIELDS, GROUPS, Field
 from fer_jax.errors import UserError, nearest
-from fer_jax.methods import objective
 
 if TYPE_CHECKING:
     from fer_jax.methods.method import Method
@@ -68,6 +67,8 @@ def fields_of(name: str) -> dict[str, Field]:
     The help of a model field is its entry under "Attributes:" in the docstring of the Model, that of a loss option its
     entry under "Args:" in the docstring of the loss. Where it says "one of NAMES", the constant has the choices.
     """
+    from fer_jax.methods import objective, strategies  # imports JAX
+
     method = methods.load(name)
     metrics = score_names(method)
     fields = FIELDS | {
@@ -84,12 +85,12 @@ def fields_of(name: str) -> dict[str, Field]:
     for option in inspect.signature(method.loss).parameters.values():
         if option.kind is option.KEYWORD_ONLY:
             fields[f"loss.options.{option.name}"] = _method_field(method.loss, option.name, option.default, helps)
-    for name in objective.names():
-        apply = objective.load(name).apply
+    for strategy in strategies.names():
+        apply = objective.load(strategy).apply
         helps = _documented(apply)
-        for option, default in objective.load(name).options().items():
-            fields[f"strategy.{name}.{option}"] = _method_field(apply, option, default, helps)
-    groups = [*GROUPS, *(f"strategy.{name}" for name in objective.names())]
+        for option, default in objective.load(strategy).options().items():
+            fields[f"strategy.{strategy}.{option}"] = _method_field(apply, option, default, helps)
+    groups = [*GROUPS, *(f"strategy.{strategy}" for strategy in strategies.names())]
     return dict(sorted(fields.items(), key=lambda item: groups.index(item[0].rpartition(".")[0])))
 
 
@@ -102,7 +103,7 @@ def _method_field(owner: Any, name: str, default: Any, helps: Mapping[str, str])
         limits = "[1, inf)"
     elif isinstance(default, float) and name.startswith("dropout"):
         limits = "[0, 1)"
-    text = re.sub(r"one of [A-Z_]+[.,;]? ?", "", text).split(". ")[0]
+    text = re.sub(r",? ?one of [A-Z_]+", "", text).split(". ")[0]
     return Field(default, text.rstrip("."), choices, limits)
 
 

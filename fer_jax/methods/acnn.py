@@ -156,10 +156,12 @@ class Model(nn.Module):
         cut: the layer of VGG-16 that makes F. With conv4_2 F has an eighth of the image's side; small images need
             an earlier cut, after which the GG-Unit takes the rest of the stage and two convolutions of the next.
         patch: cells along a patch's side.
-        patch_features, global_features: D, the length of psi_i and of psi_G.
-        gate_channels, gate_hidden: of the gates.
-        hidden: of the classifier.
-        dropout: rate in front of the last layer (needs the RNG stream 'dropout').
+        patch_features: D of a patch, the length of psi_i.
+        global_features: D of the whole face, the length of psi_G.
+        gate_channels: channels of a gate's convolution.
+        gate_hidden: width of a gate's first linear layer.
+        hidden: width of the classifier's first layer.
+        dropout: rate before the last layer (needs the RNG stream 'dropout').
         dtype: of the convolutions and of the products; gates, logits and statistics are float32.
     """
 
@@ -294,7 +296,14 @@ def loss(
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
-    """The classification term, and nothing else: the gates learn from it alone. Reads target."""
+    """The classification term, and nothing else: the gates learn from it alone.
+
+    Args:
+        outputs: of the views; the first one counts.
+        batch: reads target.
+        clock: not read.
+        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
+    """
     del clock
     return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
 

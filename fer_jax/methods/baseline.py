@@ -17,7 +17,9 @@ class Model(nn.Module):
 
     Attributes:
         num_classes: C.
-        depth, width, stem: of the ResNet (`fer_jax.nn.resnet`); stem 'small' suits images of about 48 pixels.
+        depth: layers of the ResNet (`fer_jax.nn.resnet`).
+        width: channels of its first stage.
+        stem: 'imagenet', or 'small' for images of about 48 pixels.
         dropout: rate on the features while training (needs the RNG stream 'dropout').
         backbone: a factory called with dtype and name, used instead of the ResNet.
         dtype: of the trunk's computation; logits are float32.
@@ -52,7 +54,14 @@ def loss(
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
-    """The classification term; `classification` is 'cross_entropy' or 'multi_target' (see `losses`). Reads target."""
+    """The classification term (see `losses`).
+
+    Args:
+        outputs: of the views; the first one counts.
+        batch: reads target.
+        clock: not read.
+        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
+    """
     del clock
     return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
 

@@ -60,12 +60,15 @@ class Model(nn.Module):
 
     Attributes:
         num_classes: C.
-        attention: one of ATTENTION.
+        attention: how frames are weighed, one of ATTENTION; 'relation' is the paper's.
         official_eval: reproduce the authors' test path: a_i alone weighs the frames, a_i b_i the divisor.
-        dropout_self, dropout_relation: rates before the two attention layers.
+        dropout_self: rate before the layer of self-attention.
+        dropout_relation: rate before the layer of relation attention.
         dropout_clip: rate on f_v before the classifier of 'relation'.
         dropout_anchor: rate on f'_v before the classifier of 'self' and 'mean'.
-        depth, width, stem: of the ResNet (`fer_jax.nn.resnet`).
+        depth: layers of the ResNet (`fer_jax.nn.resnet`).
+        width: channels of its first stage.
+        stem: 'imagenet', or 'small' for images of about 48 pixels.
         backbone: a factory called with dtype and name, used instead of the ResNet; its modules take a `mask` as well.
         dtype: of the trunk; attention, sums and logits are float32.
     """
@@ -183,7 +186,14 @@ def loss(
     *,
     classification: str = "cross_entropy",
 ) -> dict[str, Float[Array, "B"]]:
-    """Cross-entropy of the clip; the attention learns from nothing else. Reads target."""
+    """Cross-entropy of the clip; the attention learns from nothing else.
+
+    Args:
+        outputs: of the views; the first one counts.
+        batch: reads target.
+        clock: not read.
+        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
+    """
     del clock
     return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
 

@@ -109,17 +109,20 @@ class Model(nn.Module):
 
     Attributes:
         num_classes: C.
-        num_features: M, latent features.
-        feature_dim: D, numbers in each.
+        num_features: M, the number of latent features.
+        feature_dim: D, the length of each.
         delta: share of the intra-aware features in y; 1 leaves Inter-RM out.
-        alpha: one of ALPHA_MODES.
-        edge: one of EDGES; 'euclid' is the paper's, 'ones' a constant graph (is the learned one worth it?).
-        modules: one of MODULES, the ablation: 'none' is ResNet and EPN, 'fdn' adds the decomposition, 'intra'
+        alpha: how importances are computed, one of ALPHA_MODES.
+        edge: the weight between two features, one of EDGES; 'euclid' is the paper's, 'ones' a constant graph (is the
+            learned one worth it?).
+        modules: the ablation, one of MODULES: 'none' is ResNet and EPN, 'fdn' adds the decomposition, 'intra'
             or 'inter' one relation module to it, 'both' is FDRL. 'wide' is the control: one fully connected layer
             as wide as the decomposition, classified as a whole.
-        use_bias: of the layers of FDN, Intra-RM and Inter-RM.
+        use_bias: biases in the layers of FDN, Intra-RM and Inter-RM.
         gamma: rate at which the centres follow the batches.
-        depth, width, stem: of the ResNet (`fer_jax.nn.resnet`).
+        depth: layers of the ResNet (`fer_jax.nn.resnet`).
+        width: channels of its first stage.
+        stem: 'imagenet', or 'small' for images of about 48 pixels.
         backbone: a factory called with dtype and name, used instead of the ResNet.
         dtype: of the products; distances, importances, centres and logits are float32.
 
@@ -277,8 +280,13 @@ def loss(
 ) -> dict[str, Float[Array, "B"]]:
     """The terms of L = L_cls + lambda_1 L_C + lambda_2 L_B + lambda_3 L_D, as far as the modules give them.
 
-    L_B is one number per batch, given to every example. Class centers follow the largest entry of the target. Reads
-    target and mask.
+    L_B is one number per batch, given to every example. Class centers follow the largest entry of the target.
+
+    Args:
+        outputs: of the views; the first one counts.
+        batch: reads target and mask.
+        clock: not read.
+        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
     """
     del clock
     logits, aux = outputs[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -41,19 +40,14 @@ class Strategy:
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def names() -> list[str]:
-    """Returns the names of the strategies, which are those of the files in their folder."""
-    return sorted(m.name for m in pkgutil.iter_modules(strategies.__path__))
-
-
 def load(name: str) -> Strategy:
     """Returns a strategy.
 
     Raises:
         UserError: where there is none of that name.
     """
-    if name not in names():
-        raise UserError(f"config.objective: there is no strategy '{name}'; {nearest(name, names())}")
+    if name not in strategies.names():
+        raise UserError(f"config.objective: there is no strategy '{name}'; {nearest(name, strategies.names())}")
     return importlib.import_module(f"{strategies.__name__}.{name}").STRATEGY
 
 
@@ -81,7 +75,7 @@ def check(method: Method, config: Config) -> None:
                 raise UserError(f"{here}: {claimed[hook]} and {name} both set '{hook}'; leave one of them out")
             claimed[hook] = name
         strategy.check(config)
-    for name in names():
+    for name in strategies.names():
         changed = [field for field, default in load(name).options().items() if config.strategy[name][field] != default]
         if changed and name not in chosen:
             raise UserError(

@@ -71,8 +71,10 @@ class Model(nn.Module):
         upsampler: 'edsr', or 'bicubic' (is super-resolution worth it?).
         stn: whether a spatial transformer comes first.
         width: channels of VGG's first stage; 64 is VGG-16.
-        sr_blocks, sr_width: of EDSR (`fer_jax.nn.edsr`).
-        hidden, dropout: of the head.
+        sr_blocks: residual blocks of EDSR (`fer_jax.nn.edsr`).
+        sr_width: channels of EDSR.
+        hidden: width of the head's first layer.
+        dropout: rate before the head's last layer; half of it before the first.
         dtype: of the convolutions; sampling, head and logits are float32.
     """
 
@@ -167,7 +169,11 @@ def loss(
 ) -> dict[str, Float[Array, "B"]]:
     """The classification term: the mean over the branches of each one's own loss, not the loss of their mean.
 
-    Reads target.
+    Args:
+        outputs: of the views; the first one counts.
+        batch: reads target.
+        clock: not read.
+        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
     """
     del clock
     branches = split(outputs[0].aux["branch_logits"])

@@ -25,7 +25,8 @@ class Model(nn.Module):
     Attributes:
         num_classes: not used; every method is told.
         scale: 2, or 4 for the third size of a longer pyramid.
-        blocks, width: of EDSR (`fer_jax.nn.edsr`).
+        blocks: residual blocks of EDSR (`fer_jax.nn.edsr`).
+        width: channels of EDSR.
         pixel_std: what the pixels were divided by, to measure errors in pixels of 0 .. 1; `model_fields` sets it.
         dtype: of the convolutions.
     """

@@ -60,17 +60,19 @@ class Model(nn.Module):
 
     Attributes:
         num_classes: C.
-        vectors, words: which table `class_vectors` are read from and which words stand for a class
-            (`fer_jax/words`); read by who builds the model.
+        vectors: the table of word vectors, 'minilm' or a file (`fer_jax/words`).
+        words: which words stand for a class.
         class_vectors: the raw vectors r_k [C, dimension] as nested tuples.
-        control: one of CONTROLS.
-        control_seed: of the random vectors.
-        decode: one of DECODINGS; 'pinv' belongs to the losses without a softmax.
+        control: what replaces the word vectors in a control, one of CONTROLS.
+        control_seed: seed of the random vectors.
+        decode: how an answer becomes a class, one of DECODINGS; 'pinv' belongs to the losses without a softmax.
         scale: s, the inverse temperature of the logits. With the cosines of words up to 0.6 apart from 1, s of 16
             and more lets a cross-entropy fall under 0.05.
         learn_scale: s = exp(t), t learned from log(scale) on, s kept within SCALE_RANGE.
         learn_delta: the class vectors move (A6).
-        depth, width, stem: of the ResNet (`fer_jax.nn.resnet`).
+        depth: layers of the ResNet (`fer_jax.nn.resnet`).
+        width: channels of its first stage.
+        stem: 'imagenet', or 'small' for images of about 48 pixels.
         backbone: a factory called with dtype and name, used instead of the ResNet.
         dtype: of the trunk's computation; vectors, norms and cosines are float32.
     """
@@ -243,9 +245,16 @@ def loss(
     epsilon: float = 0.1,
     tau: float = 0.1,
 ) -> dict[str, Float[Array, "B"]]:
-    """The terms of one of KINDS; `margin` is m of A2, `epsilon` and `tau` are e and tau_w of A4.
+    """The terms of a kind of loss.
 
-    Reads target, and for 'votes' vote_target.
+    Args:
+        outputs: of the views; the first one counts.
+        batch: reads target, and for 'votes' vote_target.
+        clock: not read.
+        kind: the loss, one of KINDS; 'cosine' is the published one.
+        margin: m of A2
+        epsilon: e of A4, the share of a target that moves to similar words
+        tau: tau_w of A4, the temperature of the similarities
     """
     del clock
     aux = outputs[0].aux

@@ -10,7 +10,7 @@ import pytest
 from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.errors import UserError
-from fer_jax.methods import objective, rows
+from fer_jax.methods import rows, strategies
 from fer_jax.methods.losses import cross_entropy
 from fer_jax.methods.method import Clock, Output
 from fer_jax.methods.strategies import cutmix, mixup, small_loss
@@ -121,7 +121,7 @@ def test_ranks_and_rows_are_settled_by_index():
 
 
 @pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr"])
-@pytest.mark.parametrize("name", [*objective.names(), "small_loss+cutmix", "mixup+small_loss"])
+@pytest.mark.parametrize("name", [*strategies.names(), "small_loss+cutmix", "mixup+small_loss"])
 def test_a_strategy_fits_every_classifier_of_images(method, name):
     check_config(config_of(method, objective=name))
 
