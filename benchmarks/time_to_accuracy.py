@@ -27,9 +27,10 @@ from fer_jax.config.fields import Config, assign
 from fer_jax.engine.allocator import keep_freed_memory
 from fer_jax.engine.compiler import use_compilation_cache
 from fer_jax.errors import UserError, nearest, writing
+from fer_jax.runs.evaluate import evaluate
 from fer_jax.runs.workdir import device_name, git_commit, versions
 from fer_jax.storage import write_whole
-from fer_jax.training import finish, loop
+from fer_jax.training import loop
 
 SGD = {
     "optimizer.name": "sgd",
@@ -154,7 +155,7 @@ def trained(arm: str, seed: int, epochs: float, data_dir: str) -> list[dict[str,
         seconds = {"seed": seed, "seconds": results["training_seconds"]}
         found = [{"arm": arm, "accuracy": results["selection"]["best_validation"]["accuracy"]} | seconds]
         if arm == RECIPE:
-            seen = finish.evaluate(run, split=config.data.validation_split, changes={"evaluation.views": views})
+            seen = evaluate(run, split=config.data.validation_split, changes={"evaluation.views": views})
             found.append({"arm": VIEWS, "accuracy": seen["accuracy"]} | seconds)
     return found
 

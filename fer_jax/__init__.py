@@ -1,3 +1,28 @@
 """Facial expression recognition in JAX and Flax: every method of the literature on equal terms."""
 
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fer_jax.runs.trained import Trained
+
 __version__ = "0.2.0"
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Trained:
+    """Returns the trained model in the folder of a run, or in a model file.
+
+        model = fer_jax.load("runs/fdrl/fer2013")
+        for row in model.predict(faces):  # uint8 [N, H, W] or [N, H, W, 3], already cropped
+            print(row.expression, row.probabilities)
+
+    Neither the training data nor the optimizer is needed.
+
+    Raises:
+        fer_jax.errors.UserError: if there is no model, or it cannot be read.
+    """
+    from fer_jax.runs import trained
+
+    return trained.load(None if path is None else os.fspath(path))

@@ -80,8 +80,7 @@ def evaluate(options: Options, config: Config | None, changes: dict[str, Any]) -
         raise UserError("say which model to evaluate: --model=PATH, the work directory of a run or a model file")
     out = reachable(options.out, "--out") if options.out else None
     with _prepared(options, folder, config):
-        other = {"dataset": options.dataset} if options.dataset else {}
-        sweep.evaluate(folder, options.split, out, changes, **other)
+        sweep.evaluate(folder, options.split, out, changes, options.dataset)
     return 0
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pathlib
 from typing import Any
 
 from etils import epath
 
-from fer_jax.errors import UserError, first_line
+from fer_jax.errors import UserError, first_line, reading
 
 # The schemes that etils knows, and the package that each needs.
 BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
@@ -44,20 +46,52 @@ def in_bucket(path: Any) -> bool:
     return "://" in str(path)
 
 
-def write_whole(path: Any, text: str) -> None:
-    """Writes a text file whole or not at all."""
+def write_whole(path: Any, content: str | bytes) -> None:
+    """Writes a file, text in UTF-8, whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
     if in_bucket(path):  # writing is atomic there, and renaming is not
-        path.write_text(text)
+        path.write_bytes(data)
         return
     local = pathlib.Path(path)
-    if local.is_symlink() or (
-        local.exists() and not local.is_file()
-    ):  # such as /dev/stdout, which must not be replaced
-        path.write_text(text)
+    if local.is_symlink() or (local.exists() and not local.is_file()):  # such as /dev/stdout
+        local.write_bytes(data)
         return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    temporary = local.with_name(local.name + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(local)
+
+
+def looks_like(data: bytes) -> str:
+    """Says what a file that is none of ours seems to be, by its first bytes."""
+    beginning = data[:512].lstrip().lower()
+    if not data:
+        return "it is empty"
+    if beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page, perhaps of a failed download"
+    if beginning.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: fetch its file with git lfs pull"
+    if data.startswith(b"PK"):
+        return "it is a zip file, such as PyTorch's .pth and NumPy's .npz, which may hold code"
+    if data.startswith(b"\x80"):
+        return "it is a pickle, which may hold code"
+    return f"it begins with {data[:8]!r}"
+
+
+def read_lines(path: Any) -> list[dict[str, Any]]:
+    """Returns the whole lines of a file of JSON objects with a `step`; none if there is no file.
+
+    A kill cuts the last line short, and a crash of the machine may leave any bytes: only those lines are lost.
+    """
+    expect_file(path)
+    objects = []
+    with reading(path):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict) and isinstance(value.get("step"), int):
+                objects.append(value)
+    return objects
 
 
 def expect_folder(path: Any) -> None:

@@ -86,9 +86,9 @@ def tiny(data_dir, monkeypatch):
 
     Runs in the test's own process draw no report; those of `run_py` do.
     """
-    from fer_jax.training import finish
+    from fer_jax.runs import results
 
-    monkeypatch.setattr(finish, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr(results, "write_report", lambda *_, **__: None)
 
     def make(method: str = "baseline", variant: str = "smoke", **train):
         config = importlib.import_module(f"experiments.{method}").get_config(variant)

@@ -19,8 +19,9 @@ from fer_jax.data.targets.labeled import attach_targets
 from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
 from fer_jax.runs.checkpoint import holds_a_save
+from fer_jax.runs.evaluate import evaluate
 from fer_jax.runs.workdir import check_owner, claim, stored_config
-from fer_jax.training import finish, loop
+from fer_jax.training import loop
 
 COMMAND_LINES = {
     "--config=experiments/fdlr.py": "experiments/fdlr.py; did you mean 'experiments/fdrl.py'?",
@@ -263,15 +264,15 @@ def test_a_folder_in_the_place_of_a_log(name, tiny, trained, monkeypatch):
     assert holds_a_save(trained / "checkpoints")
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "evaluation-test/report", "evaluation-test"])
-def test_a_file_in_the_place_of_what_an_evaluation_reads_or_writes(name, trained, monkeypatch):
-    monkeypatch.setattr(finish, "Evaluator", lambda *_: pytest.fail("it evaluated"))
+@pytest.mark.parametrize("name", ["evaluation-test/report", "evaluation-test"])
+def test_a_file_in_the_place_of_what_an_evaluation_writes(name, trained, monkeypatch):
+    monkeypatch.setattr("fer_jax.runs.evaluate.Evaluator", lambda *_: pytest.fail("it evaluated"))
     if (trained / name).exists():
         (trained / name).rmtree()
     (trained / name).parent.mkdir(exist_ok=True)
     (trained / name).write_text("in the way")
     with pytest.raises(UserError, match="is a file and must be a folder|cannot write .*: File exists"):
-        finish.evaluate(trained, changes={"train.devices": 1})
+        evaluate(trained, changes={"train.devices": 1})
     assert (trained / name).read_text() == "in the way"
 
 
@@ -321,7 +322,7 @@ def test_results_that_cannot_be_written(tiny, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fer_jax.training.finish.write_json", full)
+    monkeypatch.setattr("fer_jax.runs.results.write_json", full)
     with pytest.raises(UserError, match="cannot write the results under .* No space left .* start the same command"):
         loop.train(tiny(max_steps=2), epath.Path(tmp_path / "run"))
 
@@ -340,23 +341,18 @@ def test_a_config_json_that_no_run_wrote(content, tmp_path):
 
 
 def test_evaluation_with_changes(trained, tmp_path):
-    with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
-        finish.evaluate(trained, changes={"model.width": 16})
-    with pytest.raises(UserError, match="config.model.official_eval: a stored model is scored"):
-        finish.evaluate(trained, changes={"model.official_eval": True})
+    with pytest.raises(UserError, match="--config.model.width: .* scored with the config it was trained with"):
+        evaluate(trained, changes={"model.width": 16})
+    with pytest.raises(UserError, match=r"--config.model.official_eval: .* scored with the config"):
+        evaluate(trained, changes={"model.official_eval": True})
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):
-        finish.evaluate(trained, output=epath.Path(tmp_path / "in the way" / "x.json"))
-    results = finish.evaluate(trained, changes={"evaluation.bootstrap": 0, "train.devices": 3})
+        evaluate(trained, out=epath.Path(tmp_path / "in the way" / "x.json"))
+    results = evaluate(trained, changes={"evaluation.bootstrap": 0, "train.devices": 3})
     assert "accuracy_interval" not in results
-    # Nothing is asked of the run's own folder, which may be somebody else's, where nothing is written into it.
-    alone = {"evaluation.bootstrap": 0, "evaluation.report": False}
-    finish.evaluate(trained, "train", output=epath.Path(tmp_path / "x.json"), changes=alone)
-    assert (tmp_path / "x.json").exists()
-    assert not (trained / "evaluation-train").exists()
 
 
 def test_evaluating_what_was_never_trained(run_here, tmp_path):
     done = run_here("--mode=evaluate", f"--workdir={tmp_path}")
     assert done.returncode == 2
-    assert "not the work directory of a run" in done.stdout
+    assert f"{tmp_path} is not the folder of a run" in done.stdout

@@ -11,10 +11,12 @@ from etils import epath
 from experiments import presets
 from fer_jax import methods
 from fer_jax.config.check import check_config
+from fer_jax.data.sources import source
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
-from fer_jax.training import finish, loop
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.training import loop
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import num_parameters
 
@@ -98,29 +100,30 @@ def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_pa
 
     loop.train(config, workdir)
     assert "is finished" in capsys.readouterr().out
-    evaluated = finish.evaluate(workdir, changes=ONE_DEVICE)
+    evaluated = evaluate(workdir, changes=ONE_DEVICE)
     same = ("params_sha256", *(own or ("accuracy", "nll", "confusion", "mean_recall_interval")))
     assert {k: evaluated[k] for k in same} == {k: results[k] for k in same}
     if experiment in OTHER_SPLIT:
-        on_train = finish.evaluate(workdir, split="train", changes=ONE_DEVICE)
+        on_train = evaluate(workdir, split="train", changes=ONE_DEVICE)
         assert on_train["num_examples"] == config.data.builder.train
 
 
 def test_the_test_split_is_read_once_and_an_unknown_one_never(tiny, tmp_path, monkeypatch):
     read = []
-    original = finish.load
+    original = source.load
 
     def remember(config, split, *, training) -> Source:
         read.append(split)
         return original(config, split, training=training)
 
-    monkeypatch.setattr(finish, "load", remember)
+    monkeypatch.setattr("fer_jax.training.results.load", remember)
+    monkeypatch.setattr("fer_jax.runs.evaluate.load", remember)
     monkeypatch.setattr("fer_jax.training.setup.load", remember)
     workdir = epath.Path(tmp_path / "run")
     loop.train(tiny(max_steps=6), workdir)
     assert read == ["train", "test"]
     with pytest.raises(UserError, match="no split 'tests'; did you mean 'test'"):
-        finish.evaluate(workdir, split="tests")
+        evaluate(workdir, split="tests")
 
 
 def test_best_on_test_is_printed_as_such(tiny, tmp_path, capsys):

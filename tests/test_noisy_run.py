@@ -6,8 +6,11 @@ import numpy as np
 from etils import epath
 
 from fer_jax.data.sources.source import load
+from fer_jax.evaluation.results import headline
 from fer_jax.report.scores import header
-from fer_jax.training import finish, loop
+from fer_jax.runs import results as writing
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.training import loop
 
 DEGRADED = ("low_resolution:16", "gaussian_noise:5", "occlusion:test")
 
@@ -18,7 +21,8 @@ def test_a_run_on_wrong_labels_scored_on_degraded_images(tiny, tmp_path, capsys,
     config.evaluation.degraded = DEGRADED
     workdir = epath.Path(tmp_path / "run")
     given = []
-    monkeypatch.setattr(finish, "_predictions", lambda outputs, source: given.append(source))
+    original = writing.write_predictions
+    monkeypatch.setattr(writing, "write_predictions", lambda *a: (given.append(a[1].source), original(*a)))
     results = loop.train(config, workdir)
 
     noise = json.loads((workdir / "results.json").read_text())["label_noise"]
@@ -47,9 +51,9 @@ def test_a_run_on_wrong_labels_scored_on_degraded_images(tiny, tmp_path, capsys,
 
     # The finished run scored again, on what it was not asked about at first.
     changes = {"train.devices": 1, "evaluation.degraded": ("occlusion:test", "jpeg:5"), "evaluation.occluded": True}
-    again = finish.evaluate(workdir, changes=changes)
+    again = evaluate(workdir, changes=changes)
     assert again["degraded"]["occlusion:test"] == results["degraded"]["occlusion:test"]
     assert again["occluded"].items() <= again["degraded"]["occlusion:test"].items()
     assert again["degraded"]["jpeg:5"]["quality"] == 7
     assert again["label_noise"] == noise
-    assert "jpeg:5: accuracy" in finish.headline(again)
+    assert "jpeg:5: accuracy" in headline(again)

@@ -9,8 +9,10 @@ from etils import epath
 from fer_jax.data.sources.source import load
 from fer_jax.report.folder import ReportFolder
 from fer_jax.report.method_sections import method_sections
-from fer_jax.runs.stored import read_model
-from fer_jax.training import finish, loop, runner
+from fer_jax.runs import results as writing
+from fer_jax.runs import trained
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.training import loop, runner
 
 
 def small(tiny):
@@ -22,7 +24,7 @@ def small(tiny):
 @pytest.mark.slow
 def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp_path, monkeypatch):
     pages = []
-    monkeypatch.setattr(finish, "write_report", lambda *_, **given: pages.append(given))
+    monkeypatch.setattr(writing, "write_report", lambda *_, **given: pages.append(given))
     workdir = epath.Path(tmp_path / "whole")
     results = loop.train(small(tiny), workdir)
 
@@ -45,13 +47,13 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
     assert "right behind an object" in text
     assert text.count("<circle") == 2 * 14 * 24
 
-    test = load(read_model(workdir).setup.config.data, "test", training=False)
-    outputs = read_model(workdir).outputs(test, ["alpha", "psi"])
+    test = load(small(tiny).data, "test", training=False)
+    outputs = trained.load(str(workdir)).outputs(test, ["alpha", "psi"])
     assert outputs["alpha"].shape == (70, 25)
     assert outputs["psi"].shape == (70, 24, 16)
-    evaluated = finish.evaluate(workdir, changes={"train.devices": 1})
+    evaluated = evaluate(workdir, changes={"train.devices": 1})
     assert evaluated["occluded"] == occluded
-    without = finish.evaluate(workdir, changes={"train.devices": 1, "evaluation.occluded": False})
+    without = evaluate(workdir, changes={"train.devices": 1, "evaluation.occluded": False})
     assert "occluded" not in without
 
     original = runner.StepRunner.run

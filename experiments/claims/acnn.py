@@ -33,7 +33,8 @@ from fer_jax.data.augment.preprocessing import central
 from fer_jax.data.corrupt.occlusion import behind_test_objects
 from fer_jax.data.sources.source import Source, load
 from fer_jax.methods.acnn import POINTS, crops, stride_of
-from fer_jax.runs.stored import StoredModel
+from fer_jax.runs.trained import Trained
+from fer_jax.training.setup import make_setup
 
 HALF, MOST = 0.5, 0.7  # of a patch: covered; as good as gone
 GATED = "gACNN"
@@ -53,9 +54,9 @@ def arm(seed: int, gates: bool) -> Config:
     return config
 
 
-def measure(arm_name: str, model: StoredModel) -> Measures:
+def measure(arm_name: str, model: Trained) -> Measures:
     """Accuracy behind objects and what it costs; for the gated arm what its gates know of the objects."""
-    clean = load(model.setup.config.data, "test", training=False)
+    clean = load(model.config.data, "test", training=False)
     covered = behind_test_objects(clean)
     outputs = {name: model.outputs(source, ["alpha", "points"]) for name, source in _both(clean, covered)}
     accuracy, occluded = (
@@ -66,7 +67,7 @@ def measure(arm_name: str, model: StoredModel) -> Measures:
         return measures
     coverage = covered_fractions(model, covered, outputs["covered"]["points"])
     measures |= gates_against_coverage(outputs["clean"]["alpha"], outputs["covered"]["alpha"], coverage)
-    untrained = model.setup.init().variables()
+    untrained = make_setup(model.config, training=False).init().variables()
     before = {name: model.outputs(source, ["alpha"], untrained) for name, source in _both(clean, covered)}
     at_first = gates_against_coverage(before["clean"]["alpha"], before["covered"]["alpha"], coverage)
     measures |= {f"{name}_before": value for name, value in at_first.items()}
@@ -77,7 +78,7 @@ def _both(clean: Source, covered: Source) -> tuple[tuple[str, Source], ...]:
     return ("clean", clean), ("covered", covered)
 
 
-def covered_fractions(model: StoredModel, covered: Source, points: np.ndarray) -> np.ndarray:
+def covered_fractions(model: Trained, covered: Source, points: np.ndarray) -> np.ndarray:
     """Returns the fraction of each patch that is covered, [N, 24], of what of it lies inside the image.
 
     Args:
@@ -85,7 +86,7 @@ def covered_fractions(model: StoredModel, covered: Source, points: np.ndarray) -
         covered: with the field `occlusion`.
         points: [N, 24, 2] in pixels of the network's input.
     """
-    task = model.setup.task
+    task = model.task
     masks = 255 * covered.arrays["occlusion"][..., None].astype(np.uint8)
     seen = np.asarray(central(jnp.asarray(masks), task.preprocessing)) / 255
     return patch_coverage(seen[..., 0], points, stride_of(task.model.cut), task.model.patch)

@@ -23,7 +23,7 @@ from experiments.claims.trial import Comparison, Measures, Trial, main
 from fer_jax.config.fields import Config
 from fer_jax.data.sources.source import Source, load
 from fer_jax.errors import UserError
-from fer_jax.runs.stored import StoredModel
+from fer_jax.runs.trained import Trained
 
 FRAMES_IN_A_STEP = 72
 STEPS = 420
@@ -60,10 +60,10 @@ def _narrow(config: Config) -> Config:
     return config
 
 
-def measure(arm_name: str, model: StoredModel) -> Measures:
+def measure(arm_name: str, model: Trained) -> Measures:
     """What the weights of the test clips' frames have to do with what the frames show."""
     del arm_name
-    test = load(model.setup.config.data, "test", training=False)
+    test = load(model.config.data, "test", training=False)
     return attended(model.outputs(test, ["frame_weights"])["frame_weights"], test)
 
 

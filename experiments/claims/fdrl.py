@@ -20,7 +20,7 @@ from experiments.claims.trial import Comparison, Measures, Trial, main, roc_auc
 from experiments.presets import VARIANTS
 from fer_jax.config.fields import Config, variant_config
 from fer_jax.data.sources.source import load
-from fer_jax.runs.stored import StoredModel
+from fer_jax.runs.trained import Trained
 
 PRESENT = 0.1  # intensity from which an action unit counts as present
 RARE = 0.05  # action units in a smaller share of the faces, or of those without, are left out
@@ -36,10 +36,10 @@ def arm(seed: int, modules: str) -> Config:
     return config
 
 
-def measure(arm_name: str, model: StoredModel) -> Measures:
+def measure(arm_name: str, model: Trained) -> Measures:
     """Reads action units out of single latent features, fitted on half of the test people, scored on the others."""
     del arm_name
-    test = load(model.setup.config.data, "test", training=False)
+    test = load(model.config.data, "test", training=False)
     latent = model.outputs(test, ["latent"])["latent"]  # [N, M, D]
     return readout(latent, test.arrays["action_units"], test.arrays["subject"])
 

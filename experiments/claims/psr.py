@@ -32,7 +32,7 @@ from fer_jax.data.sources.source import load
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.report.style import BLUE, INK, ORANGE, SOFT, new_figure, paler, quiet
-from fer_jax.runs.stored import StoredModel
+from fer_jax.runs.trained import Trained
 
 STEPS = 300
 TEST_FACES = 500
@@ -79,9 +79,9 @@ def super_resolution() -> Config:
     return config
 
 
-def measure(arm_name: str, model: StoredModel) -> Measures:
+def measure(arm_name: str, model: Trained) -> Measures:
     """Accuracy at every size, what a size costs, the divergence from the votes at full size, and a branch's worth."""
-    whole = load(model.setup.config.data, "test", training=False).select(np.arange(TEST_FACES))
+    whole = load(model.config.data, "test", training=False).select(np.arange(TEST_FACES))
     label = whole.arrays["label"]
     outputs = model.outputs(whole, ["branch_logits"])
     full = score(outputs, whole, bootstrap=0)

@@ -28,7 +28,7 @@ from fer_jax.engine import compiler
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.metrics import mean_interval
 from fer_jax.report.style import to_png
-from fer_jax.runs.stored import StoredModel, read_model
+from fer_jax.runs.trained import Trained, load
 from fer_jax.runs.workdir import check_owner, device_name, git_commit, versions, write_json
 from fer_jax.training import loop
 
@@ -74,7 +74,7 @@ class Trial:
     name: str
     claim: str
     arms: Mapping[str, Callable[[int], Config]]
-    measure: Callable[[str, StoredModel], Measures]
+    measure: Callable[[str, Trained], Measures]
     comparisons: Sequence[Comparison]
     start: Callable[[], Config] | None = None
     starting: Sequence[str] = ()
@@ -184,7 +184,7 @@ def _measured(trial: Trial, arm: str, seed: int, workdir: epath.Path, max_steps:
     if path.exists() and not _lacking(trial, arm, measures := json.loads(path.read_text())["measures"]):
         return measures
     results = loop.train(config, folder)
-    measures = trial.measure(arm, read_model(folder))
+    measures = trial.measure(arm, load(str(folder)))
     measures = {name: float(value) for name, value in ({"accuracy": results["accuracy"]} | measures).items()}
     if lacking := _lacking(trial, arm, measures):
         raise UserError(f"{trial.name}: arm {arm} has no measure '{lacking[0]}'")

@@ -36,7 +36,7 @@ from fer_jax.data.sources.source import load
 from fer_jax.evaluation.metrics import confusion_matrix
 from fer_jax.methods.word2vec import gram_matrix, semantic_error
 from fer_jax.report.style import BLUE, FAINT, INK, ORANGE, new_figure, quiet, wrapped
-from fer_jax.runs.stored import StoredModel
+from fer_jax.runs.trained import Trained
 from fer_jax.words.classes import class_vectors
 
 VECTORS, WORDS = "minilm", "seed"
@@ -65,10 +65,10 @@ def arm(seed: int, kind: str, control: str) -> Config:
     return config
 
 
-def measure(arm_name: str, model: StoredModel) -> Measures:
+def measure(arm_name: str, model: Trained) -> Measures:
     """Semantic error and closeness on the test faces, by the words' own cosines whatever the arm is."""
     del arm_name
-    test = load(model.setup.config.data, "test", training=False)
+    test = load(model.config.data, "test", training=False)
     predicted = model.outputs(test)["logits"].argmax(axis=-1)
     return measures_of(confusion_matrix(test.arrays["label"], predicted, len(test.classes)), test.classes)
 

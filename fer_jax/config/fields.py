@@ -178,3 +178,25 @@ def _group(config: Config, path: str) -> Config:
             config[name] = ml_collections.ConfigDict()
         config = config[name]
     return config
+
+
+def config_from(stored: Mapping[str, Any]) -> Config:
+    """Returns the config that was stored as plain values; fields that it lacks are at their default."""
+    config = default_config("", "", stored["method"])
+    with config.unlocked():
+        _assign_all(config, stored)
+    return config
+
+
+def _assign_all(config: Config, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            if key not in config:
+                config[key] = ml_collections.ConfigDict()
+            _assign_all(config[key], value)
+        else:
+            config[key] = _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

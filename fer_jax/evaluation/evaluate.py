@@ -43,7 +43,7 @@ PLAIN = np.float32(0.4)  # weight of the plain prediction beside the mean of its
 
 
 class Evaluator:
-    """The compiled evaluation of a task; called with variables and a source, it returns the outputs of all examples.
+    """The compiled evaluation of `task`; called with variables and a source, it returns the outputs of all examples.
 
     On an accelerator the images of the last source stay on the device, as stored, for the next evaluation of it. On a
     CPU that would be a second copy in the same memory: there the rows of each batch are taken from the source.
@@ -51,12 +51,12 @@ class Evaluator:
 
     def __init__(self, task: Task, mesh: Mesh, batch_size: int, *, resident: bool | None = None):
         """`resident`: whether to keep sources on the device; None decides by device and size."""
-        self._task, self._mesh, self._resident = task, mesh, resident
+        self.task, self.mesh, self._resident = task, mesh, resident
         self._held: tuple[Source, Any] | None = None
         self._several = 0  # batches per dispatch; the first source that is kept decides
         self._clips: ClipEvaluator | None = None
         # The result does not depend on the batch size: any that the devices can share will do.
-        self._batch_size = -(-batch_size // mesh.size) * mesh.size
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
         self._check = functools.partial(check_evaluation, mesh=mesh, batch_size=batch_size)
         predicting: Any = functools.partial(Prediction, mesh, out_shardings=whole, check=self._check)
@@ -82,7 +82,7 @@ class Evaluator:
         """
         variables = {**variables, "params": self._task.method.at_test(variables["params"])}
         if source.frames:
-            self._clips = self._clips or ClipEvaluator(self._task, self._mesh, self._batch_size, self._check)
+            self._clips = self._clips or ClipEvaluator(self.task, self.mesh, self.batch_size, self._check)
             return self._clips(variables, source)
         corners = self._corner is not None and views
         dispatches = self._from_host if corners or not self._keeps(source) else self._from_device
@@ -102,10 +102,10 @@ class Evaluator:
 
         def put(rows_and_mask: tuple[np.ndarray, np.ndarray]) -> tuple[dict[str, jax.Array], np.ndarray]:
             rows, mask = rows_and_mask
-            batch = put_rows(self._mesh, source.arrays, rows)
-            return batch | put_rows(self._mesh, {"mask": mask}, np.arange(len(rows))), mask
+            batch = put_rows(self.mesh, source.arrays, rows)
+            return batch | put_rows(self.mesh, {"mask": mask}, np.arange(len(rows))), mask
 
-        chosen = list(eval_batches(len(source), self._batch_size))
+        chosen = list(eval_batches(len(source), self.batch_size))
         with contextlib.closing(Stream(chosen, 0, put, ahead=EVAL_AHEAD)) as batches:
             for batch, mask in batches:
                 yield self._outputs(variables, batch, views), mask
@@ -114,20 +114,20 @@ class Evaluator:
         """The same out of device memory, of several batches at once."""
         if self._held is None or self._held[0] is not source:
             self._held = None  # before the next source comes, the last one goes
-            self._held = (source, put_replicated(self._mesh, dict(source.arrays)))
+            self._held = (source, put_replicated(self.mesh, dict(source.arrays)))
         # One program for all sources; it fits the first one, which is evaluated most often.
-        count = -(-len(source) // self._batch_size)
+        count = -(-len(source) // self.batch_size)
         self._several = self._several or -(-count // -(-count // BATCHES_PER_DISPATCH))
-        for rows, mask in eval_batches(len(source), self._several * self._batch_size):
+        for rows, mask in eval_batches(len(source), self._several * self.batch_size):
             chosen = {"rows": rows, "mask": mask}
-            chosen = {k: v.reshape(self._several, self._batch_size) for k, v in chosen.items()}
-            batches = self._take(self._held[1], put_indices(self._mesh, chosen))
+            chosen = {k: v.reshape(self._several, self.batch_size) for k, v in chosen.items()}
+            batches = self._take(self._held[1], put_indices(self.mesh, chosen))
             yield self._steps(variables, batches), mask
 
     def _keeps(self, source: Source) -> bool:
-        if self._resident is not None or on_cpu(self._mesh) or source.on_disk:
+        if self._resident is not None or on_cpu(self.mesh) or source.on_disk:
             return bool(self._resident)
-        limit = memory_limit(self._mesh)
+        limit = memory_limit(self.mesh)
         return source.nbytes <= (EVALUATED_UNKNOWN if limit is None else int(limit * EVALUATED_SHARE))
 
     def _outputs(self, variables: Any, batch: Mapping[str, jax.Array], views: bool) -> dict[str, jax.Array]:

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fer_jax.data.augment.augmentation import Augmentation
+from fer_jax import methods
+from fer_jax.data.augment.augmentation import Augmentation, pipeline
 from fer_jax.data.augment.inputs import augmented_inputs, corner_view, mirrored, plain_inputs
 from fer_jax.data.augment.preprocessing import Preprocessing
+from fer_jax.data.sources.points import MIRROR
 from fer_jax.methods.method import Method
 
 Batch = dict[str, jax.Array]
@@ -62,6 +64,32 @@ class Task:
     def at_size(self, size: int) -> Task:
         """Returns the same with inputs of another size."""
         return dataclasses.replace(self, preprocessing=dataclasses.replace(self.preprocessing, size=size))
+
+
+def evaluation_task(config: Any, num_classes: int, fields: Mapping[str, Any], accelerated: bool) -> Task:
+    """Builds a model and all that evaluation reads besides it; no data set is needed.
+
+    Args:
+        config: an experiment's.
+        num_classes: C.
+        fields: of the model, those of `config.model` among them.
+        accelerated: whether the devices are no CPUs.
+    """
+    method = methods.of(config)
+    bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
+    augmentation, preprocessing = pipeline(config)
+    return Task(
+        method=method,
+        model=method.build(num_classes, fields, jnp.bfloat16 if bfloat16 else jnp.float32),
+        loss_weights=dict(method.weights) | config.loss.weights.to_dict(),
+        loss_options=config.loss.options.to_dict(),
+        augmentation=augmentation,
+        preprocessing=preprocessing,
+        flip_evaluation=config.evaluation.flip,
+        corner_evaluation=config.evaluation.views == "corners",
+        profiles=tuple(method.profiles),
+        point_mirror=MIRROR.get(config.data.points, ()),
+    )
 
 
 def model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Array | None = None) -> Batch:

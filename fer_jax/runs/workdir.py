@@ -14,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import ml_collections
 from etils import epath
 
 from fer_jax import __version__, methods
-from fer_jax.config.fields import Config, default_config
+from fer_jax.config.fields import Config, config_from, default_config
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import on_main, told_by_main
@@ -157,11 +156,7 @@ def stored_config(workdir: epath.Path) -> Config:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} is not the work directory of a run: it has no config.json")
-    stored = _read_config(path)
-    config = default_config("", "", stored["method"])
-    with config.unlocked():
-        _assign(config, stored)
-    return with_kept_files(config, workdir)
+    return with_kept_files(config_from(_read_config(path)), workdir)
 
 
 def stored_run(workdir: epath.Path) -> Config:
@@ -297,17 +292,3 @@ def _changes(path: epath.Path, config: Config) -> list[str]:
     defaults = json.loads(default_config("", "", config.method).to_json())
     new = {line for line in differences(defaults, theirs) if ": None -> " in line}
     return [line for line in differences(ours, theirs) if line not in new]
-
-
-def _assign(config: Config, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            if key not in config:
-                config[key] = ml_collections.ConfigDict()
-            _assign(config[key], value)
-        else:
-            config[key] = _tuples(value)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -19,11 +19,15 @@ from fer_jax.config.fields import Config, assign
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.results import headline
 from fer_jax.report import write_report
+from fer_jax.runs.evaluate import check_changes, evaluation_folder, make_places
+from fer_jax.runs.evaluate import evaluate as evaluate_model
 from fer_jax.runs.workdir import check_owner, claim, stored_config, with_kept_files, write_json
 from fer_jax.sweeps import sweep_folds, sweep_seeds
 from fer_jax.sweeps.members import Run
-from fer_jax.training import finish, loop
+from fer_jax.training import loop
+from fer_jax.training.results import print_finished
 from fer_jax.training.setup import Setup, make_setup
 
 
@@ -49,7 +53,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     grows = sweep_seeds.grows(config, workdir)
     if not grows:
         check_owner(workdir, config)
-        finished = finish.say_finished(workdir)
+        finished = print_finished(workdir)
         if finished is not None:
             return finished
     setup = _common(config, workdir, training=True)
@@ -64,25 +68,28 @@ def evaluate(
     split: str = "",
     output: epath.Path | None = None,
     changes: Mapping[str, Any] | None = None,
+    dataset: str = "",
 ) -> dict[str, Any]:
-    """Scores the stored model of a run, or those of all runs of a sweep and all of them together.
+    """Scores the trained model of a run or a model file, or those of all runs of a sweep and all of them together.
 
     Args:
-        workdir: nothing of the runs in it is changed.
-        split: as in `finish.evaluate`; must be empty where every fold is tested.
+        workdir: the folder of a run or a sweep, which is not changed, or a model file.
+        split: as in `runs.evaluate`; must be empty where every fold is tested.
         output: where the scores go; of a sweep `workdir/evaluation/results.json` by default, or, of a split that is
             given, `workdir/evaluation-<split>/results.json`.
-        changes: as in `finish.evaluate`.
+        changes, dataset: as in `runs.evaluate`.
 
     Raises:
-        UserError: as `finish.evaluate`, and where a run of the sweep is not trained to its end.
+        UserError: as `runs.evaluate`, and where a run of the sweep is not trained to its end.
     """
+    if not (workdir / "config.json").exists():
+        return evaluate_model(workdir, split, output, changes, dataset)
     config = stored_config(workdir)
     kind = _kind(config)
     if kind is None:
-        return finish.evaluate(workdir, split, output, changes)
-    kind.check_split(config, workdir, split)
-    finish.check_changes(changes or {}, config.method)
+        return evaluate_model(workdir, split, output, changes, dataset)
+    kind.check_split(config, workdir, split or dataset)
+    check_changes(changes or {}, config.method)
     config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)
@@ -94,13 +101,13 @@ def evaluate(
                 f"{member.name} is not trained to its end in {member.folder}: start the command that trains "
                 f"{workdir} again, or score a {kind.NAME} that is finished"
             )
-    folder = _evaluation_folder(workdir, split)
+    folder = _evaluation_folder(workdir, split, dataset)
     target = output or folder / "results.json"
-    on_main(lambda: finish.make_places(target, folder))  # said before the work, not after it
+    on_main(lambda: make_places(target, folder))  # said before the work, not after it
     runs = []
     for member in members:
-        results = evaluate(member.folder, split, changes=changes)
-        runs.append(Run(results, _evaluation_folder(member.folder, split, results)))
+        results = evaluate(member.folder, split, changes=changes, dataset=dataset)
+        runs.append(Run(results, _evaluation_folder(member.folder, split, dataset, results)))
     return _write(kind, config, setup, runs, folder, target)
 
 
@@ -120,11 +127,13 @@ def _common(config: Config, workdir: epath.Path, training: bool) -> Setup:
     return _common(member.config, member.folder, training)
 
 
-def _evaluation_folder(folder: epath.Path, split: str, results: Mapping[str, Any] | None = None) -> epath.Path:
+def _evaluation_folder(
+    folder: epath.Path, split: str, dataset: str, results: Mapping[str, Any] | None = None
+) -> epath.Path:
     """Returns where `evaluate` writes what it finds: of a sweep, or, given its results, perhaps of a single run."""
     if results is not None and not is_sweep(folder):
-        return finish.evaluation_folder(folder, results["split"])
-    return finish.evaluation_folder(folder, split) if split else folder / "evaluation"
+        return evaluation_folder(folder, results["split"], dataset)
+    return evaluation_folder(folder, split, dataset) if split or dataset else folder / "evaluation"
 
 
 def _write(
@@ -146,7 +155,7 @@ def _write(
                     predictions=predictions,
                 )
             write_json(target, results)
-        said = (finish.headline(results), results.get("protocol"), target, page)
+        said = (headline(results), results.get("protocol"), target, page)
         print("\n".join(map(str, filter(None, said))), flush=True)
 
     on_main(write)

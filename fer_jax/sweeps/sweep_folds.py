@@ -20,10 +20,11 @@ from fer_jax.config.protocol import fold_facts, protocol, split_to_test
 from fer_jax.data.sources.source import Source, load
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.evaluate import score
+from fer_jax.evaluation.results import main_scores
 from fer_jax.report import Predictions
+from fer_jax.runs.results import FOLD
 from fer_jax.runs.workdir import fold_folder
 from fer_jax.sweeps.members import Member, Run, facts, spread
-from fer_jax.training import finish
 from fer_jax.training.setup import Setup
 
 NAME = "fold"
@@ -45,8 +46,8 @@ def check_split(config: Config, workdir: epath.Path, split: str) -> None:
     """Refuses to score a split: one split for all models is no cross-validation."""
     if split:
         raise UserError(
-            f"--split={split}: {workdir} holds a run for every fold; score one of them, for example "
-            f"--workdir={fold_folder(workdir, 1)}"
+            f"{workdir} holds a run for every fold, and they cannot be scored together on '{split}': score one of "
+            f"them, for example --workdir={fold_folder(workdir, 1)}"
         )
 
 
@@ -61,15 +62,16 @@ def together(
     source = by_fold(load(config.data, split_to_test(config), training=False), len(runs))
     outputs = _outputs(runs, source)
     scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
-    pooled = finish.main_scores(scores) | {"num_examples": scores["num_examples"]}
+    pooled = main_scores(scores) | {"num_examples": scores["num_examples"]}
     if "confusion" in scores:
         pooled |= {"correct": int(np.trace(scores["confusion"])), "confusion": scores["confusion"]}
-    of_each = [finish.main_scores(run.results) for run in runs]
+    of_each = [main_scores(run.results) for run in runs]
     results = {
         "experiment": config.experiment,
         "variant": config.variant,
         "method": config.method,
         **scores,
+        "data_digest": source.data_digest,
         "protocol": protocol(config, len(runs)),
         **fold_facts(config, len(runs)),
         "pooled": pooled,
@@ -105,7 +107,7 @@ def _outputs(runs: Sequence[Run], source: Source) -> Mapping[str, np.ndarray]:
     """Reads the predictions of every fold, one after the other, and sees to it that they are those of `source`."""
     parts = []
     for number, run in enumerate(runs):
-        path = run.folder / finish.PREDICTIONS
+        path = run.folder / FOLD
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 part = dict(stored)

@@ -19,17 +19,25 @@ from fer_jax.config.fields import Config
 from fer_jax.config.protocol import ALL
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import mean_interval
+from fer_jax.evaluation.results import main_scores
 from fer_jax.report import Predictions
 from fer_jax.runs.workdir import check_owner, seed_folder, stored_config
 from fer_jax.sweeps import sweep_folds
 from fer_jax.sweeps.members import Member, Run, facts, spread
-from fer_jax.training import finish
 from fer_jax.training.setup import Setup
 
 NAME = "seed"
 SAME = ("dataset", "split", "num_examples", "classes")  # of the examples that all seeds are scored on
-SHARED = (*SAME, "unit", "measures", "frames", "protocol", "fold", "label_noise", "class_vectors", "started_from")
-SHARED += ("steps", "epochs", "training_examples", "validation_examples")
+SHARED = (*SAME, "unit", "data_digest", "trained_on", "left_out", "measures", "frames", "protocol", "fold")
+SHARED += (
+    "label_noise",
+    "class_vectors",
+    "started_from",
+    "steps",
+    "epochs",
+    "training_examples",
+    "validation_examples",
+)
 OF_EACH = ("params_sha256", "steps", "wall_seconds", "training_seconds", "images_per_second")
 
 
@@ -82,7 +90,7 @@ def together(
                     f"{run.folder} was scored on other examples than {runs[0].folder} ({name} {run.results[name]}, "
                     f"there {origin[name]}): the data set has changed; delete one of them and start the command again"
                 )
-    of_each = [finish.main_scores(run.results) for run in runs]
+    of_each = [main_scores(run.results) for run in runs]
     over = spread(of_each)
     results = {
         "experiment": config.experiment,

@@ -3,7 +3,6 @@ progress on the terminal."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sys
@@ -16,8 +15,8 @@ from clu import metrics
 from etils import epath
 from tqdm import tqdm
 
-from fer_jax.errors import reading, writing
-from fer_jax.storage import expect_file, in_bucket, write_whole
+from fer_jax.errors import writing
+from fer_jax.storage import in_bucket, read_lines, write_whole
 
 BUCKET_SECONDS = 60.0  # between two writes of a whole file to a bucket
 
@@ -61,23 +60,6 @@ class JsonLines:
             with writing(self.path):
                 write_whole(self.path, "".join(self._lines))
             self._written = time.monotonic()
-
-
-def read_lines(path: epath.Path) -> list[dict[str, Any]]:
-    """Returns the lines of such a file that are whole; none where there is no file.
-
-    A kill cuts the last one short, and a machine that goes down may leave any bytes at all: they cost their own line.
-    """
-    expect_file(path)
-    objects = []
-    with reading(path):
-        lines = path.read_bytes().splitlines() if path.exists() else []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # no JSON, or no text
-            value = json.loads(line)
-            if isinstance(value, dict) and isinstance(value.get("step"), int):
-                objects.append(value)
-    return objects
 
 
 class Progress:

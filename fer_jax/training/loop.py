@@ -27,7 +27,7 @@ from fer_jax.engine.mesh import any_process, is_main
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.runs.checkpoint import holds_a_save
 from fer_jax.runs.workdir import check_owner, claim, device_name, with_kept_files
-from fer_jax.training import finish
+from fer_jax.training import results
 from fer_jax.training.initial import read_initial
 from fer_jax.training.log import Progress, Stopwatch
 from fer_jax.training.run import Run
@@ -57,7 +57,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     began = time.perf_counter()
     check_config(config)
     check_owner(workdir, config)
-    finished = finish.say_finished(workdir)
+    finished = results.print_finished(workdir)
     if finished is not None:
         return finished
 
@@ -76,7 +76,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
         _train(run, evaluator, began)
         record = dataclasses.asdict(run.record)
-        return finish.write_results(setup, evaluator, workdir, run.state, run.best, record)
+        return results.finish(setup, evaluator, workdir, run.state, run.best, record)
 
 
 def _train(run: Run, evaluator: Evaluator, began: float) -> None:

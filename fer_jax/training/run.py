@@ -13,15 +13,16 @@ import jax.numpy as jnp
 from clu import metrics
 from etils import epath
 
-from fer_jax.engine.mesh import is_main
+from fer_jax.engine.mesh import is_main, on_main
 from fer_jax.errors import UserError, reading
+from fer_jax.evaluation.results import main_scores
 from fer_jax.runs.checkpoint import Checkpoint, Checkpoints
-from fer_jax.runs.stored import check_classes
+from fer_jax.runs.model_file import MODEL, write_model
 from fer_jax.storage import absolute
-from fer_jax.training.finish import main_scores
 from fer_jax.training.fit import fitted
 from fer_jax.training.initial import with_weights
 from fer_jax.training.log import JsonLines, add_step, first_broken, step_metric
+from fer_jax.training.results import model_card
 from fer_jax.training.setup import TRAINING_ROWS, Setup
 from fer_jax.training.state import TrainState
 from fer_jax.weights.start import Start
@@ -42,6 +43,7 @@ class RunRecord:
         waited: seconds of waiting for data.
         started_from: which weights the run began with; empty from scratch.
         classes: the names of the model's outputs, in order.
+        data_digest: of the training split as stored.
     """
 
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -53,6 +55,7 @@ class RunRecord:
     waited: float = 0.0
     started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
     classes: list[str] = dataclasses.field(default_factory=list)
+    data_digest: str = ""
 
 
 class Run:
@@ -78,6 +81,7 @@ class Run:
         self.metrics_log.rewind(self.step)
         self.timing_log.rewind(self.step)
         self._began, self._wall_before = began, self.record.wall_seconds
+        self._model_step: int | None = -1  # the step of the model in the model file
 
     def add_metrics(self, first: int, records: Sequence[dict[str, float]]) -> list[dict[str, float]]:
         """Adds the metrics of the steps after `first`; writes and returns the log lines that they complete.
@@ -126,11 +130,20 @@ class Run:
         self.state = self.state.replace(**_copy(self.best), average=average)
 
     def save(self) -> None:
-        """Writes a checkpoint of everything that the next step reads."""
+        """Writes a checkpoint of everything that the next step reads, and the best model so far as a model file."""
         self.count_wall_seconds()
         self.metrics_log.flush()
         self.timing_log.flush()
         self._checkpoints.save(self.step, Checkpoint(self.state, self.best, dataclasses.asdict(self.record)))
+        if self._model_step != self.record.best.get("step"):
+            self._model_step = self.record.best.get("step")
+            on_main(self._write_model)
+
+    def _write_model(self) -> None:
+        method = self.setup.task.method
+        variables = {"params": method.at_test(self.best["params"]), **self.best["collections"]}
+        card = model_card(self.setup, self.state, dataclasses.asdict(self.record))
+        write_model(self.workdir / MODEL, variables, card)
 
     def count_wall_seconds(self) -> None:
         self.record.wall_seconds = self._wall_before + time.perf_counter() - self._began
@@ -156,11 +169,12 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
         if is_main():
             print(f"warning: {problem}; the one before is used", flush=True)
     if stored is not None:
-        check_classes(stored.record, setup.train.classes, checkpoints.folder)
+        _check_data(stored.record, setup, checkpoints.folder)
         record = RunRecord(**stored.record)
         record.window = {name: step_metric(name, **stored.record["window"][name]) for name in record.window}
         return stored.state, stored.best, record
-    state, record = setup.init(), RunRecord(classes=list(setup.train.classes))
+    state = setup.init()
+    record = RunRecord(classes=list(setup.train.classes), data_digest=setup.train.data_digest)
     if start:
         state, record.started_from = with_weights(state, start, setup.mesh), start.account
     if setup.task.method.fit:
@@ -180,6 +194,21 @@ def _check_rows(setup: Setup, workdir: epath.Path) -> None:
             f"the training examples of {setup.train.name} have changed since the run in {workdir} began, and its "
             "checkpoint remembers each of them by its row: prepare the data set as it was, or give another --workdir; "
             "nothing was changed"
+        )
+
+
+def _check_data(record: Mapping[str, Any], setup: Setup, folder: epath.Path) -> None:
+    """Raises if the data set is not the one that the run began with."""
+    train = setup.train
+    if record["classes"] != list(train.classes):
+        raise UserError(
+            f"the run in {folder.parent} has the classes {', '.join(record['classes'])}, but {train.name} now has "
+            f"{', '.join(train.classes)}: prepare again the data set that it was trained on, or give another --workdir"
+        )
+    if record.get("data_digest") != train.data_digest:
+        raise UserError(
+            f"{train.name}, split {setup.config.data.train_split}, has changed since the run in {folder.parent} began: "
+            "put back the data that it was trained on, or give another --workdir; the run is as it was"
         )
 
 

@@ -18,17 +18,15 @@ from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config
 from fer_jax.config.steps import Stage, count_steps, phases, stages
-from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.sources.clips import ClipSampler, clip_sampler
-from fer_jax.data.sources.points import MIRROR
 from fer_jax.data.sources.source import Source
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.engine.compiler import once_options, platform_of
 from fer_jax.engine.memory import check_batches
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
 from fer_jax.errors import UserError, first_line
-from fer_jax.evaluation.task import Task, corner_step
+from fer_jax.evaluation.task import Task, corner_step, evaluation_task
 from fer_jax.methods.method import ModelFields
 from fer_jax.nn.lowering import traced_for
 from fer_jax.training.examples import read_examples, rows_digest
@@ -241,11 +239,7 @@ def _template(task: Task, train: Source, drawn: ClipSampler | None) -> dict[str,
 
 def make_task(config: Config, train: Source, fields: ModelFields, accelerated: bool) -> Task:
     """Builds the method's model for the classes of `train`."""
-    method = methods.of(config)
-    bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
-    dtype = jnp.bfloat16 if bfloat16 else jnp.float32
-    model = method.build(len(train.classes), config.model.to_dict() | dict(fields.fields), dtype)
-    augmentation, preprocessing = pipeline(config)
+    task = evaluation_task(config, len(train.classes), config.model.to_dict() | dict(fields.fields), accelerated)
     class_weights = None
     if config.data.class_weights:
         counts = np.maximum(train.class_counts(), 1)
@@ -257,23 +251,14 @@ def make_task(config: Config, train: Source, fields: ModelFields, accelerated: b
         votes = train.arrays.get(config.data.votes)
         rows = prior_matrix(config.data.smoothing_prior, train.classes, votes, literal=literal)
         prior = tuple(map(tuple, rows.tolist()))
-    return Task(
-        method=method,
-        model=model,
-        loss_weights=dict(method.weights) | config.loss.weights.to_dict(),
-        loss_options=config.loss.options.to_dict(),
-        augmentation=augmentation,
-        preprocessing=preprocessing,
+    return dataclasses.replace(
+        task,
         label_smoothing=config.data.label_smoothing,
         smoothing_prior=prior,
         draw_target=config.data.target == "probability",
         class_weights=class_weights,
-        flip_evaluation=config.evaluation.flip,
-        corner_evaluation=config.evaluation.views == "corners",
         seed=config.seed,
         examples=0 if config.data.balanced_sampling else len(train),
-        profiles=tuple(method.profiles),
-        point_mirror=MIRROR.get(config.data.points, ()),
     )
 
 

@@ -153,11 +153,11 @@ def test_all_arms_begin_with_one_trained_model(tiny, tmp_path):
     arms = {"still": still(0.0)}
     trial_ = trial.Trial("begun", "Nothing.", arms, lambda arm, model: {}, (nothing,), start=still(1e-2))
     record = trial.run(trial_, 2, epath.Path(tmp_path / "runs"), tmp_path / "out", 2)
-    begun = trial.read_model(epath.Path(tmp_path / "runs" / "start")).variables["params"]
+    begun = trial.load(str(tmp_path / "runs" / "start")).variables["params"]
     untrained = trial.loop.make_setup(still(0.0)()).init().params
     assert not np.array_equal(*(np.asarray(jax.tree.leaves(p)[-1]) for p in (begun, untrained)))
     for seed in (0, 1):
-        model = trial.read_model(epath.Path(tmp_path / "runs" / "still" / f"seed{seed}"))
+        model = trial.load(str(tmp_path / "runs" / "still" / f"seed{seed}"))
         jax.tree.map(np.testing.assert_array_equal, model.variables["params"], begun)
     assert record["minutes"] > 0
 

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, and a damaged one gives way to the one before."""
 
+import dataclasses
 import pathlib
 import shutil
 import types
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.runs.checkpoint import Checkpoint, Checkpoints, holds_a_save
-from fer_jax.runs.stored import check_classes, read_model
 from fer_jax.training import loop
 
 
@@ -176,12 +177,17 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, 
     assert lines[0] == lines[1]
 
 
-def test_a_checkpoint_knows_its_classes(tiny, tmp_path):
-    """A data set that was prepared anew with other classes under the same name is not what a model was trained on."""
-    config, workdir = tiny(max_steps=2), epath.Path(tmp_path / "run")
-    loop.train(config, workdir)
-    model = read_model(workdir)
-    names = list(model.setup.train.classes)
-    assert model.record["classes"] == names
-    with pytest.raises(UserError, match="was trained on the classes neutral, .* and the data set has fear, "):
-        check_classes(model.record, names[::-1], workdir)
+@pytest.mark.parametrize("changed", ["classes", "data_digest"])
+def test_a_run_is_not_resumed_on_other_data(changed, tiny, tmp_path, monkeypatch):
+    """A data set that was prepared again with other classes or pictures is not what the run began with."""
+    workdir = epath.Path(tmp_path / "run")
+    loop.train(tiny(max_steps=2), workdir)
+    (workdir / "results.json").unlink()
+    before = {str(path): path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    original = Source.select
+    other = {"classes": ("fear", "anger", "disgust", "happiness", "sadness", "surprise", "neutral")}
+    change = other if changed == "classes" else {"data_digest": "of other pictures"}
+    monkeypatch.setattr(Source, "select", lambda self, rows: dataclasses.replace(original(self, rows), **change))
+    with pytest.raises(UserError, match="trained on, or give another --workdir"):
+        loop.train(tiny(max_steps=2), workdir)
+    assert before == {str(path): path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}

@@ -15,7 +15,8 @@ from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import clip_sampler
 from fer_jax.data.sources.rows import take_rows
 from fer_jax.engine.mesh import put_indices, sharded
-from fer_jax.training import finish, loop
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.training import loop
 from fer_jax.training.runner import StepRunner, resident_steps
 from fer_jax.training.setup import make_setup
 from fer_jax.training.step import train_step
@@ -80,7 +81,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, tiny, tmp_path, m
     assert reference["frames"]["without_face"] > 0
 
     # FAN's official evaluation has no parameters: a stored model is scored that way too.
-    official = finish.evaluate(whole, changes={"train.devices": 1, "model.official_eval": True})
+    official = evaluate(whole, changes={"train.devices": 1, "model.official_eval": True})
     assert official["num_examples"] == 28
     assert official["nll"] != reference["nll"]
 

@@ -8,9 +8,9 @@ from fer_jax.engine import memory
 from fer_jax.engine.mesh import make_mesh
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator
-from fer_jax.runs import stored
+from fer_jax.runs.evaluate import evaluate
 from fer_jax.runs.workdir import check_owner
-from fer_jax.training import finish, loop, setup
+from fer_jax.training import loop, setup
 
 
 def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_path, monkeypatch):
@@ -82,13 +82,12 @@ def test_an_evaluation_that_runs_out_names_its_own_batch_alone(tiny, tmp_path, m
         def __call__(self, *_):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
 
-    config = tiny()
+    config = tiny(max_steps=1)
     config.evaluation.batch_size = 512
-    model = stored.StoredModel(setup.make_setup(config, training=False), {}, None, {})
-    monkeypatch.setattr(finish, "read_model", lambda *_: model)
-    monkeypatch.setattr(finish, "Evaluator", lambda *_: Full())
+    loop.train(config, epath.Path(tmp_path))
+    monkeypatch.setattr("fer_jax.evaluation.evaluate.Evaluator.__call__", Full())
     with pytest.raises(UserError) as caught:
-        finish.evaluate(epath.Path(tmp_path))
+        evaluate(epath.Path(tmp_path))
     assert str(caught.value) == (
         "not enough memory: with config.evaluation.batch_size=512 the program asks for 123 bytes more than fits into "
         "what is free; give a smaller one"

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from etils import epath
 
+import fer_jax
 from fer_jax.config.check import check_config
-from fer_jax.data.sources.source import load
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.runs.stored import read_model
 from fer_jax.training import loop
 from fer_jax.training.setup import make_setup
 
@@ -53,9 +52,9 @@ def test_pdls_moves_mass_to_what_a_class_is_taken_for(tiny, tmp_path):
         config.optimizer.learning_rate = 3e-3
         config.selection.rule = "last"
         loop.train(config, epath.Path(tmp_path / name))
-        model = read_model(epath.Path(tmp_path / name))
-        train = model.setup.train
-        assert train.classes == load(config.data, "train", training=True).classes
+        model = fer_jax.load(tmp_path / name)
+        train = make_setup(config).train
+        assert train.classes == model.classes
         p = np.exp(log_softmax(model.outputs(train)["logits"]))
         assert (p.argmax(1) == train.arrays["label"]).mean() > 0.95
         return p, train.arrays["label"], train.classes

@@ -18,11 +18,14 @@ from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import score
+from fer_jax.evaluation.results import Scored
 from fer_jax.report import write_report
 from fer_jax.runs.checkpoint import Checkpoints
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.runs.results import write_predictions
 from fer_jax.runs.workdir import check_owner, default_workdir
 from fer_jax.sweeps import sweep
-from fer_jax.training import finish, loop
+from fer_jax.training import loop
 from fer_jax.training.runner import StepRunner, training_program
 from fer_jax.training.setup import make_setup
 from fer_jax.training.step import train_step
@@ -170,7 +173,7 @@ def test_every_seed_is_scored_again(seeds_of, finished, tmp_path):
     assert (finished / "evaluation-train" / "results.json").exists()
     assert json.loads((finished / "results.json").read_text()) == stored
     with pytest.raises(UserError, match="holds a run for each of 3 seeds: give one of them, for example .*seed04"):
-        finish.evaluate(finished)
+        evaluate(finished)
     start = seeds_of(seeds=1)
     start.init_from = str(finished)
     with pytest.raises(UserError, match="holds a run for each of 3 seeds: give one of them"):
@@ -239,12 +242,12 @@ def guessing(config, workdir):
     setup = make_setup(config)
     test = part_to_test(config, load(config.data, "train", training=False))
     logits = np.random.default_rng(config.seed).normal(size=(len(test), 7)).astype(np.float32)
-    outputs = {"logits": logits}
+    scored = Scored(test, {"logits": logits}, score({"logits": logits}, test, bootstrap=0))
     facts = {"selection": {"best_step": 2}, "steps": 2, "params": 3, "params_sha256": "0", "wall_seconds": 1.0}
     facts |= {"training_examples": len(setup.train), "validation_examples": len(setup.validation)}
-    results = score(outputs, test, bootstrap=0) | facts
+    results = scored.scores | facts
     workdir.mkdir(parents=True)
-    finish._keep_predictions(setup, workdir, outputs, test)
+    write_predictions(workdir, scored, ("logits",))
     (workdir / "results.json").write_text(json.dumps(results))
     return results
 
@@ -261,7 +264,7 @@ def test_every_fold_of_every_seed(seeds_of, tmp_path, monkeypatch):
     assert results["fold"] == {"number": "all", "of": 2, "by": "subject:2"}
     assert results["protocol"].startswith("Each of 2 folds")
     assert (results["num_examples"], results["wall_seconds"]) == (280, 4.0)
-    with pytest.raises(UserError, match="--split=test: .*seed00 holds a run for every fold; score one of them"):
+    with pytest.raises(UserError, match="seed00 holds a run for every fold.*: score one of them"):
         sweep.evaluate(epath.Path(tmp_path / "run"), split="test", changes=ONE_DEVICE)
 
 

@@ -10,9 +10,11 @@ from etils import epath
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.runs.results import FOLD
 from fer_jax.runs.workdir import check_owner
 from fer_jax.sweeps import sweep, sweep_folds
-from fer_jax.training import finish, loop
+from fer_jax.training import loop
 
 ONE_DEVICE = {"train.devices": 1}
 
@@ -38,7 +40,7 @@ def finished(tmp_path_factory):
 
 
 def predictions(folder):
-    with np.load(folder / finish.PREDICTIONS) as stored:
+    with np.load(folder / FOLD) as stored:
         return dict(stored)
 
 
@@ -61,7 +63,7 @@ def test_a_killed_run_of_every_fold_goes_on_and_pools_the_folds(folds_of, finish
         sweep.evaluate(finished, changes=ONE_DEVICE)
 
     monkeypatch.undo()
-    monkeypatch.setattr(finish, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("fer_jax.runs.results.write_report", lambda *_, **__: None)
     capsys.readouterr()
     results = sweep.train(folds_of(), finished)
     said = capsys.readouterr().out
@@ -110,12 +112,12 @@ def test_every_fold_is_scored_again(folds_of, finished):
     assert results["folds"][0]["folder"] == "../fold01/evaluation-fold_1_of_3"
     assert json.loads((finished / "evaluation" / "results.json").read_text()) == results
     assert json.loads((finished / "results.json").read_text()) == stored
-    with pytest.raises(UserError, match="--split=test: .* score one of them, for example --workdir=.*fold01"):
+    with pytest.raises(UserError, match="test.*: score one of them, for example --workdir=.*fold01"):
         sweep.evaluate(finished, split="test")
     with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
         sweep.evaluate(finished, changes={"model.width": 16})
     with pytest.raises(UserError, match="holds a run for every fold: give one of them, for example .*fold01"):
-        finish.evaluate(finished)
+        evaluate(finished)
     start = folds_of("1")
     start.init_from = str(finished)
     with pytest.raises(UserError, match="holds a run for every fold: give one of them"):
@@ -127,27 +129,27 @@ def test_every_fold_is_scored_again(folds_of, finished):
 
 def test_a_fold_is_evaluated_by_itself(folds_of, finished):
     stored = json.loads((finished / "fold02" / "results.json").read_text())
-    again = finish.evaluate(finished / "fold02", changes=ONE_DEVICE)
+    again = evaluate(finished / "fold02", changes=ONE_DEVICE)
     assert {k: again[k] for k in ("split", "confusion", "fold", "protocol")} == {
         k: stored[k] for k in ("split", "confusion", "fold", "protocol")
     }
-    others = finish.evaluate(finished / "fold02", split="train", changes=ONE_DEVICE)
+    others = evaluate(finished / "fold02", split="train", changes=ONE_DEVICE)
     assert others["split"] == "train without fold 2"
     assert others["num_examples"] == 280 - stored["num_examples"]
     assert "protocol" not in others
-    held = finish.evaluate(finished / "fold02", split="test", changes=ONE_DEVICE)
+    held = evaluate(finished / "fold02", split="test", changes=ONE_DEVICE)
     assert held["num_examples"] == 70
     assert "protocol" not in held  # whatever this split is, it is not the fold
 
 
 def test_predictions_that_do_not_belong_here(folds_of, finished):
     (finished / "results.json").rename(finished / "kept.json")
-    path = finished / "fold02" / finish.PREDICTIONS
+    path = finished / "fold02" / FOLD
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
     with pytest.raises(UserError, match="predictions.npz cannot be read .* delete .*fold02 and start the same command"):
         sweep.train(folds_of(), finished)
-    path.write_bytes((finished / "fold01" / finish.PREDICTIONS).read_bytes())
+    path.write_bytes((finished / "fold01" / FOLD).read_bytes())
     with pytest.raises(UserError, match="other examples than synthetic_faces/basic now has in fold 2"):
         sweep.train(folds_of(), finished)
     path.write_bytes(whole)

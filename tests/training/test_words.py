@@ -10,7 +10,8 @@ from etils import epath
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods import word2vec
-from fer_jax.training import finish, loop
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.training import loop
 from fer_jax.training.setup import make_setup
 from fer_jax.words.classes import STORED, class_vectors
 
@@ -52,7 +53,7 @@ def test_resumed_and_evaluated_without_the_file(config, embedding, tmp_path, mon
     assert resumed["semantic_error"] == whole["semantic_error"]
 
     embedding.unlink()
-    evaluated = finish.evaluate(workdir, changes={"train.devices": 1})
+    evaluated = evaluate(workdir, changes={"train.devices": 1})
     same = ("accuracy", "nll", "confusion", "semantic_error", "class_vectors", "params_sha256")
     assert {k: evaluated[k] for k in same} == {k: whole[k] for k in same}
     gram = word2vec.gram_matrix(np.asarray(used.vectors))
@@ -62,7 +63,7 @@ def test_resumed_and_evaluated_without_the_file(config, embedding, tmp_path, mon
     stored["vectors"][2][3] = 1.0
     (workdir / STORED).write_text(json.dumps(stored))
     with pytest.raises(UserError, match="not those that were stored"):
-        finish.evaluate(workdir)
+        evaluate(workdir)
 
 
 def test_a_missing_file_is_said_before_anything_is_written(config, embedding, tmp_path):

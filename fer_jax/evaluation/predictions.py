@@ -1,0 +1,110 @@
+"""The prediction table: a row for each face, the same for scored data sets and for new pictures.
+
+source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,status,p_<class>...
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.storage import write_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionRow:
+    """A face and what a model sees in it; None is a value that does not apply.
+
+    Attributes:
+        source: the file, or 'data set:split'.
+        row: place of the example in the split as stored, or in an array of faces.
+        frame, time: of a video, from 0, and in seconds.
+        face: number of the face in its picture, from 0.
+        x, y, width, height: its box, in pixels of the picture.
+        track: number of the person in a video.
+        truth: the labeled class.
+        expression: the most probable class.
+        confidence: its probability.
+        entropy: of the probabilities, in nats.
+        unsure: whether the confidence is below the model's threshold.
+        status: 'ok', 'no_face', or 'unreadable: <reason>'.
+        probabilities: of the classes, in the model's order.
+    """
+
+    source: str
+    row: int | None = None
+    frame: int | None = None
+    time: float | None = None
+    face: int | None = None
+    x: float | None = None
+    y: float | None = None
+    width: float | None = None
+    height: float | None = None
+    track: int | None = None
+    truth: str | None = None
+    expression: str | None = None
+    confidence: float | None = None
+    entropy: float | None = None
+    unsure: bool | None = None
+    status: str = "ok"
+    probabilities: tuple[float, ...] = ()
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(PredictionRow) if field.name != "probabilities")
+
+
+def prediction_rows(
+    logits: np.ndarray,
+    classes: Sequence[str],
+    *,
+    source: str,
+    rows: Sequence[int] | np.ndarray,
+    labels: np.ndarray | None = None,
+) -> list[PredictionRow]:
+    """Returns a row for each of N examples.
+
+    Args:
+        logits: float [N, C].
+        classes: C names.
+        source: where the examples come from.
+        rows: int [N], their places there.
+        labels: int [N], the true classes where they are known.
+    """
+    log_probabilities = log_softmax(logits)
+    probabilities = np.exp(log_probabilities)
+    entropy = -(probabilities * log_probabilities).sum(axis=1)
+    return [
+        PredictionRow(
+            source=source,
+            row=int(rows[n]),
+            truth=None if labels is None else classes[int(labels[n])],
+            expression=classes[int(logits[n].argmax())],
+            confidence=float(probabilities[n].max()),
+            entropy=float(entropy[n]),
+            probabilities=tuple(probabilities[n].tolist()),
+        )
+        for n in range(len(logits))
+    ]
+
+
+def write_table(path: Any, rows: Iterable[PredictionRow], classes: Sequence[str]) -> None:
+    """Writes rows as a CSV file in UTF-8, whole or not at all; values that do not apply are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])
+    for row in rows:
+        probabilities = row.probabilities or [None] * len(classes)
+        writer.writerow([*(_cell(getattr(row, name)) for name in COLUMNS), *map(_cell, probabilities)])
+    write_whole(path, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,153 @@
+"""`--mode=evaluate`: scores a trained model on a split of its own data set, or on another data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from fer_jax import methods
+from fer_jax.config.protocol import part_to_score, part_to_test, protocol, split_to_test
+from fer_jax.data.sources.source import facts, load, prepared_builder
+from fer_jax.engine.memory import explained
+from fer_jax.engine.mesh import is_main, on_main
+from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.evaluate import Evaluator
+from fer_jax.evaluation.matching import Match, match_classes, whole
+from fer_jax.evaluation.results import score_model
+from fer_jax.runs import trained
+from fer_jax.runs.results import Pictures, describe, inspect, write_results
+from fer_jax.storage import expect_file, expect_folder, read_lines
+
+# To these come the fields that a method has in `Method.changeable`.
+CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "data.label_noise_file", "train.platform")
+CHANGEABLE += ("train.devices",)
+LAST_FACES = 3  # of a clip that is scored by a model of images which was not trained on clips
+
+
+def evaluate(
+    path: epath.Path,
+    split: str = "",
+    out: epath.Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    dataset: str = "",
+) -> dict[str, Any]:
+    """Scores a trained model; writes the scores, the prediction table and the report.
+
+    Args:
+        path: the folder of a run, which is not changed, or a model file.
+        split: of the data set; its test split by default. Of a run that tests a fold, the split that is divided
+            stands for the other folds.
+        out: the file of the scores; `evaluation-<split>/results.json` in the run's folder by default.
+        changes: fields of its config to read differently, by path: those of `CHANGEABLE`.
+        dataset: another data set than the one it was trained on; classes are matched by name.
+
+    Returns:
+        The scores, as in results.json.
+
+    Raises:
+        UserError: for an unknown split, data set or field, if there is no model or no class in common, if the result
+            cannot be written, and if a device has too little memory.
+    """
+    model = trained.load(str(path))
+    check_changes(changes or {}, model.card["method"])
+    model = trained.build(model.variables, model.card, changes or {})
+    config = model.config
+    match, is_test = _read(model, split, dataset)
+    source = match.source
+    folder = evaluation_folder(path, source.split, dataset)
+    target = out or folder / "results.json"
+    on_main(lambda: make_places(target, folder))  # before the work, not after it
+    if is_main() and match.describe():
+        print(match.describe(), flush=True)
+    with explained(model.mesh, config, training=False):
+        evaluator = Evaluator(model.task, model.mesh, config.evaluation.batch_size)
+        scored = score_model(evaluator, model.placed, match, config)
+        shown = inspect(evaluator, model.placed, scored, match) if config.evaluation.report else None
+    results = describe(model.card, scored) | facts(config.data)
+    if match.left_out:
+        results["left_out"] = match.left_out
+    if dataset:
+        results["protocol"] = f"Trained on {model.card['data']['name']}, tested on {source.name}."
+    elif is_test and (sentence := protocol(config, model.card["run"].get("fold", {}).get("of", 0))):
+        results["protocol"] = sentence
+    pictures = Pictures(read_lines(path / "metrics.jsonl") if path.is_dir() else (), shown)
+    tests_fold = bool(config.fold and not (split or dataset))
+    write_results(
+        target, folder, results, scored, task=model.task, config=config, pictures=pictures, tests_fold=tests_fold
+    )
+    return results
+
+
+def _read(model: trained.Trained, split: str, dataset: str) -> tuple[Match, bool]:
+    """Returns the examples to score, and whether they are the test examples of the model's own data set."""
+    config = model.config
+    if dataset:
+        return _read_other(model, split, dataset), False
+    source = load(config.data, split or split_to_test(config), training=False)
+    if source.classes != model.classes:
+        raise UserError(
+            f"the model was trained on the classes {', '.join(model.classes)}, but the data set has "
+            f"{', '.join(source.classes)}: prepare again the data set that it was trained on, or name the one to score "
+            f"with --dataset={source.name}"
+        )
+    is_test = not split or (split == config.data.test_split and not config.fold)
+    return whole(part_to_score(config, source) if split else part_to_test(config, source)), is_test
+
+
+def _read_other(model: trained.Trained, split: str, dataset: str) -> Match:
+    """Reads a data set that the model was not trained on; `model.config.data` then describes it."""
+    data, method = model.config.data, model.task.method
+    data.folds, model.config.fold = "", ""
+    if dataset.partition("/")[0] != data.dataset.partition("/")[0]:
+        data.builder = {}  # options of the other builder
+    data.dataset = dataset
+    info = prepared_builder(data).info
+    data.target = "label" if "label" in info.features else "majority"
+    clips = "frames" in info.features
+    if not clips and method.takes == "frames":
+        raise UserError(
+            f"--dataset={dataset} has images, but {model.card['method']} takes clips: name a data set of clips"
+        )
+    data.last_frames = (data.last_frames or LAST_FACES) if clips and method.takes != "frames" else 0
+    data.neutral_frames = 0
+    split = split or next((name for name in ("test", data.test_split) if name in info.splits), "")
+    if not split:
+        raise UserError(f"--dataset={dataset} has no test split: give --split, one of {', '.join(info.splits)}")
+    source = load(data, split, training=False)
+    return whole(source) if method.measures else match_classes(source, model.classes)
+
+
+def make_places(target: epath.Path, folder: epath.Path) -> None:
+    """Creates the folders that an evaluation writes into.
+
+    Args:
+        target: the file of the scores.
+        folder: of the report and the predictions.
+
+    Raises:
+        UserError: if a file or folder blocks one of them.
+    """
+    for place in (target.parent, folder):
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+    expect_folder(folder / "report")
+    expect_file(target)
+
+
+def check_changes(fields: Iterable[str], method: str) -> None:
+    """Raises UserError for a field of a stored config that may not differ when a model of `method` is scored."""
+    changeable = (*CHANGEABLE, *(f"model.{name}" for name in methods.load(method).changeable))
+    for field in fields:
+        if not field.startswith(changeable):
+            raise UserError(
+                f"--config.{field}: a trained model is scored with the config it was trained with; "
+                f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in changeable)} can be changed"
+            )
+
+
+def evaluation_folder(path: epath.Path, split: str, dataset: str = "") -> epath.Path:
+    """Returns where `evaluate` writes what it finds on a split: in the folder of a run, or beside a model file."""
+    scored = "-".join(filter(None, (dataset.replace("/", "_"), split.replace(" ", "_"))))
+    return path / f"evaluation-{scored}" if path.is_dir() else path.parent / f"{path.stem}-evaluation-{scored}"

@@ -1,0 +1,82 @@
+"""The model file: the weights of a trained model as safetensors, and everything else it needs as JSON metadata.
+
+Reading one runs no code, and needs neither the data set nor the optimizer that the model was trained with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from etils import epath
+
+from fer_jax.errors import UserError, reading, writing
+from fer_jax.storage import looks_like, write_whole
+
+FORMAT = 1
+MODEL = "model.safetensors"  # in a work directory
+METADATA = "fer_jax"  # the entry of the metadata that holds the card
+
+Variables = Mapping[str, Any]  # {'params': ..., 'batch_stats': ...}
+Card = dict[str, Any]
+
+
+def write_model(path: epath.Path, variables: Variables, card: Mapping[str, Any]) -> None:
+    """Writes a model file, whole or not at all.
+
+    Args:
+        path: of the file.
+        variables: what the model is evaluated with: parameters and other collections.
+        card: plain JSON values (see `trained.Trained`).
+    """
+    flat = flax.traverse_util.flatten_dict(jax.device_get(dict(variables)), sep="/")
+    arrays = {name: np.asarray(values, order="C") for name, values in flat.items()}
+    stored = dict(card) | {"format": FORMAT, "weights_sha256": _sha256(arrays)}
+    with writing(path):
+        write_whole(path, safetensors.numpy.save(arrays, {METADATA: json.dumps(stored)}))
+
+
+def read_model(path: epath.Path) -> tuple[Variables, Card]:
+    """Reads a model file.
+
+    Returns:
+        The variables as NumPy arrays, and the card.
+
+    Raises:
+        UserError: if the file is missing, damaged, written in another format, or no model file at all.
+    """
+    with reading(path):
+        data = path.read_bytes()
+    if data[8:9] != b"{":
+        raise UserError(f"{path} is not a model file ({looks_like(data)}): give a {MODEL}, or the folder of a run")
+    damaged = f"{path} is incomplete or damaged: copy it again, or start the command that trained it again"
+    try:
+        arrays = safetensors.numpy.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{damaged} ({error})") from error
+    if METADATA not in header.get("__metadata__", {}):
+        raise UserError(f"{path} holds weights but does not say of which model: give it as --config.init_from instead")
+    card = json.loads(header["__metadata__"][METADATA])
+    if card["format"] != FORMAT:
+        raise UserError(
+            f"{path} has the model format {card['format']}, but this version of fer_jax reads format {FORMAT}: read it "
+            f"with fer_jax {card['versions']['fer_jax']}"
+        )
+    if _sha256(arrays) != card["weights_sha256"]:
+        raise UserError(damaged)
+    return flax.traverse_util.unflatten_dict(arrays, sep="/"), card
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + repr(arrays[name].shape).encode() + arrays[name].tobytes())
+    return digest.hexdigest()

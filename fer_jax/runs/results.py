@@ -1,0 +1,151 @@
+"""What a scored model leaves in a folder: results.json, the prediction table and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from fer_jax.data.sources.source import Source
+from fer_jax.engine.mesh import on_main
+from fer_jax.errors import writing
+from fer_jax.evaluation.evaluate import Evaluator
+from fer_jax.evaluation.matching import Match
+from fer_jax.evaluation.predictions import prediction_rows, write_table
+from fer_jax.evaluation.results import Scored, headline
+from fer_jax.evaluation.task import Task
+from fer_jax.report import Inspection, Predictions, Profile, Samples, write_report
+from fer_jax.runs.workdir import device_name, git_commit, versions, write_json
+
+TABLE = "predictions.csv"
+FOLD = "predictions.npz"  # of a fold: the scores over all folds are computed from it
+
+
+def describe(card: Mapping[str, Any], scored: Scored) -> dict[str, Any]:
+    """Returns results.json: the scores of a model, how it was trained, and what it was scored on and with."""
+    config = card["config"]
+    return {
+        "experiment": config["experiment"],
+        "variant": config["variant"],
+        "method": config["method"],
+        **scored.scores,
+        "data_digest": scored.source.data_digest,
+        "trained_on": card["data"],
+        **card["run"],
+        "device": device_name(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def inspect(evaluator: Evaluator, variables: Any, scored: Scored, match: Match) -> Inspection | None:
+    """Returns `Method.shown` of the first examples of each class, and of the same examples behind objects."""
+    method, labels = evaluator.task.method, scored.source.arrays["label"]
+    if not method.shown:
+        return None
+    few = [np.flatnonzero(labels == c)[: method.shown_examples] for c in range(len(scored.source.classes))]
+    rows = np.sort(np.concatenate(few))
+    task = dataclasses.replace(evaluator.task, profiles=method.shown, flip_evaluation=False, corner_evaluation=False)
+    plain = Evaluator(task, evaluator.mesh, min(len(rows), evaluator.batch_size))
+
+    def look(source: Source) -> Inspection:
+        few = source.select(rows)
+        outputs = match.of_outputs(plain(variables, few))
+        return Inspection(
+            classes=source.classes,
+            labels=few.arrays["label"],
+            logits=outputs.get("logits", np.zeros((len(rows), 0), np.float32)),
+            values={name: outputs[name] for name in method.shown if name in outputs},
+            fields=few.fields(),
+        )
+
+    shown = look(scored.source)
+    return shown if scored.covered is None else dataclasses.replace(shown, occluded=look(scored.covered))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What the report shows besides the scores.
+
+    Attributes:
+        history: lines of the run's metrics.jsonl.
+        inspection: a few examples as the model sees them.
+        samples: training images.
+    """
+
+    history: Sequence[dict[str, Any]] = ()
+    inspection: Inspection | None = None
+    samples: Samples | None = None
+
+
+def write_results(
+    target: epath.Path,
+    folder: epath.Path,
+    results: dict[str, Any],
+    scored: Scored,
+    *,
+    task: Task,
+    config: Any,
+    pictures: Pictures,
+    tests_fold: bool,
+) -> None:
+    """Writes the prediction table and, if the config says so, the report into `folder`; then the scores.
+
+    Args:
+        target: the file of the scores, written last: it marks a run as finished.
+        folder: of the table and the report.
+        results: the scores (see `describe`).
+        scored: what they are of.
+        task: of the model.
+        config: of the run.
+        pictures: what the report shows.
+        tests_fold: whether a fold is tested, whose outputs the scores over all folds will need.
+    """
+
+    def write() -> None:
+        page = None
+        with writing(f"the results under {folder}", "make room and start the same command again"):
+            if config.evaluation.report:
+                page = _write_report(folder / "report", results, scored, task, config, pictures)
+            write_predictions(folder, scored, (tuple(task.method.measures) or ("logits",)) if tests_fold else ())
+            write_json(target, results)
+        said = (headline(results), results.get("protocol"), target, page)
+        print("\n".join(str(line) for line in said if line), flush=True)
+
+    on_main(write)
+
+
+def write_predictions(folder: epath.Path, scored: Scored, fold_outputs: tuple[str, ...]) -> None:
+    """Writes the prediction table, and the outputs of a fold that the scores over all folds will need."""
+    source, outputs = scored.source, scored.outputs
+    labels = source.arrays["label"]
+    if "logits" in outputs:
+        name = f"{source.name}:{source.split}"
+        rows = prediction_rows(outputs["logits"], source.classes, source=name, rows=source.rows, labels=labels)
+        write_table(folder / TABLE, rows, source.classes)
+    if fold_outputs:
+        arrays: dict[str, Any] = {"row": source.rows, "label": labels} | {name: outputs[name] for name in fold_outputs}
+        with (folder / FOLD).open("wb") as file:
+            np.savez(file, **arrays)
+
+
+def _write_report(
+    folder: epath.Path, results: dict[str, Any], scored: Scored, task: Task, config: Any, pictures: Pictures
+) -> epath.Path:
+    source, outputs = scored.source, scored.outputs
+    predictions = None
+    if "logits" in outputs:
+        predictions = Predictions(outputs["logits"], source.arrays["label"], source.pictures())
+    titles = task.method.profiles
+    return write_report(
+        folder,
+        results=results | {"config": config.to_dict()},
+        history=list(pictures.history),
+        predictions=predictions,
+        samples=pictures.samples,
+        profiles={name: Profile(title, outputs[name]) for name, title in titles.items() if name in outputs},
+        inspection=pictures.inspection,
+    )

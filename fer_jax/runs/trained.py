@@ -1,0 +1,217 @@
+"""A trained model, read from a run or a model file: it needs neither the training data nor the optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.errors
+import jax
+import numpy as np
+
+from fer_jax import methods
+from fer_jax.config.fields import Config, assign, config_from
+from fer_jax.data.augment.preprocessing import Preprocessing
+from fer_jax.data.sources.clips import separate
+from fer_jax.data.sources.points import attach_points
+from fer_jax.data.sources.source import Source
+from fer_jax.engine.mesh import make_mesh, on_cpu, put_replicated
+from fer_jax.errors import UserError
+from fer_jax.evaluation.evaluate import Evaluator, Outputs
+from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
+from fer_jax.evaluation.task import Task, evaluation_task
+from fer_jax.methods import objective
+from fer_jax.runs.model_file import MODEL, Variables, read_model
+from fer_jax.storage import reachable
+
+GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        model: the linen module.
+        variables: what it is evaluated with, as arrays: the moving average, of the best step, where the run says so.
+        classes: names of the classes, in the order of the outputs.
+        preprocessing: from stored pixels to the network's input.
+        card: plain JSON values: `method`, `objective`, `model` (the fields of the method's model), `classes`, `preprocessing`, `data` (name, split,
+            `data_digest` and picture shape of the training data), `crop` (how its faces were cropped), `scores` (on
+            the test split, once the run is finished), `run` (how it was trained), `config` (the whole config of the
+            run), `versions`.
+        task: what the compiled evaluation reads.
+    """
+
+    model: Any
+    variables: Variables
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    card: Mapping[str, Any]
+    task: Task = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """The config of the run, for the devices of this machine unless it says otherwise."""
+        return config_from(self.card["config"])
+
+    @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """The devices that the model is evaluated on."""
+        return make_mesh(self.config.train.platform, self.config.train.devices)
+
+    def predict(self, faces: np.ndarray) -> list[PredictionRow]:
+        """Returns a row for each of N cropped faces, with `expression` and `probabilities` in the order of `classes`.
+
+        Args:
+            faces: uint8 [N, H, W] or [N, H, W, 1 or 3] (gray, or red, green and blue).
+
+        Raises:
+            UserError: for anything else, and if the method predicts no classes.
+        """
+        if self.task.method.measures:
+            raise UserError(f"{self.card['method']} predicts no expressions: give a model of another method")
+        logits = self.logits(faces)
+        return prediction_rows(logits, self.classes, source="array", rows=range(len(logits)))
+
+    def logits(self, faces: Source | np.ndarray) -> np.ndarray:
+        """Returns float32 [N, C] for the examples of a source, or for N cropped faces (see `predict`)."""
+        if not isinstance(faces, Source):
+            faces = self._source(faces)
+        return self.outputs(faces)["logits"]
+
+    def outputs(self, source: Source, names: Sequence[str] = (), variables: Variables | None = None) -> Outputs:
+        """Returns `logits` float32 [N, C] and the named intermediates [N, ...] of a source's examples.
+
+        Args:
+            source: the examples.
+            names: of intermediates that the model returns, or of fields of the network's input.
+            variables: to use instead of the trained ones, such as those of an untrained model.
+        """
+        try:
+            return self.evaluator(len(source), names)(variables or self.placed, source)
+        except flax.errors.FlaxError as error:
+            raise UserError(
+                f"the weights do not fit the model that this version of fer_jax builds of {self.card['method']} "
+                f"({str(error).splitlines()[0]}): read them with fer_jax {self.card['versions']['fer_jax']}"
+            ) from error
+
+    def evaluator(self, examples: int, names: Sequence[str] = ()) -> Evaluator:
+        """Returns the compiled evaluation for so many examples; it is kept for the next call."""
+        batch = min(self.config.evaluation.batch_size, 1 << max(examples - 1, 0).bit_length())
+        key = batch, tuple(names)
+        if key not in self._evaluators:
+            task = dataclasses.replace(self.task, profiles=tuple(names) or self.task.profiles)
+            self._evaluators[key] = Evaluator(task, self.mesh, batch)
+        return self._evaluators[key]
+
+    @functools.cached_property
+    def placed(self) -> Variables:
+        """The variables on the devices."""
+        return put_replicated(self.mesh, self.variables)
+
+    @functools.cached_property
+    def _evaluators(self) -> dict[Any, Evaluator]:
+        return {}
+
+    def _source(self, faces: np.ndarray) -> Source:
+        """Makes a source of an array of cropped faces."""
+        faces = _checked(faces)
+        if self.card["data"]["picture"][-1] == 1 and faces.shape[-1] == 3:  # it has learned from gray pictures
+            faces = np.rint(faces @ GRAY).astype(np.uint8)[..., None]
+        count = len(faces)
+        arrays = {"label": np.zeros(count, np.int32), "index": np.arange(count, dtype=np.int32)}
+        frames: dict[str, np.ndarray] = {}
+        if self.task.method.takes == "frames":  # each face is a clip of one frame
+            arrays, frames = separate(arrays | {"length": np.ones(count, np.int32), "frames": faces})
+        else:
+            arrays["image"] = faces
+        if kind := self.config.data.points:
+            cheek = self.config.data.points_cheek
+            arrays = attach_points(arrays, kind=kind, cheek=cheek, dataset="the array", split="")
+        return Source("array", "", self.classes, arrays, np.arange(count), frames)
+
+
+def load(path: str | None = None) -> Trained:
+    """Reads a trained model.
+
+    Args:
+        path: the folder of a run that has saved, or a model file.
+
+    Raises:
+        UserError: if there is no model, if it is damaged, written in another format, or of a method that is not
+            installed.
+    """
+    if path is None:
+        raise UserError(f"no model comes with fer_jax yet: give the folder of a run, or a {MODEL}")
+    place = reachable(str(path), "the model").expanduser()
+    file = place / MODEL if place.is_dir() else place
+    if not file.exists():
+        raise UserError(_why_missing(place))
+    variables, card = read_model(file)
+    needed = [("method", card["method"], methods.names())]
+    needed += [("strategy", name, objective.names()) for name in objective.parts(card["objective"])]
+    for kind, name, known in needed:
+        if name not in known:
+            raise UserError(
+                f"{file} was trained with the {kind} '{name}', which is not installed (there are {', '.join(known)})"
+            )
+    return build(variables, card, {})
+
+
+def build(variables: Variables, card: Mapping[str, Any], changes: Mapping[str, Any]) -> Trained:
+    """Builds the model of a card, with some fields of its config replaced, given by path ('evaluation.flip')."""
+    config = config_from(card["config"])
+    config.train.platform, config.train.devices = "auto", 0
+    for field, value in changes.items():
+        assign(config, field, value)
+    fields = _hashable(dict(card["model"]) | config.model.to_dict())
+    card = dict(card) | {"config": config.to_dict(), "model": fields}
+    accelerated = not on_cpu(make_mesh(config.train.platform, config.train.devices))
+    task = evaluation_task(config, len(card["classes"]), fields, accelerated)
+    return Trained(task.model, variables, tuple(card["classes"]), task.preprocessing, card, task)
+
+
+def _checked(faces: Any) -> np.ndarray:
+    """Returns faces as uint8 [N, H, W, 1 or 3]."""
+    if isinstance(faces, str) or not hasattr(faces, "shape"):
+        raise UserError("faces are not searched for in pictures yet: give an array of cropped faces, [N, H, W, 3]")
+    faces = np.asarray(faces)
+    single = faces.ndim == 2 or (faces.ndim == 3 and faces.shape[-1] == 3)
+    if faces.ndim == 3 and not single:
+        faces = faces[..., None]
+    if single or faces.ndim != 4 or faces.shape[-1] not in (1, 3) or not faces.size:
+        raise UserError(
+            f"an array of shape {list(faces.shape)} is not a list of cropped faces: give [N, H, W] or [N, H, W, 3]"
+            + (f", for one face [1, {', '.join(map(str, faces.shape))}]" if single else "")
+        )
+    if faces.dtype != np.uint8:
+        raise UserError(f"the faces have the type {faces.dtype}: give uint8, pixels from 0 to 255")
+    return faces
+
+
+def _hashable(value: Any) -> Any:
+    """JSON's lists as tuples: fields of a linen module must be hashable."""
+    if isinstance(value, Mapping):
+        return {k: _hashable(v) for k, v in value.items()}
+    return tuple(_hashable(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _why_missing(place: Any) -> str:
+    """Says why there is no model at a path."""
+    if not place.is_dir():
+        return f"there is no model file and no run at {place}"
+    if not (place / "config.json").exists():
+        return f"{place} is not the folder of a run, and holds no {MODEL}"
+    from fer_jax.runs.checkpoint import holds_a_save
+    from fer_jax.runs.workdir import stored_run
+
+    stored_run(place)  # raises for the folder of several runs, naming one of them
+    if holds_a_save(place / "checkpoints"):
+        return (
+            f"{place} was trained by fer_jax 0.1.0, before there were model files: evaluate it with that version, or "
+            "train it again"
+        )
+    return f"{place} has not saved a model yet: train it first"
