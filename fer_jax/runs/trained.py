@@ -38,10 +38,10 @@ class Trained:
         variables: what it is evaluated with, as arrays: the moving average, of the best step, where the run says so.
         classes: names of the classes, in the order of the outputs.
         preprocessing: from stored pixels to the network's input.
-        card: plain JSON values: `method`, `objective`, `model` (the fields of the method's model), `classes`, `preprocessing`, `data` (name, split,
-            `data_digest` and picture shape of the training data), `crop` (how its faces were cropped), `scores` (on
-            the test split, once the run is finished), `run` (how it was trained), `config` (the whole config of the
-            run), `versions`.
+        card: plain JSON values: `method`, `objective`, `model` (the fields of the method's model), `classes`,
+            `preprocessing`, `data` (name, split, `data_digest` and picture shape of the training data), `crop` (how its
+            faces were cropped), `scores` (on the test split, once the run is finished), `run` (how it was trained),
+            `config` (the whole config of the run), `versions`.
         task: what the compiled evaluation reads.
     """
 
