@@ -80,7 +80,7 @@ class Evaluator:
         Where the task has corner views the logits are those of all views and `plain_logits` those of the image alone,
         unless `views` is false: then `logits` are plain, for a ninth of the work.
         """
-        variables = {**variables, "params": self._task.method.at_test(variables["params"])}
+        variables = {**variables, "params": self.task.method.at_test(variables["params"])}
         if source.frames:
             self._clips = self._clips or ClipEvaluator(self.task, self.mesh, self.batch_size, self._check)
             return self._clips(variables, source)
