@@ -183,11 +183,13 @@ def test_a_run_is_not_resumed_on_other_data(changed, tiny, tmp_path, monkeypatch
     workdir = epath.Path(tmp_path / "run")
     loop.train(tiny(max_steps=2), workdir)
     (workdir / "results.json").unlink()
-    before = {str(path): path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    before = {str(path): path.read_bytes() for path in (tmp_path / "run" / "checkpoints").rglob("*") if path.is_file()}
     original = Source.select
     other = {"classes": ("fear", "anger", "disgust", "happiness", "sadness", "surprise", "neutral")}
     change = other if changed == "classes" else {"data_digest": "of other pictures"}
     monkeypatch.setattr(Source, "select", lambda self, rows: dataclasses.replace(original(self, rows), **change))
     with pytest.raises(UserError, match="trained on, or give another --workdir"):
         loop.train(tiny(max_steps=2), workdir)
-    assert before == {str(path): path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert before == {
+        str(path): path.read_bytes() for path in (tmp_path / "run" / "checkpoints").rglob("*") if path.is_file()
+    }
