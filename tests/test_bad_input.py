@@ -13,6 +13,7 @@ import pytest
 from etils import epath
 
 from fer_jax.config.check import check_config
+from fer_jax.config.fields import assign, default_config
 from fer_jax.config.steps import count_steps
 from fer_jax.data.sources.source import prepared_builder
 from fer_jax.data.targets.labeled import attach_targets
@@ -159,6 +160,25 @@ def test_a_dropout_that_is_no_share(value, tiny):
     config = tiny()
     config.model.dropout = value
     with pytest.raises(UserError, match=f"config.model.dropout={value}.* at least 0 and below 1"):
+        check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "value", "nearest"),
+    [
+        ("word2vec", "model.control", "centre", "center"),
+        ("word2vec", "model.decode", "pin", "pinv"),
+        ("word2vec", "loss.options.kind", "cosin", "cosine"),
+        ("fan", "model.attention", "relations", "relation"),
+        ("psr", "model.upsampler", "bicubik", "bicubic"),
+        ("compact", "model.stem", "convolution", "conv"),
+        ("compact", "model.head", "means", "mean"),
+    ],
+)
+def test_a_choice_of_a_method_that_does_not_exist(method, path, value, nearest):
+    config = default_config("", "", method)
+    assign(config, path, value)
+    with pytest.raises(UserError, match=f"config.{path}='{value}': did you mean '{nearest}'"):
         check_config(config)
 
 

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fer_jax.errors import UserError, nearest
 from fer_jax.methods.baseline import loss
 from fer_jax.methods.method import Method
 from fer_jax.nn.convolution import Conv
@@ -61,12 +60,12 @@ class Model(nn.Module):
 
     Attributes:
         num_classes: C.
-        stem: 'patches' of 4x4, or a 3x3 'conv'; both at a stride of 2.
+        stem: 'patches' of 4x4 or a 3x3 'conv', one of STEMS; both at a stride of 2.
         stem_width: channels of the stem.
         widths: channels of the stages.
         strided: how many stages, from the last, halve by a stride; those before by pooling.
         convolutions: in each stage.
-        head: what is kept of each channel of the last map, its 'max' or its 'mean'.
+        head: what is kept of each channel of the last map, one of HEADS.
         dropout: rate on the features while training (needs the RNG stream 'dropout').
         dtype: of the trunk's computation; logits are float32.
     """
@@ -84,11 +83,6 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
         """Returns (logits [B, C], aux with features [B, P] and the map before pooling)."""
-        for field, known in (("stem", STEMS), ("head", HEADS)):
-            if getattr(self, field) not in known:
-                raise UserError(
-                    f"model.{field} = '{getattr(self, field)}' does not exist: {nearest(getattr(self, field), known)}"
-                )
         grey = jnp.mean(batch["image"], axis=-1, keepdims=True).astype(self.dtype)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         x = Conv(self.stem_width, STEMS[self.stem], 2, ((1, 1), (1, 1)), dtype=self.dtype, name="stem")(grey)

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
 from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear, full_einsum, full_matmul, uniform_fan_in
@@ -105,10 +104,6 @@ class Model(nn.Module):
             frame_relation b and frame_weights w, all [B, T], anchor f'_v [B, P], clip f_v [B, 2P] and
             frame_logits [B, T, C].
         """
-        if self.attention not in ATTENTION:
-            raise UserError(
-                f"model.attention = '{self.attention}' does not exist: {nearest(self.attention, ATTENTION)}"
-            )
         mask = batch["frame_mask"]
         f = batch["frame_features"] if "frame_features" in batch else self._embed(batch["frames"], mask, train)
         f = jnp.where(mask[..., None], f.astype(jnp.float32), 0.0)  # what a masked frame shows is nothing

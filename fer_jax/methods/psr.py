@@ -19,7 +19,7 @@ from flax import linen as nn
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError
 from fer_jax.methods.losses import classification_loss
 from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
@@ -68,7 +68,7 @@ class Model(nn.Module):
             the one network of usual practice, with the same head.
         sep_pos: where VGG is cut into low and high, counted as torchvision counts its `features` (24: after pool3).
         last: VGG's last layer; 'pool4' gives 48 pixels the maps that 96 have after 'pool5'.
-        upsampler: 'edsr', or 'bicubic' (is super-resolution worth it?).
+        upsampler: how the image is enlarged, one of UPSAMPLERS ('bicubic': is super-resolution worth it?).
         stn: whether a spatial transformer comes first.
         width: channels of VGG's first stage; 64 is VGG-16.
         sr_blocks: residual blocks of EDSR (`fer_jax.nn.edsr`).
@@ -145,10 +145,6 @@ class Model(nn.Module):
         return range(1, len(self.multiples) + 1)
 
     def _check(self, shape: tuple[int, ...]) -> None:
-        if self.upsampler not in UPSAMPLERS:
-            raise UserError(
-                f"model.upsampler = '{self.upsampler}' does not exist: {nearest(self.upsampler, UPSAMPLERS)}"
-            )
         if self.last not in LAYERS or LAYERS.index(self.last) <= LAYERS.index(cut(self.sep_pos)[0]):
             raise UserError(
                 f"model.last = '{self.last}' is no layer of VGG-16 after the cut at {self.sep_pos}: give 'pool5'"

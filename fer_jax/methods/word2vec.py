@@ -27,7 +27,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError
 from fer_jax.methods.losses import cross_entropy
 from fer_jax.methods.method import Batch, Clock, Config, Method, ModelFields, Outputs
 from fer_jax.nn.linear import Linear, full_matmul
@@ -101,7 +101,6 @@ class Model(nn.Module):
         class_vectors v [C, dimension], word_similarity G [B, C, C] (of the words, whatever the control, the same for
         every example) and, where they are learned, log_scale t and delta [C, dimension].
         """
-        one_of(self.decode, DECODINGS, "decode")
         v = jnp.asarray(self.unit_vectors())
         if self.backbone is None:
             trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
@@ -131,7 +130,6 @@ class Model(nn.Module):
     @nn.nowrap
     def unit_vectors(self) -> Float[np.ndarray, "C D"]:
         """V: the unit class vectors before any training, after the control."""
-        one_of(self.control, CONTROLS, "control")
         r = self.raw_vectors()
         if self.control == "center":
             r = r - r.mean(axis=0)
@@ -258,7 +256,6 @@ def loss(
     """
     del clock
     aux = outputs[0].aux
-    one_of(kind, KINDS, "kind", "loss.options")
     s, target, similarity = aux["scale"], batch["target"], aux["similarity"]
     if "log_scale" in aux and kind not in SOFTMAX:
         raise UserError(f"config.model.learn_scale: config.loss.options.kind='{kind}' has no softmax to learn it from")
@@ -367,12 +364,6 @@ def check_invertible(v: Float[np.ndarray, "C D"], what: str) -> None:
             f"config.model.{what}: the Gram matrix of these class vectors has a condition number of {condition:.3g}, "
             f"above {WORST_CONDITION:g}: give other words, or leave this option out"
         )
-
-
-def one_of(value: str, known: tuple[str, ...], field: str, group: str = "model") -> None:
-    """Refuses an option that does not exist."""
-    if value not in known:
-        raise UserError(f"config.{group}.{field}='{value}': {nearest(value, known)}")
 
 
 METHOD = Method(

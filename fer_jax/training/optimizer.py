@@ -20,7 +20,6 @@ Schedule = Callable[[Any], Any]
 PyTree = Any
 
 IMAGE_CHANNELS = 3  # a convolution with at most this many input channels reads the image itself
-RULES = ("adam", "adamw", "sgd", "muon")
 GROUP_FIELDS = {"lr_multiplier": 1.0, "weight_decay": None, "frozen": False}
 
 
@@ -84,11 +83,9 @@ def _rule(
     if options.name == "adam" or options.name == "adamw":
         fixed = {"b2": options.b2, "eps": options.eps}
         moments = _moments(optax.scale_by_adam, fixed, "b1", options.b1 if momentum is None else momentum)
-    elif options.name == "sgd":
+    else:
         fixed = {"nesterov": options.nesterov}
         moments = _moments(optax.trace, fixed, "decay", options.momentum if momentum is None else momentum)
-    else:
-        raise UserError(f"config.optimizer.name='{options.name}': {nearest(options.name, RULES)}")
     decoupled = options.decoupled or options.name == "adamw"
     decay = optax.add_decayed_weights(weight_decay, mask=None if options.decay_1d else _more_than_1d)
     parts = [moments, decay] if decoupled else [decay, moments]
@@ -202,8 +199,6 @@ def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Sche
             _linear((step - rise) / (last - rise), peak, peak * options.final_fraction),
         ),
     }
-    if options.name not in schedules:
-        raise UserError(f"config.schedule.name='{options.name}': {nearest(options.name, schedules)}")
     shape, warmup = schedules[options.name], options.warmup_epochs * steps_per_epoch
 
     def schedule(step: Any) -> jax.Array:

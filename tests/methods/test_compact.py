@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax.errors import UserError
 from fer_jax.methods import compact
 
 BATCH = {"image": np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)}
@@ -28,10 +27,3 @@ def test_the_head_keeps_one_number_of_each_channel(head, kept):
     model = small(head=head)
     (_, aux), _ = jax.jit(lambda: model.init_with_output(jax.random.key(0), BATCH, train=False))()
     np.testing.assert_allclose(aux["features"], kept(aux["maps"]["last"], axis=(1, 2)), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("fields", [{"stem": "convolution"}, {"head": "means"}])
-def test_what_does_not_exist_is_refused_with_the_nearest(fields):
-    ((field, value),) = fields.items()
-    with pytest.raises(UserError, match=rf"model\.{field} = '{value}' does not exist: did you mean '(conv|mean)'\?"):
-        jax.eval_shape(lambda: small(**fields).init(jax.random.key(0), BATCH, train=False))

@@ -11,7 +11,6 @@ from flax import linen as nn
 from jax.lax import stop_gradient
 from planted import terms_of
 
-from fer_jax.errors import UserError
 from fer_jax.methods import fan
 from fer_jax.nn.normalization import BatchNorm
 
@@ -348,8 +347,3 @@ def test_the_monitor_measures_inequality():
     assert float(fan.monitor(None, {"frame_weights": equal}, batch)["inequality"]) == pytest.approx(0, abs=1e-6)
     assert float(fan.monitor(None, {"frame_weights": unequal}, batch)["inequality"]) == pytest.approx(0.5)
     assert float(fan.monitor(None, {"frame_weights": equal}, batch)["masked_share"]) == pytest.approx(7 / 12)
-
-
-def test_a_misspelt_attention_is_named():
-    with pytest.raises(UserError, match="did you mean 'relation'"):
-        init(make("relations"), features())

@@ -123,7 +123,6 @@ def test_every_cut_has_the_same_trunk(sep_pos):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"upsampler": "bicubik"}, "did you mean 'bicubic'"),
         ({"multiples": (1, 1)}, "give \\(1,\\), \\(1, 2, 1\\), \\(1, 2, 4, 1\\)"),
         ({"multiples": (1, 4, 1)}, "model.multiples"),
         ({"multiples": (1, 4, 2, 1)}, "model.multiples"),

@@ -170,7 +170,6 @@ def test_shapes_are_enough_to_build_it():
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        ({"name": "adma"}, "did you mean 'adam'"),
         ({"groups": (("trunc/conv1/kernel", {}),)}, "did you mean 'trunk/conv1/kernel'"),
         ({"groups": (("trunk", {}), ("bn1", {}))}, "earlier group"),
         ({"groups": (("trunk", {"lr_multiplyer": 0.1}),)}, "lr_multiplier"),
@@ -182,11 +181,6 @@ def test_mistakes_are_named(optimizer, message):
         make_optimizer(config(optimizer), PARAMS, 100, 10)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_misspelt_schedule_is_named():
-    with pytest.raises(UserError, match="did you mean 'cosine'"):
-        make_optimizer(config(schedule={"name": "cosin"}), PARAMS, 100, 10)
 
 
 # Muon
