@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict as Config
 
-from fer_jax.config.fields import Config
 from fer_jax.data.sources.on_disk import machine_memory
 from fer_jax.engine.mesh import memory_limit, on_cpu
 from fer_jax.errors import UserError
