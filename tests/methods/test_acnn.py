@@ -364,5 +364,5 @@ def test_mistakes_are_named(fields, size, says):
 
 def test_points_are_needed():
     data = {"image": batch()["image"]}
-    with pytest.raises(UserError, match="set config.data.points='acnn'"):
+    with pytest.raises(UserError, match="config.data.points='face24'"):
         jax.eval_shape(lambda: small().init(jax.random.key(0), data, train=False))
