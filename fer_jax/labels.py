@@ -1,13 +1,13 @@
 """The one table of emotions: their canonical order, their other names, and every data set's own codes.
 
-No two families of data sets number the emotions alike, so nothing else in the project converts labels: a code
-becomes a *name* here, and the name becomes an index here. Never map index to index.
+Data sets number the emotions differently, so labels are converted only here: from a code to a *name*, and from the
+name to an index. Never map an index to an index.
 
     >>> canonical("rafdb", 1)
     'surprise'
     >>> index("fer2013", 3)          # FER-2013 calls it 3, happy
     1
-    >>> index("ckplus", 2, num_classes=7)   # contempt is no class of the seven
+    >>> index("ckplus", 2, num_classes=7)   # contempt is not among the seven classes
     -1
 """
 
@@ -31,7 +31,7 @@ EMOTIONS: tuple[str, ...] = (
     "contempt",
 )  # the 7-class problem is the first seven
 
-NO_EMOTION = -1  # the index of codes such as AffectNet's "uncertain", and of contempt among seven classes
+NO_EMOTION = -1  # the index of codes such as AffectNet's "uncertain", and of contempt in a 7-class problem
 
 FERPLUS_VOTES: tuple[str, ...] = (*EMOTIONS, "unknown", "NF")  # NF: not a face
 
@@ -51,13 +51,13 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 
 Code = int | str
 
-# One row per data set: its own code -> the name that data set's documents use. Codes are integers where the
-# files hold numbers, else the folder name or the letters inside the file name.
+# One row per data set: its own code -> the name in its documentation. Codes are integers if the files contain numbers,
+# otherwise the folder name or the letters in the file name.
 CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
     {
         "synthetic_faces": dict(enumerate(EMOTIONS)),
         "fer2013": dict(enumerate(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"))),
-        "ferplus": dict(enumerate(FERPLUS_VOTES)),  # the column of the vote
+        "ferplus": dict(enumerate(FERPLUS_VOTES)),  # the column of the votes
         "rafdb": dict(enumerate(("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), start=1)),
         "affectnet": dict(
             enumerate(
@@ -74,7 +74,7 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         "oulu_casia": {n: n for n in ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")},
         "jaffe": {n: n for n in ("AN", "DI", "FE", "HA", "NE", "SA", "SU")},
         "kdef": {n: n for n in ("AF", "AN", "DI", "HA", "NE", "SA", "SU")},
-        # The authors' folder of neutral faces is misspelt.
+        # The authors misspelled the folder of neutral faces.
         "fed_ro": {"neural": "neutral", **{n: n for n in ("happy", "sad", "surprise", "fear", "disgust", "anger")}},
         "dfew": dict(
             enumerate(("none", "happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"))
@@ -82,10 +82,10 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
     }
 )
 
-# What a data set calls a picture that shows no (single) emotion.
+# Names of data sets for an image that shows no emotion, or more than one.
 NOT_EMOTIONS = frozenset({"none", "uncertain", "no-face", "unknown", "NF"})
 
-# The 22 categories of Du, Tao and Martinez (PNAS 2014): neutral, six basic, fifteen compound, numbered by us.
+# The 22 categories of Du, Tao and Martinez (PNAS 2014): neutral, six basic, fifteen compound; the order is ours.
 COMPOUND_EMOTIONS: tuple[str, ...] = (
     "neutral",
     "happy",
@@ -111,7 +111,7 @@ COMPOUND_EMOTIONS: tuple[str, ...] = (
     "awed",
 )
 
-# What a compound is made of when its name does not say it; the emphasis comes second, as in "sadly angry".
+# The parts of compound emotions whose name does not tell them; the dominant one comes last, as in "sadly angry".
 _COMPOUND_PARTS = {
     "appalled": ("anger", "disgust"),
     "hatred": ("disgust", "anger"),
@@ -149,42 +149,42 @@ def classes(num_classes: int) -> tuple[str, ...]:
 
 
 def name_of(word: str) -> str:
-    """Returns the canonical name of an emotion written in any common way ('Angry', 'happily', 'SU')."""
+    """Returns the canonical name of an emotion in any common form ('Angry', 'happily', 'SU')."""
     name = ALIASES.get(word.strip().lower())
     if name is None:
-        raise UserError(f"'{word}' is no emotion: {nearest(word.strip().lower(), EMOTIONS)}")
+        raise UserError(f"'{word}' is not a known emotion: {nearest(word.strip().lower(), EMOTIONS)}")
     return name
 
 
 def canonical(dataset: str, code: Code) -> str:
     """Returns the canonical name of one of `dataset`'s own codes.
 
-    A code that the data set uses for "no emotion" keeps its name (one of `NOT_EMOTIONS`).
+    A code for "no emotion" keeps the name that the data set uses (one of `NOT_EMOTIONS`).
 
     Raises:
-      UserError: for a data set without a row in the table, or a code that it does not use.
+        UserError: if the data set is not in the table, or does not use this code.
     """
     if dataset not in CODES:
-        raise UserError(f"no label codes are known for data set '{dataset}': {nearest(dataset, CODES)}")
+        raise UserError(f"the label codes of data set '{dataset}' are unknown: {nearest(dataset, CODES)}")
     row = CODES[dataset]
     if code not in row:
-        raise UserError(f"{dataset} has no label code {code!r}: it uses {', '.join(map(str, row))}")
+        raise UserError(f"{dataset} has no label code {code!r}; known: {', '.join(map(str, row))}")
     name = row[code]
     return name if name in NOT_EMOTIONS else name_of(name)
 
 
 def index(dataset: str, code: Code, num_classes: int = 8) -> int:
-    """Returns the canonical index of a data set's code, `NO_EMOTION` when it is none of the classes."""
+    """Returns the canonical index of a data set's code, or `NO_EMOTION` if it is not among the classes."""
     name = canonical(dataset, code)
     names = classes(num_classes)
     return names.index(name) if name in names else NO_EMOTION
 
 
 def index_table(dataset: str, num_classes: int = 8) -> np.ndarray:
-    """Returns int64 `[largest code + 1]` with `table[code]` the canonical index; needs integer codes."""
+    """Returns the canonical index of each integer code, int64 [largest code + 1]."""
     codes = [code for code in CODES.get(dataset, ()) if isinstance(code, int)]
     if not codes:
-        canonical(dataset, 0)  # raises for an unknown data set, and for one whose codes are words
+        canonical(dataset, 0)  # raises for an unknown data set, and for one with codes that are words
     table = np.full(max(codes) + 1, NO_EMOTION, np.int64)
     for code in codes:
         table[code] = index(dataset, code, num_classes)
@@ -192,7 +192,7 @@ def index_table(dataset: str, num_classes: int = 8) -> np.ndarray:
 
 
 def compound_parts(compound: str) -> tuple[str, ...]:
-    """Returns the canonical emotions a compound category is made of, its emphasis last: one or two names."""
+    """Returns the one or two canonical emotions of a compound category, the dominant one last."""
     if compound not in COMPOUND_EMOTIONS:
-        raise UserError(f"'{compound}' is no compound emotion: {nearest(compound, COMPOUND_EMOTIONS)}")
+        raise UserError(f"'{compound}' is not a compound emotion: {nearest(compound, COMPOUND_EMOTIONS)}")
     return _COMPOUND_PARTS.get(compound) or tuple(name_of(word) for word in compound.split())

@@ -96,7 +96,7 @@ def test_compound_categories():
     ("call", "message"),
     [
         (lambda: labels.canonical("fer2031", 0), "did you mean 'fer2013'"),
-        (lambda: labels.canonical("fer2013", 7), "fer2013 has no label code 7: it uses 0, 1"),
+        (lambda: labels.canonical("fer2013", 7), "fer2013 has no label code 7; known: 0, 1"),
         (lambda: labels.name_of("hapiness"), "did you mean 'happiness'"),
         (lambda: labels.classes(6), "use 7, or 8"),
         (lambda: labels.index_table("jaffe"), "jaffe has no label code 0"),

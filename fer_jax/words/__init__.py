@@ -1,1 +1,1 @@
-"""What words say about emotions: readers of published word vectors, and a vector for each class by its name."""
+"""Word vectors of emotions: readers of published files, and one vector for each class by its name."""

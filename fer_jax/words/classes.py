@@ -1,4 +1,4 @@
-"""One vector for each class, found by the emotion's name: never by its number, which each data set chooses."""
+"""One word vector per class, found by the name of the emotion, since each data set numbers its classes differently."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fer_jax.words.readers import read_vectors
 
 HERE = pathlib.Path(__file__).parent
 SHIPPED = MappingProxyType({"minilm": HERE / "class_vectors_minilm.csv"})
-STORED = "class_vectors.json"  # the table of a run, in its folder
+STORED = "class_vectors.json"  # the table of a run, in its work directory
 SAME = 0.9999  # a cosine above this is the same vector
 
-# Which words stand for an emotion; of several the mean is taken.
+# The words for each emotion; several are averaged.
 WORD_SETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        # Adjectives and nouns mixed: part of their similarity is that of the part of speech.
+        # Adjectives and nouns mixed, so part of their similarity comes from the part of speech.
         "seed": {
             "neutral": ("neutral",),
             "happiness": ("happy",),
@@ -47,7 +47,7 @@ WORD_SETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "fear": ("fear",),
             "contempt": ("contempt",),
         },
-        # Both forms where the shipped table has both.
+        # Both forms, if the shipped table has both.
         "both": {
             "neutral": ("neutral", "neutrality"),
             "happiness": ("happy", "happiness"),
@@ -58,7 +58,7 @@ WORD_SETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "fear": ("fear",),
             "contempt": ("contempt",),
         },
-        # Needs a file with a whole vocabulary.
+        # Needs a file with a full vocabulary.
         "synonyms": {
             "neutral": ("neutral", "neutrality", "expressionless", "calm"),
             "happiness": ("happy", "happiness", "joy", "smiling"),
@@ -79,9 +79,9 @@ class ClassVectors:
 
     Attributes:
         source: where they come from.
-        classes: C names, as the data set has them.
-        words: per class, the words whose mean its vector is.
-        vectors: float32 values [C, dimension]; tuples, so that a model that holds them can be hashed.
+        classes: C names, as in the data set.
+        words: for each class, the words whose vectors are averaged.
+        vectors: float32 values [C, dimension]; tuples, so that a model with this field can be hashed.
     """
 
     source: str
@@ -99,7 +99,7 @@ class ClassVectors:
         return {"source": self.source, "dimension": len(self.vectors[0]), "words": words, "sha256": self.sha256()}
 
     def as_json(self) -> dict[str, Any]:
-        """Returns all of it as plain JSON values; `class_vectors` reads them back from a file."""
+        """Returns everything as plain JSON values; `class_vectors` reads them back from a file."""
         return self.summary() | {"classes": self.classes, "words": self.words, "vectors": self.vectors}
 
 
@@ -108,12 +108,12 @@ def class_vectors(source: str, words: str, classes: Sequence[str]) -> ClassVecto
 
     Args:
         source: 'minilm' (the shipped table), an embedding file (see `readers`), or the `class_vectors.json` of a run.
-        words: one of WORD_SETS; the table of a run has been made with one already.
+        words: one of WORD_SETS; has no effect on the table of a run.
         classes: emotion names in any common form, in the data set's order.
 
     Raises:
-        UserError: for an unknown set of words, a class that no word names, a word that the file does not have, and
-            vectors that cannot tell two classes apart.
+        UserError: for an unknown set of words, a class without a word, a word that is missing from the file, and two
+            classes with the same vector.
     """
     if words not in WORD_SETS:
         raise UserError(f"config.model.words='{words}': {nearest(words, WORD_SETS)}")
@@ -130,8 +130,8 @@ def class_vectors(source: str, words: str, classes: Sequence[str]) -> ClassVecto
 def _emotion(name: str) -> str:
     if name in COMPOUND_EMOTIONS and name.lower() not in ALIASES:
         raise UserError(
-            f"class '{name}' is a compound emotion, which no single word names: mixtures of seven words span seven "
-            "dimensions only and cannot tell such classes apart; train another method on this data set"
+            f"class '{name}' is a compound emotion without a word of its own, and mixtures of the words of seven "
+            "emotions cannot distinguish such classes; train another method on this data set"
         )
     return name_of(name)
 
@@ -143,7 +143,7 @@ def _read(source: str, words: str, chosen: Sequence[tuple[str, ...]], classes: t
         what = f"the shipped table '{source}'" if source in SHIPPED else source
         raise UserError(
             f"config.model.vectors: {what} has no vector for {', '.join(repr(word) for word in missing)}, which "
-            f"config.model.words='{words}' needs: give another file, or other words "
+            f"config.model.words='{words}' needs: give another file or another set of words "
             f"({', '.join(s for s in WORD_SETS if s != words)})"
         )
     for word in wanted:
@@ -164,7 +164,7 @@ def _stored(path: str, emotions: Sequence[str], classes: tuple[str, ...]) -> Cla
             _tuples(np.asarray(stored["vectors"], np.float32)),
         )
         if table.sha256() != stored["sha256"]:
-            raise ValueError("its vectors are not those that were stored")
+            raise ValueError("its vectors differ from the recorded SHA-256")
         rows = [names.index(emotion) for emotion in emotions]
         return dataclasses.replace(
             table,
@@ -174,19 +174,19 @@ def _stored(path: str, emotions: Sequence[str], classes: tuple[str, ...]) -> Cla
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"config.model.vectors: {path} is no table of class vectors of a run over {', '.join(classes)} ({error})"
+            f"config.model.vectors: {path} is not a table of class vectors of {', '.join(classes)} ({error})"
         ) from error
 
 
 def _check(table: ClassVectors) -> None:
-    """Refuses vectors of which two are the same."""
+    """Raises UserError if two classes have the same vector."""
     v = np.asarray(table.vectors, np.float64)
     v /= np.linalg.norm(v, axis=1, keepdims=True)
     for a, b in itertools.combinations(range(len(v)), 2):
         if v[a] @ v[b] > SAME:
             raise UserError(
                 f"config.model.vectors: '{' + '.join(table.words[a])}' and '{' + '.join(table.words[b])}' have the "
-                f"same vector in {table.source}: their classes could not be told apart"
+                f"same vector in {table.source}, so their classes cannot be distinguished"
             )
 
 

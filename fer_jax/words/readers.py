@@ -1,9 +1,9 @@
-"""Reads the vectors of a few words out of published embedding files, which may be far larger than memory.
+"""Reads the vectors of a few words from published embedding files, which may be far larger than memory.
 
-Formats: the binary form of Mikolov et al. (2013: a line "count dimension", then per word its bytes, a blank and
-little-endian float32, with or without a line break before the next word), and text, a word and its numbers to a line
-(GloVe; the text form of fastText and of Mikolov et al. begins with a line "count dimension"). Reading stops at the
-last word wanted.
+Formats: the binary form of Mikolov et al. (2013): a line "count dimension", then for each word its bytes, a space and
+little-endian float32 numbers, with or without a line break before the next word; and text with a word and its numbers
+on each line (GloVe; the text form of fastText and of Mikolov et al. begins with a line "count dimension"). Reading
+stops at the last requested word.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import numpy as np
 from fer_jax.errors import UserError, first_line
 
 CHUNK = 1 << 20  # bytes read at a time
-LONGEST_WORD = 1 << 12  # bytes; GoogleNews' longest phrase has about a hundred
+LONGEST_WORD = 1 << 12  # bytes; the longest phrase of GoogleNews has about a hundred
 LARGEST_DIMENSION = 1 << 14
-FASTTEXT_MODEL = (793712314).to_bytes(4, "little")  # how fastText's own model files begin
+FASTTEXT_MODEL = (793712314).to_bytes(4, "little")  # the start of fastText's own model files
 
 Vectors = dict[str, np.ndarray]
 
 
 def read_vectors(path: str, words: Collection[str]) -> Vectors:
-    """Returns those of `words` that the file has: float32 [dimension] by word; the first wins where one comes twice.
+    """Returns those of `words` that the file contains: float32 [dimension] by word, the first if a word is repeated.
 
-    The format follows the name: `.bin` binary, `.csv` text with commas, all else text with blanks; `.gz` and a
-    `.zip` that holds one file are read as they are. A text file that is cut off within the very last number that is
-    wanted cannot be told from a whole one without its last line break.
+    The name decides the format: `.bin` is binary, `.csv` text with commas, everything else text with spaces; `.gz` and
+    a `.zip` with one file are unpacked while reading. A text file that is cut off within the last requested number
+    looks the same as a complete one without a final line break.
 
     Raises:
-        UserError: for a file that cannot be read, is no embedding file, is cut off before all words were found, or
-            whose rows differ in their dimension.
+        UserError: if the file cannot be read, is not an embedding file, is cut off before all words were found, or has
+            rows of different dimensions.
     """
     place = pathlib.Path(path).expanduser()
     try:
@@ -48,20 +48,19 @@ def read_vectors(path: str, words: Collection[str]) -> Vectors:
             return _from_text(stream, place, words, b"," if name.endswith(".csv") else None)
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
-            f"config.model.vectors: {place} is damaged or cut off ({first_line(error)}): get the file anew"
+            f"config.model.vectors: {place} is damaged or incomplete ({first_line(error)}): download it again"
         ) from error
     except OSError as error:
         raise UserError(f"config.model.vectors: cannot read {place}: {error.strerror or error}") from error
-    except RuntimeError as error:  # of zipfile: encrypted, or packed by a method that Python does not have
+    except RuntimeError as error:  # from zipfile: encrypted, or compressed by a method that Python does not support
         raise UserError(
-            f"config.model.vectors: {place} cannot be unpacked here ({first_line(error)}): unpack it and name the file "
-            "in it"
+            f"config.model.vectors: cannot unpack {place} ({first_line(error)}): unpack it and give the file inside"
         ) from error
 
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], str]]:
-    """Opens a file, unpacked where it is packed; yields it with the name that says its format."""
+    """Opens a file, unpacking it if necessary; yields it with the name that tells its format."""
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         name, magic = path.name.lower(), raw.peek(4)[:4]
@@ -72,8 +71,8 @@ def _opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], str]]:
             files = [f for f in archive.namelist() if not f.endswith("/")]
             if len(files) != 1:
                 raise UserError(
-                    f"config.model.vectors: {path} holds {len(files)} files ({', '.join(files[:4])}): "
-                    "unpack it and name one of them"
+                    f"config.model.vectors: {path} contains {len(files)} files ({', '.join(files[:4])}): "
+                    "unpack it and give one of them"
                 )
             yield stack.enter_context(archive.open(files[0])), files[0].lower()
         else:
@@ -83,7 +82,7 @@ def _opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], str]]:
 def _from_binary(stream: IO[bytes], path: pathlib.Path, words: Collection[str]) -> Vectors:
     header = stream.readline(64)
     if header.startswith(FASTTEXT_MODEL):
-        raise UserError(f"config.model.vectors: {path} is a model of fastText: name its text form, the .vec file")
+        raise UserError(f"config.model.vectors: {path} is a fastText model: give its text form, the .vec file")
     counts = _header(header)
     if counts is None:
         raise _no_embedding(path, "a binary embedding file begins with a line 'count dimension'")
@@ -96,12 +95,12 @@ def _from_binary(stream: IO[bytes], path: pathlib.Path, words: Collection[str]) 
         blank = buffer.find(b" ", start, start + LONGEST_WORD)
         while blank < 0 or len(buffer) < blank + 1 + size:
             if blank < 0 and len(buffer) - start > LONGEST_WORD:
-                raise _no_embedding(path, f"there is no word in front of vector {row + 1}")
+                raise _no_embedding(path, f"there is no word before vector {row + 1}")
             more = stream.read(CHUNK)
             if not more:
                 raise UserError(
-                    f"config.model.vectors: {path} is cut off: it ends within word {row + 1:,} of {count:,}, before "
-                    f"{_listed(wanted.values())}; get the file anew"
+                    f"config.model.vectors: {path} is incomplete: it ends within word {row + 1:,} of {count:,}, before "
+                    f"{_listed(wanted.values())}; download it again"
                 )
             buffer, start = buffer[start:] + more, 0
             blank = buffer.find(b" ", 0, LONGEST_WORD)
@@ -126,32 +125,32 @@ def _from_text(stream: IO[bytes], path: pathlib.Path, words: Collection[str], se
     read = 0
     for line in lines:
         read += 1
-        # The word in front is looked at first: splitting a line into 300 numbers costs much more.
+        # Compare the word first: splitting a line into 300 numbers is much slower.
         key = line[:LONGEST_WORD].split(separator, 1)[0] if line.strip() else b""
         if key not in wanted:
             continue
         fields = line.split(separator)[1:]
         values = _numbers(fields)
         if values is None and len(fields) > dimension:
-            continue  # GloVe has entries with blanks in them: a longer entry that begins with the word
+            continue  # GloVe has entries with spaces: this is a longer entry that begins with the word
         if values is None or len(values) != dimension:
             raise UserError(
-                f"config.model.vectors: {path} has {len(fields)} numbers for '{wanted[key]}' and a dimension of "
-                f"{dimension}: the file is damaged or cut off; get it anew"
+                f"config.model.vectors: {path} has {len(fields)} numbers for '{wanted[key]}', but a dimension of "
+                f"{dimension}: it is damaged or incomplete; download it again"
             )
         found[wanted.pop(key)] = values
         if not wanted:
             break
     if wanted and counts and read < counts[0]:
         raise UserError(
-            f"config.model.vectors: {path} is cut off: it has {read:,} of {counts[0]:,} words, without "
-            f"{_listed(wanted.values())}; get the file anew (a binary file must be named .bin)"
+            f"config.model.vectors: {path} is incomplete: it has {read:,} of {counts[0]:,} words and lacks "
+            f"{_listed(wanted.values())}; download it again (a binary file must be named .bin)"
         )
     return found
 
 
 def _header(line: bytes) -> tuple[int, int] | None:
-    """Returns (count, dimension) of a first line, None where it is none."""
+    """Returns (count, dimension) if a line is such a header, else None."""
     fields = line.split()
     if len(fields) != 2 or not all(field.isdigit() for field in fields):
         return None
@@ -167,7 +166,7 @@ def _numbers(fields: list[bytes]) -> np.ndarray | None:
 
 
 def _no_embedding(path: pathlib.Path, why: str) -> UserError:
-    return UserError(f"config.model.vectors: {path} is no embedding file ({why}); see fer_jax/words/README.md")
+    return UserError(f"config.model.vectors: {path} is not an embedding file ({why}); see fer_jax/words/README.md")
 
 
 def _listed(words: Collection[str]) -> str:

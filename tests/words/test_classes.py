@@ -68,12 +68,12 @@ def test_the_table_of_a_run_is_the_same_table(tmp_path):
     assert turned == class_vectors("minilm", "nouns", EMOTIONS[:7])
     assert turned.sha256() != table.sha256()
 
-    with pytest.raises(UserError, match="no table of class vectors of a run over .*contempt"):
+    with pytest.raises(UserError, match="not a table of class vectors of .*contempt"):
         class_vectors(str(path), "nouns", EMOTIONS)
     changed = json.loads(path.read_text())
     changed["vectors"][0][0] += 0.5
     path.write_text(json.dumps(changed))
-    with pytest.raises(UserError, match="not those that were stored"):
+    with pytest.raises(UserError, match="SHA-256"):
         class_vectors(str(path), "nouns", FER2013_CSV)
     for content in ("{", "[]", '{"classes": 3}'):
         path.write_text(content)
@@ -97,9 +97,9 @@ def test_mistakes(tmp_path):
         class_vectors("minilm", "synonyms", EMOTIONS)
     with pytest.raises(UserError, match="vectors.txt has no vector for 'contempt', which config.model.words='seed'"):
         class_vectors(write(tmp_path, [*FER2013_CSV]), "seed", EMOTIONS)
-    with pytest.raises(UserError, match="'happily surprised' is a compound emotion, which no single word names"):
+    with pytest.raises(UserError, match="'happily surprised' is a compound emotion"):
         class_vectors("minilm", "seed", COMPOUND_EMOTIONS)
-    with pytest.raises(UserError, match="'bored' is no emotion"):
+    with pytest.raises(UserError, match="'bored'"):
         class_vectors("minilm", "seed", ("bored",))
     path = tmp_path / "same.txt"
     path.write_text("".join(f"{word} 1.0 2.0 3.0\n" for word in FER2013_CSV))
