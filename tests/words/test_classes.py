@@ -77,7 +77,7 @@ def test_the_table_of_a_run_is_the_same_table(tmp_path):
         class_vectors(str(path), "nouns", FER2013_CSV)
     for content in ("{", "[]", '{"classes": 3}'):
         path.write_text(content)
-        with pytest.raises(UserError, match="no table of class vectors"):
+        with pytest.raises(UserError, match="not a table of class vectors"):
             class_vectors(str(path), "nouns", FER2013_CSV)
 
 
