@@ -62,7 +62,7 @@ def test_resumed_and_evaluated_without_the_file(config, embedding, tmp_path, mon
     stored = json.loads((workdir / STORED).read_text())
     stored["vectors"][2][3] = 1.0
     (workdir / STORED).write_text(json.dumps(stored))
-    with pytest.raises(UserError, match="not those that were stored"):
+    with pytest.raises(UserError, match="SHA-256"):
         evaluate(workdir)
 
 
