@@ -345,12 +345,12 @@ def move_class_centres(
     return centres - gamma * (n * centres - full_matmul(member.T, alpha)) / (1 + n)
 
 
-def class_of(batch: dict[str, Array]) -> Int[Array, "B"]:
+def class_of(batch: Batch) -> Int[Array, "B"]:
     """The class whose centre an example belongs to: the largest entry of its target."""
     return jnp.argmax(batch["target"], axis=-1)
 
 
-def example_mask(batch: dict[str, Array], size: int) -> Bool[Array, "B"]:
+def example_mask(batch: Batch, size: int) -> Bool[Array, "B"]:
     """Which rows are examples and not padding."""
     return batch["mask"] if "mask" in batch else jnp.ones(size, jnp.bool_)
 

@@ -18,7 +18,9 @@ from jaxtyping import Array, Float, Int
 
 Batch = Mapping[str, Array]
 Aux = Mapping[str, Any]
-Terms = Mapping[str, Float[Array, "B"]]
+PerExample = Float[Array, "B"]
+Rows = Int[Array, "B"]
+Terms = Mapping[str, PerExample]
 Memory = Any  # a tree of arrays [N, ...]
 Config = Any  # an ml_collections.ConfigDict, whose fields have no static types
 Scores = dict[str, float | None]
@@ -169,9 +171,9 @@ class Method:
     weights: Mapping[str, float]
     targets: Callable[[Memory, Batch, Clock], Batch] | None = None
     views: tuple[View, ...] = (View(),)
-    partners: Callable[[Int[Array, B], Memory, jax.Array], Int[Array, B]] | None = None
+    partners: Callable[[Rows, Memory, jax.Array], Rows] | None = None
     mix: Callable[[Batch, jax.Array], Batch] | None = None
-    select: Callable[[Terms, Outputs, Batch, Clock], Float[Array, B]] | None = None
+    select: Callable[[Terms, Outputs, Batch, Clock], PerExample] | None = None
     monitor: Callable[..., dict[str, Array]] = no_numbers
     remember: Callable[[Memory, Outputs, Batch, Clock], Memory] | None = None
     whole_batch: bool = False

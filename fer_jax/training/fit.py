@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.traverse_util
 import numpy as np
@@ -26,7 +27,7 @@ def fitted(setup: Setup, state: TrainState) -> TrainState:
     features = evaluator(state.variables(), setup.train)["features"]
     found = method.fit(features, setup.train.arrays["target"], setup.config.seed)
 
-    params = flax.traverse_util.flatten_dict(state.params, sep="/")
+    params: dict[str, Any] = dict(flax.traverse_util.flatten_dict(state.params, sep="/"))
     for path, values in found.items():
         if path not in params or params[path].shape != np.shape(values):
             raise ValueError(f"fit: the model has no parameter {path} of shape {list(np.shape(values))}")

@@ -66,7 +66,7 @@ def train_step(
         "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
     }
     memory = state.memory
-    if task.method.remember:
+    if task.method.remember and outputs:
         memory = task.method.remember(memory, jax.lax.stop_gradient(outputs), views[0], clock)
     state = state.replace(
         step=state.step + 1,

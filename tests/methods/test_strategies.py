@@ -1,6 +1,7 @@
 """Strategies against their formulas, and which methods they may be combined with."""
 
 import importlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ from fer_jax.errors import UserError
 from fer_jax.methods import rows, strategies
 from fer_jax.methods.losses import cross_entropy
 from fer_jax.methods.method import Clock, Output
-from fer_jax.methods.strategies import cutmix, mixup, small_loss
+from fer_jax.methods.objective import load
+from fer_jax.methods.strategies import cutmix, small_loss
 
 KEYS = [jax.random.key(seed) for seed in range(40)]
 
@@ -22,6 +24,12 @@ def config_of(method="baseline", **fields):
     config = importlib.import_module(f"experiments.{method}").get_config("smoke")
     config.update_from_flattened_dict(fields)
     return config
+
+
+def hook(name, **options) -> Any:
+    """What a strategy sets."""
+    strategy = load(name)
+    return vars(strategy.apply(methods.load("baseline"), **options))[strategy.claims[0]]
 
 
 @pytest.fixture
@@ -38,7 +46,7 @@ def batch():
 
 @pytest.mark.parametrize("key", KEYS[:5], ids=range(5))
 def test_mixup_mixes_pixels_and_losses_with_one_share(batch, key):
-    mixed = mixup.STRATEGY.apply(methods.load("baseline"), alpha=1.0).mix(batch, key)
+    mixed = hook("mixup", alpha=1.0)(batch, key)
     share_key, order_key = jax.random.split(key)
     share = jax.random.beta(share_key, 1.0, 1.0)
     j = jax.random.permutation(order_key, 6)
@@ -58,7 +66,7 @@ def test_mixup_mixes_pixels_and_losses_with_one_share(batch, key):
 
 
 def test_cutmix_takes_the_share_of_the_pixels_that_were_pasted(batch):
-    mix = cutmix.STRATEGY.apply(methods.load("baseline"), probability=1.0).mix
+    mix = hook("cutmix", probability=1.0)
     shares = []
     for key in KEYS:
         mixed = mix(batch, key)
@@ -74,7 +82,7 @@ def test_cutmix_takes_the_share_of_the_pixels_that_were_pasted(batch):
 
 
 def test_cutmix_leaves_a_step_alone_with_the_rest_of_its_probability(batch):
-    mix = cutmix.STRATEGY.apply(methods.load("baseline"), probability=0.0).mix
+    mix = hook("cutmix", probability=0.0)
     for key in KEYS[:5]:
         mixed = mix(batch, key)
         for name in ("image", "target", "weight"):
@@ -96,7 +104,7 @@ def test_fewer_examples_are_kept_as_epochs_go_by(epoch, kept):
 
 
 def test_the_smallest_losses_are_selected_and_ties_go_by_index():
-    select = small_loss.STRATEGY.apply(methods.load("baseline"), tau=0.5, epochs=1.0).select
+    select = hook("small_loss", tau=0.5, epochs=1.0)
     terms = {"a": jnp.array([1.0, 0.5, 0.5, 0.5, 2.0, 9.0]), "b": jnp.zeros(6)}
     batch = {"index": jnp.array([4, 9, 2, 7, 1, 0]), "mask": jnp.array([True, True, True, True, True, False])}
     outputs = (Output(jnp.zeros((6, 3)), {}),)

@@ -238,11 +238,12 @@ def test_a_view_may_draw_erasing_of_its_own_and_go_without_noise(batch):
     assert np.abs(first - clean).max() > 0.1
 
 
+def memory_of_twelve(fields):
+    return {"seen": np.zeros(12, np.int32), "step": np.zeros(12, np.float32)}
+
+
 def remembering(**hooks):
     """A method that keeps the number of times that it has seen each of 12 examples, and its last step."""
-
-    def memory(fields):
-        return {"seen": np.zeros(12, np.int32), "step": np.zeros(12, np.float32)}
 
     def remember(memory, outputs, batch, clock):
         step = jnp.full(len(batch["index"]), clock.step.astype(jnp.float32)) + jnp.arange(len(batch["index"])) / 100
@@ -251,13 +252,13 @@ def remembering(**hooks):
             "step": write(memory["step"], batch["index"], step, batch["mask"]),
         }
 
-    return Method(Linear, loss, METHOD.weights, memory=memory, remember=remember, **hooks)
+    return Method(Linear, loss, METHOD.weights, memory=memory_of_twelve, remember=remember, **hooks)
 
 
 def test_memory_is_written_by_index_and_the_last_of_two_rows_counts(batch):
     task = make_task(method=remembering())
     tx = optax.sgd(0.1)
-    state = init_state(task, tx, batch, ema=True, memory=jax.tree.map(jnp.asarray, task.method.memory({})))
+    state = init_state(task, tx, batch, ema=True, memory=jax.tree.map(jnp.asarray, memory_of_twelve({})))
     index = jnp.array([3, 5, 3, 0, 1, 2, 7, 9])
     now = batch | {"index": index, "mask": jnp.arange(8) != 7}
     state, _ = train_step(task, tx, lambda s: 0.1, state, now, ema_decay=0.5)
