@@ -1,7 +1,7 @@
-"""What a classifier's logits are worth: accuracy, recall, F1, likelihood, calibration, agreement with voters.
+"""Scores of a classifier: accuracy, recall, F1, likelihood, calibration, agreement with annotators.
 
-Every measure is taken once over all examples, gathered in order, in float64. Nothing is averaged per batch,
-so neither the batch size nor the number of devices can show in a score.
+Every score is computed once over all examples, gathered in order, in float64. Nothing is averaged per batch, so no
+score depends on the batch size or the number of devices.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def classification_metrics(
     """Returns every score of a set of predictions, in plain JSON types.
 
     Args:
-      logits: their softmax is the prediction.
-      labels: the true class of each example, in [0, C).
-      classes: C names.
-      votes: what the annotators said, each row a distribution over the classes; adds `kl_to_votes`.
-      bootstrap: resamples behind the 95 % intervals; 0 leaves the intervals out.
-      seed: of the resampling.
+        logits: their softmax is the prediction.
+        labels: the true class of each example, in [0, C).
+        classes: C names.
+        votes: the annotators' votes, each row a distribution over the classes; adds `kl_to_votes`.
+        bootstrap: resamples behind the 95 % intervals; 0 leaves the intervals out.
+        seed: of the resampling.
 
     Returns:
-      `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth), the
-      lists `recall, precision, f1, support` in class order, `classes_without_examples` (`mean_recall` leaves
-      them out), `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`.
-      A ratio without a denominator (the recall of a class without examples) is None.
+        `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth), the lists
+        `recall, precision, f1, support` in class order, `classes_without_examples` (`mean_recall` leaves them out),
+        `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`. A ratio without a
+        denominator (the recall of a class without examples) is None.
 
     Raises:
-      ValueError: if shapes disagree, there is nothing to score, a label names no class, a logit is not finite
-        or a row of votes is no distribution.
+        ValueError: if shapes disagree, there are no examples, a label is out of range, a logit is not finite, or a row
+            of votes is not a distribution.
     """
     logits = np.asarray(logits)
     labels = np.asarray(labels)
@@ -103,10 +103,10 @@ def reliability_bins(
     """Sorts examples into equal-width bins of top-label confidence, each (low, high] as in Guo et al. 2017.
 
     Returns:
-      `edges` [bins + 1] and, per bin, `count`, mean `confidence` and `accuracy` (both None in an empty bin).
+        `edges` [bins + 1] and, per bin, `count`, mean `confidence` and `accuracy` (both None in an empty bin).
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
-    # A softmax of 1 may round to just above it, which belongs into the last bin.
+    # A softmax of 1 may round to just above 1, which belongs in the last bin.
     place = np.minimum(np.searchsorted(edges[1:], confidence, side="left"), bins - 1)
     count = np.bincount(place, minlength=bins)
     mean_confidence = _ratio(np.bincount(place, weights=confidence, minlength=bins), count)
@@ -121,32 +121,27 @@ def reliability_bins(
 
 def calibration_error(reliability: dict[str, list]) -> float:
     """Expected calibration error: the gap between confidence and accuracy, averaged over the examples."""
-    filled = [
-        (count, abs(confidence - accuracy))
-        for count, confidence, accuracy in zip(
-            reliability["count"], reliability["confidence"], reliability["accuracy"], strict=True
-        )
-        if count
-    ]
-    return sum(count * gap for count, gap in filled) / sum(count for count, _ in filled)
+    count = np.array(reliability["count"])
+    gap = np.abs(np.array(reliability["confidence"], float) - np.array(reliability["accuracy"], float))
+    return float(np.average(gap[count > 0], weights=count[count > 0]))
 
 
 def kl_to_votes(votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarray, "N C"]) -> Float[np.ndarray, " N"]:
     """KL(votes || prediction) in nats per example, with 0 log 0 = 0.
 
     Raises:
-      ValueError: if a row of votes has another shape than the predictions or is no distribution.
+        ValueError: if the votes have another shape than the predictions, or a row is not a distribution.
     """
     votes = np.asarray(votes, dtype=np.float64)
     if votes.shape != log_probabilities.shape:
         raise ValueError(f"votes have shape {votes.shape}, the predictions {log_probabilities.shape}")
     total = votes.sum(axis=-1, keepdims=True)
-    # Written so that NaN fails too. The tolerance is for distributions stored in half precision.
+    # NaN fails too. The tolerance is for distributions stored in half precision.
     broken = ~((np.abs(total[:, 0] - 1.0) < 1e-3) & (votes >= 0).all(axis=-1))
     if broken.any():
         row = int(np.flatnonzero(broken)[0])
         raise ValueError(
-            f"votes of example {row} are no distribution (sum {total[row, 0]:g}, smallest "
+            f"votes of example {row} are not a distribution (sum {total[row, 0]:g}, smallest "
             f"{votes[row].min():g}): divide counts by their sum"
         )
     votes = votes / total
@@ -157,13 +152,12 @@ def kl_to_votes(votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarr
 def bootstrap_intervals(
     confusion: Int[np.ndarray, "C C"], *, draws: int = 1000, seed: int = 0
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of the scores that the confusion matrix decides.
+    """95 % percentile intervals of the scores that follow from the confusion matrix.
 
-    The bootstrap draws N examples with replacement. Accuracy, mean recall and macro F1 look at nothing but
-    how many of them fall into each (truth, prediction) cell, and N independent draws from the examples fall
-    into the cells as one multinomial with the cells' shares. So drawing the multinomial is the same
-    bootstrap, not an approximation of it, and costs C^2 numbers per resample instead of N. As in the scores
-    themselves, a resample's mean recall leaves out classes of which it holds no example.
+    The bootstrap draws N examples with replacement. Accuracy, mean recall and macro F1 depend only on how many of them
+    fall into each (truth, prediction) cell, and N independent draws fall into the cells as one multinomial with the
+    cells' shares. Drawing the multinomial is therefore the same bootstrap, not an approximation, and costs C^2 numbers
+    per resample instead of N. A resample's mean recall leaves out classes of which it holds no example.
     """
     cells = confusion.ravel()
     occupied = np.flatnonzero(cells)
@@ -179,7 +173,7 @@ def bootstrap_intervals(
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> list[float]:
-    """Student's 95 % interval [low, high] of the mean that independent `values`, at least two, are drawn around."""
+    """Student's 95 % interval [low, high] of the mean of the distribution of independent `values`, at least two."""
     drawn = np.asarray(values, float)
     half = stdtrit(len(drawn) - 1, 0.975) * drawn.std(ddof=1) / len(drawn) ** 0.5
     return [float(drawn.mean() - half), float(drawn.mean() + half)]
@@ -195,8 +189,8 @@ def _class_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.
 def _confusion_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy, mean recall and macro F1, each [*R].
 
-    Mean recall averages over the classes that have examples, macro F1 over those that occur in the truth or
-    in the predictions (scikit-learn's rule).
+    Mean recall averages over the classes that have examples, macro F1 over those that occur in the truth or in the
+    predictions (scikit-learn's rule).
     """
     recall, _, f1 = _class_scores(confusion)
     hits = np.trace(confusion, axis1=-2, axis2=-1)
@@ -215,7 +209,7 @@ def _plain(values: np.ndarray) -> list[float | None]:
 
 
 def _check(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Raises ValueError on inputs whose scores would mean nothing."""
+    """Raises ValueError for inputs that cannot be scored."""
     if logits.ndim != 2 or logits.shape[1] != len(classes):
         raise ValueError(f"logits have shape {logits.shape}, expected [examples, {len(classes)}], one per class")
     if labels.shape != logits.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
@@ -225,7 +219,7 @@ def _check(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> No
     outside = (labels < 0) | (labels >= len(classes))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
-        raise ValueError(f"label {labels[row]} of example {row} names none of the {len(classes)} classes")
+        raise ValueError(f"label {labels[row]} of example {row} is not one of the {len(classes)} classes")
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
         raise ValueError(
