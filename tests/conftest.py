@@ -19,7 +19,11 @@ sys.path.insert(0, str(ROOT))  # experiments/ are files, not an installed packag
 
 import jax
 import pytest
+import shapes
 from absl import flags
+from jaxtyping import install_import_hook
+
+install_import_hook(shapes.PACKAGES, "shapes.arrays_only")  # before any of them is imported
 
 COMPILED = ROOT / ".pytest_cache" / "compiled"  # programs of earlier tests and sessions: compiling is most of the time
 

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.losses import classification_loss
@@ -270,7 +270,7 @@ def crop_slices(f: Float[Array, "B H W C"], first: Float[Array, "B P 2"], patch:
     limits = jnp.array([f.shape[2], f.shape[1]], jnp.float32)
     corner = (jnp.clip(first, -patch, limits) + patch).astype(jnp.int32)
 
-    def slices(f: Float[Array, "h w C"], corner: Float[Array, "P 2"]) -> Float[Array, "P K K C"]:
+    def slices(f: Float[Array, "h w C"], corner: Int[Array, "P 2"]) -> Float[Array, "P K K C"]:
         shape = (patch, patch, f.shape[-1])
         return jax.vmap(lambda c: jax.lax.dynamic_slice(f, (c[1], c[0], jnp.zeros_like(c[0])), shape))(corner)
 

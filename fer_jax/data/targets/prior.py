@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from fer_jax.data.targets.votes import vote_distribution
 from fer_jax.errors import UserError
@@ -32,7 +32,7 @@ FERPLUS = np.array(
 
 
 def prior_matrix(
-    kind: str, classes: Sequence[str], votes: Int[np.ndarray, "N 10"] | None, *, literal: bool = False
+    kind: str, classes: Sequence[str], votes: Integer[np.ndarray, "N 10"] | None, *, literal: bool = False
 ) -> Float[np.ndarray, "C C"]:
     """Returns D for any selection and order of emotions: a label of class y is mixed with the distribution in row y.
 
@@ -64,7 +64,7 @@ def emotion_indices(classes: Sequence[str], field: str, alternative: str) -> lis
     return [EMOTIONS.index(ALIASES[name.lower()]) for name in classes]
 
 
-def vote_prior(votes: Int[np.ndarray, "N 10"]) -> Float[np.ndarray, "8 8"]:
+def vote_prior(votes: Integer[np.ndarray, "N 10"]) -> Float[np.ndarray, "8 8"]:
     """Estimates the matrix from votes; on FER+'s training split this reproduces the published one.
 
     An example counts for the emotion with at least half of all its votes, including "unknown" and "not a face", and

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from fer_jax.labels import EMOTIONS
 
@@ -21,7 +21,7 @@ NUM_CLASSES = len(EMOTIONS)
 
 
 def ferplus_targets(
-    votes: Int[np.ndarray, "N 10"], rule: str
+    votes: Integer[np.ndarray, "N 10"], rule: str
 ) -> tuple[Bool[np.ndarray, " N"], Float[np.ndarray, "N 8"]]:
     """Applies one of FER+'s rules to the votes.
 
@@ -47,7 +47,7 @@ def ferplus_targets(
     return keep, _normalized(chosen[:, :NUM_CLASSES] * keep[:, None])
 
 
-def vote_distribution(votes: Int[np.ndarray, "N 10"]) -> Float[np.ndarray, "N 8"]:
+def vote_distribution(votes: Integer[np.ndarray, "N 10"]) -> Float[np.ndarray, "N 8"]:
     """Returns the raw votes for emotions as a float32 distribution; zeros if nobody voted for an emotion."""
     return _normalized(votes[:, :NUM_CLASSES].astype(np.int64))
 
