@@ -118,7 +118,7 @@ def test_the_test_split_is_read_once_and_an_unknown_one_never(tiny, tmp_path, mo
 
     monkeypatch.setattr("fer_jax.training.results.load", remember)
     monkeypatch.setattr("fer_jax.runs.evaluate.load", remember)
-    monkeypatch.setattr("fer_jax.training.setup.load", remember)
+    monkeypatch.setattr("fer_jax.training.examples.load", remember)
     workdir = epath.Path(tmp_path / "run")
     loop.train(tiny(max_steps=6), workdir)
     assert read == ["train", "test"]
