@@ -29,6 +29,6 @@ def array_hint(hint: Any) -> Any:
         return None
     if get_origin(hint) is tuple and Ellipsis not in get_args(hint):
         return tuple[*(part or Any for part in parts)]
-    if set(get_args(hint)) & {type(None)} and len(parts) == 2:
+    if type(None) in get_args(hint) and len(parts) == 2:
         return next(filter(None, parts)) | None
     return None
