@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib.colors import Normalize, to_hex
-from matplotlib.figure import Figure
+from matplotlib.colors import to_hex
 
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.report.charts import shaded, written
 from fer_jax.report.folder import ReportFolder
+from fer_jax.report.heat import BLUES, DIVERGING, value_table
 from fer_jax.report.inspection import Inspection
 from fer_jax.report.markup import Html, element, figure_card, join, percent, section, table
 from fer_jax.report.sections import answer, tile
-from fer_jax.report.style import BLUE, BLUES, DIVERGING, INK, ORANGE, heat_map, new_figure
+from fer_jax.report.style import BLUE, ORANGE
 
 CLIPS = 8
 FRAMES = 16  # of a longer clip so many are shown, evenly spaced
@@ -141,26 +140,18 @@ def class_similarity(folder: ReportFolder, inspection: Inspection) -> Html:
     images = np.full(vectors.shape, np.nan)
     for c in np.unique(inspection.labels):
         images[c] = cosines[inspection.labels == c].mean(axis=0)
-    own = (f"{name} {images[c, c]:.2f}" for c, name in enumerate(inspection.classes) if np.isfinite(images[c, c]))
-    figure = similarity_chart(vectors, images, inspection.classes)
-    image = folder.chart("similarity", figure, f"Mean cosine with the vector of the true class: {', '.join(own)}")
+    low, names = min(float(vectors.min()), float(np.nanmin(images)), 0.0), inspection.classes
+    tables = [value_table(v, BLUES((v - low) / (1 - low)), names, names) for v in (vectors, images)]
     explanation = (
         f"Left, how alike the vectors of the classes are. Right, the mean cosine between the network's output and each "
         f"vector, over {len(inspection.labels):,} test images. If the network has learned all that the vectors hold, "
         "both sides look alike; two equal rows on the right are classes that it cannot tell apart."
     )
-    card = figure_card("Class vectors and images", "Cosines. Rows on the right are true classes.", image, wide=True)
-    return section("Similarity to the class vectors", explanation, card)
-
-
-def similarity_chart(vectors: np.ndarray, images: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Two heat maps [C, C] of cosines on one scale; NaN for a class without examples."""
-    figure = new_figure(92 * len(classes) + 210, 40 * len(classes) + 110)
-    norm = Normalize(min(float(vectors.min()), float(np.nanmin(images)), 0.0), 1.0)
-    for axes, values, title in zip(figure.subplots(1, 2), (vectors, images), ("vectors", "images"), strict=True):
-        heat_map(axes, shaded(values, norm, BLUES), written(values, 2), classes, classes)
-        axes.set_title(title, fontsize=9, color=INK, loc="left")
-    return figure
+    cards = [
+        figure_card("Class vectors", "Cosines of the vectors of the classes with each other.", tables[0]),
+        figure_card("Images", "Mean cosine of the images of each true class (rows) with each vector.", tables[1]),
+    ]
+    return section("Similarity to the class vectors", explanation, element("div", *cards, class_="pair"))
 
 
 def picture_rows(folder: ReportFolder, inspection: Inspection) -> Html:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.report import charts
+from fer_jax.report.charts import reliability_chart
 from fer_jax.report.folder import ReportFolder
+from fer_jax.report.heat import DIVERGING, GRAYS, confusion_table, value_table
 from fer_jax.report.markup import Html, element, figure_card, percent, section, table
 from fer_jax.report.scores import examples
 from fer_jax.report.style import ORANGE, class_color
@@ -58,11 +59,10 @@ class Samples:
     gallery: Sequence[np.ndarray] = ()
 
 
-def classes(folder: ReportFolder, results: Mapping[str, Any]) -> Html:
+def classes(results: Mapping[str, Any]) -> Html:
     """The confusion matrix beside the scores per class."""
     names = results["classes"]
-    figure = charts.confusion_chart(np.asarray(results["confusion"]), names)
-    matrix = folder.chart("confusion", figure, "Confusion matrix; the table of classes has the recall of each row")
+    matrix = confusion_table(np.asarray(results["confusion"]), names)
     explanation = "Each row is a true class. Blue is right, orange wrong; the deeper, the larger the share of the row."
     confusion = figure_card("Confusion", explanation, matrix, wide=len(names) > 10)
     rows = []
@@ -80,7 +80,7 @@ def calibration(folder: ReportFolder, results: Mapping[str, Any], predictions: P
     """Whether the model's confidence means anything."""
     confidence, correct = predictions.confidence, predictions.classes == predictions.labels
     mean, error = float(confidence.mean()), percent(results["ece"])
-    figure = charts.reliability_chart(results["reliability"], results["accuracy"], mean)
+    figure = reliability_chart(results["reliability"], results["accuracy"], mean)
     alt = f"Reliability diagram: mean confidence {percent(mean)}, expected calibration error {error}"
     image = folder.chart("reliability", figure, alt)
     facts = [
@@ -130,22 +130,21 @@ def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Pred
     return section("Most confident mistakes", explanation, element("div", *tiles, class_="tiles"))
 
 
-def profile_maps(
-    folder: ReportFolder, names: Sequence[str], labels: np.ndarray, profiles: Mapping[str, Profile]
-) -> Html:
+def profile_tables(names: Sequence[str], labels: np.ndarray, profiles: Mapping[str, Profile]) -> Html:
     """Mean and standard deviation of each profile within each class."""
     cards = []
-    for place, profile in enumerate(profiles.values()):
+    for profile in profiles.values():
         values = np.asarray(profile.values, np.float64)
         mean, spread = np.full((2, len(names), values.shape[1]), np.nan)
         for c in np.unique(labels):
             mean[c], spread[c] = values[labels == c].mean(axis=0), values[labels == c].std(axis=0)
-        left, right = charts.profile_charts(mean, spread, names)
-        image = folder.chart(f"profile_{place}_mean", left, f"{profile.title}: mean per class")
+        apart = mean - np.nanmean(mean, axis=0)
+        colored = value_table(mean, DIVERGING(0.5 + apart / max(2 * np.nanmax(np.abs(apart)), 1e-12)), names)
         explanation = "Mean per class. Blue is above the mean of the classes, orange below."
-        cards.append(figure_card(profile.title, explanation, image))
-        image = folder.chart(f"profile_{place}_spread", right, f"{profile.title}: standard deviation in each class")
-        cards.append(figure_card("Spread", "Standard deviation of the same values within each class.", image))
+        cards.append(figure_card(profile.title, explanation, colored))
+        colored = value_table(spread, GRAYS(spread / max(np.nanmax(spread), 1e-12)), names)
+        explanation = "Standard deviation of the same values within each class."
+        cards.append(figure_card("Spread", explanation, colored))
     explanation = "What separates the classes inside the method."
     return section("Inside the model", explanation, element("div", *cards, class_="pair")) if cards else Html()
 

@@ -9,24 +9,19 @@ from __future__ import annotations
 import functools
 import io
 import textwrap
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
-INK, SOFT, FAINT, LINE, BLANK = "#1c2430", "#5c6675", "#8b95a3", "#e5e8ee", "#f1f2f5"
+INK, SOFT, FAINT, LINE = "#1c2430", "#5c6675", "#8b95a3", "#e5e8ee"
 BLUE, ORANGE = "#2f62b0", "#c8611a"
 DASHED = (0, (4, 3))
-BLUES = LinearSegmentedColormap.from_list("blues", ("#ffffff", "#cfdef3", "#7ea4db", BLUE, "#173a73"))
-ORANGES = LinearSegmentedColormap.from_list("oranges", ("#ffffff", "#fbe3cd", "#f0ac6b", ORANGE, "#7d3606"))
-GRAYS = LinearSegmentedColormap.from_list("grays", ("#ffffff", "#dfe3e9", "#a9b2bf"))
-DIVERGING = LinearSegmentedColormap.from_list("diverging", ("#7d3606", ORANGE, "#ffffff", BLUE, "#173a73"))
 # One color per canonical emotion (neutral is gray). Found by search: any two are at least 20 units of CIELAB apart for
 # normal, protan, deutan and tritan sight.
 CLASS_COLORS = ("#9ea1a6", "#efb52e", "#1eb8f1", "#1e2d78", "#ce3c2b", "#2b7b5e", "#a55b97", "#4c0e2f")
@@ -80,43 +75,9 @@ def quiet(axes: Axes, x: str = "", y: str = "") -> Axes:
     return axes
 
 
-def bare(axes: Axes) -> Axes:
-    """A frame without box, grid and tick marks: tick labels only."""
-    axes.spines[:].set_visible(False)
-    axes.tick_params(which="both", length=0, labelsize=8.4, labelcolor=INK, labelfontfamily=_font()[0])
-    return axes
-
-
 def in_percent(axis: Axis) -> None:
     """Writes the ticks of an axis that counts shares in percent."""
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
-
-
-def heat_map(
-    axes: Axes, colors: np.ndarray, cells: np.ndarray, rows: Sequence[str], columns: Sequence[str], size: float = 8
-) -> None:
-    """Paints a matrix and writes into its cells.
-
-    Args:
-        axes: to draw on.
-        colors: RGBA [R, C, 4] in [0, 1].
-        cells: texts [R, C], or [0, 0] for none.
-        rows: names of the R rows.
-        columns: names of the C columns; empty leaves matplotlib's ticks.
-        size: of the texts, in points.
-    """
-    bare(axes).imshow(colors, aspect="auto", interpolation="nearest")
-    for (row, column), text in np.ndenumerate(cells):
-        light = colors[row, column, :3] @ (0.299, 0.587, 0.114) > 0.55
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=INK if light else "white")
-    axes.set_yticks(range(len(rows)), [wrapped(name) for name in rows])
-    axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    if len(columns):
-        names = [wrapped(name, 24) for name in columns]
-        turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
-        axes.set_xticks(range(len(columns)), names, **turned)
-        axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
 
 
 def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> None:

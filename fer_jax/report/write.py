@@ -62,12 +62,12 @@ def write_report(
         body = [
             scores.classifier_cards(results, float(predictions.confidence.mean())),
             trained,
-            sections.classes(pictures, results),
+            sections.classes(results),
             sections.calibration(pictures, results, predictions),
             sections.mistakes(pictures, results, predictions),
             scores.degraded(results),
             inside,
-            sections.profile_maps(pictures, results["classes"], predictions.labels, profiles or {}),
+            sections.profile_tables(results["classes"], predictions.labels, profiles or {}),
             seen,
         ]
     index = folder / "index.html"
