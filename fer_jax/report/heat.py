@@ -54,4 +54,4 @@ def _table(colors: np.ndarray, cells: np.ndarray, rows: Sequence[str], columns: 
             dark = color[:3] @ (0.299, 0.587, 0.114) < 0.55
             line.append(element("td", text, style=f"background:{to_hex(color)}", class_="dark" if dark else None))
         lines.append(element("tr", *line))
-    return element("table", *lines, class_="heat" if len(columns) <= 20 else "heat dense")
+    return element("table", *lines, class_="heat" if all(columns) else "heat dense")
