@@ -10,12 +10,12 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict as Config
 
 from fer_jax.data.sources.on_disk import machine_memory
 from fer_jax.engine.mesh import memory_limit, on_cpu
 from fer_jax.errors import UserError
 
+Config = Any  # an ml_collections.ConfigDict, whose fields have no static types
 SHARE = 0.95  # of a machine's memory that a program may take: the system has the rest
 
 
