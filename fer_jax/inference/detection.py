@@ -1,7 +1,7 @@
-"""Finds faces in pictures: OpenCV's Haar cascades, which lie inside its wheel, or YuNet from an ONNX file.
+"""Finds faces in pictures with OpenCV's Haar cascades, which are part of its wheel, or with YuNet from an ONNX file.
 
-A detector is any function from an image, uint8 [H, W], [H, W, 1] or RGB [H, W, 3], to a list of `Face`. It answers the
-same for the same image, and may be called from several threads at once.
+A detector is any deterministic function from an image, uint8 [H, W], [H, W, 1] or RGB [H, W, 3], to a list of `Face`
+that may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ import numpy as np
 from fer_jax.errors import UserError, first_line
 from fer_jax.inference.alignment import Box, check_image
 
-# Cascades: the one for faces tolerates about 15 degrees of roll, more than its relatives; the second for eyes is for
-# glasses, and asked only where the first is at a loss.
+# The face cascade tolerates about 15 degrees of roll, more than OpenCV's other ones. The second eye cascade is for
+# glasses and is used only if the first one finds nothing.
 FACE_CASCADE = "haarcascade_frontalface_default.xml"
 EYE_CASCADES = ("haarcascade_eye.xml", "haarcascade_eye_tree_eyeglasses.xml")
 OPENCV = "pip install 'opencv-python-headless>=4.11,<5'"
-LONGEST = 1280  # a larger picture is reduced to this side before faces are looked for
-SHORTEST = 128  # a smaller one is enlarged for the cascade
-BORDER = 0.3  # black, of the shorter side: the cascade finds no face that fills its picture
-FILLING = 0.4  # the least share of the shorter side that such a face takes
+LONGEST = 1280  # larger pictures are reduced to this side before detection
+SHORTEST = 128  # smaller pictures are enlarged for the cascade
+BORDER = 0.3  # of the shorter side, black: the cascade does not find a face that fills its picture
+FILLING = 0.4  # the minimum side of such a face, as a share of the shorter side
 DOUBT = 0.5
 
-FACE_STEP = 1.1  # between one size of face and the next
+FACE_STEP = 1.1  # factor between successive face sizes
 EYE_STEP = 1.05
 EYE_HITS = 3
-EYE_WIDTH = 160  # pixels to which a face is scaled before its eyes are looked for
-EYE_SIZES = (1 / 8, 1 / 2)  # of an eye's window; this and all that follows are shares of the face box's width
-EYE_ROWS = (0.1, 0.65)  # the upper part of the box, where eyes are looked for
-EYE_COLUMNS = (0.08, 0.55)  # of the right eye; the left one's mirrored
+EYE_WIDTH = 160  # pixels to which a face is scaled before eye detection
+EYE_SIZES = (1 / 8, 1 / 2)  # of an eye's window; these and the following are shares of the face box's width
+EYE_ROWS = (0.1, 0.65)  # the upper part of the box, which is searched for eyes
+EYE_COLUMNS = (0.08, 0.55)  # of the right eye; mirrored for the left one
 EYE_DISTANCES = (0.28, 0.68)
 EYE_TILT = 0.6  # tangent of the steepest line through both eyes: 31 degrees
 
@@ -51,9 +51,9 @@ class Face:
 
     Attributes:
         box: (x, y, w, h) in pixels.
-        score: how sure the detector is; comparable between faces of one detector only.
+        score: confidence; comparable only between faces of one detector.
         points: float64 [2, 2] right and left eye, or [5, 2] right eye, left eye, nose tip, right and left corner of
-            the mouth; None where they are unknown.
+            the mouth; None if they are unknown.
     """
 
     box: tuple[float, float, float, float]
@@ -61,18 +61,18 @@ class Face:
     points: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        x, y, w, h = (float(value) for value in self.box)  # an array's own whole numbers would overflow
+        x, y, w, h = (float(value) for value in self.box)  # integers of an array could overflow
         object.__setattr__(self, "box", (x, y, w, h))
 
 
 class Detector(Protocol):
-    """Finds the faces of an image, the surest first."""
+    """Finds the faces of an image, in order of decreasing confidence."""
 
     def __call__(self, image: np.ndarray, /) -> list[Face]: ...
 
 
 class _PerThread(abc.ABC):
-    """OpenCV's detectors keep state while they run: every thread loads its own, when it first needs it."""
+    """A detector of OpenCV, which is stateful: every thread loads its own at the first use."""
 
     def __init__(self) -> None:
         self._mine = threading.local()
@@ -90,24 +90,24 @@ class _PerThread(abc.ABC):
 
     @abc.abstractmethod
     def _load(self) -> Any:
-        """Makes what one thread works with."""
+        """Loads the model of one thread."""
 
 
 class Haar(_PerThread):
-    """Viola and Jones' cascades (CVPR 2001) for upright frontal faces, and their eyes.
+    """Viola and Jones' cascades (CVPR 2001) for upright frontal faces and their eyes.
 
-    The score is how many neighboring windows answered. Where no face is found, one that fills the picture is looked
-    for: of crops of 48x48 pixels, FER-2013's, a face is found in three of four instead of one.
+    The score is the number of neighboring windows with a hit. If no face is found, the picture is searched again for a
+    face that fills it: in FER-2013's crops of 48x48 pixels this finds a face in three of four pictures instead of one.
 
     Args:
         smallest: side of the smallest face in pixels (24 is the cascade's own).
-        hits: how many neighboring windows must answer; fewer find more, of faces and of other things.
+        hits: the number of neighboring windows that must have a hit; fewer find more faces and more false ones.
     """
 
     def __init__(self, *, smallest: int = 24, hits: int = 5):
         super().__init__()
         self.smallest, self.hits = smallest, hits
-        self._loaded()  # what is missing is said now
+        self._loaded()  # report missing files now
 
     def _load(self) -> tuple[Any, list[Any]]:
         face, *eyes = map(_cascade, (FACE_CASCADE, *EYE_CASCADES))
@@ -130,24 +130,24 @@ class Haar(_PerThread):
         return faces
 
     def _windows(self, cascade: Any, gray: np.ndarray, smallest: float) -> list[tuple[int, ...]]:
-        """Returns (hits, x, y, w, h) of what the cascade finds."""
+        """Returns (hits, x, y, w, h) of each window found by the cascade."""
         side = max(round(smallest), 1)
         boxes, hits = cascade.detectMultiScale2(
             gray, scaleFactor=FACE_STEP, minNeighbors=self.hits, minSize=(side, side)
         )
         found = [(int(n), *map(int, box)) for n, box in zip(np.ravel(hits), np.reshape(boxes, (-1, 4)), strict=True)]
-        return sorted(found, key=lambda window: (-window[0], *window[1:]))  # OpenCV's threads answer in any order
+        return sorted(found, key=lambda window: (-window[0], *window[1:]))  # OpenCV's threads report in any order
 
 
 class YuNet(_PerThread):
-    """YuNet (Wu et al., Machine Intelligence Research 2023), a small network that also gives five points.
+    """YuNet (Wu et al., Machine Intelligence Research 2023), a small network that also finds five points.
 
     Args:
         path: of its ONNX file, `face_detection_yunet_*.onnx` of OpenCV's model zoo.
-        threshold: the least score, 0..1, of a face.
+        threshold: the minimum score of a face, 0..1.
 
     Raises:
-        UserError: for a file that is missing or holds something else.
+        UserError: if the file is missing or is not YuNet.
     """
 
     def __init__(self, path: str | os.PathLike, *, threshold: float = 0.7):
@@ -156,9 +156,9 @@ class YuNet(_PerThread):
         if not self.path.is_file():
             raise UserError(
                 f"{self.path}: there is no such file; give the face_detection_yunet_*.onnx of OpenCV's model zoo, or "
-                "no file, and faces are found by the cascades that come with OpenCV"
+                "no file to use the cascades that come with OpenCV"
             )
-        self(np.zeros((64, 64, 3), np.uint8))  # a network of another kind loads as well; it fails when it runs
+        self(np.zeros((64, 64, 3), np.uint8))  # another network loads as well, but fails when it runs
 
     def _load(self) -> Any:
         return cv2.FaceDetectorYN.create(str(self.path), "", (64, 64), score_threshold=self.threshold)
@@ -181,12 +181,12 @@ class YuNet(_PerThread):
 
 
 def faces_of_rows(rows: np.ndarray | None, scale: float = 1.0) -> list[Face]:
-    """Returns the faces that YuNet's rows say, the surest first.
+    """Returns the faces in YuNet's output, in order of decreasing confidence.
 
     Args:
         rows: float32 [N, 15]: x, y, w, h, then (x, y) of right eye, left eye, nose tip, right and left corner of the
-            mouth, then the score; None when there are none. Rows without extent are left out.
-        scale: by how much the picture was scaled before the network saw it.
+            mouth, then the score; None if there are none. Rows without a positive size are left out.
+        scale: the factor by which the picture was scaled for the network.
     """
     if rows is None:
         return []
@@ -199,19 +199,19 @@ def faces_of_rows(rows: np.ndarray | None, scale: float = 1.0) -> list[Face]:
 
 
 def make_detector(yunet: str | os.PathLike | None = None) -> Detector:
-    """Returns the detector: YuNet where the path of its ONNX file is given, else the cascades."""
+    """Returns YuNet if the path of its ONNX file is given, otherwise the cascades."""
     return YuNet(yunet) if yunet else Haar()
 
 
 def detect_all(
     images: Iterable[np.ndarray], detector: Detector | None = None, workers: int = 1
 ) -> Iterator[list[Face]]:
-    """Yields the faces of each image, in order, whatever the number of threads.
+    """Yields the faces of each image in order.
 
     At most three images per thread are read ahead.
 
     Args:
-        images: any iterable, which is never held as a whole.
+        images: any iterable; it is never loaded as a whole.
         detector: by default the cascades.
         workers: threads.
     """
@@ -248,15 +248,15 @@ def detected(
 
 
 def choose(faces: Sequence[Face], near: Box | None = None) -> Face | None:
-    """Returns one of the faces: the largest that is no doubtful one, or the one at a place; None of none.
+    """Returns the largest confident face, or the one matching `near`; None if there are none.
 
-    Doubtful is a face without points whose score is less than `DOUBT` of the best one's: the cascade's mistakes, which
-    may be large.
+    A face is not confident if it has no points and its score is below `DOUBT` times the best score: these are the
+    mistakes of the cascade, which may be large.
 
     Args:
         faces: of one picture.
-        near: a point (x, y): the face whose middle is nearest. Or a box (x, y, w, h): the face that overlaps most,
-            else the one whose middle is nearest.
+        near: a point (x, y), for the face with the nearest middle; or a box (x, y, w, h), for the face with the largest
+            overlap, or if none overlaps the one with the nearest middle.
     """
     if not faces:
         return None
@@ -276,7 +276,7 @@ def choose(faces: Sequence[Face], near: Box | None = None) -> Face | None:
 
 
 def overlap(first: Box, second: Box) -> float:
-    """Returns the intersection of two boxes over their union, 0..1."""
+    """Returns the intersection over union of two boxes, 0..1."""
     (x, y, w, h), (u, v, s, t) = first, second
     across, down = min(x + w, u + s) - max(x, u), min(y + h, v + t) - max(y, v)
     shared = max(across, 0.0) * max(down, 0.0)
@@ -284,7 +284,7 @@ def overlap(first: Box, second: Box) -> float:
 
 
 def distance(first: Box, second: Box) -> float:
-    """Returns how far apart the middles of two boxes lie, in pixels."""
+    """Returns the distance between the middles of two boxes, in pixels."""
     (x, y, w, h), (u, v, s, t) = first, second
     return float(np.hypot(x + w / 2 - u - s / 2, y + h / 2 - v - t / 2))
 
@@ -310,7 +310,7 @@ def _gray(image: np.ndarray) -> np.ndarray:
 
 
 def _scaled(image: np.ndarray, shortest: int = 1) -> tuple[np.ndarray, float]:
-    """Returns the image, no side longer than `LONGEST` and, if that allows it, none shorter, and its scale."""
+    """Returns the image scaled to sides of `shortest` to `LONGEST` pixels (the upper limit wins), and its scale."""
     height, width = image.shape[:2]
     scale = min(max(1.0, shortest / min(height, width)), LONGEST / max(height, width))
     if scale == 1.0:
@@ -323,7 +323,7 @@ def _scaled(image: np.ndarray, shortest: int = 1) -> tuple[np.ndarray, float]:
 def _eyes(gray: np.ndarray, box: tuple[float, float, float, float], cascades: Sequence[Any]) -> np.ndarray | None:
     """Returns the middles of right and left eye, [2, 2], of the face in `box`, or None.
 
-    Eyes are looked for at one size of face, so that small faces and large ones are treated alike.
+    The face is first scaled to a fixed width, so that small and large faces are treated alike.
     """
     x, y, w, _ = box
     left, top = max(round(x), 0), max(round(y + EYE_ROWS[0] * w), 0)
@@ -341,7 +341,7 @@ def _eyes(gray: np.ndarray, box: tuple[float, float, float, float], cascades: Se
             upper, scaleFactor=EYE_STEP, minNeighbors=EYE_HITS, minSize=(least, least), maxSize=(most, most)
         )
         windows = np.reshape(np.asarray(windows, np.float64), (-1, 4))
-        # Pixel edges, not centers, keep their place.
+        # Scaling keeps pixel edges in place, not pixel centers.
         middles = (windows[:, :2] + windows[:, 2:] / 2) / scale + (left - 0.5, top - 0.5)
         pair = _pair(middles, np.ravel(hits).astype(int), box)
         if pair is not None:
@@ -350,7 +350,7 @@ def _eyes(gray: np.ndarray, box: tuple[float, float, float, float], cascades: Se
 
 
 def _pair(middles: np.ndarray, hits: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray | None:
-    """Returns the two of `middles` [N, 2] that look most like a pair of eyes: that whose weaker one is strongest."""
+    """Returns the plausible pair of eyes among `middles` [N, 2] whose weaker eye has the most hits, or None."""
     x, y, w, _ = box
     share = (middles + 0.5 - (x, y)) / w
     low, high = EYE_COLUMNS

@@ -1,12 +1,12 @@
-"""Faces of pictures and clips, found, followed, aligned and cropped: one crop for training data and for prediction.
+"""Detects, tracks, aligns and crops faces of pictures and clips, in the same way for training data and prediction.
 
     find_face(photo, size=112)                       the largest face of a picture
-    crop_box(photo, box, size=112)                   where the data set has boxes
-    align_points(photo, landmarks, size=112)         where it has landmarks
+    crop_box(photo, box, size=112)                   for data sets with boxes
+    align_points(photo, landmarks, size=112)         for data sets with landmarks
     for part in faces_of_clip(video.read(path), size=112): ...
 
-`alignment` has the geometry and its conventions, `detection` the detectors, `tracking` the way from frame to frame.
-Nothing here imports JAX: processes that build data sets start fast.
+`alignment` contains the geometry and its conventions, `detection` the detectors, `tracking` the tracker of clips.
+Nothing here imports JAX, so that processes that build data sets start fast.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ __all__ = [
     "transform_points",
 ]  # fmt: skip
 
-# Distance of the eyes as a share of the side of the cascade's box, mean over FER-2013. A face whose eyes are not
-# found is cropped at the scale that it would have with them.
+# Mean distance of the eyes in FER-2013, as a share of the side of the cascade's box. With it a face without detected
+# eyes is cropped at the same scale as other faces.
 BOX_EYE_DISTANCE = 0.43
 BATCH = 64
 
 
 class Found(NamedTuple):
-    """A face of a picture and its crop; see `Face` and `Crop`."""
+    """A face and its crop; see `Face` and `Crop`."""
 
     face: Face
     image: np.ndarray
@@ -61,15 +61,15 @@ class Found(NamedTuple):
 
 
 class ClipFaces(NamedTuple):
-    """B successive frames of a clip. A frame without a face keeps its place, with an image of zeros.
+    """B successive frames of a clip. A frame without a face has an image of zeros.
 
     Attributes:
-        image: uint8 [B, size, size, 3], or [B, size, size] or [B, size, size, 1], as the frames were.
+        image: uint8 [B, size, size], [B, size, size, 1] or [B, size, size, 3], with the channels of the frames.
         time: float64 [B], seconds.
-        mask: bool [B], whether the face is there.
+        mask: bool [B], whether the frame has the face.
         box: float32 [B, 4], the smoothed box (x, y, w, h) in pixels of the frame; zeros without a face.
         matrix: float32 [B, 2, 3], from points of the frame to points of the crop; zeros without a face.
-        track: int32 [B], a new number after every scene cut; -1 without a face.
+        track: int32 [B], the number of the track, which changes at every scene cut; -1 without a face.
     """
 
     image: np.ndarray
@@ -81,19 +81,19 @@ class ClipFaces(NamedTuple):
 
 
 def crop_face(image: np.ndarray, face: Face, size: int, margin: float = MARGIN) -> Crop:
-    """Aligns a face by its points; without any, cuts an upright square around the middle of its box.
+    """Aligns a face by its points; without points, crops an upright square around the middle of its box.
 
-    The square is as large as a crop of a face with eyes would be, so that a data set of both has faces of one size.
+    The square has the scale of aligned crops, so that faces with and without points have the same size.
 
     Args:
-        image: the picture the face was found in, uint8 [H, W], [H, W, 1] or [H, W, 3].
-        face: with two or five points, or None.
+        image: the picture of the face, uint8 [H, W], [H, W, 1] or [H, W, 3].
+        face: with two or five points, or none.
         size: side of the crop in pixels.
         margin: see `template_points`.
     """
     if face.points is not None:
         return align_points(image, face.points, size, margin)
-    template_points(2, size, margin)  # refuses a size or a margin that is none
+    template_points(2, size, margin)  # checks size and margin
     share = BOX_EYE_DISTANCE / EYE_DISTANCE * (1 + 2 * margin)
     return crop_box(image, face.box, size, (share - 1) / 2)
 
@@ -106,13 +106,13 @@ def find_face(
     near: Box | None = None,
     detector: Detector | None = None,
 ) -> Found | None:
-    """Returns one face of a picture, cropped, or None when none is found.
+    """Returns one face of a picture with its crop, or None if no face is found.
 
     Args:
         image: uint8 [H, W], [H, W, 1] or [H, W, 3].
         size, margin: see `crop_face`.
-        near: which of several faces, see `choose`; by default the largest.
-        detector: by default the cascades, loaded anew: give one where there are many pictures.
+        near: selects one of several faces, see `choose`; by default the largest.
+        detector: by default the cascades, which are loaded at each call: give one for many pictures.
     """
     template_points(2, size, margin)
     face = choose((detector or Haar())(image), near)
@@ -129,17 +129,17 @@ def faces_of_clip(
     batch: int = BATCH,
     workers: int = 1,
 ) -> Iterator[ClipFaces]:
-    """Follows one face through a clip and yields its crops, every frame once and in order.
+    """Tracks one face through a clip and yields its crops, with every frame once and in order.
 
-    Memory is bounded by `batch` crops and 3 * `workers` frames, whatever the length of the clip.
+    Memory is bounded by `batch` crops and 3 * `workers` frames for clips of any length.
 
     Args:
-        frames: (time in seconds, image), as `video.read` yields them. Frames may differ in size, not in channels.
+        frames: (time in seconds, image), as yielded by `video.read`. Frames may differ in size but not in channels.
         size, margin: see `crop_face`.
         detector: by default the cascades.
-        tracker: a new one for each clip; by default it begins with the largest face.
-        batch: frames in a part; the last part has what is left.
-        workers: threads that detect.
+        tracker: a new one for each clip; by default it starts with the largest face.
+        batch: frames per part; the last part may have fewer.
+        workers: threads for detection.
     """
     template_points(2, size, margin)
     if batch < 1 or workers < 1:

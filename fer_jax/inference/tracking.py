@@ -1,4 +1,4 @@
-"""Follows one face over the frames of a clip."""
+"""Tracks one face over the frames of a clip."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import numpy as np
 from fer_jax.inference.alignment import Box
 from fer_jax.inference.detection import Face, choose, distance, overlap
 
-OVERLAP = 0.2  # the least IoU with the last box that makes a face the same one
-REACH = 1.0  # else it may have moved by this share of the box's side from frame to frame
+OVERLAP = 0.2  # the minimum IoU with the last box for a face to be the same one;
+REACH = 1.0  # otherwise it may have moved by this share of the box's side from frame to frame
 GROWTH = 1.5  # and grown or shrunk by this factor
 SMOOTHING = 0.4
 PATIENCE = 5
 
 
 class Tracker:
-    """Says, frame after frame, which of the faces found is the one that is followed.
+    """Selects the tracked face among the detected faces of each frame.
 
-    It is the one with the best overlap (IoU) with the last box, else the nearest of a similar size. In a frame that
-    has none of this kind there is no face: nothing is made up for it. After `patience` such frames in a row (a scene
-    cut, or a person who left) the next face, of whatever place and size, begins a new track.
+    It is the face with the largest overlap (IoU) with the last box, otherwise the nearest one of a similar size. If
+    nothing matches, the frame has no face. After `patience` such frames in a row (a scene cut, or a person who left)
+    the next face of any place and size starts a new track.
 
-    Boxes and points are smoothed, so that the crop does not jitter with the detector: each is the mean of what is
-    found and of what was, the past weighted by `smoothing ** d`, d frames later. A face that moves by v pixels a frame
-    is lagged by v * smoothing / (1 - smoothing) pixels: two thirds of v by default. A new track starts without a past.
-    Points that are not found are those found last, moved along with the box, for at most `patience` frames.
+    Boxes and points are smoothed, so that the crop does not jitter with the detector: each is a weighted mean of the
+    detected and the previous value, whose weight is `smoothing ** d` after d frames. The result lags behind a face that
+    moves by v pixels per frame by v * smoothing / (1 - smoothing) pixels: two thirds of v by default. A new track
+    starts without previous values. If points are missing, the last ones are moved along with the box, for at most
+    `patience` frames.
 
     Args:
-        smoothing: 0 (none) to below 1.
-        patience: frames.
-        near: where a track begins, see `choose`; by default with the largest face.
+        smoothing: from 0 (none) to below 1.
+        patience: in frames.
+        near: selects the face that starts a track, see `choose`; by default the largest.
 
     Attributes:
-        track: number of the present track, from 0; -1 before the first face.
+        track: number of the current track, from 0; -1 before the first face.
     """
 
     def __init__(self, *, smoothing: float = SMOOTHING, patience: int = PATIENCE, near: Box | None = None):
@@ -44,17 +45,17 @@ class Tracker:
             raise ValueError(f"patience must be at least one frame, not {patience}")
         self.smoothing, self.patience, self.near = smoothing, patience, near
         self.track = -1
-        self._last: Face | None = None  # as found
+        self._last: Face | None = None  # as detected
         self._smooth: Face | None = None
         self._missed = 0  # frames since the last face
-        self._seen: tuple[np.ndarray, Box] | None = None  # the points found last, and the box they were found with
+        self._seen: tuple[np.ndarray, Box] | None = None  # the last detected points, and their box
         self._blind = 0  # frames with a face since then
 
     def __call__(self, faces: Sequence[Face]) -> Face | None:
-        """Returns the followed face of the next frame, smoothed, or None when it is not there.
+        """Returns the tracked face of the next frame, smoothed, or None if it is missing.
 
         Args:
-            faces: all that were found in the frame.
+            faces: all faces detected in the frame.
         """
         face = self._same(faces)
         if face is None and (self._last is None or self._missed >= self.patience):
@@ -72,7 +73,7 @@ class Tracker:
         return self._smooth
 
     def _same(self, faces: Sequence[Face]) -> Face | None:
-        """Returns the one of `faces` that is the followed one."""
+        """Returns the tracked face among `faces`, or None."""
         last = self._last
         if last is None or not faces:
             return None
@@ -96,7 +97,7 @@ class Tracker:
             return None
         points, box = self._seen
         (x, y, w, h), (u, v, s, t) = box, face.box
-        growth = _side(face.box) / _side(box)  # one for both axes: a face does not get narrower
+        growth = _side(face.box) / _side(box)  # the same for both axes: a face does not get narrower
         old, new = np.array([x + (w - 1) / 2, y + (h - 1) / 2]), np.array([u + (s - 1) / 2, v + (t - 1) / 2])
         return (points - old) * growth + new
 
@@ -106,7 +107,7 @@ def _side(box: Box) -> float:
 
 
 def _mixed(old: Face | None, new: Face, past: float) -> Face:
-    """Returns the mean of two faces; `past` is the weight of the old one."""
+    """Returns the weighted mean of two faces; `past` is the weight of the old one."""
     if old is None:
         return new
     x, y, w, h = (past * np.array(old.box) + (1 - past) * np.array(new.box)).tolist()

@@ -1,4 +1,4 @@
-"""Frames of a video file with their times, one after the other, through PyAV (the extra `[video]`)."""
+"""Reads the frames of a video file with their times through PyAV (the extra `[video]`)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from fer_jax.errors import UserError, first_line
 
-MICROSECONDS = 1_000_000  # FFmpeg's unit for the length of a whole file
-USUAL_RATE = 25.0  # of a file that does not say its own
-# What FFmpeg also opens: pictures, text drawn as if on a terminal, and lists of other files.
+MICROSECONDS = 1_000_000  # FFmpeg's unit of a file's duration
+USUAL_RATE = 25.0  # frames per second of a file that does not state its rate
+# Other formats that FFmpeg opens: pictures, text art, and lists of other files.
 NO_VIDEO = {"image2", "tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "ffmetadata"}
-REMEDY = "give a video, such as .mp4, .avi or .mkv, or get the file anew"
+REMEDY = "give a video, such as .mp4, .avi or .mkv, or download the file again"
 
 Frame = tuple[float, np.ndarray]
 
@@ -30,24 +30,25 @@ def read(
 ) -> Iterator[Frame]:
     """Opens a video and yields (seconds since its first frame, RGB uint8 [H, W, 3]).
 
-    The file is opened and checked at once, frames are decoded as they are asked for: memory does not grow with the
-    video. Frames are turned upright where the file says how the camera was held.
+    The file is opened and checked at once; frames are decoded on demand, so memory does not grow with the length of the
+    video. Frames are rotated upright if the file states the camera's orientation.
 
     Args:
         path: of the file.
-        every: only each n-th frame, beginning with the first.
-        fps: at most this many frames a second: the first one of every 1/fps seconds.
-        on_damage: called with one line when the video is cut off or damaged, after the last frame that decodes
-            (`list.append`, `logging.warning`). By default the line is raised as a `UserError`, also after that frame.
+        every: only each n-th frame, starting with the first.
+        fps: at most this many frames per second: the first one in every 1/fps seconds.
+        on_damage: called with one line after the last decodable frame if the video is incomplete or damaged (for
+            example `list.append`, `logging.warning`). By default the line is raised as a UserError, also after that
+            frame.
 
     Raises:
-        UserError: without PyAV, and for a file that is no video.
+        UserError: if PyAV is missing or the file is not a video.
     """
     path = pathlib.Path(path).expanduser()
     if not isinstance(every, int | np.integer) or every < 1:
-        raise UserError(f"{path}: 'every {every}' frames cannot be read; give a whole number from 1")
+        raise UserError(f"{path}: every={every} is not valid; give a whole number from 1")
     if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise UserError(f"{path}: {fps} frames a second cannot be read; give a number above 0")
+        raise UserError(f"{path}: fps={fps} is not valid; give a number above 0")
     av = _pyav(path)
     container, stream = _opened(av, path)
     return _frames(av, path, container, stream, int(every), fps, on_damage)
@@ -62,7 +63,7 @@ def _pyav(path: pathlib.Path) -> Any:
 
 
 def _opened(av: Any, path: pathlib.Path) -> tuple[Any, Any]:
-    """Returns the opened file and its first stream of pictures."""
+    """Returns the opened file and its first video stream."""
     if not path.exists():
         raise UserError(f"{path}: there is no such file; check the path")
     if not path.is_file():
@@ -70,22 +71,22 @@ def _opened(av: Any, path: pathlib.Path) -> tuple[Any, Any]:
     if not path.stat().st_size:
         raise UserError(f"{path} is empty; {REMEDY}")
     try:
-        # Nothing but this file is read, whatever it says about others. (`options` would crash on MPEG before PyAV 18.)
+        # Only this file is read, even if it refers to others. (`options` would crash on MPEG before PyAV 18.)
         container = av.open(str(path), container_options={"protocol_whitelist": "file"}, **_lenient(av.__version__))
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a video, or is cut off ({first_line(error)}); {REMEDY}") from error
+        raise UserError(f"{path} is not a video, or is incomplete ({first_line(error)}); {REMEDY}") from error
     names = set(container.format.name.split(","))
     if names & NO_VIDEO or any(name.endswith("_pipe") for name in names):
         container.close()
         raise UserError(f"{path} is not a video (it reads as '{container.format.name}'); {REMEDY}")
     if not container.streams.video:
         container.close()
-        raise UserError(f"{path} has no pictures, only sound or text; {REMEDY}")
+        raise UserError(f"{path} contains no video, only sound or text; {REMEDY}")
     return container, container.streams.video[0]
 
 
 def _lenient(version: str) -> dict[str, str]:
-    """Titles and such that are no text break nothing; from PyAV 19 on they never do, and it has no option for that."""
+    """Tolerates metadata that is not valid text; PyAV 19 and later always do and have no such option."""
     return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
@@ -110,7 +111,7 @@ def _frames(
             if number % every:
                 continue
             if fps is not None:
-                cell = math.floor(last * fps + 1e-6)  # times are multiples of a fraction, and not exact
+                cell = math.floor(last * fps + 1e-6)  # times are multiples of a fraction and inexact
                 if cell < due:
                     continue
                 due = cell + 1
@@ -118,22 +119,22 @@ def _frames(
             yield last, np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90)))  # both counterclockwise
         problem = decoding.problem(last)
     if first is None:
-        raise UserError(f"{path}: no frame could be read ({problem or 'it holds none'}); {REMEDY}")
+        raise UserError(f"{path}: no frame could be read ({problem or 'it contains none'}); {REMEDY}")
     if problem is not None:
-        line = f"{path} is damaged: {problem}; what could be read ends at {last:.2f} s: get the file anew"
+        line = f"{path} is damaged: {problem}; the last readable frame is at {last:.2f} s: download the file again"
         if on_damage is None:
             raise UserError(line)
         on_damage(line)
 
 
 class _Decoding:
-    """Iterates over the frames of a stream, past what does not decode, and knows what was wrong."""
+    """Iterates over the decodable frames of a stream and records what was wrong."""
 
     def __init__(self, av: Any, container: Any, stream: Any):
         self.av, self.container, self.stream = av, container, stream
-        self.lost = 0  # packets that were incomplete or did not decode
-        self.stopped = ""  # why the file could not be read further
-        self.begin, self.end = math.inf, -math.inf  # seconds that the packets span
+        self.lost = 0  # packets that were incomplete or could not be decoded
+        self.stopped = ""  # why reading stopped early
+        self.begin, self.end = math.inf, -math.inf  # seconds covered by the packets
 
     def __iter__(self) -> Iterator[Any]:
         packets = self.container.demux(self.stream)
@@ -158,10 +159,10 @@ class _Decoding:
             yield from frames
 
     def problem(self, last: float) -> str | None:
-        """Returns what was wrong, once all is read, or None.
+        """Returns what was wrong, or None; call it after the iteration.
 
         Args:
-            last: time of the last frame, since the first.
+            last: seconds from the first frame to the last.
         """
         there = self.end - self.begin if self.end > self.begin else last
         declared = _declared_seconds(self.container, self.stream)
@@ -170,13 +171,13 @@ class _Decoding:
             return f"it is cut off after {there:.2f} of {declared:.2f} s"
         if self.stopped:
             return f"it cannot be read to its end ({self.stopped})"
-        return f"{self.lost} pieces of it did not decode or are incomplete" if self.lost else None
+        return f"{self.lost} packets are incomplete or cannot be decoded" if self.lost else None
 
 
 def _declared_seconds(container: Any, stream: Any) -> float | None:
-    """Returns how long the pictures should be by what the file says in its head; None where it does not say."""
+    """Returns the length of the video stream according to the file's header, or None if it states none."""
     if "avi" in container.format.name.split(",") and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # its length is an estimate from what is there
+        return float(stream.frames / stream.average_rate)  # the length in AVI is estimated from the existing data
     if stream.duration:
         return float(stream.duration * stream.time_base)
     try:  # Matroska and WebM

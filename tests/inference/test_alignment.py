@@ -199,10 +199,10 @@ def test_bad_points_and_boxes():
         with pytest.raises(ValueError, match="expected points"):
             align_points(image, wrong, 32)
     for box in ((0, 0, 0, 5), (0, 0, 5, -1), (0, np.nan, 5, 5), (1, 2, 3), (1, 2, 3, 4, 5)):
-        with pytest.raises(UserError, match="no face box"):
+        with pytest.raises(UserError, match="not a face box"):
             crop_box(image, box, 32)
     for box in ((40, 0, 5, 5), (0, -6, 5, 5)):
-        with pytest.raises(UserError, match="outside of its picture of 40x40"):
+        with pytest.raises(UserError, match="outside its picture of 40x40"):
             crop_box(image, box, 32)
 
 

@@ -141,7 +141,7 @@ def test_a_video_cut_off_half_way(name, tmp_path):
     assert "\n" not in said[0]
     again = video.read(path)
     assert len([next(again) for _ in frames]) == len(frames)
-    with pytest.raises(UserError, match=f"{name} is damaged.*get the file anew"):
+    with pytest.raises(UserError, match=f"{name} is damaged.*download the file again"):
         next(again)
 
 
