@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -12,7 +12,7 @@ from fer_jax.report.folder import ReportFolder
 from fer_jax.report.heat import BLUES, DIVERGING, value_table
 from fer_jax.report.inspection import Inspection
 from fer_jax.report.markup import Html, element, figure_card, join, percent, section, table
-from fer_jax.report.sections import answer, tile
+from fer_jax.report.sections import answer, tile, vertical_bars
 from fer_jax.report.style import BLUE, ORANGE
 
 CLIPS = 8
@@ -44,8 +44,10 @@ def frame_weights(folder: ReportFolder, inspection: Inspection) -> Html:
         kept = np.unique(np.linspace(0, len(rows) - 1, min(FRAMES, len(rows))).round().astype(int))
         mask = fields["frame_mask"][rows]
         share = fair_shares(inspection.values["frame_weights"][rows], mask)[kept]
-        intensity = [None] * len(kept) if truth is None else truth[rows[kept]].tolist()
-        bars = _bars(kept + 1, share, mask[kept], intensity)
+        top = max(1.6, 1.08 * float(share.max()))
+        dots = [None] * len(kept) if truth is None else np.where(mask, truth[rows], None)[kept].tolist()
+        styles = ["" if seen else "blank" for seen in mask[kept]]
+        bars = vertical_bars(share / top, [f"{number + 1:,}" for number in kept], dots, styles, line=1 / top)
         faded = np.where(mask[kept][:, None, None, None], 1.0, 0.4)
         frames = (255 - faded * (255 - fields["frames"][rows[kept]].astype(float))).astype(np.uint8)
         name, predicted = classes[int(inspection.labels[clip])], int(probability[clip].argmax())
@@ -67,17 +69,6 @@ def frame_weights(folder: ReportFolder, inspection: Inspection) -> Html:
 def fair_shares(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Weights [n] of frames in fair shares, one over the number of faces (`mask` [n])."""
     return weights * mask.sum() / max(float(weights.sum()), 1e-12)
-
-
-def _bars(numbers: np.ndarray, share: np.ndarray, mask: np.ndarray, intensity: Sequence[float | None]) -> Html:
-    """Bars in fair shares over the numbers of the frames, and dots of the true intensity in 0 .. 1."""
-    top = max(1.6, 1.08 * float(share.max()))
-    bars = [element("hr", style=f"bottom:{100 / top:.1f}%")]
-    for number, height, seen, true in zip(numbers, share, mask, intensity, strict=True):
-        parts = [element("i", style=f"height:{100 * height / top:.1f}%", title=f"{height:.2f}")]
-        parts += [element("b", style=f"bottom:{100 * true:.1f}%")] if true is not None and seen else []
-        bars.append(element("div", *parts, element("small", f"{number:,}"), class_="bar" if seen else "bar blank"))
-    return element("div", *bars, class_="bars")
 
 
 def _clips(inspection: Inspection) -> list[int]:

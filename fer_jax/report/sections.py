@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.report.charts import reliability_chart
 from fer_jax.report.folder import ReportFolder
 from fer_jax.report.heat import DIVERGING, GRAYS, confusion_table, value_table
 from fer_jax.report.markup import Html, element, figure_card, percent, section, table
@@ -76,18 +76,25 @@ def classes(results: Mapping[str, Any]) -> Html:
     return section("Classes", explanation, element("div", confusion, by_class, class_="pair"))
 
 
-def calibration(folder: ReportFolder, results: Mapping[str, Any], predictions: Predictions) -> Html:
+def calibration(results: Mapping[str, Any], predictions: Predictions) -> Html:
     """Whether the model's confidence means anything."""
     confidence, correct = predictions.confidence, predictions.classes == predictions.labels
-    mean, error = float(confidence.mean()), percent(results["ece"])
-    figure = reliability_chart(results["reliability"], results["accuracy"], mean)
-    alt = f"Reliability diagram: mean confidence {percent(mean)}, expected calibration error {error}"
-    image = folder.chart("reliability", figure, alt)
+    bins = results["reliability"]
+    count = np.array(bins["count"])
+    until = [f"{100 * edge:.0f}" for edge in bins["edges"][1:]]
+    faint = ["pale" if number < 10 else "" for number in count]
+    reliability = element(
+        "div",
+        vertical_bars([value or 0.0 for value in bins["accuracy"]], until, bins["confidence"], faint),
+        vertical_bars(count / count.max(), [f"{number:,}" if number else "" for number in count]),
+        class_="reliability",
+    )
     facts = [
-        ("Mean confidence", percent(mean)),
+        ("Accuracy", percent(results["accuracy"])),
+        ("Mean confidence", percent(confidence.mean())),
         ("when right", percent(confidence[correct].mean()) if correct.any() else "never right"),
         ("when wrong", percent(confidence[~correct].mean()) if not correct.all() else "never wrong"),
-        ("Expected calibration error", error),
+        ("Expected calibration error", percent(results["ece"])),
     ]
     ordered = correct[np.argsort(-confidence, kind="stable")]
     choices = [
@@ -98,8 +105,8 @@ def calibration(folder: ReportFolder, results: Mapping[str, Any], predictions: P
         for share in (0.25, 0.5, 0.75, 0.9, 1.0)
     ]
     reading = (
-        "A bar that ends below the dashed line is overconfident; the hatching is the gap. Pale bars stand for fewer "
-        f"than ten {examples(results)}."
+        f"Above, by confidence in percent, the accuracy of the {examples(results)} (bars) and their mean confidence "
+        "(dots): a dot above its bar is overconfident. Below, their number; bars of fewer than ten are pale."
     )
     beside = element(
         "div",
@@ -107,7 +114,7 @@ def calibration(folder: ReportFolder, results: Mapping[str, Any], predictions: P
         *(element("h3", "If only the most confident count"), table(choices)),
     )
     explanation = f"Of the {examples(results)} predicted with 80 % confidence, are 80 % right?"
-    return section("Confidence", explanation, element("div", image, beside, class_="card beside"))
+    return section("Confidence", explanation, element("div", reliability, beside, class_="card beside"))
 
 
 def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Predictions) -> Html:
@@ -169,6 +176,30 @@ def training_images(folder: ReportFolder, names: Sequence[str], samples: Samples
     gallery = element("div", table(strips), class_="card gallery") if strips else Html()
     pairs = element("div", *tiles, class_="tiles pairs" if both else "tiles")
     return section("Training images", text, gallery, pairs)
+
+
+def vertical_bars(
+    heights: Sequence[float] | np.ndarray,
+    labels: Sequence[str],
+    dots: Sequence[float | None] = (),
+    styles: Sequence[str] = (),
+    line: float | None = None,
+) -> Html:
+    """Bars side by side over their labels.
+
+    Args:
+        heights: of the bars, in 0 .. 1.
+        labels: one under each bar.
+        dots: heights of a dot on each bar, None for no dot.
+        styles: a CSS class for each bar.
+        line: the height of a dashed line across all bars.
+    """
+    drawn = [] if line is None else [element("hr", style=f"bottom:{100 * line:.1f}%")]
+    for height, label, dot, style in itertools.zip_longest(heights, labels, dots, styles):
+        parts = [element("i", style=f"height:{100 * height:.1f}%")]
+        parts += [] if dot is None else [element("b", style=f"bottom:{100 * dot:.1f}%")]
+        drawn.append(element("div", *parts, element("small", label), class_=f"bar {style or ''}"))
+    return element("div", *drawn, class_="bars")
 
 
 def tile(images: Sequence[Html], caption: Sequence[Html]) -> Html:

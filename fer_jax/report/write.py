@@ -63,7 +63,7 @@ def write_report(
             scores.classifier_cards(results, float(predictions.confidence.mean())),
             trained,
             sections.classes(results),
-            sections.calibration(pictures, results, predictions),
+            sections.calibration(results, predictions),
             sections.mistakes(pictures, results, predictions),
             scores.degraded(results),
             inside,
