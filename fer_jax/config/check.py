@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fer_jax import methods
-from fer_jax.config.fields import Config, check_expression, check_fields, fields_of
+from fer_jax.config.fields import Config, check_expression, check_fields
 from fer_jax.config.protocol import check_protocol
 from fer_jax.config.steps import phases, stages
 from fer_jax.config.table import LAST_SEED
@@ -75,20 +75,11 @@ def _check_train(config: Config) -> None:
 
 def _check_target(config: Config) -> None:
     """Raises UserError if the target rule and the classification loss do not fit (FER+: each rule has its loss)."""
-    options = fields_of(config.method)
-    if "loss.options.classification" not in options:
-        if config.data.target == "multi_target":
-            raise UserError(
-                "config.data.target='multi_target' counts each of several classes as right, and "
-                f"{config.method} has no loss that does: give 'cross_entropy'"
-            )
-        return
-    classification = config.loss.options.get("classification", options["loss.options.classification"].default)
+    classification = config.loss.options.get("classification", "cross_entropy")
     if (config.data.target == "multi_target") != (classification == "multi_target"):
-        fitting = "multi_target" if config.data.target == "multi_target" else "cross_entropy"
         raise UserError(
             f"config.loss.options.classification='{classification}' does not fit config.data.target="
-            f"'{config.data.target}': give '{fitting}'"
+            f"'{config.data.target}': 'multi_target' is set in both, by a method that has the option, or in neither"
         )
     if classification == "multi_target" and config.data.label_smoothing:
         raise UserError("config.data.label_smoothing has no meaning with config.data.target='multi_target': give 0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import pathlib
 import re
 import runpy
@@ -45,16 +44,16 @@ def read_experiment(path: pathlib.Path) -> dict[str, Any]:
 def experiments() -> list[str]:
     """Returns the experiments of this folder and of the installation, such as 'experiments/fdrl.py'."""
     folders = [folder / "experiments" for folder in (pathlib.Path.cwd(), *INSTALLED)]
-    files = {path.name for folder in folders for path in folder.glob("*.py")} - {"presets.py"}
+    files = {path.name for folder in folders for path in folder.glob("*.py") if "def get_config" in path.read_text()}
     return [f"experiments/{name}" for name in sorted(files)]
 
 
 def describe_experiment(name: str) -> tuple[str, str]:
     """Returns the first line of an experiment's docstring, and its variants, the default one first."""
     module = read_experiment(_find(name))
-    default = inspect.signature(module["get_config"]).parameters["variant"].default
-    others = [variant for variant in module["VARIANTS"] if variant != default]
-    return module["__doc__"].strip().splitlines()[0], ", ".join([f"{default} (default)", *others])
+    default, *_ = module["get_config"].__defaults__ or ("",)
+    others = [variant for variant in module.get("VARIANTS", ()) if variant != default]
+    return (module["__doc__"] or "").strip().partition("\n")[0], ", ".join([f"{default} (default)", *others])
 
 
 def _find(path: str) -> pathlib.Path:
