@@ -183,7 +183,7 @@ def test_paths_that_lead_to_no_video(tmp_path):
         cv2.imwrite(str(tmp_path / name), np.zeros((20, 20, 3), np.uint8))
     messages = {name: "is not a video" for name in files} | {
         "empty.mp4": "is empty",
-        "sound.wav": "has no pictures",
+        "sound.wav": "no video",
         "photo.png": "is not a video",
         "photo.jpg": "is not a video",
         "absent.mp4": "no such file",
