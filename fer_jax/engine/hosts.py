@@ -29,7 +29,7 @@ from fer_jax.errors import UserError, differences, first_line
 PATIENCE = 50  # seconds to wait for all processes at the start
 LONGEST_PATIENCE = 86_400  # seconds: a day
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a host that is down is noticed after 30 s
-JAX_LIMITS = {"heartbeat_timeout_seconds": 100, "shutdown_timeout_seconds": 60}
+JAX_LIMITS: dict[str, Any] = {"heartbeat_timeout_seconds": 100, "shutdown_timeout_seconds": 60}
 SHOWN = 6  # differences or missing processes named in a message
 ADDRESS_BYTES = 320  # a host name has 253 bytes at most
 HELLO, WELCOME, DONE = "fer_jax", "welcome", "done"  # lines of the protocol; any other line says what failed

@@ -45,7 +45,7 @@ def frame_weights(folder: ReportFolder, inspection: Inspection) -> Html:
         mask = fields["frame_mask"][rows]
         share = fair_shares(inspection.values["frame_weights"][rows], mask)[kept]
         top = max(1.6, 1.08 * float(share.max()))
-        dots = [None] * len(kept) if truth is None else np.where(mask, truth[rows], None)[kept].tolist()
+        dots = [None] * len(kept) if truth is None else [float(truth[rows[k]]) if mask[k] else None for k in kept]
         styles = ["" if seen else "blank" for seen in mask[kept]]
         bars = vertical_bars(share / top, [f"{number + 1:,}" for number in kept], dots, styles, line=1 / top)
         faded = np.where(mask[kept][:, None, None, None], 1.0, 0.4)

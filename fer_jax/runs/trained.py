@@ -22,7 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, Outputs
 from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
 from fer_jax.evaluation.task import Task, evaluation_task
-from fer_jax.methods import objective
+from fer_jax.methods import objective, strategies
 from fer_jax.runs.model_file import MODEL, Variables, read_model
 from fer_jax.storage import reachable
 
@@ -152,7 +152,7 @@ def load(path: str | None = None) -> Trained:
         raise UserError(_why_missing(place))
     variables, card = read_model(file)
     needed = [("method", card["method"], methods.names())]
-    needed += [("strategy", name, objective.names()) for name in objective.parts(card["objective"])]
+    needed += [("strategy", name, strategies.names()) for name in objective.parts(card["objective"])]
     for kind, name, known in needed:
         if name not in known:
             raise UserError(

@@ -1,6 +1,7 @@
 """FAN: the mechanisms that the paper claims, on its attention module and on whole clips."""
 
 import functools
+import inspect
 from typing import Any
 
 import jax
@@ -245,7 +246,7 @@ def test_the_authors_test_path_leaves_relation_attention_out():
 
 def gradients(model, variables, batch):
     def objective(params):
-        logits, aux = run.__wrapped__(model, {**variables, "params": params}, batch, train=True)
+        logits, aux = inspect.unwrap(run)(model, {**variables, "params": params}, batch, train=True)
         return jnp.sum(terms_of(fan, logits, aux, batch)["cross_entropy"]), logits
 
     # Compiled anew with every call: it may be one in which a method is intercepted.

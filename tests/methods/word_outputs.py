@@ -27,7 +27,7 @@ class Through(nn.Module):
         return x.reshape(len(x), -1), {}
 
 
-def outputs(u, model=None, **fields):
+def outputs(u, model=None, **fields) -> Any:
     """(logits, aux, batch) of a model whose head hands on u [B, D], labeled 0, 1, 2, ..."""
     model = model or word2vec.Model(num_classes=7, class_vectors=R, backbone=Through, **fields)
     batch = {
