@@ -17,7 +17,7 @@ from fer_jax.data.sources.pipeline import Stream, eval_batches
 from fer_jax.data.sources.rows import take_rows
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import jit_for
-from fer_jax.engine.memory import check_evaluation
+from fer_jax.engine.memory import check_program
 from fer_jax.engine.mesh import (
     memory_limit,
     on_cpu,
@@ -58,7 +58,8 @@ class Evaluator:
         # The result does not depend on the batch size: any that the devices can share will do.
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
-        self._check = functools.partial(check_evaluation, mesh=mesh, batch_size=batch_size)
+        advice = f"give a smaller config.evaluation.batch_size than {batch_size}"
+        self._check = functools.partial(check_program, mesh=mesh, advice=advice)
         predicting: Any = functools.partial(Prediction, mesh, out_shardings=whole, check=self._check)
         self._step = predicting(functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)))
         # Two programs, because only the small one of them depends on how many examples a source has.

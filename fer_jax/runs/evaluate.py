@@ -61,7 +61,8 @@ def evaluate(
     on_main(lambda: make_places(target, folder))  # before the work, not after it
     if is_main() and match.describe():
         print(match.describe(), flush=True)
-    with explained(model.mesh, config, training=False):
+    batch_size = config.evaluation.batch_size
+    with explained(model.mesh, f"give a smaller config.evaluation.batch_size than {batch_size}"):
         evaluator = Evaluator(model.task, model.mesh, config.evaluation.batch_size)
         scored = score_model(evaluator, model.placed, match, config)
         shown = inspect(evaluator, model.placed, scored, match) if config.evaluation.report else None

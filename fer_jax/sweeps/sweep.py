@@ -1,15 +1,13 @@
-"""Several runs as one: every fold, several seeds, or every fold of several seeds. The one frame of them.
+"""Several runs as one: every fold, several seeds, or every fold of several seeds.
 
-Each run has a folder of its own under that of the sweep, the very folder that it has when it is trained alone. So a
-sweep that was killed goes on where it was, and a run that was trained there before, or on another machine, counts.
-What makes folds folds and seeds seeds is in `sweep_folds` and `sweep_seeds`: which runs there are (`first`,
-`members`), and what is said of all of them (`together`).
+Each run has its own folder in the work directory of the sweep, with the config that it has when it is trained alone.
+So a sweep that was killed resumes where it was, and runs that were trained there before, or on another machine, count.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 from etils import epath
@@ -22,141 +20,129 @@ from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.results import headline
 from fer_jax.report import write_report
 from fer_jax.runs.evaluate import check_changes, evaluation_folder, make_places
-from fer_jax.runs.evaluate import evaluate as evaluate_model
-from fer_jax.runs.workdir import check_owner, claim, stored_config, with_kept_files, write_json
-from fer_jax.sweeps import sweep_folds, sweep_seeds
-from fer_jax.sweeps.members import Run
+from fer_jax.runs.evaluate import evaluate as evaluate_run
+from fer_jax.runs.workdir import check_owner, claim, fold_folder, stored_config, with_kept_files, write_json
+from fer_jax.sweeps import folds, seeds
+from fer_jax.sweeps.members import Member, members, summary, sweeps_over
 from fer_jax.training import loop
 from fer_jax.training.results import print_finished
 from fer_jax.training.setup import Setup, make_setup
 
 
-def is_sweep(workdir: epath.Path) -> bool:
-    """Whether a work directory holds several runs."""
-    return _kind(stored_config(workdir)) is not None
-
-
 def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
-    """Trains what `config` says under `workdir`: one run, or all runs of a sweep, those that are finished left alone.
+    """Trains the run or the sweep of `config` in `workdir`; finished runs of a sweep are not trained again.
 
     Returns:
-        What it wrote to results.json.
+        What was written to results.json.
 
     Raises:
         UserError: for bad input, before anything is written.
-        Interrupted: after SIGTERM or Ctrl-C, with what was being trained saved.
+        Interrupted: after SIGTERM or Ctrl-C, with the run that was being trained saved.
     """
-    kind = _kind(config)
-    if kind is None:
+    if not sweeps_over(config):
         return loop.train(config, workdir)
     check_config(config)
-    grows = sweep_seeds.grows(config, workdir)
+    grows = seeds.grows(config, workdir)
     if not grows:
         check_owner(workdir, config)
         finished = print_finished(workdir)
         if finished is not None:
             return finished
-    setup = _common(config, workdir, training=True)
-    members = kind.members(config, workdir, setup)
+    setup = _first_setup(config, workdir, training=True)
     with claim(workdir, config, grows=grows):
-        runs = [Run(train(member.config, member.folder), member.folder) for member in members]
-        return _write(kind, config, setup, runs, workdir, workdir / "results.json")
+        runs = [dataclasses.replace(m, results=train(m.config, m.folder)) for m in _all(config, workdir, setup)]
+        return _write(config, setup, runs, workdir, workdir / "results.json")
 
 
 def evaluate(
-    workdir: epath.Path,
+    path: epath.Path,
     split: str = "",
-    output: epath.Path | None = None,
+    out: epath.Path | None = None,
     changes: Mapping[str, Any] | None = None,
     dataset: str = "",
 ) -> dict[str, Any]:
     """Scores the trained model of a run or a model file, or those of all runs of a sweep and all of them together.
 
     Args:
-        workdir: the folder of a run or a sweep, which is not changed, or a model file.
-        split: as in `runs.evaluate`; must be empty where every fold is tested.
-        output: where the scores go; of a sweep `workdir/evaluation/results.json` by default, or, of a split that is
-            given, `workdir/evaluation-<split>/results.json`.
+        path: the folder of a run or a sweep, which is not changed, or a model file.
+        split: as in `runs.evaluate`; must be empty for a sweep of folds.
+        out: the file of the scores; of a sweep `evaluation/results.json` in its folder by default, or
+            `evaluation-<split>/results.json` if a split is named.
         changes, dataset: as in `runs.evaluate`.
 
     Raises:
-        UserError: as `runs.evaluate`, and where a run of the sweep is not trained to its end.
+        UserError: as `runs.evaluate`, and if a run of the sweep is not finished.
     """
-    if not (workdir / "config.json").exists():
-        return evaluate_model(workdir, split, output, changes, dataset)
-    config = stored_config(workdir)
-    kind = _kind(config)
-    if kind is None:
-        return evaluate_model(workdir, split, output, changes, dataset)
-    kind.check_split(config, workdir, split or dataset)
+    config = stored_config(path) if (path / "config.json").exists() else None
+    if config is None or not sweeps_over(config):
+        return evaluate_run(path, split, out, changes, dataset)
+    if config.fold == ALL and (split or dataset):
+        one = fold_folder(_first(config, path).folder if config.seeds > 1 else path, 1)
+        raise UserError(
+            f"{path} holds a run for every fold, and they cannot be scored together on '{split or dataset}': score "
+            f"one of them, for example --workdir={one}"
+        )
     check_changes(changes or {}, config.method)
     config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)
-    setup = _common(config, workdir, training=False)
-    members = kind.members(config, workdir, setup)
-    for member in members:
+    setup = _first_setup(config, path, training=False)
+    runs = _all(config, path, setup)
+    for member in runs:
         if not (member.folder / "results.json").exists():
             raise UserError(
-                f"{member.name} is not trained to its end in {member.folder}: start the command that trains "
-                f"{workdir} again, or score a {kind.NAME} that is finished"
+                f"{member.name} in {member.folder} is not finished: start the command that trains {path} again, or "
+                f"score a {sweeps_over(config)} that is finished"
             )
-    folder = _evaluation_folder(workdir, split, dataset)
-    target = output or folder / "results.json"
-    on_main(lambda: make_places(target, folder))  # said before the work, not after it
-    runs = []
-    for member in members:
+    folder = evaluation_folder(path, split, dataset) if split or dataset else path / "evaluation"
+    target = out or folder / "results.json"
+    on_main(lambda: make_places(target, folder))  # before the work, not after it
+    scored = []
+    for member in runs:
         results = evaluate(member.folder, split, changes=changes, dataset=dataset)
-        runs.append(Run(results, _evaluation_folder(member.folder, split, dataset, results)))
-    return _write(kind, config, setup, runs, folder, target)
+        one_run = not sweeps_over(member.config)
+        own = evaluation_folder(member.folder, results["split"], dataset) if one_run else member.folder / folder.name
+        scored.append(dataclasses.replace(member, results=results, folder=own))
+    return _write(config, setup, scored, folder, target)
 
 
-def _kind(config: Config) -> ModuleType | None:
-    """Returns what sort of sweep a config asks for; None for a single run. Seeds come first: each has its folds."""
-    if config.get("seeds", 1) != 1:
-        return sweep_seeds
-    return sweep_folds if config.get("fold") == ALL else None
+def _all(config: Config, workdir: epath.Path, setup: Setup) -> list[Member]:
+    """Returns all runs of a sweep, in order."""
+    return members(config, workdir, config.seeds if sweeps_over(config) == "seed" else setup.train.folds)
 
 
-def _common(config: Config, workdir: epath.Path, training: bool) -> Setup:
-    """Returns the setup of the first run; refuses what that one would refuse, before anything is written."""
-    kind = _kind(config)
-    if kind is None:
+def _first(config: Config, workdir: epath.Path) -> Member:
+    return members(config, workdir, 1)[0]
+
+
+def _first_setup(config: Config, workdir: epath.Path, training: bool) -> Setup:
+    """Returns the setup of the first run; raises UserError for what is wrong with it, before anything is written."""
+    if not sweeps_over(config):
         return make_setup(with_kept_files(config, workdir), training=training)
-    member = kind.first(config, workdir)
-    return _common(member.config, member.folder, training)
-
-
-def _evaluation_folder(
-    folder: epath.Path, split: str, dataset: str, results: Mapping[str, Any] | None = None
-) -> epath.Path:
-    """Returns where `evaluate` writes what it finds: of a sweep, or, given its results, perhaps of a single run."""
-    if results is not None and not is_sweep(folder):
-        return evaluation_folder(folder, results["split"], dataset)
-    return evaluation_folder(folder, split, dataset) if split or dataset else folder / "evaluation"
+    first = _first(config, workdir)
+    return _first_setup(first.config, first.folder, training)
 
 
 def _write(
-    kind: ModuleType, config: Config, setup: Setup, runs: Sequence[Run], folder: epath.Path, target: epath.Path
+    config: Config, setup: Setup, runs: Sequence[Member], folder: epath.Path, target: epath.Path
 ) -> dict[str, Any]:
-    """Scores all runs together; writes `target` and the report in `folder`."""
+    """Scores all runs together; writes the report into `folder`, then `target`."""
     results: dict[str, Any] = {}
 
     def write() -> None:
-        scored, predictions = kind.together(config, setup, runs, folder)
-        results.update(scored)
+        if sweeps_over(config) == "seed":
+            scores, predictions = seeds.combine(runs), None  # each seed has its own predictions
+        else:
+            scores, predictions = folds.combine(config, setup, runs)
+        results.update(summary(config, runs, scores, folder))
         page = None
         with writing(f"the results under {folder}", "make room and start the same command again"):
             if config.evaluation.report:
-                page = write_report(
-                    folder / "report",
-                    results=results | {"config": config.to_dict()},
-                    history=[],
-                    predictions=predictions,
-                )
+                facts = results | {"config": config.to_dict()}
+                page = write_report(folder / "report", results=facts, history=[], predictions=predictions)
             write_json(target, results)
-        said = (headline(results), results.get("protocol"), target, page)
-        print("\n".join(map(str, filter(None, said))), flush=True)
+        lines = (headline(results), results.get("protocol"), target, page)
+        print("\n".join(str(line) for line in lines if line), flush=True)
 
     on_main(write)
     return results

@@ -32,7 +32,7 @@ from fer_jax.training.initial import read_initial
 from fer_jax.training.log import Progress, Stopwatch
 from fer_jax.training.run import Run
 from fer_jax.training.runner import StepRunner
-from fer_jax.training.setup import Setup, make_setup
+from fer_jax.training.setup import Setup, make_setup, memory_advice
 from fer_jax.training.state import num_parameters
 
 
@@ -65,7 +65,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     # Initial weights are read before anything is written; a run with a checkpoint does not need them again.
     start = None if holds_a_save(workdir / "checkpoints") else read_initial(setup)
     account = start.account if start else None
-    with claim(workdir, config, setup.files, account), explained(setup.mesh, config):
+    with claim(workdir, config, setup.files, account), explained(setup.mesh, memory_advice(config)):
         run = Run(setup, workdir, began, start)  # restores the newest checkpoint, or initializes
         if is_main():
             print(_summary(run), flush=True)

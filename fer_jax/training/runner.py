@@ -19,9 +19,9 @@ from fer_jax.data.sources.pipeline import STREAM_AHEAD, Stream, index_batches
 from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import jit_for, platform_of
-from fer_jax.engine.memory import check_memory
+from fer_jax.engine.memory import check_program
 from fer_jax.engine.mesh import put_indices, put_replicated, put_rows, replicated, sharded
-from fer_jax.training.setup import Setup
+from fer_jax.training.setup import Setup, memory_advice
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import Metrics, partner_rows, train_step, with_partners
 
@@ -76,7 +76,7 @@ class StepRunner:
         size = size_at(self._setup.stages, self._step)
         run = self._programs[size]
         if (size, count) not in self._checked:
-            check_memory(run, (state, *data), self._setup.mesh, self._setup.config)
+            check_program(run, (state, *data), self._setup.mesh, memory_advice(self._setup.config))
             self._checked.add((size, count))
         state, metrics = run(state, *data)
         self._step += count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +24,6 @@ from fer_jax.data.sources.clips import ClipSampler, clip_sampler
 from fer_jax.data.sources.source import Source
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.engine.compiler import once_options, platform_of
-from fer_jax.engine.memory import check_batches
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.task import Task, corner_step, evaluation_task
@@ -139,7 +139,7 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
     examples = read_examples(config)
     train = examples.train
-    check_batches(config, train.picture_shape, mesh, training)
+    _check_pictures(config, train, mesh, training)
     for text in config.evaluation.degraded:  # before training, not after it
         degradation.check_size(text, train.picture_shape)
     fields = methods.of(config).model_fields(config, train.classes)
@@ -178,6 +178,24 @@ def make_setup(config: Config, training: bool = True) -> Setup:
         label_noise=examples.label_noise,
         memory=memory,
     )
+
+
+def memory_advice(config: Config) -> str:
+    """Returns which fields make training need less memory, for a message."""
+    path = "" if config.data.path in ("stream", "disk") else ", or set config.data.path=stream"
+    return (
+        f"give a smaller config.train.batch_size than {config.train.batch_size} or config.evaluation.batch_size than "
+        f"{config.evaluation.batch_size}, a larger config.train.accumulate than {config.train.accumulate}{path}"
+    )
+
+
+def _check_pictures(config: Config, train: Source, mesh: Mesh, training: bool) -> None:
+    """Raises UserError for a batch whose pictures alone fill the machine, before they are gathered."""
+    each = math.prod(train.picture_shape) + 4 * config.data.image_size**2 * train.picture_shape[-1]  # uint8, float32
+    for group in ("train", "evaluation") if training else ("evaluation",):
+        size = config[group].batch_size
+        advice = f"give a smaller config.{group}.batch_size than {size}"
+        check_bytes(size * each / jax.process_count(), mesh, advice)
 
 
 def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequence[int]) -> TrainState:

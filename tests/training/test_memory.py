@@ -20,9 +20,10 @@ def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_p
     with pytest.raises(UserError) as caught:
         loop.train(config, epath.Path(tmp_path / "run"))
     said = str(caught.value)
-    assert said.startswith("not enough memory: with config.train.batch_size=16 the program asks for 0.")
-    assert "of the 0.0 GiB of memory of this machine" in said
-    assert "config.train.accumulate=1, or set config.data.path=stream" in said
+    assert said.startswith("not enough memory: 0.")
+    assert "of 0.0 GiB in this machine" in said
+    for field in ("config.train.batch_size than 16", "config.train.accumulate than 1", "config.data.path=stream"):
+        assert field in said
     assert not (tmp_path / "run" / "results.json").exists()
     smaller = tiny(max_steps=2, batch_size=8)
     smaller.evaluation.batch_size = 16
@@ -37,8 +38,8 @@ def test_an_evaluation_larger_than_the_machine_is_refused_before_it_runs(clips, 
     with pytest.raises(UserError) as caught:
         Evaluator(made.task, made.mesh, 32)(variables, made.validation)
     said = str(caught.value)
-    assert said.startswith("not enough memory: with config.evaluation.batch_size=32 the program asks for 0.")
-    assert said.endswith("of the 0.0 GiB of memory of this machine; give a smaller one")
+    assert said.startswith("not enough memory: 0.")
+    assert said.endswith("give a smaller config.evaluation.batch_size than 32")
 
 
 @pytest.mark.parametrize("field", ["train", "evaluation"])
@@ -46,15 +47,15 @@ def test_a_batch_larger_than_the_machine_is_refused_before_its_pictures_are_gath
     monkeypatch.setattr(memory, "machine_memory", lambda: 24 << 30)
     config = tiny()
     config[field].batch_size = 1 << 20
-    with pytest.raises(UserError, match=rf"config\.{field}\.batch_size=1048576 take 39\.0 GiB of the 24\.0 GiB"):
-        memory.check_batches(config, (64, 64, 3), make_mesh(devices=1))
-    memory.check_batches(tiny(), (64, 64, 3), make_mesh(devices=1))
+    with pytest.raises(UserError, match=rf"39\.0 GiB of 24\.0 GiB .*config\.{field}\.batch_size than 1048576"):
+        setup.make_setup(config)
+    setup.make_setup(tiny())
 
 
 def test_a_model_of_a_larger_machine_may_be_scored_on_a_smaller_one(tiny, monkeypatch):
     monkeypatch.setattr(memory, "machine_memory", lambda: 24 << 30)
     config = tiny(batch_size=1 << 20)
-    with pytest.raises(UserError, match=r"config\.train\.batch_size=1048576 take"):
+    with pytest.raises(UserError, match=r"config\.train\.batch_size than 1048576"):
         setup.make_setup(config)
     setup.make_setup(config, training=False)
 
@@ -64,16 +65,16 @@ def test_a_model_of_a_larger_machine_may_be_scored_on_a_smaller_one(tiny, monkey
     [
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."),
-            "asks for 17179869184 bytes more than fits into what is free",
+            "17179869184 bytes beyond what is free",
         ),
-        (MemoryError("Unable to allocate 3.5 GiB for an array"), "asks for 3.5 GiB more than"),
-        (MemoryError(), "asks for more than fits"),
+        (MemoryError("Unable to allocate 3.5 GiB for an array"), "3.5 GiB beyond"),
+        (MemoryError(), "more beyond"),
     ],
 )
-def test_a_device_that_runs_out_says_so_in_one_line(error, says, tiny):
-    with pytest.raises(UserError, match=says) as caught, memory.explained(make_mesh(devices=1), tiny()):
+def test_a_device_that_runs_out_says_so_in_one_line(error, says):
+    with pytest.raises(UserError, match=says) as caught, memory.explained(make_mesh(devices=1), "the advice"):
         raise error
-    assert "config.train.batch_size=16" in str(caught.value)
+    assert str(caught.value).endswith("the advice")
     assert "\n" not in str(caught.value)
 
 
@@ -88,14 +89,12 @@ def test_an_evaluation_that_runs_out_names_its_own_batch_alone(tiny, tmp_path, m
     monkeypatch.setattr("fer_jax.evaluation.evaluate.Evaluator.__call__", Full())
     with pytest.raises(UserError) as caught:
         evaluate(epath.Path(tmp_path))
-    assert str(caught.value) == (
-        "not enough memory: with config.evaluation.batch_size=512 the program asks for 123 bytes more than fits into "
-        "what is free; give a smaller one"
-    )
+    assert "123 bytes" in str(caught.value)
+    assert str(caught.value).endswith("give a smaller config.evaluation.batch_size than 512")
 
 
-def test_other_errors_are_left_alone(tiny):
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.explained(make_mesh(devices=1), tiny()):
+def test_other_errors_are_left_alone():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.explained(make_mesh(devices=1), ""):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 

@@ -71,7 +71,7 @@ def test_a_killed_sweep_goes_on_and_each_seed_is_that_seed_alone(seeds_of, finis
     assert trained == [4, 5, 6]
     assert not (finished / "results.json").exists()
     before = {seed: (finished / f"seed0{seed}" / "results.json").read_bytes() for seed in (4, 5)}
-    with pytest.raises(UserError, match="seed 6 is not trained to its end in .*seed06: start the command that trains"):
+    with pytest.raises(UserError, match="seed 6 in .*seed06 is not finished: start the command that trains"):
         sweep.evaluate(finished, changes=ONE_DEVICE)
 
     capsys.readouterr()

@@ -59,7 +59,7 @@ def test_a_killed_run_of_every_fold_goes_on_and_pools_the_folds(folds_of, finish
     assert trained == ["1", "2"]
     assert not (finished / "results.json").exists()
     before = {n: (finished / f"fold0{n}" / "results.json").read_bytes() for n in (1, 2)}
-    with pytest.raises(UserError, match="fold 3 of 3 is not trained to its end in .*fold03: start the command"):
+    with pytest.raises(UserError, match="fold 3 of 3 in .*fold03 is not finished: start the command"):
         sweep.evaluate(finished, changes=ONE_DEVICE)
 
     monkeypatch.undo()
