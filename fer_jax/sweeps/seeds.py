@@ -20,8 +20,9 @@ from fer_jax.runs.workdir import check_owner, stored_config
 from fer_jax.sweeps.members import Member, spread
 
 SAME = ("dataset", "split", "num_examples", "classes")  # if these differ, the seeds were scored on other examples
-SHARED = (*SAME, "unit", "measures", "frames", "protocol", "fold", "label_noise", "class_vectors", "started_from")
-SHARED += ("steps", "epochs", "training_examples", "validation_examples")
+SHARED = (*SAME, "unit", "data_digest", "trained_on", "left_out", "measures", "frames", "protocol", "fold")
+SHARED += ("label_noise", "class_vectors", "started_from", "steps", "epochs")
+SHARED += ("training_examples", "validation_examples")
 
 
 def grows(config: Config, workdir: epath.Path) -> bool:

@@ -13,7 +13,7 @@ from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.runs.evaluate import evaluate
 from fer_jax.runs.results import FOLD
 from fer_jax.runs.workdir import check_owner
-from fer_jax.sweeps import sweep, sweep_folds
+from fer_jax.sweeps import folds, sweep
 from fer_jax.training import loop
 
 ONE_DEVICE = {"train.devices": 1}
@@ -123,8 +123,6 @@ def test_every_fold_is_scored_again(folds_of, finished):
     with pytest.raises(UserError, match="holds a run for every fold: give one of them"):
         loop.train(start, finished.parent / "other")
     assert not (finished.parent / "other").exists()
-    assert sweep.is_sweep(finished)
-    assert not sweep.is_sweep(finished / "fold01")
 
 
 def test_a_fold_is_evaluated_by_itself(folds_of, finished):
@@ -172,7 +170,7 @@ def test_nothing_is_written_before_everything_fits(folds_of, tmp_path):
 def test_all_examples_fold_after_fold(folds_of):
     config = folds_of("1")
     whole = load(config.data, "train", training=False)
-    ordered = sweep_folds.by_fold(whole, 3)
+    ordered = folds.by_fold(whole, 3)
     assert (np.diff(ordered.arrays["fold"]) >= 0).all()
     np.testing.assert_array_equal(ordered.arrays["image"], whole.arrays["image"][ordered.rows])
 
