@@ -24,6 +24,7 @@ from fer_jax.data.sources.clips import ClipSampler, clip_sampler
 from fer_jax.data.sources.source import Source
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.engine.compiler import once_options, platform_of
+from fer_jax.engine.memory import check_bytes
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.task import Task, corner_step, evaluation_task
