@@ -264,7 +264,7 @@ def test_every_fold_of_every_seed(seeds_of, tmp_path, monkeypatch):
     assert results["fold"] == {"number": "all", "of": 2, "by": "subject:2"}
     assert results["protocol"].startswith("Each of 2 folds")
     assert (results["num_examples"], results["wall_seconds"]) == (280, 4.0)
-    with pytest.raises(UserError, match="seed00 holds a run for every fold.*: score one of them"):
+    with pytest.raises(UserError, match="holds a run for every fold.*: score one of them.*seed00.fold01"):
         sweep.evaluate(epath.Path(tmp_path / "run"), split="test", changes=ONE_DEVICE)
 
 

@@ -114,7 +114,7 @@ def test_every_fold_is_scored_again(folds_of, finished):
     assert json.loads((finished / "results.json").read_text()) == stored
     with pytest.raises(UserError, match="test.*: score one of them, for example --workdir=.*fold01"):
         sweep.evaluate(finished, split="test")
-    with pytest.raises(UserError, match="--config.model.width: a stored model is scored with the config"):
+    with pytest.raises(UserError, match="--config.model.width: a trained model is scored with the config"):
         sweep.evaluate(finished, changes={"model.width": 16})
     with pytest.raises(UserError, match="holds a run for every fold: give one of them, for example .*fold01"):
         evaluate(finished)
