@@ -14,7 +14,7 @@ __version__ = "0.2.0"
 def load(path: str | os.PathLike[str] | None = None) -> Trained:
     """Returns the trained model in the folder of a run, or in a model file.
 
-        model = fer_jax.load("runs/fdrl/fer2013")
+        model = fer_jax.load("runs/mine/fer2013")
         for row in model.predict(faces):  # uint8 [N, H, W] or [N, H, W, 3], already cropped
             print(row.expression, row.probabilities)
 
