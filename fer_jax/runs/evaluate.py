@@ -63,7 +63,7 @@ def evaluate(
         print(match.describe(), flush=True)
     batch_size = config.evaluation.batch_size
     with explained(model.mesh, f"give a smaller config.evaluation.batch_size than {batch_size}"):
-        evaluator = Evaluator(model.task, model.mesh, config.evaluation.batch_size)
+        evaluator = Evaluator(model.task_for(source.picture_shape), model.mesh, batch_size)
         scored = score_model(evaluator, model.placed, match, config)
         shown = inspect(evaluator, model.placed, scored, match) if config.evaluation.report else None
     results = describe(model.card, scored) | facts(config.data)

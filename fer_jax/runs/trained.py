@@ -91,19 +91,25 @@ class Trained:
             variables: to use instead of the trained ones, such as those of an untrained model.
         """
         try:
-            return self.evaluator(len(source), names)(variables or self.placed, source)
+            return self._evaluator(source, tuple(names))(variables or self.placed, source)
         except flax.errors.FlaxError as error:
             raise UserError(
                 f"the weights do not fit the model that this version of fer_jax builds of {self.card['method']} "
                 f"({str(error).splitlines()[0]}): read them with fer_jax {self.card['versions']['fer_jax']}"
             ) from error
 
-    def evaluator(self, examples: int, names: Sequence[str] = ()) -> Evaluator:
-        """Returns the compiled evaluation for so many examples; it is kept for the next call."""
-        batch = min(self.config.evaluation.batch_size, 1 << max(examples - 1, 0).bit_length())
-        key = batch, tuple(names)
+    def task_for(self, picture_shape: Sequence[int]) -> Task:
+        """Returns the task for pictures (H, W, C): of larger ones than it was trained on, a larger middle is seen."""
+        side, trained_on = min(picture_shape[:2]), min(self.card["data"]["picture"][:2])
+        crop = round(self.preprocessing.crop * side / trained_on)
+        return dataclasses.replace(self.task, preprocessing=dataclasses.replace(self.preprocessing, crop=crop))
+
+    def _evaluator(self, source: Source, names: tuple[str, ...]) -> Evaluator:
+        """Returns the compiled evaluation for such a source; it is kept for the next call."""
+        batch = min(self.config.evaluation.batch_size, 1 << max(len(source) - 1, 0).bit_length())
+        key = batch, names, min(source.picture_shape[:2])
         if key not in self._evaluators:
-            task = dataclasses.replace(self.task, profiles=tuple(names) or self.task.profiles)
+            task = dataclasses.replace(self.task_for(source.picture_shape), profiles=names or self.task.profiles)
             self._evaluators[key] = Evaluator(task, self.mesh, batch)
         return self._evaluators[key]
 

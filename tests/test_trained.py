@@ -1,0 +1,239 @@
+"""A trained model without its training data: loaded, moved, damaged, and scored on another data set."""
+
+import csv
+import dataclasses
+import json
+import pickle
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from etils import epath
+
+import fer_jax
+from fer_jax.data.sources.source import load
+from fer_jax.errors import UserError
+from fer_jax.evaluation import matching
+from fer_jax.runs import trained
+from fer_jax.runs.evaluate import evaluate
+from fer_jax.runs.model_file import MODEL, read_model, write_model
+from fer_jax.training import loop
+
+ONE_DEVICE = {"train.devices": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture
+def finished(run, tiny):
+    """The folder of a finished run."""
+    if not (run / "results.json").exists():
+        loop.train(tiny(max_steps=4), run)
+    return run
+
+
+def table(path):
+    return list(csv.DictReader((path / "predictions.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def test_it_loads_without_the_data_and_predicts_what_evaluation_does(finished, tiny, tmp_path, monkeypatch):
+    test = load(tiny().data, "test", training=False)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(finished, moved)
+    shutil.rmtree(moved / "checkpoints")
+    (moved / "config.json").unlink()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no data"))
+    monkeypatch.setattr("fer_jax.data.sources.source.prepared_builder", lambda *_: pytest.fail("it read the data set"))
+    model = fer_jax.load(moved)
+    assert model.classes == test.classes
+    assert model.card["scores"]["accuracy"] == json.loads((moved / "results.json").read_text())["accuracy"]
+    logits = model.logits(test.arrays["image"])
+    np.testing.assert_allclose(logits, model.logits(test), atol=1e-5)
+    rows = model.predict(test.arrays["image"])
+    assert [row.expression for row in rows] == [test.classes[n] for n in logits.argmax(axis=1)]
+    assert sum(rows[3].probabilities) == pytest.approx(1)
+    written = table(finished)
+    assert [row["expression"] for row in written] == [row.expression for row in rows]
+    assert float(written[5][f"p_{test.classes[2]}"]) == pytest.approx(rows[5].probabilities[2], abs=1e-5)
+
+
+def test_the_prediction_table_holds_every_example(finished, results_of):
+    rows, results = table(finished), results_of(finished)
+    columns = "source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,status"
+    assert ",".join(rows[0]).startswith(f"{columns},p_")
+    assert [int(row["row"]) for row in rows] == list(range(results["num_examples"]))
+    assert np.mean([row["truth"] == row["expression"] for row in rows]) == pytest.approx(results["accuracy"])
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["source"] for row in rows} == {"synthetic_faces/basic:test"}
+    assert {row["frame"] for row in rows} == {""}
+
+
+def test_an_unfinished_run_loads_once_it_has_saved(finished, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_jax.training.results.finish", lambda *_: None)
+    unfinished = epath.Path(tmp_path / "run")
+    loop.train(tiny(max_steps=4), unfinished)
+    assert not (unfinished / "results.json").exists()
+    faces = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    np.testing.assert_allclose(fer_jax.load(unfinished).logits(faces), fer_jax.load(finished).logits(faces), atol=1e-5)
+
+
+def test_faces_of_every_form(finished):
+    model = fer_jax.load(finished / MODEL)
+    gray = np.random.default_rng(1).integers(0, 256, (2, 48, 48)).astype(np.uint8)
+    first = model.logits(gray)
+    np.testing.assert_array_equal(first, model.logits(gray[..., None]))
+    np.testing.assert_allclose(first, model.logits(np.repeat(gray[..., None], 3, axis=-1)), atol=1e-4)
+    for wrong, says in (
+        (gray[0], "[1, 48, 48]"),
+        (gray.astype(np.float32), "give uint8"),
+        (gray[:0], "cropped faces"),
+        ("photo.jpg", "array of cropped faces"),
+    ):
+        with pytest.raises(UserError) as caught:
+            model.predict(wrong)
+        assert says in str(caught.value)
+
+
+def cut(data):
+    return data[: len(data) // 2]
+
+
+def flipped(data):
+    return data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+
+
+def weights_alone(data):
+    del data
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (cut, "incomplete or damaged"),
+        (flipped, "incomplete or damaged"),
+        (weights_alone, "does not say of which model.*config.init_from"),
+        (lambda data: pickle.dumps([print]), "not a model file.*pickle"),
+        (lambda data: b"PK\x03\x04 archive/data.pkl", "not a model file.*zip"),
+        (lambda data: b"<!DOCTYPE html><html>404</html>", "not a model file.*web page"),
+        (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "not a model file.*git lfs pull"),
+        (lambda data: b"", "not a model file.*empty"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_refused_in_one_line(change, says, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("it unpickled"))
+    path = epath.Path(tmp_path / "m.safetensors")
+    path.write_bytes(change((finished / MODEL).read_bytes()))
+    with pytest.raises(UserError, match=says) as caught:
+        fer_jax.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"method": "of_tomorrow"}, "the method 'of_tomorrow', which is not installed"),
+        ({"objective": "mixup+of_tomorrow"}, "the strategy 'of_tomorrow', which is not installed"),
+        ({"format": 9, "versions": {"fer_jax": "7.1"}}, "format 9.* fer_jax 7.1"),
+    ],
+)
+def test_a_model_of_another_version_names_it(change, says, finished, tmp_path, monkeypatch):
+    variables, card = read_model(finished / MODEL)
+    monkeypatch.setattr("fer_jax.runs.model_file.FORMAT", change.get("format", 1))
+    path = epath.Path(tmp_path / "m.safetensors")
+    write_model(path, variables, card | change)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=says):
+        fer_jax.load(path)
+
+
+def test_what_holds_no_model_says_why(finished, tmp_path):
+    with pytest.raises(UserError, match="no model comes with fer_jax yet"):
+        fer_jax.load()
+    with pytest.raises(UserError, match="no model file and no run"):
+        fer_jax.load(tmp_path / "nothing")
+    with pytest.raises(UserError, match="not the folder of a run"):
+        fer_jax.load(tmp_path)
+    shutil.copy(finished / "config.json", tmp_path)
+    with pytest.raises(UserError, match="train it first"):
+        fer_jax.load(tmp_path)
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(UserError, match=r"fer_jax 0\.1\.0"):
+        fer_jax.load(tmp_path)
+
+
+def predicting(classes):
+    """Stands for a model: it predicts class n for pictures whose first pixel is n."""
+
+    def outputs(_, __, source):
+        return {"logits": 5 * np.eye(len(classes), dtype=np.float32)[source.arrays["image"][:, 0, 0, 0]]}
+
+    return outputs
+
+
+def test_another_data_set_is_scored_on_the_classes_in_common(finished, tiny, monkeypatch, capsys):
+    """Eight examples of classes of other names and order, among them one that the model does not know."""
+    model_classes = fer_jax.load(finished).classes
+    names = ("Happy", "contempt", "SU", "anger")
+    label = np.array([0, 0, 0, 1, 2, 2, 3, 3], np.int32)
+    told = ["happiness", "happiness", "surprise", "anger", "surprise", "happiness", "anger", "anger"]
+    picture = np.array([model_classes.index(name) for name in told], np.uint8)
+    test = load(tiny().data, "test", training=False)
+    other = dataclasses.replace(
+        test.select(np.arange(8)),
+        name="synthetic_faces/compound",
+        classes=names,
+        arrays={
+            "image": np.broadcast_to(picture[:, None, None, None], (8, 4, 4, 1)),
+            "label": label,
+            "target": np.eye(4, dtype=np.float32)[label],
+            "index": np.arange(8, dtype=np.int32),
+        },
+    )
+    monkeypatch.setattr("fer_jax.runs.evaluate.load", lambda *_, **__: other)
+    monkeypatch.setattr("fer_jax.evaluation.evaluate.Evaluator.__call__", predicting(model_classes))
+    results = evaluate(finished, dataset="synthetic_faces/basic", changes=ONE_DEVICE)
+    order = [name for name in model_classes if name in ("happiness", "surprise", "anger")]
+    assert results["classes"] == order
+    expected = np.zeros((3, 3), int)
+    for truth, found in zip(["happiness"] * 3 + ["surprise"] * 2 + ["anger"] * 2, told[:3] + told[4:], strict=True):
+        expected[order.index(truth), order.index(found)] += 1
+    assert results["confusion"] == expected.tolist()
+    assert results["num_examples"] == 7
+    assert results["left_out"]["data"] == {"contempt": 1}
+    assert results["left_out"]["model"] == [name for name in model_classes if name not in order]
+    assert (results["dataset"], results["trained_on"]["name"]) == ("synthetic_faces/compound", "synthetic_faces/basic")
+    assert "left out of the score: examples of classes that the model does not know (1 of contempt)" in (
+        capsys.readouterr().out
+    )
+    folder = finished / "evaluation-synthetic_faces_basic-test"
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert [row["truth"] for row in table(folder)] == ["happiness"] * 3 + ["surprise"] * 2 + ["anger"] * 2
+
+
+def test_no_class_in_common_is_refused(tiny):
+    source = dataclasses.replace(load(tiny().data, "test", training=False), classes=tuple("abcdefg"))
+    with pytest.raises(UserError, match="none of which the model knows"):
+        matching.match_classes(source, ("happiness", "fear"))
+
+
+def test_a_model_file_is_evaluated_beside_itself(finished, tmp_path, results_of):
+    path = epath.Path(tmp_path / "mine.safetensors")
+    shutil.copy(finished / MODEL, path)
+    results = evaluate(path, changes=ONE_DEVICE)
+    assert results["confusion"] == results_of(finished)["confusion"]
+    assert results["data_digest"] == results_of(finished)["data_digest"]
+    assert (tmp_path / "mine-evaluation-test" / "predictions.csv").exists()
+
+
+def test_the_fields_that_scoring_may_change_are_read(finished):
+    model = trained.load(str(finished))
+    flipped = trained.build(model.variables, model.card, {"evaluation.flip": True})
+    assert flipped.task.flip_evaluation
+    assert not model.task.flip_evaluation
