@@ -62,8 +62,9 @@ def test_resumed_and_evaluated_without_the_file(config, embedding, tmp_path, mon
     stored = json.loads((workdir / STORED).read_text())
     stored["vectors"][2][3] = 1.0
     (workdir / STORED).write_text(json.dumps(stored))
+    (workdir / "results.json").unlink()
     with pytest.raises(UserError, match="SHA-256"):
-        evaluate(workdir)
+        loop.train(config, workdir)
 
 
 def test_a_missing_file_is_said_before_anything_is_written(config, embedding, tmp_path):
