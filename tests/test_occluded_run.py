@@ -44,7 +44,7 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
     folder = tmp_path / "report"
     folder.mkdir()
     text = method_sections(ReportFolder(folder), shown)
-    assert "right behind an object" in text
+    assert "behind an object" in text
     assert text.count("<circle") == 2 * 14 * 24
 
     test = load(small(tiny).data, "test", training=False)

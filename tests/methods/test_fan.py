@@ -344,11 +344,8 @@ def test_the_monitor_measures_inequality():
     mask = jnp.array([[True, True, True, False], [True, True, False, False], [False] * 4])
     equal = jnp.array([[1 / 3, 1 / 3, 1 / 3, 0], [0.5, 0.5, 0, 0], [0.0] * 4], jnp.float32)
     unequal = equal.at[1].set(jnp.array([1.0, 0, 0, 0]))
-    batch = {"frame_mask": mask}
-    assert float(fan.monitor(jnp.zeros((3, 7)), {"frame_weights": equal}, batch)["inequality"]) == pytest.approx(
-        0, abs=1e-6
-    )
-    assert float(fan.monitor(jnp.zeros((3, 7)), {"frame_weights": unequal}, batch)["inequality"]) == pytest.approx(0.5)
-    assert float(fan.monitor(jnp.zeros((3, 7)), {"frame_weights": equal}, batch)["masked_share"]) == pytest.approx(
-        7 / 12
-    )
+    logits, batch = jnp.zeros((3, 7)), {"frame_mask": mask}
+    alike = fan.monitor(logits, {"frame_weights": equal}, batch)
+    assert float(alike["inequality"]) == pytest.approx(0, abs=1e-6)
+    assert float(alike["masked_share"]) == pytest.approx(7 / 12)
+    assert float(fan.monitor(logits, {"frame_weights": unequal}, batch)["inequality"]) == pytest.approx(0.5)
