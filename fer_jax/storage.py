@@ -62,7 +62,7 @@ def write_whole(path: Any, content: str | bytes) -> None:
 
 
 def looks_like(data: bytes) -> str:
-    """Says what a file that is none of ours seems to be, by its first bytes."""
+    """Returns what a file of an unexpected format seems to be, judged by its first bytes."""
     beginning = data[:512].lstrip().lower()
     if not data:
         return "it is empty"

@@ -19,7 +19,7 @@ from fer_jax.data.sources.source import prepared_builder
 from fer_jax.data.targets.labeled import attach_targets
 from fer_jax.errors import UserError
 from fer_jax.methods import fdrl
-from fer_jax.runs.checkpoint import holds_a_save
+from fer_jax.runs.checkpoint import has_checkpoint
 from fer_jax.runs.evaluate import evaluate
 from fer_jax.runs.workdir import check_owner, claim, stored_config
 from fer_jax.training import loop
@@ -281,7 +281,7 @@ def test_a_folder_in_the_place_of_a_log(name, tiny, trained, monkeypatch):
     (trained / name).mkdir()
     with pytest.raises(UserError, match=f"{trained / name} is a folder and must be a file: move it away"):
         loop.train(tiny(max_steps=2), trained)
-    assert holds_a_save(trained / "checkpoints")
+    assert has_checkpoint(trained / "checkpoints")
 
 
 @pytest.mark.parametrize("name", ["evaluation-test/report", "evaluation-test"])

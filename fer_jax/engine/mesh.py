@@ -132,7 +132,7 @@ def on_main(function: Callable[[], Any]) -> Any:
     if is_main():
         try:
             result = function()
-        except Exception as error:  # raised after the others know of it: they would wait for ever
+        except Exception as error:  # raised below, once the others know: they would wait for ever
             failure = error
     failed = multihost_utils.broadcast_one_to_all(np.int32(failure is not None))
     if failure is not None:

@@ -189,7 +189,7 @@ def tree_sha256(*trees: PyTree) -> str:
     return digest.hexdigest()
 
 
-def holds_a_save(folder: epath.Path) -> bool:
+def has_checkpoint(folder: epath.Path) -> bool:
     """Whether there is a complete checkpoint under `folder`.
 
     Raises:

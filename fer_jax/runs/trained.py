@@ -211,11 +211,11 @@ def _why_missing(place: Any) -> str:
         return f"there is no model file and no run at {place}"
     if not (place / "config.json").exists():
         return f"{place} is not the folder of a run, and holds no {MODEL}"
-    from fer_jax.runs.checkpoint import holds_a_save
+    from fer_jax.runs.checkpoint import has_checkpoint
     from fer_jax.runs.workdir import stored_run
 
     stored_run(place)  # raises for the folder of several runs, naming one of them
-    if holds_a_save(place / "checkpoints"):
+    if has_checkpoint(place / "checkpoints"):
         return (
             f"{place} was trained by fer_jax 0.1.0, before there were model files: evaluate it with that version, or "
             "train it again"

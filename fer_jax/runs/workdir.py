@@ -23,7 +23,7 @@ from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import on_main, told_by_main
 from fer_jax.errors import UserError, differences, reading, writing
 from fer_jax.locks import alone
-from fer_jax.runs.checkpoint import holds_a_save
+from fer_jax.runs.checkpoint import has_checkpoint
 from fer_jax.storage import expect_folder, write_whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -266,12 +266,12 @@ def _read(path: epath.Path, *fields: str) -> dict[str, Any]:
 
 def _has_saved(workdir: epath.Path) -> bool:
     """Whether a run has left a checkpoint or results."""
-    return (workdir / "results.json").exists() or holds_a_save(workdir / "checkpoints")
+    return (workdir / "results.json").exists() or has_checkpoint(workdir / "checkpoints")
 
 
 def _is_sweep(workdir: epath.Path) -> bool:
     """Whether the folder holds several runs; its own config.json may be damaged."""
-    return bool(_members(workdir)) and not holds_a_save(workdir / "checkpoints")
+    return bool(_members(workdir)) and not has_checkpoint(workdir / "checkpoints")
 
 
 def _holds_a_run(workdir: epath.Path) -> bool:

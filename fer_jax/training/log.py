@@ -148,7 +148,7 @@ def add_step(window: Mapping[str, metrics.Metric], record: Mapping[str, float]) 
     return {name: window[name].merge(metric) if name in window else metric for name, metric in step.items()}
 
 
-def first_broken(record: Mapping[str, float]) -> str:
+def first_not_finite(record: Mapping[str, float]) -> str:
     """Returns the name of a value that is not finite, a loss term before the sum that it breaks; '' if all are."""
     return min((name for name, value in record.items() if not math.isfinite(value)), key=_blame, default="")
 

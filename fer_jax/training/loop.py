@@ -25,7 +25,7 @@ from fer_jax.config.protocol import protocol
 from fer_jax.engine.memory import explained
 from fer_jax.engine.mesh import any_process, is_main
 from fer_jax.evaluation.evaluate import Evaluator, score
-from fer_jax.runs.checkpoint import holds_a_save
+from fer_jax.runs.checkpoint import has_checkpoint
 from fer_jax.runs.workdir import check_owner, claim, device_name, with_kept_files
 from fer_jax.training import results
 from fer_jax.training.initial import read_initial
@@ -63,7 +63,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
 
     setup = make_setup(with_kept_files(config, workdir))  # data, mesh, model, optimizer
     # Initial weights are read before anything is written; a run with a checkpoint does not need them again.
-    start = None if holds_a_save(workdir / "checkpoints") else read_initial(setup)
+    start = None if has_checkpoint(workdir / "checkpoints") else read_initial(setup)
     account = start.account if start else None
     with claim(workdir, config, setup.files, account), explained(setup.mesh, memory_advice(config)):
         run = Run(setup, workdir, began, start)  # restores the newest checkpoint, or initializes

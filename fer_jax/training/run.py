@@ -21,7 +21,7 @@ from fer_jax.runs.model_file import MODEL, write_model
 from fer_jax.storage import absolute
 from fer_jax.training.fit import fitted
 from fer_jax.training.initial import with_weights
-from fer_jax.training.log import JsonLines, add_step, first_broken, step_metric
+from fer_jax.training.log import JsonLines, add_step, first_not_finite, step_metric
 from fer_jax.training.results import model_card
 from fer_jax.training.setup import TRAINING_ROWS, Setup
 from fer_jax.training.state import TrainState
@@ -91,7 +91,7 @@ class Run:
         """
         every, lines = self.setup.config.train.log_every_steps, []
         for step, record in enumerate(records, first + 1):
-            if name := first_broken(record):
+            if name := first_not_finite(record):
                 raise UserError(_divergence(name, step, record))
             self.record.window = add_step(self.record.window, record)
             if step % every == 0 or step == self.setup.total_steps:
@@ -183,7 +183,7 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
 
 
 def _check_rows(setup: Setup, workdir: epath.Path) -> None:
-    """Refuses to resume a run that remembers each training example by its row, if the rows are others by now."""
+    """Raises UserError if a run has memory by training row and the rows have changed since it began."""
     path = workdir / TRAINING_ROWS
     if setup.memory is None or not path.exists():
         return

@@ -13,7 +13,7 @@ from etils import epath
 
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
-from fer_jax.runs.checkpoint import Checkpoint, Checkpoints, holds_a_save
+from fer_jax.runs.checkpoint import Checkpoint, Checkpoints, has_checkpoint
 from fer_jax.training import loop
 
 
@@ -105,10 +105,10 @@ def test_a_damaged_checkpoint_that_cannot_be_removed_is_said_in_one_line(saved, 
 
 
 def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(saved, monkeypatch):
-    assert holds_a_save(saved)
+    assert has_checkpoint(saved)
     monkeypatch.setattr("os.listdir", refused)
     with pytest.raises(UserError, match=f"cannot read {saved}: Permission denied; check its permissions"):
-        holds_a_save(saved)
+        has_checkpoint(saved)
 
 
 def test_an_empty_folder_holds_no_checkpoint(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.training.log import JsonLines, Stopwatch, add_step, clock, first_broken, read_lines
+from fer_jax.training.log import JsonLines, Stopwatch, add_step, clock, first_not_finite, read_lines
 from fer_jax.training.loop import evaluation_is_due
 
 
@@ -47,8 +47,8 @@ def test_the_term_is_blamed_before_the_sum():
         {"loss/a": 1.0, "loss/total": 1.0, "grad_norm": 1.0},
         {"loss/a": 1.0, "loss/b": math.nan, "loss/total": math.nan, "grad_norm": math.inf},
     ]
-    assert [first_broken(record) for record in records] == ["", "loss/b"]
-    assert first_broken({"loss/a": 1.0, "loss/total": 1.0, "grad_norm": math.inf}) == "grad_norm"
+    assert [first_not_finite(record) for record in records] == ["", "loss/b"]
+    assert first_not_finite({"loss/a": 1.0, "loss/total": 1.0, "grad_norm": math.inf}) == "grad_norm"
 
 
 def test_a_window_is_the_mean_of_its_steps_and_the_last_rate():
