@@ -17,6 +17,7 @@ from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import separate
 from fer_jax.data.sources.points import attach_points
 from fer_jax.data.sources.source import Source
+from fer_jax.engine.compiler import use_compilation_cache
 from fer_jax.engine.mesh import make_mesh, on_cpu, put_replicated
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, Outputs
@@ -152,6 +153,8 @@ def load(path: str | None = None) -> Trained:
     """
     if path is None:
         raise UserError(f"no model comes with fer_jax yet: give the folder of a run, or a {MODEL}")
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore
+        use_compilation_cache()
     place = reachable(str(path), "the model").expanduser()
     file = place / MODEL if place.is_dir() else place
     if not file.exists():
