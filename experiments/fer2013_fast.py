@@ -4,8 +4,8 @@
     python run.py --config=experiments/fer2013_fast.py:cpu --config.seeds=5    # two CPU cores, ten minutes a seed
 
 What each piece is worth on two cores: `python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json`.
-The form for a GPU has the same pieces at four times the width, and the baseline's augmentation for its longer training;
-no GPU has measured it yet.
+The variant for a GPU is four times as wide, trains longer and has the baseline's augmentation; it has not been measured
+on a GPU yet.
 """
 
 from experiments import presets

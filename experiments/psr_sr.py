@@ -3,8 +3,8 @@
     python run.py --config=experiments/psr_sr.py
     python run.py --config=experiments/psr.py:synthetic_after_sr
 
-The variants have the faces, the input sizes and the pixels of experiments/psr.py, and hold out the same examples: the
-network learns on what it will serve, and sees no face that will select it.
+The variants share faces, input sizes, pixel scale and held-out examples with those of experiments/psr.py, so that the
+network trains on the images that it will enlarge there, and on none that select PSR's model.
 """
 
 from experiments import presets

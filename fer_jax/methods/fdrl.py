@@ -22,7 +22,7 @@ from flax import linen as nn
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError
 from fer_jax.methods.losses import classification_loss
 from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear, ParallelLinear, full_einsum, full_matmul
@@ -220,10 +220,6 @@ class Model(nn.Module):
         return {"latent_centres": c, "importance_centres": w}
 
     def _check(self) -> None:
-        for field, known in (("alpha", ALPHA_MODES), ("edge", EDGES), ("modules", MODULES)):
-            value = getattr(self, field)
-            if value not in known:
-                raise UserError(f"model.{field} = '{value}' does not exist: {nearest(value, known)}")
         if self.alpha == "literal_bias" and not self.use_bias:
             raise UserError("model.alpha = 'literal_bias' needs model.use_bias = True")
 

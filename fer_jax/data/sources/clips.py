@@ -19,7 +19,6 @@ from fer_jax.errors import UserError
 PER_FRAME = frozenset({"landmarks", "action_units", "pose", "occluded_fraction"})
 OFFICIAL_FRAMES = 3
 DIVISORS = {"official": 3, "official_ckplus": 5}  # p = N // 3 or N // 5 in the authors' triples
-SAMPLINGS = ("segments", *DIVISORS)
 Arrays = dict[str, np.ndarray]
 
 
