@@ -1,8 +1,8 @@
-"""Evaluates clips on all their frames, of any length: faces are embedded in one list, then joined clip by clip.
+"""Evaluates clips of any length on all their frames: all faces are embedded first, then joined clip by clip.
 
-The trunk sees the faces of all clips one after the other in batches of one size: nothing is padded, memory is bounded
-and one program serves every length. Their features are then laid out in clips of similar length, masked to the next
-power of two, so that the few programs of the attention are small and soon compiled.
+The trunk takes the faces of all clips one after the other in batches of one size: nothing is padded, memory is bounded
+and one program serves every length. The features are then grouped into clips of similar length, padded to the next
+power of two and masked, so that the attention needs only a few small programs.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from fer_jax.engine.mesh import put_rows, replicated, sharded
 from fer_jax.engine.prediction import Prediction
 from fer_jax.evaluation.task import Batch, Task, mean_of_views
 
-SHORTEST = 8  # frames to which the shortest clips are padded
-FRAMES_AT_ONCE = 1 << 15  # of the attention, padding included
+SHORTEST = 8  # frames; shorter clips are padded to it
+FRAMES_AT_ONCE = 1 << 15  # in one batch of the attention, with padding
 
 
 class ClipEvaluator:
@@ -35,7 +35,7 @@ class ClipEvaluator:
     """
 
     def __init__(self, task: Task, mesh: Mesh, batch_size: int, check: Any = None):
-        """`batch_size`: faces that the trunk, and the most clips that the attention, is given at once.
+        """`batch_size`: how many faces the trunk takes at once, and at most how many clips the attention takes.
 
         `check` is that of `Prediction`.
         """
@@ -48,8 +48,8 @@ class ClipEvaluator:
         self._join = compiled(functools.partial(join, task))
 
     def __call__(self, variables: Any, source: Source) -> dict[str, np.ndarray]:
-        """Returns `logits` float32 [N, C] and the task's profiles: of clips [N, ...], of frames (by their name,
-        `is_per_frame`) [sum of lengths, ...], one clip after the other. Masked frames have what the model gives them.
+        """Returns `logits` float32 [N, C] and the task's profiles: per clip [N, ...], or per frame (by their name,
+        `is_per_frame`) [sum of lengths, ...], one clip after the other. Masked frames have what the model returns.
         """
         start, length = source.arrays["start"], source.arrays["length"]
         features = self._features(variables, source, frame_rows(start, length))
@@ -74,7 +74,7 @@ class ClipEvaluator:
         return results
 
     def _features(self, variables: Any, source: Source, places: np.ndarray) -> list[np.ndarray]:
-        """The features [sum of lengths, P] of all faces, once per view; of frames without a face they are 0."""
+        """Returns the features [sum of lengths, P] of all faces for each view; 0 in frames without a face."""
         faces = np.flatnonzero(source.frames["frame_mask"][places])
         frames = {"frames": source.frames["frames"]}
         like = jax.ShapeDtypeStruct((self._batch_size, *source.picture_shape), jnp.uint8)
@@ -83,7 +83,7 @@ class ClipEvaluator:
         waiting: list[tuple[Any, np.ndarray]] = []
 
         def settle(most: int) -> None:
-            while len(waiting) > most:  # bounds what is in flight
+            while len(waiting) > most:  # bounds the number of batches in flight
                 views, chosen = waiting.pop(0)
                 for values, view in zip(features, views, strict=True):
                     values[chosen] = np.asarray(view)[: len(chosen)]
@@ -98,7 +98,7 @@ class ClipEvaluator:
 
 
 def embed(task: Task, variables: Any, batch: Batch) -> list[jax.Array]:
-    """The trunk's features [N, P] of stored frames [N, H, W, C], and of the mirrored ones where the task wants them."""
+    """Returns the trunk's features [N, P] of stored frames [N, H, W, C], and of mirrored ones if the task asks."""
     alone = batch | {"frames": batch["frames"][:, None]}
     inputs = plain_inputs(alone, task.preprocessing)
     inputs |= {"frame_mask": jnp.ones(inputs["frames"].shape[:2], bool)}
@@ -107,7 +107,7 @@ def embed(task: Task, variables: Any, batch: Batch) -> list[jax.Array]:
 
 
 def join(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
-    """`logits` [B, C] of clips from their frames' features [B, T, P], and the profiles of the first view."""
+    """Returns `logits` [B, C] of clips from their frames' features [B, T, P], and the profiles of the first view."""
     views = [batch[name] for name in sorted(batch) if name.startswith("features_")]
     rest: Mapping[str, jax.Array] = {"frame_mask": batch["frame_mask"], "mask": batch["mask"]}
     answers = [task.model.apply(variables, {**rest, "frame_features": f}, train=False) for f in views]
@@ -117,7 +117,7 @@ def join(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
 
 
 def _groups(length: np.ndarray, most: int, devices: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields (clips, frames to pad to) for clips of similar length; -1 pads a group to the size of its program."""
+    """Yields (clips, frames to pad to) for clips of similar length; -1 fills a group up to the size of its program."""
     padded = np.maximum(SHORTEST, 1 << np.ceil(np.log2(np.maximum(length, 1))).astype(int))
     for frames in np.unique(padded).tolist():
         size = -(-max(1, min(most, FRAMES_AT_ONCE // frames)) // devices) * devices

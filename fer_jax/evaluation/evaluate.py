@@ -35,51 +35,51 @@ from fer_jax.evaluation.task import Task, corner_step, eval_step
 
 Outputs = dict[str, np.ndarray]
 Dispatches = Generator[tuple[Any, np.ndarray], None, None]
-EVALUATED_SHARE = 0.1  # of a device's memory that evaluated data may fill
-EVALUATED_UNKNOWN = 1 << 30  # bytes, where a device does not say what it has
-BATCHES_PER_DISPATCH = 8  # out of device memory, at most
-EVAL_AHEAD = 1  # batches that are read while another is computed
-PLAIN = np.float32(0.4)  # weight of the plain prediction beside the mean of its views (fastai)
+EVALUATED_SHARE = 0.1  # of a device's memory, for evaluated data
+EVALUATED_UNKNOWN = 1 << 30  # bytes, if a device does not report its memory
+BATCHES_PER_DISPATCH = 8  # at most, from device memory
+EVAL_AHEAD = 1  # batches read while another is computed
+PLAIN = np.float32(0.4)  # weight of the plain prediction against the mean of its views (fastai)
 
 
 class Evaluator:
     """The compiled evaluation of `task`; called with variables and a source, it returns the outputs of all examples.
 
-    On an accelerator the images of the last source stay on the device, as stored, for the next evaluation of it. On a
-    CPU that would be a second copy in the same memory: there the rows of each batch are taken from the source.
+    On an accelerator the images of the last source stay on the device, as stored, for its next evaluation. On a CPU
+    that would be a second copy in the same memory, so the rows of each batch are taken from the source.
     """
 
     def __init__(self, task: Task, mesh: Mesh, batch_size: int, *, resident: bool | None = None):
-        """`resident`: whether to keep sources on the device; None decides by device and size."""
+        """`resident`: whether to keep sources on the device; None decides by device and size of the source."""
         self.task, self.mesh, self._resident = task, mesh, resident
         self._held: tuple[Source, Any] | None = None
-        self._several = 0  # batches per dispatch; the first source that is kept decides
+        self._several = 0  # batches per dispatch, decided by the first source that is kept
         self._clips: ClipEvaluator | None = None
-        # The result does not depend on the batch size: any that the devices can share will do.
+        # The result does not depend on the batch size, so it is rounded up to what the devices can share.
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
         whole = replicated(mesh)
         advice = f"give a smaller config.evaluation.batch_size than {batch_size}"
         self._check = functools.partial(check_program, mesh=mesh, advice=advice)
         predicting: Any = functools.partial(Prediction, mesh, out_shardings=whole, check=self._check)
         self._step = predicting(functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)))
-        # Two programs, because only the small one of them depends on how many examples a source has.
+        # Two programs, because only the small one depends on the number of examples.
         several = sharded(mesh, 1)
         self._take = jit_for(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
-        # Not a `Prediction`: all of it is inside a loop, and there is nothing to cut off.
+        # Not a `Prediction`: everything is inside a loop, so nothing can be computed ahead.
         self._steps = jit_for(
             mesh, functools.partial(eval_steps, task), in_shardings=(whole, several), out_shardings=whole
         )
         self._corner: Any = None
         if task.corner_evaluation:
-            # A program for any one view, called for each: as one program it would hold all views in memory.
+            # One program, called for each view: a program of all views would hold them all in memory.
             places = (whole, sharded(mesh), whole)
             self._corner = predicting(functools.partial(corner_step, task), in_shardings=places)
 
     def __call__(self, variables: Any, source: Source, *, views: bool = True) -> Outputs:
         """Returns `logits` float32 [N, C] and the task's profiles [N, M]; of clips see `ClipEvaluator`.
 
-        Where the task has corner views the logits are those of all views and `plain_logits` those of the image alone,
-        unless `views` is false: then `logits` are plain, for a ninth of the work.
+        With corner views the logits are those of all views, and `plain_logits` those of the image alone. If `views` is
+        false, `logits` are those of the image alone, for a ninth of the work.
         """
         variables = {**variables, "params": self.task.method.at_test(variables["params"])}
         if source.frames:
@@ -88,7 +88,7 @@ class Evaluator:
         corners = self._corner is not None and views
         dispatches = self._from_host if corners or not self._keeps(source) else self._from_device
         parts = []
-        with contextlib.closing(dispatches(variables, source, views)) as made:  # also where one of them fails
+        with contextlib.closing(dispatches(variables, source, views)) as made:  # even if one of them fails
             for outputs, mask in made:
                 for values in outputs.values():
                     values.copy_to_host_async()
@@ -112,11 +112,11 @@ class Evaluator:
                 yield self._outputs(variables, batch, views), mask
 
     def _from_device(self, variables: Any, source: Source, _: bool) -> Dispatches:
-        """The same out of device memory, of several batches at once."""
+        """The same from device memory, several batches at once."""
         if self._held is None or self._held[0] is not source:
-            self._held = None  # before the next source comes, the last one goes
+            self._held = None  # frees the last source before the next one is put
             self._held = (source, put_replicated(self.mesh, dict(source.arrays)))
-        # One program for all sources; it fits the first one, which is evaluated most often.
+        # One program for all sources; its size fits the first one, which is evaluated most often.
         count = -(-len(source) // self.batch_size)
         self._several = self._several or -(-count // -(-count // BATCHES_PER_DISPATCH))
         for rows, mask in eval_batches(len(source), self._several * self.batch_size):
@@ -140,12 +140,12 @@ class Evaluator:
 
 
 def take_batches(data: Any, chosen: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Gathers `rows` [steps, B] out of data on the device; `mask` comes along."""
+    """Gathers `rows` [steps, B] of data on the device, and adds `mask`."""
     return take_rows(data, chosen["rows"]) | {"mask": chosen["mask"]}
 
 
 def eval_steps(task: Task, variables: Any, batches: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """`eval_step` of batches [steps, B, ...], one after the other: outputs [steps * B, ...]."""
+    """Runs `eval_step` on batches [steps, B, ...] one after the other; returns outputs [steps * B, ...]."""
     _, outputs = jax.lax.scan(lambda _, batch: (None, eval_step(task, variables, batch)), None, dict(batches))
     return {name: values.reshape(-1, *values.shape[2:]) for name, values in outputs.items()}
 
@@ -170,7 +170,7 @@ def score(
     _check_finite(logits, source)
     metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap, seed=seed)
     votes = source.arrays.get("vote_target")
-    if votes is not None and (voted := votes.sum(-1) > 0).any():  # nobody may have voted for any emotion
+    if votes is not None and (voted := votes.sum(-1) > 0).any():  # some examples have no vote for an emotion
         on_voted = classification_metrics(logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0)
         metrics["kl_to_votes"] = on_voted["kl_to_votes"]
     if task is not None:
@@ -180,7 +180,7 @@ def score(
 
 
 def _measured(outputs: Mapping[str, np.ndarray], source: Source, titles: Mapping[str, str]) -> dict[str, Any]:
-    """The mean of each measure over all examples; `measures` says what they are called."""
+    """Returns the mean of each measure over all examples, with their titles in `measures`."""
     for name in titles:
         _check_finite(outputs[name][:, None], source)
     means = {name: float(np.mean(outputs[name], dtype=np.float64)) for name in titles}
