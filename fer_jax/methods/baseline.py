@@ -33,18 +33,29 @@ class Model(nn.Module):
     backbone: TrunkFactory | None = None
     dtype: Any = jnp.float32
 
+    def setup(self) -> None:
+        self.classifier = Linear(self.num_classes)
+        self.Dropout_0 = nn.Dropout(self.dropout)  # its random numbers follow from this name
+
     @nn.compact
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux with features [B, P] and the trunk's maps)."""
+    def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B P"], dict[str, Any]]:
+        """Returns (features [B, P], the trunk's maps by name)."""
         if self.backbone is None:
             trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
         else:
             trunk = self.backbone(dtype=self.dtype, name="trunk")
         features, maps = trunk(batch["image"].astype(self.dtype), train=train)
-        features = features.astype(jnp.float32)
-        hidden = nn.Dropout(self.dropout, deterministic=not train)(features)
-        logits = Linear(self.num_classes, name="classifier")(hidden)
-        return logits, {"features": features, "maps": maps}
+        return features.astype(jnp.float32), maps
+
+    def classify(self, features: Float[Array, "*B P"]) -> Float[Array, "*B C"]:
+        """Returns the logits of features, or of each place of a map of them."""
+        return self.classifier(features)
+
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C], aux with features [B, P] and the trunk's maps)."""
+        features, maps = self.embed(batch, train=train)
+        hidden = self.Dropout_0(features, deterministic=not train)
+        return self.classify(hidden), {"features": features, "maps": maps}
 
 
 def loss(

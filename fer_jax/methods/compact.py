@@ -80,21 +80,32 @@ class Model(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
+    def setup(self) -> None:
+        self.classifier = Linear(self.num_classes, use_bias=False)
+        self.Dropout_0 = nn.Dropout(self.dropout)  # its random numbers follow from this name
+
     @nn.compact
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux with features [B, P] and the map before pooling)."""
-        grey = jnp.mean(batch["image"], axis=-1, keepdims=True).astype(self.dtype)
+    def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B P"], dict[str, Any]]:
+        """Returns (features [B, P], the map before pooling, under the name 'last')."""
+        gray = jnp.mean(batch["image"], axis=-1, keepdims=True).astype(self.dtype)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
-        x = Conv(self.stem_width, STEMS[self.stem], 2, ((1, 1), (1, 1)), dtype=self.dtype, name="stem")(grey)
+        x = Conv(self.stem_width, STEMS[self.stem], 2, ((1, 1), (1, 1)), dtype=self.dtype, name="stem")(gray)
         x = nn.gelu(norm(name="stem_bn")(x, train=train))
         for number, width in enumerate(self.widths):
             pool = number < len(self.widths) - self.strided
             stage = Stage(width, self.convolutions, pool, dtype=self.dtype, name=f"stage{number}")
             x = stage(x, train=train)
-        features = HEADS[self.head](x.astype(jnp.float32), axis=(1, 2))
-        hidden = nn.Dropout(self.dropout, deterministic=not train)(features)
-        logits = Linear(self.num_classes, use_bias=False, name="classifier")(hidden)
-        return logits, {"features": features, "maps": {"last": x}}
+        return HEADS[self.head](x.astype(jnp.float32), axis=(1, 2)), {"last": x}
+
+    def classify(self, features: Float[Array, "*B P"]) -> Float[Array, "*B C"]:
+        """Returns the logits of features, or of each place of a map of them."""
+        return self.classifier(features)
+
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C], aux with features [B, P] and the map before pooling)."""
+        features, maps = self.embed(batch, train=train)
+        hidden = self.Dropout_0(features, deterministic=not train)
+        return self.classify(hidden), {"features": features, "maps": maps}
 
 
 METHOD = Method(

@@ -120,7 +120,8 @@ class Method:
 
     Attributes:
         model: called with num_classes, dtype and `config.model`; its `__call__(batch, *, train)` returns
-            (logits [B, C], aux), where aux maps names to intermediates.
+            (logits [B, C], aux), where aux maps names to intermediates. One with a linear classifier has it apart:
+            `embed(batch, *, train)` returns (features [B, P], maps by name), `classify(features)` the logits.
         targets: (memory, batch, clock) -> batch. Changes `target` [B, C] (relabeling) or adds fields, before
             smoothing, metrics and loss see the batch.
         views: what the step draws for each example; the model is called for each.
