@@ -9,7 +9,7 @@ Choices where the sources are silent or disagree:
   * The gate's 1x1 convolution has no padding and is followed by a global average, as the released network
     (which pads: constant cells that only dilute the average), not by the fully connected layer of the figure.
   * The gradient of the crop is the true one; the released layer reads one row of each patch for all six.
-  * Input in any normalisation: a BatchNorm with scale and bias over the three channels follows.
+  * Input in any normalization: a BatchNorm with scale and bias over the three channels follows.
   * Running statistics follow with 0.9, as everywhere here, and not with Caffe's 0.999, which needs thousands of steps.
   * Points move with the image, mirrored and cropped; gACNN's release crops 224 of 232 pixels at random and leaves them
     where they are, up to a cell of F away.
@@ -57,7 +57,7 @@ class Gate(nn.Module):
         x = nn.relu(norm(name="bn")(x, train=train))
         x = global_average_pool(x)
         x = nn.relu(norm(name="bn1")(linear(self.hidden, name="fc1")(x), train=train))
-        # Normalised over the batch, so that gates start spread around a half and not saturated.
+        # Normalized over the batch, so that gates start spread around a half and not saturated.
         x = BatchNorm(use_affine=self.affine, name="bn2")(linear(1, name="fc2")(x).astype(jnp.float32), train=train)
         if not self.affine:
             x = x * self.param("scale", nn.initializers.ones_init(), (1,))

@@ -118,7 +118,7 @@ class Model(nn.Module):
         if self.attention != "mean":
             score = Linear(1, name="self_attention")(drop(self.dropout_self)(f))[..., 0]
             a = jnp.where(mask, nn.sigmoid(score), 0.0)  # a_i = sigmoid(q0 . f_i + b0)
-        w = normalised(a)
+        w = normalized(a)
         anchor = weighted_sum(w, f)  # f'_v = sum_i a_i f_i / sum_i a_i
         aux |= {"frame_self": a, "anchor": anchor}
         classifier = Linear(self.num_classes, name="classifier")
@@ -127,7 +127,7 @@ class Model(nn.Module):
 
         score = RelationScore(self.dropout_relation, name="relation_attention")(f, anchor, train=train)
         b = jnp.where(mask, nn.sigmoid(score), 0.0)  # b_i = sigmoid(q1 . u_i + b1)
-        w = normalised(a * b)
+        w = normalized(a * b)
         sides = (weighted_sum(w, f), anchor)  # f_v = sum_i a_i b_i u_i / sum_i a_i b_i
         if self.official_eval and not train:
             w = a / (jnp.sum(a * b, axis=-1, keepdims=True) + TINY)
@@ -152,7 +152,7 @@ class Model(nn.Module):
         """The logarithm of the mean of the frames' softmax vectors: their sum has the same largest class."""
         classifier = Linear(self.num_classes, name="classifier")
         frame_logits = classifier(f)
-        w = normalised(mask.astype(jnp.float32))
+        w = normalized(mask.astype(jnp.float32))
         log_p = jax.nn.log_softmax(frame_logits)
         any_face = jnp.any(mask, axis=-1, keepdims=True)
         # Without a face the classifier is asked about a zero vector once, as in the other modes.
@@ -164,7 +164,7 @@ class Model(nn.Module):
         return fused, {"frame_features": f, "frame_logits": frame_logits, "frame_weights": w}
 
 
-def normalised(a: Float[Array, "B T"]) -> Float[Array, "B T"]:
+def normalized(a: Float[Array, "B T"]) -> Float[Array, "B T"]:
     """a_i / sum_i a_i; a clip without any weight keeps none."""
     return a / (jnp.sum(a, axis=-1, keepdims=True) + TINY)
 

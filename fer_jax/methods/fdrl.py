@@ -7,7 +7,7 @@ features compact, all of them used, and their importances alike within a class.
 
 Choices where the sources are silent or disagree:
   * alpha, a sum of D sigmoids, starts near D/2 = 64 while the balance loss wants 1/M: see `ALPHA_MODES`.
-  * Centres follow the batches as in centre loss (Wen et al., ECCV 2016) instead of being frozen random
+  * Centers follow the batches as in center loss (Wen et al., ECCV 2016) instead of being frozen random
     points, and start from the first batch's means: l and alpha are never negative, N(0, 1) often is.
   * y mixes f with fhat, as in the paper; a public reimplementation mixes the messages g with fhat.
   * The balance loss does not grow with the batch, as it does in a public reimplementation (a broadcast).
@@ -119,14 +119,14 @@ class Model(nn.Module):
             or 'inter' one relation module to it, 'both' is FDRL. 'wide' is the control: one fully connected layer
             as wide as the decomposition, classified as a whole.
         use_bias: biases in the layers of FDN, Intra-RM and Inter-RM.
-        gamma: rate at which the centres follow the batches.
+        gamma: rate at which the centers follow the batches.
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
         stem: 'imagenet', or 'small' for images of about 48 pixels.
         backbone: a factory called with dtype and name, used instead of the ResNet.
-        dtype: of the products; distances, importances, centres and logits are float32.
+        dtype: of the products; distances, importances, centers and logits are float32.
 
-    The collection 'centres' holds compactness [M, D], importance [C, M] and whether a batch has set them.
+    The collection 'centers' holds compactness [M, D], importance [C, M] and whether a batch has set them.
     """
 
     num_classes: int
@@ -150,10 +150,10 @@ class Model(nn.Module):
 
         aux has features x [B, P], the trunk's maps and, as far as `modules` has them, latent [B, M, D],
         importance [B, M], intra, messages and inter [B, M, D], omega [B, M, M], expression y [B, D] and the
-        centres that the losses refer to (latent_centres [M, D], importance_centres [C, M]).
+        centers that the losses refer to (latent_centers [M, D], importance_centers [C, M]).
 
         An optional batch['feature_mask'] [M] multiplies the latent features: a zero shows what the classifier
-        does without that feature. Training needs batch['target'] for the class centres.
+        does without that feature. Training needs batch['target'] for the class centers.
         """
         self._check()
         if self.backbone is None:
@@ -186,10 +186,10 @@ class Model(nn.Module):
 
         y = jnp.sum(per_feature, axis=1)  # y = sum_j y_j
         aux["expression"] = y
-        aux.update(self._centres(latent, aux.get("importance"), batch, train=train))
+        aux.update(self._centers(latent, aux.get("importance"), batch, train=train))
         return EPN(self.num_classes, name="epn")(y), aux
 
-    def _centres(
+    def _centers(
         self,
         latent: Float[Array, "B M D"],
         alpha: Float[Array, "B M"] | None,
@@ -197,27 +197,27 @@ class Model(nn.Module):
         *,
         train: bool,
     ) -> dict[str, Array]:
-        """The centres for this batch's losses; when training, moves the stored ones afterwards."""
+        """The centers for this batch's losses; when training, moves the stored ones afterwards."""
         m, d, classes = self.num_features, self.feature_dim, self.num_classes
-        compactness = self.variable("centres", "compactness", jnp.zeros, (m, d))
-        importance = self.variable("centres", "importance", jnp.zeros, (classes, m))
-        initialised = self.variable("centres", "initialised", jnp.zeros, (), jnp.bool_)
+        compactness = self.variable("centers", "compactness", jnp.zeros, (m, d))
+        importance = self.variable("centers", "importance", jnp.zeros, (classes, m))
+        initialized = self.variable("centers", "initialized", jnp.zeros, (), jnp.bool_)
         if not train or self.is_initializing():
-            return {"latent_centres": compactness.value, "importance_centres": importance.value}
+            return {"latent_centers": compactness.value, "importance_centers": importance.value}
 
         latent = stop_gradient(latent)
-        # Without Intra-RM every feature counts the same; the class centres are then unused.
+        # Without Intra-RM every feature counts the same; the class centers are then unused.
         alpha = jnp.ones(latent.shape[:2], jnp.float32) if alpha is None else stop_gradient(alpha)
         mask = example_mask(batch, len(latent))
-        known = initialised.value
+        known = initialized.value
         first_latent = masked_mean(latent, mask)
         first_alpha = jnp.broadcast_to(masked_mean(alpha, mask), (classes, m))
         c = jnp.where(known, compactness.value, first_latent)
         w = jnp.where(known, importance.value, first_alpha)
-        compactness.value = move_centres(c, latent, mask, self.gamma)
-        importance.value = move_class_centres(w, alpha, class_of(batch), mask, self.gamma)
-        initialised.value = jnp.ones((), jnp.bool_)
-        return {"latent_centres": c, "importance_centres": w}
+        compactness.value = move_centers(c, latent, mask, self.gamma)
+        importance.value = move_class_centers(w, alpha, class_of(batch), mask, self.gamma)
+        initialized.value = jnp.ones((), jnp.bool_)
+        return {"latent_centers": c, "importance_centers": w}
 
     def _check(self) -> None:
         if self.alpha == "literal_bias" and not self.use_bias:
@@ -252,9 +252,9 @@ def safe_norm(x: Float[Array, "*S D"]) -> Float[Array, "*S"]:
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
 
 
-def compactness(latent: Float[Array, "B M D"], centres: Float[Array, "M D"]) -> Float[Array, "B"]:
-    """L_C: sum_j ||l_ij - c_j||_2^2, one centre per latent feature for all classes."""
-    return jnp.sum((latent - stop_gradient(centres)) ** 2, axis=(1, 2))
+def compactness(latent: Float[Array, "B M D"], centers: Float[Array, "M D"]) -> Float[Array, "B"]:
+    """L_C: sum_j ||l_ij - c_j||_2^2, one center per latent feature for all classes."""
+    return jnp.sum((latent - stop_gradient(centers)) ** 2, axis=(1, 2))
 
 
 def balance(alpha: Float[Array, "B M"], mask: Bool[Array, "B"]) -> Float[Array, ""]:
@@ -262,9 +262,9 @@ def balance(alpha: Float[Array, "B M"], mask: Bool[Array, "B"]) -> Float[Array, 
     return jnp.sum(jnp.abs(masked_mean(alpha, mask) - 1 / alpha.shape[1]))
 
 
-def distribution(alpha: Float[Array, "B M"], centres: Float[Array, "C M"], label: Int[Array, "B"]) -> Float[Array, "B"]:
-    """L_D: ||w_i - w_{k_i}||_2^2 of the importances from the centre of the example's class."""
-    return jnp.sum((alpha - stop_gradient(centres)[label]) ** 2, axis=1)
+def distribution(alpha: Float[Array, "B M"], centers: Float[Array, "C M"], label: Int[Array, "B"]) -> Float[Array, "B"]:
+    """L_D: ||w_i - w_{k_i}||_2^2 of the importances from the center of the example's class."""
+    return jnp.sum((alpha - stop_gradient(centers)[label]) ** 2, axis=1)
 
 
 def loss(
@@ -287,17 +287,17 @@ def loss(
     del clock
     logits, aux = outputs[0]
     terms = {"cross_entropy": classification_loss(logits, batch["target"], classification)}
-    if "latent_centres" in aux:
-        terms["compactness"] = compactness(aux["latent"], aux["latent_centres"])
+    if "latent_centers" in aux:
+        terms["compactness"] = compactness(aux["latent"], aux["latent_centers"])
     if "importance" in aux:
         alpha = aux["importance"]
         terms["balance"] = jnp.broadcast_to(balance(alpha, example_mask(batch, len(alpha))), len(alpha))
-        terms["distribution"] = distribution(alpha, aux["importance_centres"], class_of(batch))
+        terms["distribution"] = distribution(alpha, aux["importance_centers"], class_of(batch))
     return terms
 
 
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
-    """Numbers that show whether the relations live: importances, saturated edges, distance of the centres."""
+    """Numbers that show whether the relations live: importances, saturated edges, distance of the centers."""
     del logits
     values = {}
     mask = example_mask(batch, len(aux["features"]))
@@ -305,7 +305,7 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
         alpha = masked_mean(aux["importance"], mask)
         values["alpha_mean"] = jnp.mean(alpha)
         values |= {f"alpha_{j}": alpha[j] for j in range(len(alpha))}
-    m = len(aux["latent_centres"]) if "latent_centres" in aux else 1
+    m = len(aux["latent_centers"]) if "latent_centers" in aux else 1
     if "omega" in aux and m > 1:
         edges = m * (m - 1)
         omega = masked_mean(aux["omega"], mask)
@@ -313,36 +313,36 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
         values["omega_mean"] = jnp.sum(omega) / edges
         values["omega_saturated"] = jnp.sum(saturated) / edges
     if m > 1:
-        c = aux["latent_centres"]
+        c = aux["latent_centers"]
         distance = safe_norm(c[:, None] - c[None, :])
-        values["centre_distance_min"] = jnp.min(distance + jnp.diag(jnp.full(m, jnp.inf)))
+        values["center_distance_min"] = jnp.min(distance + jnp.diag(jnp.full(m, jnp.inf)))
     return values
 
 
-def move_centres(
-    centres: Float[Array, "M D"], latent: Float[Array, "B M D"], mask: Bool[Array, "B"], gamma: float
+def move_centers(
+    centers: Float[Array, "M D"], latent: Float[Array, "B M D"], mask: Bool[Array, "B"], gamma: float
 ) -> Float[Array, "M D"]:
     """c_j <- c_j - gamma sum_i (c_j - l_ij) / (1 + N), over the N examples that are no padding."""
     weight = mask.astype(jnp.float32)
     n = jnp.sum(weight)
-    return centres - gamma * (n * centres - full_einsum("b,bmd->md", weight, latent)) / (1 + n)
+    return centers - gamma * (n * centers - full_einsum("b,bmd->md", weight, latent)) / (1 + n)
 
 
-def move_class_centres(
-    centres: Float[Array, "C M"],
+def move_class_centers(
+    centers: Float[Array, "C M"],
     alpha: Float[Array, "B M"],
     label: Int[Array, "B"],
     mask: Bool[Array, "B"],
     gamma: float,
 ) -> Float[Array, "C M"]:
     """w_k <- w_k - gamma sum_{i: k_i = k} (w_k - w_i) / (1 + n_k); a class without examples stays."""
-    member = jax.nn.one_hot(label, len(centres)) * mask.astype(jnp.float32)[:, None]  # [B, C]
+    member = jax.nn.one_hot(label, len(centers)) * mask.astype(jnp.float32)[:, None]  # [B, C]
     n = jnp.sum(member, axis=0)[:, None]
-    return centres - gamma * (n * centres - full_matmul(member.T, alpha)) / (1 + n)
+    return centers - gamma * (n * centers - full_matmul(member.T, alpha)) / (1 + n)
 
 
 def class_of(batch: Batch) -> Int[Array, "B"]:
-    """The class whose centre an example belongs to: the largest entry of its target."""
+    """The class whose center an example belongs to: the largest entry of its target."""
     return jnp.argmax(batch["target"], axis=-1)
 
 

@@ -7,7 +7,7 @@ prediction is the mean of the branches' probabilities, the loss the mean of thei
 The paper's other half, smoothing a label with the distribution of votes that its class usually gets (PDLS), is a way
 to make targets: `data.smoothing_prior` (fer_jax/data/targets/prior.py).
 
-Where the text is silent, the authors' release decides. One departure: EDSR works in the classifier's normalised space
+Where the text is silent, the authors' release decides. One departure: EDSR works in the classifier's normalized space
 from its pre-training on (fer_jax/methods/psr_sr.py), so that nothing has to absorb a shift of its mean.
 """
 
@@ -33,7 +33,7 @@ PYRAMIDS = ((1,), (1, 2, 1), (1, 2, 4, 1))
 
 
 class Head(nn.Module):
-    """The classifier on a map of any size: maximum and mean, then two layers with normalisation and dropout.
+    """The classifier on a map of any size: maximum and mean, then two layers with normalization and dropout.
 
     Attributes:
         num_classes: C.
@@ -118,7 +118,7 @@ class Model(nn.Module):
         lows = [VGG(last=last_low, width=self.width, dtype=self.dtype, name=f"low_{b}") for b in self._numbers()]
         high = VGG(first=first_high, last=self.last, width=self.width, dtype=self.dtype, name="high")
         head = Head(self.num_classes, self.hidden, self.dropout, name="head")
-        # In this order: the shared statistics of normalisation follow the branches one after the other.
+        # In this order: the shared statistics of normalization follow the branches one after the other.
         branches = [
             head(high(low(s.astype(self.dtype), train=train), train=train), train=train)
             for low, s in zip(lows, scaled, strict=True)

@@ -40,13 +40,13 @@ from fer_jax.words.classes import STORED, class_vectors
 # hybrid        A3  A0 + lambda A1, lambda = loss.weights.softmax
 # distribution  A4  KL(d || softmax(s S)), d spreads epsilon over the other words by their similarity
 # votes         A5  1 - cos(u, sum_k d_k v_k), d the annotators' votes
-# A6 is model.learn_delta=True, with any of them: v_k = normalise(v_k + delta_k), penalty loss.weights.delta |delta|^2
+# A6 is model.learn_delta=True, with any of them: v_k = normalize(v_k + delta_k), penalty loss.weights.delta |delta|^2
 KINDS = ("cosine", "softmax", "margin", "hybrid", "distribution", "votes")
 SOFTMAX = ("softmax", "margin", "hybrid", "distribution")  # those in which s has a gradient
 DECODINGS = ("nearest", "pinv")
 
 # none    the words as they are.
-# center  normalise(r_k - mean_j r_j): without what the words have in common.
+# center  normalize(r_k - mean_j r_j): without what the words have in common.
 # whiten  G^(-1/2) V: orthonormal, nearest to the words; their geometry is gone.
 # random  random orthonormal rows: what is left of the method without words.
 CONTROLS = ("none", "center", "whiten", "random")
@@ -112,7 +112,7 @@ class Model(nn.Module):
         aux: dict[str, Any] = {"features": f, "maps": maps, "output": u}
         if self.learn_delta:
             delta = self.param("delta", nn.initializers.zeros_init(), v.shape)
-            v, aux["delta"] = normalise(v + delta), delta
+            v, aux["delta"] = normalize(v + delta), delta
         if self.learn_scale:
             aux["log_scale"] = self.param("log_scale", nn.initializers.constant(math.log(self.scale)), ())  # t
         s = self._scale(aux.get("log_scale"))
@@ -121,7 +121,7 @@ class Model(nn.Module):
             logits = s * similarity
         else:
             check_invertible(self.unit_vectors(), "decode='pinv'")
-            logits = s * jnp.matmul(normalise(u), pseudo_inverse(v), precision="highest")
+            logits = s * jnp.matmul(normalize(u), pseudo_inverse(v), precision="highest")
         aux |= {"similarity": similarity, "class_vectors": v, "scale": s}
         words = jnp.asarray(gram_matrix(self.raw_vectors()), jnp.float32)
         aux["word_similarity"] = jnp.broadcast_to(words, (len(u), *words.shape))
@@ -157,7 +157,7 @@ class Model(nn.Module):
         return jnp.float32(self.scale) if t is None else jnp.clip(jnp.exp(t), low, high)
 
 
-def normalise(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+def normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     """x / |x| over the last axis; zero, with a zero gradient, where |x| is no more than eps.
 
     With max(|x|, eps) in the denominator a dead output would have a gradient of 1 / eps.
@@ -169,7 +169,7 @@ def normalise(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
 
 def cosines(u: Float[Array, "B D"], v: Float[Array, "C D"]) -> Float[Array, "B C"]:
     """S = Û V^T in float32: the cosine of each output with each unit class vector."""
-    return jnp.matmul(normalise(u.astype(jnp.float32)), v.T, precision="highest")
+    return jnp.matmul(normalize(u.astype(jnp.float32)), v.T, precision="highest")
 
 
 def cosine_loss(similarity: Float[Array, "B C"], target: Float[Array, "B C"]) -> Float[Array, "B"]:
@@ -198,8 +198,8 @@ def kl_divergence(target: Float[Array, "B C"], logits: Float[Array, "B C"]) -> F
 
 
 def vote_loss(u: Float[Array, "B D"], v: Float[Array, "C D"], votes: Float[Array, "B C"]) -> Float[Array, "B"]:
-    """A5: 1 - û . t, t = normalise(sum_k d_k v_k). Without any votes t is 0: a constant, nothing is learned."""
-    return 1.0 - jnp.sum(normalise(u) * normalise(full_matmul(votes.astype(jnp.float32), v)), axis=-1)
+    """A5: 1 - û . t, t = normalize(sum_k d_k v_k). Without any votes t is 0: a constant, nothing is learned."""
+    return 1.0 - jnp.sum(normalize(u) * normalize(full_matmul(votes.astype(jnp.float32), v)), axis=-1)
 
 
 def model_fields(config: Config, classes: Sequence[str]) -> ModelFields:

@@ -17,7 +17,7 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
         step: int32 [], optimizer steps done.
         params: float32 parameters.
-        collections: the method's other variable collections (batch statistics, centres), by name.
+        collections: the method's other variable collections (batch statistics, centers), by name.
         opt_state: the optimizer's state.
         average: moving average of {'params', 'collections'}, or None.
         memory: what the method remembers of each training example, arrays [N, ...]; None where it remembers nothing.

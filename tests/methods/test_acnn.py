@@ -102,7 +102,7 @@ def test_1_gates_lie_between_0_and_1_and_results_are_float32(dtype):
     alpha = np.asarray(aux["alpha"])
     assert alpha.min() > 0
     assert alpha.max() < 1
-    assert np.abs(alpha.mean(0) - 0.5).max() < 0.2  # normalised over the batch: spread around a half
+    assert np.abs(alpha.mean(0) - 0.5).max() < 0.2  # normalized over the batch: spread around a half
     assert (alpha.std(0) > 0.05).all()
     assert all(x.dtype == jnp.float32 for x in (logits, aux["alpha"], aux["psi"], *jax.tree.leaves(values)))
 

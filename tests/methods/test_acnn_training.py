@@ -35,9 +35,9 @@ def behind_objects(images, rng, bank):
     """The same images with a rectangle of texture over each, and which pixels it covers."""
     count = len(images)
     side = rng.integers(12, 22, (2, count, 1))
-    centre = rng.uniform(4, SIZE - 4, (2, count, 1))
+    center = rng.uniform(4, SIZE - 4, (2, count, 1))
     place = np.arange(SIZE)
-    rows, columns = (np.abs(place - c) < s / 2 for c, s in zip(centre, side, strict=True))
+    rows, columns = (np.abs(place - c) < s / 2 for c, s in zip(center, side, strict=True))
     covered = rows[:, :, None] & columns[:, None, :]
     if bank == "train":  # grains of one or two pixels
         grains = rng.standard_normal((count, SIZE, SIZE))

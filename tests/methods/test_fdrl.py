@@ -1,4 +1,4 @@
-"""FDRL's equations, losses and centres: the mechanism checks that need no training (C1, C3-C6, C10)."""
+"""FDRL's equations, losses and centers: the mechanism checks that need no training (C1, C3-C6, C10)."""
 
 import functools
 import math
@@ -52,8 +52,8 @@ def init(model, data):
 
 @functools.partial(jax.jit, static_argnums=0)
 def train_step(model, variables, data):
-    """((logits, aux), new centres) of a training batch."""
-    return model.apply(variables, data, train=True, mutable=["centres"])
+    """((logits, aux), new centers) of a training batch."""
+    return model.apply(variables, data, train=True, mutable=["centers"])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -67,63 +67,63 @@ def evaluate(model, variables, data):
 
 def test_c1_compactness_gradient():
     latent = jax.random.normal(jax.random.key(0), (8, M, D))
-    centres = jax.random.normal(jax.random.key(1), (M, D))
+    centers = jax.random.normal(jax.random.key(1), (M, D))
 
-    def mean_loss(latent, centres):
-        return jnp.mean(fdrl.compactness(latent, centres))
+    def mean_loss(latent, centers):
+        return jnp.mean(fdrl.compactness(latent, centers))
 
-    to_latent, to_centres = jax.grad(mean_loss, argnums=(0, 1))(latent, centres)
-    np.testing.assert_allclose(to_latent, 2 / 8 * (latent - centres), atol=1e-6)
-    np.testing.assert_array_equal(to_centres, 0)
+    to_latent, to_centers = jax.grad(mean_loss, argnums=(0, 1))(latent, centers)
+    np.testing.assert_allclose(to_latent, 2 / 8 * (latent - centers), atol=1e-6)
+    np.testing.assert_array_equal(to_centers, 0)
     closer = latent - 0.5 * to_latent
-    before, after = (np.linalg.norm(np.asarray(x - centres), axis=-1) for x in (latent, closer))
+    before, after = (np.linalg.norm(np.asarray(x - centers), axis=-1) for x in (latent, closer))
     assert (after < before).all()
 
 
-def test_c1_compactness_vanishes_only_at_the_centres():
-    centres = jax.random.normal(jax.random.key(1), (M, D))
-    latent = jnp.broadcast_to(centres, (8, M, D))
-    np.testing.assert_array_equal(fdrl.compactness(latent, centres), 0)
-    assert fdrl.compactness(latent.at[3, 0, 0].add(0.1), centres)[3] > 0
+def test_c1_compactness_vanishes_only_at_the_centers():
+    centers = jax.random.normal(jax.random.key(1), (M, D))
+    latent = jnp.broadcast_to(centers, (8, M, D))
+    np.testing.assert_array_equal(fdrl.compactness(latent, centers), 0)
+    assert fdrl.compactness(latent.at[3, 0, 0].add(0.1), centers)[3] > 0
 
 
-def test_c1_centres_are_no_parameters():
+def test_c1_centers_are_no_parameters():
     variables = init(small(), batch())
-    assert set(variables) == {"params", "centres"}
-    assert not any("centre" in jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(variables["params"]))
+    assert set(variables) == {"params", "centers"}
+    assert not any("center" in jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(variables["params"]))
 
 
-# The centres' rule
+# The centers' rule
 
 
-def test_first_batch_sets_the_centres_and_later_ones_move_them():
+def test_first_batch_sets_the_centers_and_later_ones_move_them():
     model, data = small(), batch()
     variables = init(model, data)
-    assert not variables["centres"]["initialised"]
+    assert not variables["centers"]["initialized"]
     (_, aux), new = train_step(model, variables, data)
     latent, alpha = np.asarray(aux["latent"]), np.asarray(aux["importance"])
-    np.testing.assert_allclose(aux["latent_centres"], latent.mean(0), atol=1e-6)
-    np.testing.assert_allclose(new["centres"]["compactness"], latent.mean(0), atol=1e-6)
-    np.testing.assert_allclose(aux["importance_centres"], np.tile(alpha.mean(0), (C, 1)), atol=1e-6)
-    assert new["centres"]["initialised"]
+    np.testing.assert_allclose(aux["latent_centers"], latent.mean(0), atol=1e-6)
+    np.testing.assert_allclose(new["centers"]["compactness"], latent.mean(0), atol=1e-6)
+    np.testing.assert_allclose(aux["importance_centers"], np.tile(alpha.mean(0), (C, 1)), atol=1e-6)
+    assert new["centers"]["initialized"]
 
     later = batch(seed=7)
     (_, aux), newer = train_step(model, {**variables, **new}, later)
-    c, w = np.asarray(new["centres"]["compactness"]), np.asarray(new["centres"]["importance"])
-    np.testing.assert_array_equal(aux["latent_centres"], c)  # the losses see the centres before the update
-    np.testing.assert_array_equal(aux["importance_centres"], w)
+    c, w = np.asarray(new["centers"]["compactness"]), np.asarray(new["centers"]["importance"])
+    np.testing.assert_array_equal(aux["latent_centers"], c)  # the losses see the centers before the update
+    np.testing.assert_array_equal(aux["importance_centers"], w)
     latent, alpha = np.asarray(aux["latent"]), np.asarray(aux["importance"])
     label = np.asarray(later["target"]).argmax(1)
     np.testing.assert_allclose(
-        newer["centres"]["compactness"], c - 0.5 * (c - latent).sum(0) / (1 + len(latent)), atol=1e-6
+        newer["centers"]["compactness"], c - 0.5 * (c - latent).sum(0) / (1 + len(latent)), atol=1e-6
     )
     for k in range(C):
         mine = alpha[label == k]
         moved = w[k] - 0.5 * (w[k] - mine).sum(0) / (1 + len(mine))
-        np.testing.assert_allclose(newer["centres"]["importance"][k], moved, atol=1e-6)
+        np.testing.assert_allclose(newer["centers"]["importance"][k], moved, atol=1e-6)
 
 
-def test_padding_moves_no_centre_and_weighs_in_no_loss():
+def test_padding_moves_no_center_and_weighs_in_no_loss():
     model, data = small(), batch()
     variables = init(model, data)
     half = jax.tree.map(lambda x: x[:5], data)
@@ -138,11 +138,11 @@ def test_padding_moves_no_centre_and_weighs_in_no_loss():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), seen, seen_p)
 
 
-def test_evaluation_changes_no_centre_and_needs_no_labels():
+def test_evaluation_changes_no_center_and_needs_no_labels():
     model, data = small(), batch()
     variables = init(model, data)
-    _, new = model.apply(variables, {"image": data["image"]}, train=False, mutable=["centres"])
-    jax.tree.map(np.testing.assert_array_equal, new["centres"], variables["centres"])
+    _, new = model.apply(variables, {"image": data["image"]}, train=False, mutable=["centers"])
+    jax.tree.map(np.testing.assert_array_equal, new["centers"], variables["centers"])
 
 
 # C3, C4: balance and the scale of alpha
@@ -183,21 +183,21 @@ def test_c4_start_values(alpha, mean_alpha, tolerance, start, start_tolerance):
 # C5: distribution
 
 
-def test_c5_distribution_vanishes_at_the_class_centres():
-    centres = jax.random.uniform(jax.random.key(0), (C, M))
+def test_c5_distribution_vanishes_at_the_class_centers():
+    centers = jax.random.uniform(jax.random.key(0), (C, M))
     label = jnp.array([0, 1, 2, 2])
-    np.testing.assert_array_equal(fdrl.distribution(centres[label], centres, label), 0)
-    grad = jax.grad(lambda c: fdrl.distribution(centres[label] + 0.1, c, label).sum())(centres)
+    np.testing.assert_array_equal(fdrl.distribution(centers[label], centers, label), 0)
+    grad = jax.grad(lambda c: fdrl.distribution(centers[label] + 0.1, c, label).sum())(centers)
     np.testing.assert_array_equal(grad, 0)
 
 
 def test_c5_only_the_true_class_moves():
-    centres = jax.random.uniform(jax.random.key(0), (C, M))
+    centers = jax.random.uniform(jax.random.key(0), (C, M))
     alpha = jax.random.uniform(jax.random.key(1), (8, M))
-    moved = fdrl.move_class_centres(centres, alpha, jnp.full(8, 2), ONE, 0.5)
+    moved = fdrl.move_class_centers(centers, alpha, jnp.full(8, 2), ONE, 0.5)
     still = np.arange(C) != 2
-    np.testing.assert_array_equal(moved[still], centres[still])
-    assert np.abs(moved[2] - centres[2]).min() > 0
+    np.testing.assert_array_equal(moved[still], centers[still])
+    assert np.abs(moved[2] - centers[2]).min() > 0
 
 
 # C6: the algebra of Inter-RM
@@ -289,7 +289,7 @@ def test_c10_equal_or_dead_messages_give_finite_gradients(edge, dead):
     variables["params"]["inter_rm"]["fc"] = {"kernel": kernel, "bias": bias}
 
     def objective(params):
-        (logits, aux), _ = model.apply({**variables, "params": params}, data, train=True, mutable=["centres"])
+        (logits, aux), _ = model.apply({**variables, "params": params}, data, train=True, mutable=["centers"])
         return sum(jnp.mean(term) for term in terms_of(fdrl, logits, aux, data).values())
 
     value, grads = jax.jit(jax.value_and_grad(objective))(variables["params"])
@@ -358,17 +358,17 @@ def test_losses_are_non_negative_and_permute_with_the_batch(seed, order, masked)
     aux = {
         "latent": jax.random.uniform(keys[1], (8, M, D)),
         "importance": jax.random.uniform(keys[2], (8, M)),
-        "latent_centres": jnp.zeros((M, D)),
-        "importance_centres": jax.random.uniform(keys[3], (C, M)),
+        "latent_centers": jnp.zeros((M, D)),
+        "importance_centers": jax.random.uniform(keys[3], (C, M)),
     }
     terms = terms_of(fdrl, logits, aux, data)
     order = np.array(order)
-    permuted_aux = {k: v if "centres" in k else v[order] for k, v in aux.items()}
+    permuted_aux = {k: v if "centers" in k else v[order] for k, v in aux.items()}
     permuted = terms_of(fdrl, logits[order], permuted_aux, jax.tree.map(lambda x: x[order], data))
     for name, term in terms.items():
         assert (np.asarray(term) >= 0).all()
         np.testing.assert_allclose(permuted[name], term[order], rtol=1e-5, atol=1e-6)
-    garbage = {k: v if "centres" in k else jnp.where(_rows(data["mask"], v), v, 9.0) for k, v in aux.items()}
+    garbage = {k: v if "centers" in k else jnp.where(_rows(data["mask"], v), v, 9.0) for k, v in aux.items()}
     with_garbage = terms_of(fdrl, logits, garbage, data)
     for name, term in terms.items():
         np.testing.assert_allclose(with_garbage[name][data["mask"]], term[data["mask"]], rtol=1e-5, atol=1e-6)

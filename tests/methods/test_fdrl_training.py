@@ -34,10 +34,10 @@ def accuracy(logits):
 def scatter(latent):
     """(variance within the branches, variance between them, smallest over mean distance of their means)."""
     latent = np.asarray(latent)
-    centre = latent.mean(0)
-    within = ((latent - centre) ** 2).sum(-1).mean()
-    between = ((centre - centre.mean(0)) ** 2).sum(-1).mean()
-    distance = np.linalg.norm(centre[:, None] - centre[None], axis=-1)[~np.eye(len(centre), dtype=bool)]
+    center = latent.mean(0)
+    within = ((latent - center) ** 2).sum(-1).mean()
+    between = ((center - center.mean(0)) ** 2).sum(-1).mean()
+    distance = np.linalg.norm(center[:, None] - center[None], axis=-1)[~np.eye(len(center), dtype=bool)]
     return within, between, distance.min() / distance.mean()
 
 
@@ -56,7 +56,7 @@ def test_c2_compactness_makes_branches_compact_without_collapse(seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_c5_importances_tell_the_class_and_the_loss_tightens_them(seed):
-    """A nearest-centre classifier on the importances alone is right more than twice as often as chance.
+    """A nearest-center classifier on the importances alone is right more than twice as often as chance.
 
     The loss narrows the classes in absolute terms. That it also improves this classifier is within noise: the
     importances separate the planted classes without it.
@@ -66,8 +66,8 @@ def test_c5_importances_tell_the_class_and_the_loss_tightens_them(seed):
         return np.mean([np.var(alpha[k == LABEL], axis=0).sum() for k in range(planted.CLASSES)])
 
     variables, _, _, aux = trained(seed, distribution=1.0)
-    alpha, centres = np.asarray(aux["importance"]), np.asarray(variables["centres"]["importance"])
-    nearest = ((alpha[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+    alpha, centers = np.asarray(aux["importance"]), np.asarray(variables["centers"]["importance"])
+    nearest = ((alpha[:, None] - centers[None]) ** 2).sum(-1).argmin(1)
     assert (nearest == LABEL).mean() > 2 / planted.CLASSES
     _, _, _, without = trained(seed, distribution=0.0)
     assert within(alpha) < within(np.asarray(without["importance"]))

@@ -62,8 +62,8 @@ def test_fdrl_parts(use_bias, fdn, relation):
     parts = {name: count(tree) for name, tree in variables["params"].items()}
     assert parts == {"trunk": TRUNK, "fdn": fdn, "intra_rm": relation, "inter_rm": relation, "epn": EPN}
     assert sum(parts.values()) == (12_065_607 if use_bias else 12_062_151)
-    centres = variables["centres"]
-    assert count([centres["compactness"], centres["importance"]]) == 1_215
+    centers = variables["centers"]
+    assert count([centers["compactness"], centers["importance"]]) == 1_215
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_3_in_every_form(decode, control):
     fields = {"control": control, "decode": decode}
     model = word2vec.Model(num_classes=7, class_vectors=R, backbone=Through, **fields)
     u = jnp.asarray(model.unit_vectors())
-    if (control, decode) == ("center", "pinv"):  # centred vectors span six dimensions
+    if (control, decode) == ("center", "pinv"):  # centerd vectors span six dimensions
         with pytest.raises(UserError, match="config.model.decode='pinv': the Gram matrix .* condition number"):
             outputs(u, model)
         return
@@ -159,7 +159,7 @@ def test_3_permuting_the_table_permutes_the_decisions():
 
 
 def test_5_the_bias_of_the_nearest_word():
-    """Minimising the expected loss under posteriors p ends at û = normalise(V^T p): argmax G p, not argmax p."""
+    """Minimising the expected loss under posteriors p ends at û = normalize(V^T p): argmax G p, not argmax p."""
     p = jnp.asarray(np.random.default_rng(0).dirichlet(np.full(7, 2.0), size=200), jnp.float32)
     u = jax.random.normal(jax.random.key(1), (len(p), V.shape[1]))
     tx = optax.sgd(1.0, momentum=0.9)
@@ -170,8 +170,8 @@ def test_5_the_bias_of_the_nearest_word():
         return optax.apply_updates(u, updates), memory
 
     u, _ = jax.lax.fori_loop(0, 3000, step, (u, tx.init(u)))
-    best = word2vec.normalise(p @ V)
-    assert jnp.sum(word2vec.normalise(u) * best, axis=-1).min() > 0.999
+    best = word2vec.normalize(p @ V)
+    assert jnp.sum(word2vec.normalize(u) * best, axis=-1).min() > 0.999
     mixed, truth = (np.asarray(p) @ G).argmax(-1), np.asarray(p).argmax(-1)
     assert (mixed != truth).mean() > 0.05  # the two differ, or the test would say nothing
     clear = np.sort(np.asarray(p), axis=-1)

@@ -128,9 +128,9 @@ def test_controls():
         return np.asarray(word2vec.Model(num_classes=7, class_vectors=R, **fields).unit_vectors(), np.float64)
 
     np.testing.assert_allclose(vectors("none"), V, atol=1e-6)
-    centred = vectors("center")
-    np.testing.assert_allclose(centred, word2vec.unit(raw - raw.mean(0)), atol=1e-6)
-    assert abs((centred @ centred.T)[~np.eye(7, dtype=bool)].mean()) < G[~np.eye(7, dtype=bool)].mean()
+    centerd = vectors("center")
+    np.testing.assert_allclose(centerd, word2vec.unit(raw - raw.mean(0)), atol=1e-6)
+    assert abs((centerd @ centerd.T)[~np.eye(7, dtype=bool)].mean()) < G[~np.eye(7, dtype=bool)].mean()
     for control in ("whiten", "random"):
         np.testing.assert_allclose(vectors(control) @ vectors(control).T, np.eye(7), atol=1e-5)
     words, whitened = np.asarray(V, np.float64), vectors("whiten")
