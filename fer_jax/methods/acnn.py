@@ -2,7 +2,7 @@
 
 VGG-16 up to conv4_2 makes a map F. Around each of 24 facial points a 6x6 patch of it goes through a unit of its own
 (PG-Unit), which describes the patch (psi) and weighs the description with a gate (alpha) in (0, 1): a covered patch
-should be closed. gACNN adds one such unit for the whole face (GG-Unit). Nobody tells the gates what is covered: the
+should be closed. gACNN adds one such unit for the whole face (GG-Unit). The gates get no label of what is covered: the
 only loss is the cross-entropy of the expression.
 
 Choices where the sources are silent or disagree:
@@ -309,7 +309,7 @@ def loss(
 
 
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
-    """Whether the gates live: their mean, and how much a gate differs from one face to the next."""
+    """Whether the gates adapt: their mean, and how much a gate differs from one face to the next."""
     del logits, batch
     alpha = aux["alpha"]
     return {"alpha_mean": jnp.mean(alpha), "alpha_spread": jnp.mean(jnp.std(alpha, axis=0))}

@@ -9,7 +9,7 @@ Choices where the sources are silent or disagree:
   * With w_i = a_i b_i / sum(a b) the clip vector is [sum_i w_i f_i : f'_v], and q1 . u_i is q1a . f_i + q1b . f'_v:
     the concatenations u_i are never made.
   * Frames without a face, and padding, have weight 0 in every sum and no part in the batch statistics.
-  * Of a clip without any face the clip vector is 0: it is given the class that the classifier's bias prefers.
+  * Of a clip without any face the clip vector is 0: its class is that of the classifier's largest bias.
   * The authors' test path leaves b_i out of the sum above the fraction bar but not below it: `official_eval`.
   * All frames of a step go through the network as one batch; the authors send the three slots through one by one.
 """

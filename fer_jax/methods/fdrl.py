@@ -297,7 +297,7 @@ def loss(
 
 
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
-    """Numbers that show whether the relations live: importances, saturated edges, distance of the centers."""
+    """Numbers that show whether the relation modules learn: importances, saturated edges, distance of the centers."""
     del logits
     values = {}
     mask = example_mask(batch, len(aux["features"]))

@@ -1,14 +1,14 @@
 """PSR: Pyramid with Super Resolution (Vo, Lee, Yang and Kim, IEEE Access 8, 2020, DOI 10.1109/ACCESS.2020.3010018).
 
-An aligned face is looked at in several sizes: halved, super-resolved back from the half, and as it is. Each has its
-own low-level part of a VGG-16-BN; the high-level part and the head are one copy, asked once for each size. The
-prediction is the mean of the branches' probabilities, the loss the mean of their losses.
+The network sees an aligned face in several sizes: halved, super-resolved from the halved one, and as it is. Each size
+has its own low-level part of a VGG-16-BN; all share the high-level part and the head. The prediction is the mean of the
+branches' probabilities, the loss the mean of their losses.
 
 The paper's other half, smoothing a label with the distribution of votes that its class usually gets (PDLS), is a way
 to make targets: `data.smoothing_prior` (fer_jax/data/targets/prior.py).
 
 Where the text is silent, the authors' release decides. One departure: EDSR works in the classifier's normalized space
-from its pre-training on (fer_jax/methods/psr_sr.py), so that nothing has to absorb a shift of its mean.
+from its pre-training on (fer_jax/methods/psr_sr.py), so that no layer has to absorb a shift of its mean.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Super-resolution on faces, the pre-training of PSR's EDSR (Vo et al., IEEE Access 2020; Lim et al., CVPRW 2017).
 
 A face is halved by the mean of 2x2 pixels, as PSR halves it, and EDSR learns to undo that (L1 loss). It works in the
-normalized space in which PSR will use it. Labels are not looked at; the score is the peak signal-to-noise ratio against
+normalized space in which PSR will use it. Labels are not used; the score is the peak signal-to-noise ratio against
 bicubic interpolation, on other faces.
 
 PSR starts from the result with `config.init_from`: the network has the same name in both.
@@ -23,7 +23,7 @@ class Model(nn.Module):
     """EDSR on halved (or quartered) faces.
 
     Attributes:
-        num_classes: not used; every method is told.
+        num_classes: not used, but part of every model.
         scale: 2, or 4 for the third size of a longer pyramid.
         blocks: residual blocks of EDSR (`fer_jax.nn.edsr`).
         width: channels of EDSR.

@@ -2,19 +2,19 @@
 
 A network's last layer gives a vector u; class k has the constant vector r_k of its word. S_k = cos(u, v_k) with
 v_k = r_k / |r_k|; the loss is 1 - S_y; the answer is argmax_k S_k. Word vectors are not orthogonal, so that
-taking fear for surprise may cost less than taking it for happiness: that is the idea, and `CONTROLS` test it.
+confusing fear with surprise can cost less than confusing it with happiness. The runs of `CONTROLS` test that idea.
 
 Nearest-word decoding is biased where a face is ambiguous: the best û for class posteriors p is parallel to V^T p, so
 that the answer is argmax G p with the Gram matrix G = V V^T, not argmax p (docs/word2vec.md). `decode='pinv'` undoes
 the mixing.
 
 Choices where the source is silent:
-  * The class vectors are no parameters. Only delta of A6 is one; it is added to v_k rather than to r_k, so that its
-    penalty means the same for every table.
+  * The class vectors are constants. Only delta of A6 is a parameter; it is added to v_k rather than to r_k, so that
+    its penalty means the same for every table.
   * A soft target t (label smoothing, votes) gives the expected loss sum_k t_k (1 - S_k), the same for one-hot t.
-  * logits = s S (nearest) or s û V^+ (pinv), s = `scale` or learned: the cosines decide, s only says how surely.
-  * No norm layer on u: a cosine ignores the length of u already, and behind such a layer the gradient shrinks in the
-    same way with the length of what enters it.
+  * logits = s S (nearest) or s û V^+ (pinv), s = `scale` or learned: s changes the confidence, not the answer.
+  * No normalization layer on u: a cosine ignores the length of u anyway, and such a layer would scale the gradient
+    by the inverse length of its input just as the cosine does.
 """
 
 import math
@@ -219,7 +219,7 @@ def wider(model: Model) -> Model:
 
 
 def check(config: Config) -> None:
-    """Refuses options that do nothing together."""
+    """Raises UserError for options that have no effect together."""
     kind = config.loss.options.kind
     if config.model.decode == "pinv" and kind in SOFTMAX:
         raise UserError(
@@ -356,7 +356,7 @@ def pseudo_inverse(v: Float[Array, "C D"]) -> Float[Array, "D C"]:
 
 
 def check_invertible(v: Float[np.ndarray, "C D"], what: str) -> None:
-    """Refuses class vectors whose Gram matrix cannot be inverted well."""
+    """Raises UserError if the Gram matrix of the class vectors is ill-conditioned."""
     v = np.asarray(v, np.float64)
     condition = float(np.linalg.cond(v @ v.T))
     if not condition < WORST_CONDITION:

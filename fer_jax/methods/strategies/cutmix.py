@@ -61,7 +61,7 @@ def outside_share(inside: Bool[Array, "H W"]) -> Float[Array, ""]:
 
 
 def check(config: Config) -> None:
-    """Refuses a distribution and a probability that are none, and targets that cannot be mixed."""
+    """Raises UserError for parameters out of range and for targets that cannot be mixed."""
     options = config.strategy.cutmix
     if not options.beta > 0:
         raise UserError(f"config.strategy.cutmix.beta={options.beta}: give a number above 0")

@@ -59,14 +59,14 @@ def mixed_targets(batch: Batch, partner: Int[Array, "B"], share: Float[Array, ""
 
 
 def check(config: Config) -> None:
-    """Refuses a distribution that is none, and targets that cannot be mixed."""
+    """Raises UserError for parameters out of range and for targets that cannot be mixed."""
     if not config.strategy.mixup.alpha > 0:
         raise UserError(f"config.strategy.mixup.alpha={config.strategy.mixup.alpha}: give a number above 0")
     check_targets(config, "mixup")
 
 
 def check_targets(config: Config, name: str) -> None:
-    """Refuses the rule under which every class with mass in a target counts as right: mixing would add classes."""
+    """Raises UserError for the target rule that counts every class with mass as right: mixing would add classes."""
     if config.data.target == "multi_target":
         raise UserError(
             f"config.objective: {name} mixes distributions over classes, and config.data.target='multi_target' counts "

@@ -52,7 +52,7 @@ def smallest(
 
 
 def check(config: Config) -> None:
-    """Refuses a share that is none, and a ramp without a length."""
+    """Raises UserError unless tau is a share below 1 and the ramp has a length."""
     options = config.strategy.small_loss
     if not 0 <= options.tau < 1:
         raise UserError(f"config.strategy.small_loss.tau={options.tau}: give a share of at least 0 and below 1")
