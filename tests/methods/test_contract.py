@@ -19,7 +19,7 @@ ACRONYMS = {"fan"}
 
 def names_in(source: str) -> set[str]:
     """The names of methods that stand in some code, its comments and its texts; an experiment may be an example."""
-    source, found = re.sub(r"experiments/\w+\.py", "", source), set()
+    source, found = re.sub(r"experiments/\w+\.py|runs/\w+/\w+", "", source), set()
     for name in methods.names():
         if name not in ENGLISH and re.search(rf"\b{name}\b", source, re.IGNORECASE):
             found.add(name)
