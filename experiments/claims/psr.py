@@ -55,7 +55,7 @@ def arm(seed: int, multiples: tuple[int, ...], upsampler: str = "edsr", prior: s
     config.model.sr_blocks = 2
     config.model.sr_width = 8
     config.optimizer.groups = ()
-    if upsampler == "edsr" and len(multiples) > 1:  # it has learned already, and goes on as slowly as the paper's
+    if upsampler == "edsr" and len(multiples) > 1:  # it is pre-trained, so it learns as slowly as the paper's
         config.optimizer.groups = ((psr.SLOW, {"lr_multiplier": 0.01}),)
     config.optimizer.learning_rate = 5e-3
     config.train.batch_size = 32

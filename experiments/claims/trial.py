@@ -2,7 +2,7 @@
 
 A trial trains each of its arms with the same seeds, on the same faces, by the same recipe, so that two arms differ in
 what the claim is about and in nothing else. Each run has its own work directory and goes through the one training loop:
-a stopped trial goes on where it stood. Differences are paired by seed; their interval is Student's, over the seeds.
+a stopped trial resumes where it stopped. Differences are paired by seed; their interval is Student's, over the seeds.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", default=str(ROOT), help="where results/claims/ and docs/claims/ are")
     parser.add_argument("--max_steps", type=int, default=0, help="stop each run here: to see that everything works")
     parser.add_argument(
-        "--from_record", action="store_true", help="compare and draw anew what results/claims/ holds; train nothing"
+        "--from_record", action="store_true", help="compare and draw again what results/claims/ holds, without training"
     )
     given = parser.parse_args(arguments)
     try:
@@ -106,7 +106,7 @@ def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     except (loop.Interrupted, KeyboardInterrupt):
-        print("stopped; the same command goes on from there", file=sys.stderr)
+        print("stopped; the same command resumes from there", file=sys.stderr)
         return 130
     return 0
 

@@ -6,7 +6,7 @@ The measure is the semantic error, the mean over the mistakes of 1 - cosine(word
 taken for every arm with the cosines of the words themselves. The arms are one network by one recipe:
 
   * A0, the cosine loss as published, and A3, the same with a cross-entropy over the cosines;
-  * each towards the words and towards random orthonormal vectors, drawn anew for each seed; A0 also towards the
+  * each towards the words and towards random orthonormal vectors, drawn again for each seed; A0 also towards the
     orthonormal vectors next to the words (`whiten`): what is left of the method without what words know of each other;
   * cross-entropy on a linear classifier.
 

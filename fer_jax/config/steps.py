@@ -1,6 +1,6 @@
 """Parts of a run: its number of steps, phases with an optimizer of their own, and stages of smaller images.
 
-    config.train.phases = ((0.6, {}), (0.4, {"optimizer.name": "sgd"}))   # anew optimizer and schedule in each phase
+    config.train.phases = ((0.6, {}), (0.4, {"optimizer.name": "sgd"}))   # each phase has a new optimizer and schedule
     config.data.resolutions = ((0.5, 32),)   # half of the run at 32 pixels, the rest at data.image_size
 
 Smaller images first is the idea of the fastest recipes on ImageNet (Howard, DAWNBench 2018; Tan and Le, arXiv

@@ -130,7 +130,7 @@ def _check_pixels(
             raise UserError(
                 f"{name}: the landmarks of {int(broken.sum())} faces {what.format(reach=reach[row])}, the first those "
                 f"of example {row}, around ({x[row]:.4g}, {y[row]:.4g}) in an image {width}x{height}; they must be "
-                "pixels of the stored image: build the data set anew, or give config.data.points=''"
+                "pixels of the stored image: build the data set again, or give config.data.points=''"
             )
 
 
