@@ -145,7 +145,7 @@ FIELDS = {
     "train.batch_size": Field(128, "examples per step, over all devices", range="[1, 1048576]"),
     "train.epochs": Field(10.0, "passes over the training examples", range="(0, inf)"),
     "train.max_steps": Field(0, "stop after this many steps; 0 for no such limit", range=f"[0, {LAST_STEP}]"),
-    "train.phases": Field((), "phases with an optimizer of their own: ((share of the run, {'optimizer.name': 'sgd'}), ...)"),
+    "train.phases": Field((), "new optimizer in each phase: ((share of the run, {'optimizer.name': 'sgd'}), ...)"),
     "train.phase_restores_best": Field(False, "end a phase with its best parameters on the validation split"),
     "train.eval_every_epochs": Field(1.0, "epochs between evaluations on the validation split", range="(0, inf)"),
     "train.log_every_steps": Field(20, "steps between lines of metrics.jsonl", range=f"[1, {LAST_STEP}]"),
