@@ -23,7 +23,7 @@ def reachable(text: str, option: str) -> epath.Path:
     """
     scheme, colon, _ = text.partition("://")
     if not colon:
-        return epath.Path(text)
+        return epath.Path(text).expanduser()
     if scheme not in BUCKETS:
         kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
         raise UserError(f"{option}={text}: '{scheme}://' is not a known storage: give a folder, or one of {kinds}")

@@ -23,7 +23,7 @@ Part = Callable[..., list[Any]]
 class Prediction:
     """A compiled function (weights, ...) -> outputs without gradients, which keeps what it computed from the weights.
 
-    Weights are compared by identity: a tree that was passed once must not be changed.
+    Weights are compared by the identity of their arrays, which must not be changed in place.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Prediction:
         self._in, self._out = in_shardings, out_shardings
         self._halves: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by shapes of a batch
         self._checked: set[Any] = set()  # shapes of batches
-        self._weights: Any = None
+        self._weights: list[Any] = []  # the arrays of the newest weights
         self._prepared: dict[Any, list[jax.Array]] = {}  # from these weights, by shapes of a batch
 
     def __call__(self, weights: Any, *batch: Any) -> Any:
@@ -68,8 +68,9 @@ class Prediction:
         if key not in self._halves:
             self._halves[key] = self._compiled(weights, batch)
         prepare, predict = self._halves[key]
-        if self._weights is not weights:
-            self._weights, self._prepared = weights, {}
+        arrays = jax.tree.leaves(weights)
+        if list(map(id, arrays)) != list(map(id, self._weights)):
+            self._weights, self._prepared = arrays, {}
         if key not in self._prepared:
             self._prepared[key] = prepare(weights)
         if self._check is not None and key not in self._checked:

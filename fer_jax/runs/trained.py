@@ -155,7 +155,7 @@ def load(path: str | None = None) -> Trained:
         raise UserError(f"no model comes with fer_jax yet: give the folder of a run, or a {MODEL}")
     if not jax.config.jax_compilation_cache_dir:  # pyright: ignore
         use_compilation_cache()
-    place = reachable(str(path), "the model").expanduser()
+    place = reachable(str(path), "the model")
     file = place / MODEL if place.is_dir() else place
     if not file.exists():
         raise UserError(_why_missing(place))

@@ -42,14 +42,14 @@ def read_examples(config: Config) -> Examples:
         UserError: if the config, the data set and the method do not fit together, or hosts have different data.
     """
     train, validation = _training_and_validation(config)
-    digests = {"training": _digest(train), "validation": _digest(validation)}
-    agree("data", digests, "prepare the same on every host")
     noise = None
     if config.data.label_noise or config.data.label_noise_file:
         names = image_names(config.data, train.split) if config.data.label_noise_file else ()
         train, noise = with_label_noise(train, config.data, names)
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
         train = with_occluded_copies(train, config.seed)
+    digests = {"training": _digest(train), "validation": _digest(validation)}
+    agree("data", digests, "prepare the same on every host")
     return Examples(train, validation, noise)
 
 
@@ -135,6 +135,7 @@ def _digest(source: Source) -> dict[str, Any]:
         "examples": len(source),
         "classes": list(source.classes),
         "picture": list(source.picture_shape),
+        "contents": source.data_digest[:12],
         "labels": labels.hexdigest()[:12],
         "order": order.hexdigest()[:12],
     }

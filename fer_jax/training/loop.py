@@ -73,6 +73,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
                 print(start.describe(), flush=True)
             if not run.step:
                 print(get_parameter_overview(run.state.params, include_stats=False), flush=True)
+        del start  # its arrays are in the state now
         evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
         _train(run, evaluator, began)
         record = dataclasses.asdict(run.record)

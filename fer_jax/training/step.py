@@ -203,7 +203,8 @@ def forward(
     for number, group in enumerate(_passes(views, described)):
         stacked = group[0] if len(group) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *group)
         answer, updated = apply(stacked, number)
-        outputs += [Output(*part) for part in _unstacked(answer, len(group), len(stacked["mask"]))]
+        alone = jax.eval_shape(functools.partial(apply, number=number), group[0])[0] if len(group) > 1 else answer
+        outputs += [Output(*part) for part in _unstacked(answer, alone, len(group))]
         if described[len(outputs) - 1].stats != "frozen":
             collections = updated
     return tuple(outputs), collections
@@ -239,15 +240,13 @@ def _passes(views: list[Batch], described: Sequence[View]) -> list[list[Batch]]:
     return groups
 
 
-def _unstacked(answer: Any, count: int, rows: int) -> list[Any]:
-    """The answers for `count` views of a pass; what has no row for each example is the same for all of them."""
-    if count == 1:
-        return [answer]
+def _unstacked(answer: Any, alone: Any, count: int) -> list[Any]:
+    """The answers for `count` views of a pass; what one view `alone` has in the same shape belongs to all of them."""
 
-    def part(number: int, x: jax.Array) -> jax.Array:
-        return jnp.split(x, count)[number] if x.ndim and len(x) == rows else x
+    def part(number: int, x: jax.Array, of_one: Any) -> jax.Array:
+        return x if x.shape == of_one.shape else jnp.split(x, count)[number]
 
-    return [jax.tree.map(functools.partial(part, number), answer) for number in range(count)]
+    return [jax.tree.map(functools.partial(part, number), answer, alone) for number in range(count)]
 
 
 def _averaged(state: TrainState, params: Any, collections: Any, ema_decay: float) -> Any:

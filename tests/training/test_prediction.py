@@ -56,7 +56,7 @@ def test_new_weights_are_prepared_anew_and_others_are_not():
     first, second = {"w": jnp.float32(0.0)}, {"w": jnp.log(jnp.float32(2.0))}
     np.testing.assert_allclose(prediction(first, x), x)
     kept = prediction.prepared(first, x)[0]
-    assert prediction.prepared(first, x)[0] is kept
+    assert prediction.prepared(dict(first), x)[0] is kept  # another tree of the same arrays
     np.testing.assert_allclose(prediction(second, x), 2 * x, rtol=1e-6)
     np.testing.assert_allclose(prediction(first, x), x)
     assert len(calls) == 1
