@@ -216,7 +216,8 @@ def git_commit() -> str | None:
     """Returns the commit of the code that runs, with '+' where files have changed since, or None outside git."""
     here = os.path.dirname(os.path.abspath(__file__))
     try:
-        _git(here, "ls-files", "--error-unmatch", os.path.basename(__file__))  # an installation may lie in a repository of something else
+        # An installation may lie in the repository of something else.
+        _git(here, "ls-files", "--error-unmatch", os.path.basename(__file__))
         commit = _git(here, "rev-parse", "HEAD")
         return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
