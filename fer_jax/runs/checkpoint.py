@@ -50,22 +50,17 @@ class Checkpoints:
     Attributes:
         folder: where they are.
         keep: how many of the newest are kept.
-        read_only: whether nothing in the folder may change.
     """
 
-    def __init__(self, folder: epath.Path, keep: int, read_only: bool = False):
+    def __init__(self, folder: epath.Path, keep: int):
         for noisy in ("orbax", "absl"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         absl_logging.set_verbosity(absl_logging.ERROR)
-        self.folder, self.keep, self.read_only = folder, keep, read_only
+        self.folder, self.keep = folder, keep
         # Not asynchronous: the step after a save donates the buffers that were saved. Old checkpoints are deleted here,
         # after the manifest of the new one is written, and not by Orbax.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None, enable_async_checkpointing=False, create=not read_only, read_only=read_only
-        )
+        options = ocp.CheckpointManagerOptions(max_to_keep=None, enable_async_checkpointing=False, create=True)
         expect_folder(folder)
-        if read_only and not folder.exists():
-            raise UserError(f"{folder.parent} holds no checkpoint yet: train it first")
         try:
             self._manager = ocp.CheckpointManager(folder, options=options)
         except OSError as error:
@@ -110,33 +105,8 @@ class Checkpoints:
         if step is None:
             return None, []
         restored = self._read(step, {"state": like, "best": best_like})
-        if not self.read_only:
-            self._delete(damaged)  # the same step will be saved again
+        self._delete(damaged)  # the same step will be saved again
         return restored, list(damaged.values())
-
-    def best(self, where: jax.sharding.Sharding) -> tuple[PyTree, Mapping[str, Any]]:
-        """Returns the best variables, of any model, with the sharding `where`, and the record.
-
-        Raises:
-            UserError: if there is no checkpoint, or all are damaged.
-        """
-        step, _ = self._newest_whole()
-        if step is None:
-            raise UserError(f"{self.folder.parent} holds no checkpoint yet: train it first")
-        try:
-            reader, folder = ocp.PyTreeCheckpointer(), self.folder / str(step) / "tree"
-            saved: Any = reader.metadata(folder)
-            of_best = getattr(saved, "item_metadata", saved).tree["best"]
-            like = {"best": jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=where), of_best)}
-            how = ocp.checkpoint_utils.construct_restore_args(like)
-            tree = reader.restore(folder, args=ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True))
-            record: Any = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
-        except Exception as error:
-            raise UserError(
-                f"checkpoint {step} under {self.folder} is undamaged but cannot be read ({first_line(error)}): "
-                "another version wrote it"
-            ) from error
-        return tree["best"], dict(record.record)
 
     def close(self) -> None:
         self._manager.close()

@@ -50,9 +50,9 @@ def evaluate(
         UserError: for an unknown split, data set or field, if there is no model or no class in common, if the result
             cannot be written, and if a device has too little memory.
     """
-    model = trained.load(str(path))
-    check_changes(changes or {}, model.card["method"])
-    model = trained.build(model.variables, model.card, changes or {})
+    variables, card = trained.read(str(path))
+    check_changes(changes or {}, card["method"])
+    model = trained.build(variables, card, changes or {})
     config = model.config
     match, is_test = _read(model, split, dataset)
     source = match.source

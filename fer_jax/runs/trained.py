@@ -142,7 +142,14 @@ class Trained:
 
 
 def load(path: str | None = None) -> Trained:
-    """Reads a trained model.
+    """Reads a trained model; see `read` for the arguments and errors."""
+    if path is None:
+        raise UserError(f"no model comes with fer_jax yet: give the folder of a run, or a {MODEL}")
+    return build(*read(path), {})
+
+
+def read(path: str) -> tuple[Variables, dict[str, Any]]:
+    """Returns the variables of a trained model as NumPy arrays, and its card.
 
     Args:
         path: the folder of a run that has saved, or a model file.
@@ -151,10 +158,6 @@ def load(path: str | None = None) -> Trained:
         UserError: if there is no model, if it is damaged, written in another format, or of a method that is not
             installed.
     """
-    if path is None:
-        raise UserError(f"no model comes with fer_jax yet: give the folder of a run, or a {MODEL}")
-    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore
-        use_compilation_cache()
     place = reachable(str(path), "the model")
     file = place / MODEL if place.is_dir() else place
     if not file.exists():
@@ -167,11 +170,13 @@ def load(path: str | None = None) -> Trained:
             raise UserError(
                 f"{file} was trained with the {kind} '{name}', which is not installed (there are {', '.join(known)})"
             )
-    return build(variables, card, {})
+    return variables, card
 
 
 def build(variables: Variables, card: Mapping[str, Any], changes: Mapping[str, Any]) -> Trained:
     """Builds the model of a card, with some fields of its config replaced, given by path ('evaluation.flip')."""
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore
+        use_compilation_cache()
     config = config_from(card["config"])
     config.train.platform, config.train.devices = "auto", 0
     for field, value in changes.items():

@@ -22,7 +22,7 @@ from fer_jax.weights.start import Start, flat_weights, read_start
 def read_initial(setup: Setup) -> Start | None:
     """Reads `config.init_from`; None if the run starts from scratch. See `read_start` for the errors."""
     shapes = _shapes(setup.abstract_state())
-    return read_start(setup.config, shapes, functools.partial(class_paths, setup), setup.mesh)
+    return read_start(setup.config, shapes, functools.partial(class_paths, setup))
 
 
 def class_paths(setup: Setup, classes: Sequence[str]) -> set[str]:

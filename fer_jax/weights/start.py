@@ -22,11 +22,10 @@ from etils import epath
 from jax.sharding import Mesh
 
 from fer_jax import methods
-from fer_jax.config.fields import Config
-from fer_jax.engine.mesh import put_replicated, replicated
+from fer_jax.config.fields import Config, config_from
+from fer_jax.engine.mesh import put_replicated
 from fer_jax.errors import UserError, differences, nearest
-from fer_jax.runs.checkpoint import Checkpoints, tree_sha256
-from fer_jax.runs.workdir import stored_run
+from fer_jax.runs import trained
 from fer_jax.weights.files import read_weights
 from fer_jax.weights.networks import Match, Shapes, match, part_of, place, short
 
@@ -65,14 +64,13 @@ class Start:
         return "\n".join(lines + [f"           kept at init  {_counted(n)}: {why}" for why, n in kept])
 
 
-def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths, mesh: Mesh) -> Start | None:
+def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start | None:
     """Reads `config.init_from` and finds a place for all of it; None if the run starts from scratch.
 
     Args:
         config: of the run.
         shapes: of its model's parameters and batch statistics, by path with the collection (`flat_weights`).
         class_paths: from the class names of another run to the paths of `shapes` that mean other classes there.
-        mesh: the devices, which read the checkpoint of the other run.
 
     Raises:
         UserError: if a source cannot be read or does not fit, if two sources fill the same parameter, or if an
@@ -89,7 +87,7 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths, mesh: Me
     sources, names = [], [short(path) for path in shapes]
     for path in paths:
         if epath.Path(path).expanduser().is_dir():
-            kind, (found, sha256) = "run", _from_run(path, config, shapes, class_paths, mesh)
+            kind, (found, sha256) = "run", _from_run(path, config, shapes, class_paths)
         else:
             file = read_weights(path)
             found = match(file, shapes, methods.load(config.method).published, ignore)
@@ -115,19 +113,20 @@ def flat_weights(params: Any, collections_: Mapping[str, Any]) -> dict[str, Any]
     return flax.traverse_util.flatten_dict(tree, sep="/")
 
 
-def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths, mesh: Mesh) -> tuple[Match, str]:
+def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths) -> tuple[Match, str]:
     """Takes the best model of another run: all of it from a run of this method, else the parts that both have."""
-    folder = epath.Path(path).expanduser()
-    if not (folder / "config.json").exists():
-        raise UserError(f"config.init_from: the folder {path} is not a work directory: it has no config.json")
-    theirs = stored_run(folder)
-    checkpoints = Checkpoints((folder / "checkpoints").absolute(), keep=1, read_only=True)
-    best, record = checkpoints.best(replicated(mesh))
-    flat = flat_weights(best["params"], best["collections"])
-    title = f"{theirs.experiment}:{theirs.variant} (method {theirs.method}) at step {record['best'].get('step', 0)}"
+    try:
+        variables, card = trained.read(path)
+    except UserError as error:
+        raise UserError(f"config.init_from: {error}") from error
+    theirs, step = config_from(card["config"]), card["run"]["selection"]["best_step"]
+    flat = flat_weights(variables["params"], variables)
+    title = f"{theirs.experiment}:{theirs.variant} (method {theirs.method}) at step {step or 0}"
     if theirs.method == ours.method:
         names = {target: short(target) for target in shapes}
-        reasons = dict.fromkeys(class_paths(record["classes"]), "the source has other classes")
+        dropped = methods.of(theirs).training_only
+        reasons = {path: "only training uses it" for path in shapes if short(path).partition("/")[0] in dropped}
+        reasons |= dict.fromkeys(class_paths(card["classes"]), "the source has other classes")
     else:
         parts, others = methods.load(ours.method).published, methods.load(theirs.method).published
         shared = [part for part in parts if parts[part] == others.get(part) and any(part_of(p, [part]) for p in flat)]
@@ -142,7 +141,7 @@ def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths, 
     changed = "; ".join(differences(ours.model.to_dict(), theirs.model.to_dict(), "config.model."))
     hint = f" (different: {changed})" if changed else ""
     found = place(path, title, arrays, names, shapes, ours.init_ignore, reasons, hint)
-    return found, tree_sha256(best["params"], best["collections"])
+    return found, card["weights_sha256"]
 
 
 def _grouped(reasons: Mapping[str, str]) -> dict[str, dict[str, int]]:

@@ -133,16 +133,6 @@ def test_only_the_newest_are_kept(saved):
     assert sorted(p.name for p in pathlib.Path(saved).iterdir()) == ["2", "3"]
 
 
-def test_an_evaluation_changes_nothing(saved):
-    damage(saved, 3, "cut")
-    reader = Checkpoints(saved, keep=2, read_only=True)
-    stored, _ = reader.restore(tree(0), tree(0))
-    reader.close()
-    assert stored is not None
-    assert int(stored.state["n"]) == 2
-    assert (pathlib.Path(saved) / "3").exists()
-
-
 def test_a_checkpoint_of_another_program_is_kept_and_said_so(saved):
     checkpoints = Checkpoints(saved, keep=2)
     other = tree(0) | {"b": jnp.zeros(3)}

@@ -123,7 +123,7 @@ def test_a_run_killed_around_the_switch_ends_the_same(tiny, tmp_path, monkeypatc
     assert nll[8] > min(value for step, value in nll.items() if step <= 8), "nothing better to go back to"
     like = make_setup(settings).abstract_state()
     best_like = {"params": like.params, "collections": like.collections}
-    saved, _ = Checkpoints(epath.Path(tmp_path / "reference" / "checkpoints"), 1, True).restore(like, best_like)
+    saved, _ = Checkpoints(epath.Path(tmp_path / "reference" / "checkpoints"), 1).restore(like, best_like)
     # Nothing moved the parameters after the last switch, which went back to the best.
     jax.tree.map(np.testing.assert_array_equal, saved.state.params, saved.best["params"])
 

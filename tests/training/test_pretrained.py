@@ -12,9 +12,8 @@ import pytest
 from etils import epath
 
 from fer_jax import methods
-from fer_jax.engine.mesh import replicated
 from fer_jax.errors import UserError
-from fer_jax.runs.checkpoint import Checkpoints, tree_sha256
+from fer_jax.runs import trained
 from fer_jax.training import loop
 from fer_jax.training.initial import class_paths, read_initial, with_weights
 from fer_jax.training.run import Run
@@ -96,13 +95,13 @@ def test_the_account_names_everything_once(tiny, resnet_file):
 def test_a_run_of_the_same_method_is_continued_whole(tiny, baseline_run):
     config = tiny()
     config.init_from = baseline_run
-    start, _, state, setup = started(config)
-    folder = epath.Path(baseline_run)
-    best, record = Checkpoints(folder / "checkpoints", 1, read_only=True).best(replicated(setup.mesh))
-    assert tree_sha256(state.params, state.collections) == tree_sha256(best["params"], best["collections"])
+    start, _, state, _ = started(config)
+    best, card = trained.read(baseline_run)
+    for path, value in flat(state.variables()).items():
+        np.testing.assert_array_equal(value, flat(best)[path], err_msg=path)
     source = start.account["sources"][0]
-    assert source["sha256"] == tree_sha256(best["params"], best["collections"])
-    assert source["holds"] == f"baseline:smoke (method baseline) at step {record['best']['step']}"
+    assert source["sha256"] == card["weights_sha256"]
+    assert source["holds"] == f"baseline:smoke (method baseline) at step {card['run']['selection']['best_step']}"
     assert not source["ignored"]
     assert not start.account["kept_at_init"]
 
@@ -111,7 +110,7 @@ def test_another_method_takes_the_trunk(tiny, baseline_run):
     config = tiny("fdrl")
     config.init_from = baseline_run
     start, before, state, _ = started(config)
-    source = flat(make_setup_of(baseline_run)["params"])
+    source = flat(trained.read(baseline_run)[0]["params"])
     for path, value in flat(state.params).items():
         if path.startswith("trunk/"):
             np.testing.assert_array_equal(value, source[path])
@@ -141,20 +140,10 @@ def test_a_longer_pyramid_takes_the_scale_that_a_run_had(tiny, tmp_path):
     assert "no part in common" in refused(config)
 
 
-def make_setup_of(workdir):
-    checkpoints = Checkpoints(epath.Path(workdir) / "checkpoints", 1, read_only=True)
-    return checkpoints.best(jax.sharding.SingleDeviceSharding(jax.devices()[0]))[0]
-
-
 def test_parameters_of_other_classes_stay_at_init(tiny, baseline_run, monkeypatch):
     """Even if their number is the same: the first column then means something else."""
-    stored = Checkpoints.best
-
-    def reversed_classes(*args):
-        best, record = stored(*args)
-        return best, record | {"classes": record["classes"][::-1]}
-
-    monkeypatch.setattr(Checkpoints, "best", reversed_classes)
+    variables, card = trained.read(baseline_run)
+    monkeypatch.setattr(trained, "read", lambda _: (variables, card | {"classes": card["classes"][::-1]}))
     config = tiny()
     config.init_from = baseline_run
     start, before, state, _ = started(config)
@@ -199,12 +188,12 @@ def refused(config):
 def test_what_cannot_be_started_from(tiny, resnet_file, baseline_run, tmp_path):
     config = tiny()
     config.init_from = str(tmp_path)
-    assert "config.json" in refused(config)
+    assert "not the folder of a run" in refused(config)
 
     (tmp_path / "unsaved").mkdir()
     (tmp_path / "unsaved" / "config.json").write_text((epath.Path(baseline_run) / "config.json").read_text())
     config.init_from = str(tmp_path / "unsaved")
-    assert "holds no checkpoint yet" in refused(config)
+    assert "has not saved a model yet" in refused(config)
 
     wider = tiny()
     wider.model.width = 16
