@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fer_jax.runs.trained import Trained
 
+# XLA reports each compiled program that it reads from the cache as an error on most CPUs with AVX-512, but nothing is
+# wrong (openxla/xla#44565). What fails still raises; TF_CPP_MIN_LOG_LEVEL=0 shows everything.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 __version__ = "0.2.0"
 
 

@@ -371,7 +371,8 @@ def test_evaluation_with_changes(trained, tmp_path):
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):
         evaluate(trained, out=epath.Path(tmp_path / "in the way" / "x.json"))
-    results = evaluate(trained, changes={"evaluation.bootstrap": 0, "train.devices": 3})
+    as_trained = {"seed": stored_config(trained).seed, "evaluation.bootstrap": 0, "train.devices": 3}
+    results = evaluate(trained, changes=as_trained)
     assert "accuracy_interval" not in results
 
 

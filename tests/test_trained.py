@@ -117,6 +117,7 @@ def weights_alone(data):
     [
         (cut, "incomplete or damaged"),
         (flipped, "incomplete or damaged"),
+        (lambda data: data.replace(b"happiness", b"happinezz"), "incomplete or damaged"),
         (weights_alone, "does not say of which model.*config.init_from"),
         (lambda data: pickle.dumps([print]), "not a model file.*pickle"),
         (lambda data: b"PK\x03\x04 archive/data.pkl", "not a model file.*zip"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
 from fer_jax import methods
+from fer_jax.config.fields import Config, config_from, leaves
 from fer_jax.config.protocol import part_to_score, part_to_test, protocol, split_to_test
 from fer_jax.data.sources.source import facts, load, prepared_builder
 from fer_jax.engine.memory import explained
@@ -51,7 +52,7 @@ def evaluate(
             cannot be written, and if a device has too little memory.
     """
     variables, card = trained.read(str(path))
-    check_changes(changes or {}, card["method"])
+    check_changes(changes or {}, config_from(card["config"]))
     model = trained.build(variables, card, changes or {})
     config = model.config
     match, is_test = _read(model, split, dataset)
@@ -137,11 +138,12 @@ def make_places(target: epath.Path, folder: epath.Path) -> None:
     expect_file(target)
 
 
-def check_changes(fields: Iterable[str], method: str) -> None:
-    """Raises UserError for a field of a stored config that may not differ when a model of `method` is scored."""
-    changeable = (*CHANGEABLE, *(f"model.{name}" for name in methods.load(method).changeable))
-    for field in fields:
-        if not field.startswith(changeable):
+def check_changes(changes: Mapping[str, Any], config: Config) -> None:
+    """Raises UserError for a change of a field that a trained model must be scored with as in its `config`."""
+    changeable = (*CHANGEABLE, *(f"model.{name}" for name in methods.load(config.method).changeable))
+    stored = dict(leaves(config, ()))
+    for field, value in changes.items():
+        if not field.startswith(changeable) and (field not in stored or value != stored[field]):
             raise UserError(
                 f"--config.{field}: a trained model is scored with the config it was trained with; "
                 f"only {', '.join(f'{c}*' if c.endswith('.') else c for c in changeable)} can be changed"

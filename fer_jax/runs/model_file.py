@@ -22,7 +22,7 @@ from fer_jax.storage import looks_like, write_whole
 
 FORMAT = 1
 MODEL = "model.safetensors"  # in a work directory
-METADATA = "fer_jax"  # the entry of the metadata that holds the card
+METADATA, SHA256 = "fer_jax", "sha256"  # the entries of the metadata that hold the card, and the digest of everything
 
 Variables = Mapping[str, Any]  # {'params': ..., 'batch_stats': ...}
 Card = dict[str, Any]
@@ -38,9 +38,9 @@ def write_model(path: epath.Path, variables: Variables, card: Mapping[str, Any])
     """
     flat = flax.traverse_util.flatten_dict(jax.device_get(dict(variables)), sep="/")
     arrays = {name: np.asarray(values, order="C") for name, values in flat.items()}
-    stored = dict(card) | {"format": FORMAT, "weights_sha256": _sha256(arrays)}
+    text = json.dumps(dict(card) | {"format": FORMAT})
     with writing(path):
-        write_whole(path, safetensors.numpy.save(arrays, {METADATA: json.dumps(stored)}))
+        write_whole(path, safetensors.numpy.save(arrays, {METADATA: text, SHA256: _sha256(text, arrays)}))
 
 
 def read_model(path: epath.Path) -> tuple[Variables, Card]:
@@ -62,21 +62,23 @@ def read_model(path: epath.Path) -> tuple[Variables, Card]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise UserError(f"{damaged} ({error})") from error
-    if METADATA not in header.get("__metadata__", {}):
+    metadata = header.get("__metadata__", {})
+    if METADATA not in metadata:
         raise UserError(f"{path} holds weights but does not say of which model: give it as --config.init_from instead")
-    card = json.loads(header["__metadata__"][METADATA])
+    text = metadata[METADATA]
+    if metadata.get(SHA256) != _sha256(text, arrays):
+        raise UserError(damaged)
+    card = json.loads(text)
     if card["format"] != FORMAT:
         raise UserError(
             f"{path} has the model format {card['format']}, but this version of fer_jax reads format {FORMAT}: read it "
             f"with fer_jax {card['versions']['fer_jax']}"
         )
-    if _sha256(arrays) != card["weights_sha256"]:
-        raise UserError(damaged)
     return flax.traverse_util.unflatten_dict(arrays, sep="/"), card
 
 
-def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _sha256(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         digest.update(name.encode() + repr(arrays[name].shape).encode() + arrays[name].tobytes())
     return digest.hexdigest()

@@ -80,9 +80,9 @@ def evaluate(
         one = fold_folder(_first(config, path).folder if config.seeds > 1 else path, 1)
         raise UserError(
             f"{path} holds a run for every fold, and they cannot be scored together on '{split or dataset}': score "
-            f"one of them, for example --workdir={one}"
+            f"one of them, for example --model={one}"
         )
-    check_changes(changes or {}, config.method)
+    check_changes(changes or {}, config)
     config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)
