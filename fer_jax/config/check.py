@@ -76,10 +76,12 @@ def _check_train(config: Config) -> None:
 def _check_target(config: Config) -> None:
     """Raises UserError if the target rule and the classification loss do not fit (FER+: each rule has its loss)."""
     classification = config.loss.options.get("classification", "cross_entropy")
+    if config.data.target == "multi_target" and "classification" not in config.loss.options:
+        raise UserError(f"config.data.target='multi_target': {config.method} has no loss for it; give 'cross_entropy'")
     if (config.data.target == "multi_target") != (classification == "multi_target"):
         raise UserError(
             f"config.loss.options.classification='{classification}' does not fit config.data.target="
-            f"'{config.data.target}': 'multi_target' is set in both, by a method that has the option, or in neither"
+            f"'{config.data.target}': set both to 'multi_target', or neither"
         )
     if classification == "multi_target" and config.data.label_smoothing:
         raise UserError("config.data.label_smoothing has no meaning with config.data.target='multi_target': give 0")
