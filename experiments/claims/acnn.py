@@ -67,7 +67,7 @@ def measure(arm_name: str, model: Trained) -> Measures:
         return measures
     coverage = covered_fractions(model, covered, outputs["covered"]["points"])
     measures |= gates_against_coverage(outputs["clean"]["alpha"], outputs["covered"]["alpha"], coverage)
-    untrained = make_setup(model.config, training=False).init().variables()
+    untrained = make_setup(model.config).init().variables()
     before = {name: model.outputs(source, ["alpha"], untrained) for name, source in _both(clean, covered)}
     at_first = gates_against_coverage(before["clean"]["alpha"], before["covered"]["alpha"], coverage)
     measures |= {f"{name}_before": value for name, value in at_first.items()}

@@ -38,14 +38,15 @@ def make_mesh(platform: str = "auto", devices: int = 0) -> Mesh:
     return Mesh(np.asarray(there[: devices or len(there)]), ("data",))
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int, field: str) -> None:
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
     """Raises UserError if the devices cannot share a batch equally."""
     parts = mesh.size * accumulate
     if batch_size % parts:
         below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
         near = f"{below} or {above}" if below else f"{above}"
         micro = f" in {accumulate} micro-batches" if accumulate > 1 else ""
-        raise UserError(f"{field}={batch_size} cannot be shared by {mesh.size} devices{micro}; give {near}")
+        devices = f"{mesh.size} devices{micro}"
+        raise UserError(f"config.train.batch_size={batch_size} cannot be shared by {devices}; give {near}")
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

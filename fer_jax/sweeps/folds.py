@@ -19,17 +19,17 @@ from fer_jax.data.sources.source import Source, load
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.results import main_scores
+from fer_jax.evaluation.task import Task
 from fer_jax.report import Predictions
 from fer_jax.runs.results import FOLD
 from fer_jax.sweeps.members import Member
-from fer_jax.training.setup import Setup
 
 
-def combine(config: Config, setup: Setup, members: Sequence[Member]) -> tuple[dict[str, Any], Predictions | None]:
+def combine(config: Config, task: Task, members: Sequence[Member]) -> tuple[dict[str, Any], Predictions | None]:
     """Returns the scores of all examples together, `pooled` again by itself, and predictions for the report."""
     source = by_fold(load(config.data, split_to_test(config), training=False), len(members))
     outputs = _outputs(members, source)
-    scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=setup.task)
+    scores = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=task)
     pooled = main_scores(scores) | {"num_examples": scores["num_examples"]}
     if "confusion" in scores:
         pooled |= {"correct": int(np.trace(scores["confusion"])), "confusion": scores["confusion"]}

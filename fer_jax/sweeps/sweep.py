@@ -18,7 +18,9 @@ from fer_jax.config.protocol import ALL
 from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.results import headline
+from fer_jax.evaluation.task import Task
 from fer_jax.report import write_report
+from fer_jax.runs import trained
 from fer_jax.runs.evaluate import check_changes, evaluation_folder, make_places
 from fer_jax.runs.evaluate import evaluate as evaluate_run
 from fer_jax.runs.workdir import check_owner, claim, fold_folder, stored_config, with_kept_files, write_json
@@ -26,7 +28,7 @@ from fer_jax.sweeps import folds, seeds
 from fer_jax.sweeps.members import Member, members, summary, sweeps_over
 from fer_jax.training import loop
 from fer_jax.training.results import print_finished
-from fer_jax.training.setup import Setup, make_setup
+from fer_jax.training.setup import make_setup
 
 
 def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
@@ -48,10 +50,10 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         finished = print_finished(workdir)
         if finished is not None:
             return finished
-    setup = _first_setup(config, workdir, training=True)
+    task, count = _checked_first(config, workdir)
     with claim(workdir, config, grows=grows):
-        runs = [dataclasses.replace(m, results=train(m.config, m.folder)) for m in _all(config, workdir, setup)]
-        return _write(config, setup, runs, workdir, workdir / "results.json")
+        runs = [dataclasses.replace(m, results=train(m.config, m.folder)) for m in members(config, workdir, count)]
+        return _write(config, task, runs, workdir, workdir / "results.json")
 
 
 def evaluate(
@@ -83,11 +85,13 @@ def evaluate(
             f"one of them, for example --model={one}"
         )
     check_changes(changes or {}, config)
-    config.train.platform, config.train.devices = "auto", 0
     for field, value in (changes or {}).items():
         assign(config, field, value)
-    setup = _first_setup(config, path, training=False)
-    runs = _all(config, path, setup)
+    task, count = None, config.seeds
+    if sweeps_over(config) == "fold":
+        first = trained.build(*trained.read(str(fold_folder(path, 1))), changes or {})
+        task, count = first.task, first.card["run"]["fold"]["of"]
+    runs = members(config, path, count)
     for member in runs:
         if not (member.folder / "results.json").exists():
             raise UserError(
@@ -103,37 +107,38 @@ def evaluate(
         one_run = not sweeps_over(member.config)
         own = evaluation_folder(member.folder, results["split"], dataset) if one_run else member.folder / folder.name
         scored.append(dataclasses.replace(member, results=results, folder=own))
-    return _write(config, setup, scored, folder, target)
-
-
-def _all(config: Config, workdir: epath.Path, setup: Setup) -> list[Member]:
-    """Returns all runs of a sweep, in order."""
-    return members(config, workdir, config.seeds if sweeps_over(config) == "seed" else setup.train.folds)
+    return _write(config, task, scored, folder, target)
 
 
 def _first(config: Config, workdir: epath.Path) -> Member:
     return members(config, workdir, 1)[0]
 
 
-def _first_setup(config: Config, workdir: epath.Path, training: bool) -> Setup:
-    """Returns the setup of the first run; raises UserError for what is wrong with it, before anything is written."""
+def _checked_first(config: Config, workdir: epath.Path) -> tuple[Task, int]:
+    """Returns what the first run trains, and how many runs the sweep has.
+
+    Raises:
+        UserError: for what is wrong with the first run, before anything is written.
+    """
     if not sweeps_over(config):
-        return make_setup(with_kept_files(config, workdir), training=training)
+        setup = make_setup(with_kept_files(config, workdir))
+        return setup.task, setup.train.folds
     first = _first(config, workdir)
-    return _first_setup(first.config, first.folder, training)
+    task, count = _checked_first(first.config, first.folder)
+    return task, config.seeds if sweeps_over(config) == "seed" else count
 
 
 def _write(
-    config: Config, setup: Setup, runs: Sequence[Member], folder: epath.Path, target: epath.Path
+    config: Config, task: Task | None, runs: Sequence[Member], folder: epath.Path, target: epath.Path
 ) -> dict[str, Any]:
-    """Scores all runs together; writes the report into `folder`, then `target`."""
+    """Scores all runs together, those of folds by `task`; writes the report into `folder`, then `target`."""
     results: dict[str, Any] = {}
 
     def write() -> None:
-        if sweeps_over(config) == "seed":
+        if task is None or sweeps_over(config) == "seed":
             scores, predictions = seeds.combine(runs), None  # each seed has its own predictions
         else:
-            scores, predictions = folds.combine(config, setup, runs)
+            scores, predictions = folds.combine(config, task, runs)
         results.update(summary(config, runs, scores, folder))
         page = None
         with writing(f"the results under {folder}", "make room and start the same command again"):

@@ -124,23 +124,18 @@ class Setup:
         return jax.jit(born, out_shardings=where, compiler_options=once_options(self.mesh))
 
 
-def make_setup(config: Config, training: bool = True) -> Setup:
-    """Checks the config, reads the data and builds model and optimizer.
-
-    Args:
-        config: an experiment's.
-        training: whether it is for training (then the devices must be able to share the batch).
+def make_setup(config: Config) -> Setup:
+    """Checks the config of an experiment, reads the data and builds model and optimizer.
 
     Raises:
         UserError: for whatever in the config, the data or the devices does not fit.
     """
     check_config(config)
     mesh = make_mesh(config.train.platform, config.train.devices)
-    if training:
-        check_batch(mesh, config.train.batch_size, config.train.accumulate, "config.train.batch_size")
+    check_batch(mesh, config.train.batch_size, config.train.accumulate)
     examples = read_examples(config)
     train = examples.train
-    _check_pictures(config, train, mesh, training)
+    _check_pictures(config, train, mesh)
     for text in config.evaluation.degraded:  # before training, not after it
         degradation.check_size(text, train.picture_shape)
     fields = methods.of(config).model_fields(config, train.classes)
@@ -190,10 +185,10 @@ def memory_advice(config: Config) -> str:
     )
 
 
-def _check_pictures(config: Config, train: Source, mesh: Mesh, training: bool) -> None:
+def _check_pictures(config: Config, train: Source, mesh: Mesh) -> None:
     """Raises UserError for a batch whose pictures alone fill the machine, before they are gathered."""
     each = math.prod(train.picture_shape) + 4 * config.data.image_size**2 * train.picture_shape[-1]  # uint8, float32
-    for group in ("train", "evaluation") if training else ("evaluation",):
+    for group in ("train", "evaluation"):
         size = config[group].batch_size
         advice = f"give a smaller config.{group}.batch_size than {size}"
         check_bytes(size * each / jax.process_count(), mesh, advice)

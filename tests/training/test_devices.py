@@ -173,7 +173,7 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
 
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(UserError, match="give 28 or 32"):
-        check_batch(make_mesh(devices=4), 30, 1, "config.train.batch_size")
+        check_batch(make_mesh(devices=4), 30, 1)
 
 
 def test_more_devices_than_there_are():
