@@ -26,6 +26,7 @@ from fer_jax.config.fields import Config, config_from
 from fer_jax.engine.mesh import put_replicated
 from fer_jax.errors import UserError, differences, nearest
 from fer_jax.runs import trained
+from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.weights.files import read_weights
 from fer_jax.weights.networks import Match, Shapes, match, part_of, place, short
 
@@ -141,7 +142,8 @@ def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths) 
     changed = "; ".join(differences(ours.model.to_dict(), theirs.model.to_dict(), "config.model."))
     hint = f" (different: {changed})" if changed else ""
     found = place(path, title, arrays, names, shapes, ours.init_ignore, reasons, hint)
-    return found, card["weights_sha256"]
+    others = {name: tree for name, tree in variables.items() if name != "params"}
+    return found, tree_sha256(variables["params"], others)
 
 
 def _grouped(reasons: Mapping[str, str]) -> dict[str, dict[str, int]]:

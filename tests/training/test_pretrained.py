@@ -14,6 +14,7 @@ from etils import epath
 from fer_jax import methods
 from fer_jax.errors import UserError
 from fer_jax.runs import trained
+from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.training import loop
 from fer_jax.training.initial import class_paths, read_initial, with_weights
 from fer_jax.training.run import Run
@@ -100,7 +101,7 @@ def test_a_run_of_the_same_method_is_continued_whole(tiny, baseline_run):
     for path, value in flat(state.variables()).items():
         np.testing.assert_array_equal(value, flat(best)[path], err_msg=path)
     source = start.account["sources"][0]
-    assert source["sha256"] == card["weights_sha256"]
+    assert source["sha256"] == tree_sha256(state.params, state.collections)
     assert source["holds"] == f"baseline:smoke (method baseline) at step {card['run']['selection']['best_step']}"
     assert not source["ignored"]
     assert not start.account["kept_at_init"]
