@@ -1,6 +1,7 @@
 """The digest of a data set: the same however it is stored in files, another one for any other picture or label."""
 
 import json
+import os
 import types
 
 import cv2
@@ -77,3 +78,15 @@ def test_it_is_written_at_preparation_and_computed_once_for_older_data(tiny, tmp
     assert data_digest(builder, "test") == "kept"
     kept.write_text(json.dumps({"test": {"sha256": "kept", "files": {"other": 1}}}))  # of other records
     assert data_digest(builder, "test") == written["test"]["sha256"]
+
+
+def test_records_of_the_same_size_that_were_written_later_are_read_again(stored):
+    label = stored.labels.copy()
+    label[5] = 0
+    first, other = stored("first"), stored("other", labels=label)
+    before, expected = data_digest(first, "test"), data_digest(other, "test")
+    ((file,), (replacement,)) = (builder.data_path.glob("*record*") for builder in (first, other))
+    assert file.stat().st_size == replacement.stat().st_size
+    file.write_bytes(replacement.read_bytes())
+    os.utime(file, (later := file.stat().st_mtime + 60, later))
+    assert data_digest(first, "test") == expected != before

@@ -16,7 +16,7 @@ import numpy as np
 
 from fer_jax.data.sources import clips
 from fer_jax.data.sources.on_disk import LazyPictures, RecordReader, fit_in_memory
-from fer_jax.data.sources.records import file_sizes, in_chunks, pictures_in, readable, records
+from fer_jax.data.sources.records import file_stamps, in_chunks, pictures_in, readable, records
 
 FIELDS_LEFT_ON_DISK = frozenset({"occlusion_mask"})  # ground truth for analyses, never fed to a network
 PICTURES = ("image", "frames")
@@ -39,7 +39,7 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
         UserError: for files that cannot be read.
     """
     beside = pathlib.Path(builder.data_path) / "decoded"
-    stamp = file_sizes(builder.data_path, "*record*")
+    stamp = file_stamps(builder.data_path, "*record*")
     with readable(builder, split):
         stored = records(builder, split)
         fields = _read_kept(beside / f"{split}_fields", stamp)
@@ -120,16 +120,16 @@ def _lazy_pictures(
     return name, LazyPictures(reader, shape, np.arange(len(record), dtype=np.int32))
 
 
-def _read_kept(folder: pathlib.Path, stamp: Mapping[str, int]) -> Arrays | None:
+def _read_kept(folder: pathlib.Path, stamp: Mapping[str, list[int]]) -> Arrays | None:
     """Returns the arrays that an earlier run kept in a folder; None unless they are whole and of the same records."""
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
         kept = json.loads((folder / "stamp.json").read_text())
-        if kept["records"] == stamp and kept["arrays"] == file_sizes(folder, "*.npy"):
+        if kept["records"] == stamp and kept["arrays"] == file_stamps(folder, "*.npy"):
             return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}
     return None
 
 
-def _keep(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], stamp: Mapping[str, int]) -> None:
+def _keep(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], stamp: Mapping[str, list[int]]) -> None:
     """Stores arrays for the next run; on a read-only or full disk it does nothing."""
     with contextlib.suppress(OSError):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def _keep(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], stamp: Mapping
         try:
             for key, values in arrays.items():
                 np.save(temporary / f"{key}.npy", values)
-            kept = {"records": stamp, "arrays": file_sizes(temporary, "*.npy")}
+            kept = {"records": stamp, "arrays": file_stamps(temporary, "*.npy")}
             (temporary / "stamp.json").write_text(json.dumps(kept))
             os.rename(temporary, folder)
         except OSError:

@@ -39,7 +39,7 @@ def data_digest(builder: Any, split: str) -> str:
     for data prepared before that it is computed once and kept there.
     """
     kept = pathlib.Path(builder.data_path) / DIGESTS
-    files = file_sizes(builder.data_path, "*record*")
+    files = file_stamps(builder.data_path, "*record*")
     digests: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         digests = json.loads(kept.read_text())
@@ -77,9 +77,13 @@ def _features(record: bytes) -> Any:
     return example.features.feature
 
 
-def file_sizes(folder: Any, pattern: str) -> dict[str, int]:
-    """Returns the size of each file in a folder whose name matches a pattern."""
-    return {f.name: f.stat().st_size for f in sorted(pathlib.Path(folder).glob(pattern))}
+def file_stamps(folder: Any, pattern: str) -> dict[str, list[int]]:
+    """Returns [size, time of the last change in whole seconds] of each file in a folder that matches a pattern.
+
+    Sizes alone do not tell records apart: their files grow by blocks of 64 kB.
+    """
+    status = {f.name: f.stat() for f in sorted(pathlib.Path(folder).glob(pattern))}
+    return {name: [s.st_size, int(s.st_mtime)] for name, s in status.items()}
 
 
 @contextlib.contextmanager
