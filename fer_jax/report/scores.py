@@ -21,6 +21,7 @@ SCORES = {
 }
 # Facts of a run for the header, if they are known.
 FACTS: Mapping[str, Callable[[Any], str]] = {
+    "objective": str,
     "steps": lambda steps: f"{steps:,} steps",
     "epochs": lambda epochs: f"{epochs:.4g} epochs",
     "seeds": lambda seeds: f"{len(seeds)} seeds",

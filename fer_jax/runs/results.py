@@ -31,6 +31,7 @@ def describe(card: Mapping[str, Any], scored: Scored) -> dict[str, Any]:
         "experiment": config["experiment"],
         "variant": config["variant"],
         "method": config["method"],
+        **({"objective": config["objective"]} if config["objective"] else {}),
         **scored.scores,
         "data_digest": scored.source.data_digest,
         "trained_on": card["data"],

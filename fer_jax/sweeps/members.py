@@ -81,6 +81,7 @@ def summary(config: Config, members: Sequence[Member], scores: Mapping[str, Any]
         "experiment": config.experiment,
         "variant": config.variant,
         "method": config.method,
+        **({"objective": config.objective} if config.objective else {}),
         **scores,
         **spread(members),
         f"{kind}s": rows,

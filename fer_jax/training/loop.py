@@ -229,9 +229,10 @@ def _summary(run: Run) -> str:
         f"{config.train.batch_size} images",
         f"{setup.mesh.size} device{'s' if setup.mesh.size > 1 else ''}",
     )
+    objective = f", objective {config.objective}" if config.objective else ""
     lines = [
-        f"{config.experiment}:{config.variant} (method {config.method}, seed {config.seed}) in {run.workdir} on "
-        f"{device_name()}, {devices}",
+        f"{config.experiment}:{config.variant} (method {config.method}{objective}, seed {config.seed}) in "
+        f"{run.workdir} on {device_name()}, {devices}",
         f"  data   {train.name}: {len(train)} training and {len(setup.validation)} validation {train.unit} "
         f"{height}x{width}x{channels}, resized to {config.data.image_size} pixels, {where}; "
         f"{len(train.classes)} classes",

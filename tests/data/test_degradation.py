@@ -135,7 +135,7 @@ def test_what_a_name_means_is_recorded():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("gausian_blur:3",), "'gausian_blur:3' .*; did you mean 'gaussian_blur'"),
+        (("gausian_blur:3",), "'gausian_blur:3'.*; did you mean 'gaussian_blur'"),
         (("gaussian_blur",), "'gaussian_blur': give a level, gaussian_blur:1 to gaussian_blur:5$"),
         (("gaussian_blur:6",), "give a level"),
         (("jpeg:-1",), "give a level"),

@@ -60,6 +60,7 @@ def test_a_strategy_resumes_exactly(name, tiny, tmp_path, monkeypatch):
     whole = loop.train(config, epath.Path(tmp_path / "whole"))
     resumed = stopped_and_resumed(config, epath.Path(tmp_path / "stopped"), monkeypatch)
     assert resumed["params_sha256"] == whole["params_sha256"]
+    assert whole["objective"] == name
     lines = read_lines(epath.Path(tmp_path / "whole") / "metrics.jsonl")
     assert read_lines(epath.Path(tmp_path / "stopped") / "metrics.jsonl") == lines
 

@@ -99,6 +99,7 @@ def _window(shape: tuple[int, ...], crop: int) -> tuple[int, int, int, int]:
         return 0, 0, height, width
     if crop > (most := min(height, width)):
         raise UserError(
-            f"config.preprocessing.crop={crop}: the stored pictures are {height}x{width}; give {most} at most"
+            f"a crop of {crop} pixels (config.preprocessing.crop, or 'crop' in config.augmentation.train): the stored "
+            f"pictures are {height}x{width}; give {most} at most"
         )
     return (height - crop) // 2, (width - crop) // 2, crop, crop

@@ -124,7 +124,7 @@ def parse(text: Any) -> dict[str, Any]:
             raise UserError(f"{FIELD}: '{text}': give occlusion:{' or occlusion:'.join(BANKS)}")
         return {"kind": kind, "bank": level}
     if kind not in KINDS:
-        raise UserError(f"{FIELD}: '{text}' is not a kind:level; {nearest(kind, (*KINDS, 'occlusion'))}")
+        raise UserError(f"{FIELD}: '{text}': there is no degradation '{kind}'; {nearest(kind, (*KINDS, 'occlusion'))}")
     if level.isdecimal() and int(level) in LEVELS:
         return {"kind": kind, KINDS[kind].unit: KINDS[kind].amounts[int(level) - 1]}
     if kind == "low_resolution" and level.isdecimal() and int(level):
