@@ -5,8 +5,6 @@ stores through the same paths. Everything else is the real thing.
 """
 
 import pickle
-import threading
-import time
 from typing import ClassVar
 
 import fsspec
@@ -16,7 +14,6 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from fer_jax import locks
 from fer_jax.errors import UserError
 from fer_jax.report import Predictions, write_report
 from fer_jax.runs.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
@@ -55,8 +52,6 @@ def bucket(monkeypatch, tmp_path):
     Bucket.store.clear()
     Bucket.clear_instance_cache()
     fsspec.register_implementation("s3", Bucket, clobber=True)
-    monkeypatch.setattr(locks, "BEAT", 0.1)
-    monkeypatch.setattr(locks, "SETTLE", 0.0)
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -128,7 +123,6 @@ def test_a_run_lives_in_a_bucket_and_goes_on_there(tiny, bucket, tmp_path, monke
     assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
     assert stored_config(workdir).train.max_steps == 8
     assert loop.train(config, workdir)["accuracy"] == expected["accuracy"]  # finished
-    assert not (workdir / ".lock").exists()
     other = tiny(max_steps=9)
     with pytest.raises(UserError, match="work directory s3://faces/runs/baseline belongs to another config"):
         loop.train(other, workdir)
@@ -156,49 +150,6 @@ def test_lines_are_kept_until_they_are_stored_whole(bucket):
     again.append({"step": 3})
     again.flush()
     assert [line["step"] for line in read_lines(bucket / "m.jsonl")] == [1, 3]
-
-
-def test_two_processes_do_not_share_a_folder_of_a_bucket(bucket):
-    held, over = threading.Event(), threading.Event()
-
-    def hold():
-        with locks.alone(bucket / ".lock", "busy"):
-            held.set()
-            over.wait(60)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert held.wait(60)
-    taken = locks.alone(bucket / ".lock", "another is at work")
-    with pytest.raises(UserError, match=r"^another is at work \(process \d+ on .*\)$"), taken:
-        pass
-    over.set()
-    holder.join()
-    assert not (bucket / ".lock").exists()
-    (bucket / ".lock").write_text("process 1 that was killed, 7")
-    began = time.monotonic()
-    with locks.alone(bucket / ".lock", "another is at work"):
-        assert time.monotonic() - began > 2 * locks.BEAT
-
-
-def test_of_two_that_begin_at_once_in_a_bucket_one_waits(bucket, monkeypatch):
-    other, sleep, slept = "process 1 on another host, 0", time.sleep, []
-
-    def settle(seconds):
-        slept.append(seconds)
-        sleep(seconds)
-        if len(slept) == 1:
-            (bucket / ".lock").write_text(other)
-
-    monkeypatch.setattr(locks.time, "sleep", settle)
-    with pytest.raises(UserError, match="^busy .process 1 on another host"), locks.alone(bucket / ".lock", "busy"):
-        pass
-    (bucket / ".lock").unlink()
-    slept.clear()
-    with locks.alone(bucket / ".lock"):
-        assert slept == [locks.SETTLE, 2.5 * locks.BEAT, locks.SETTLE]
-        assert (bucket / ".lock").read_text() != other
-    assert not (bucket / ".lock").exists()
 
 
 def test_the_absolute_path_of_a_bucket_is_itself(bucket):
