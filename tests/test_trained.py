@@ -165,7 +165,7 @@ def test_what_holds_no_model_says_why(finished, tmp_path):
     with pytest.raises(UserError, match="train it first"):
         fer_jax.load(tmp_path)
     shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
-    with pytest.raises(UserError, match=r"fer_jax 0\.1\.0"):
+    with pytest.raises(UserError, match=rf"{MODEL} is missing: delete results.json .* fer_jax 0\.1\.0"):
         fer_jax.load(tmp_path)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from fer_jax.storage import looks_like, write_whole
 
 FORMAT = 1
 MODEL = "model.safetensors"  # in a work directory
+REMAKE = "delete results.json beside it and start the command that trained it again: nothing is trained again"
 METADATA, SHA256 = "fer_jax", "sha256"  # the entries of the metadata that hold the card, and the digest of everything
 
 Variables = Mapping[str, Any]  # {'params': ..., 'batch_stats': ...}
@@ -56,7 +58,7 @@ def read_model(path: epath.Path) -> tuple[Variables, Card]:
         data = path.read_bytes()
     if data[8:9] != b"{":
         raise UserError(f"{path} is not a model file ({looks_like(data)}): give a {MODEL}, or the folder of a run")
-    damaged = f"{path} is incomplete or damaged: copy it again, or start the command that trained it again"
+    damaged = f"{path} is incomplete or damaged: copy it again, or {REMAKE}"
     try:
         arrays = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -75,6 +77,15 @@ def read_model(path: epath.Path) -> tuple[Variables, Card]:
             f"with fer_jax {card['versions']['fer_jax']}"
         )
     return flax.traverse_util.unflatten_dict(arrays, sep="/"), card
+
+
+def is_model(path: epath.Path) -> bool:
+    """Whether a file says which model its weights are of; False if it cannot be read."""
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="np") as file:
+            return METADATA in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def _sha256(text: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -24,7 +24,7 @@ from fer_jax.evaluation.evaluate import Evaluator, Outputs
 from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
 from fer_jax.evaluation.task import Task, evaluation_task
 from fer_jax.methods import objective, strategies
-from fer_jax.runs.model_file import MODEL, Variables, read_model
+from fer_jax.runs.model_file import MODEL, REMAKE, Variables, read_model
 from fer_jax.storage import reachable
 
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
@@ -225,7 +225,7 @@ def _why_missing(place: Any) -> str:
     stored_run(place)  # raises for the folder of several runs, naming one of them
     if has_checkpoint(place / "checkpoints"):
         return (
-            f"{place} was trained by fer_jax 0.1.0, before there were model files: evaluate it with that version, or "
-            "train it again"
+            f"{place / MODEL} is missing: {REMAKE}; a run of fer_jax 0.1.0, which wrote no model files, is evaluated "
+            "with that version"
         )
     return f"{place} has not saved a model yet: train it first"

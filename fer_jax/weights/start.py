@@ -1,4 +1,4 @@
-"""The weights that a run starts from: `config.init_from`, published weight files or another run's work directory.
+"""The weights that a run starts from: `config.init_from`, published weight files or the models of other runs.
 
 Parameters and batch statistics are loaded; whatever else a method keeps (centers, relabeled targets) belongs to the
 data it has seen and starts afresh. Each parameter is loaded, or kept at init for a reason; each weight of a source is
@@ -27,6 +27,7 @@ from fer_jax.engine.mesh import put_replicated
 from fer_jax.errors import UserError, differences, nearest
 from fer_jax.runs import trained
 from fer_jax.runs.checkpoint import tree_sha256
+from fer_jax.runs.model_file import is_model
 from fer_jax.weights.files import read_weights
 from fer_jax.weights.networks import Match, Shapes, match, part_of, place, short
 
@@ -87,7 +88,8 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start
     kept: dict[str, str] = {}
     sources, names = [], [short(path) for path in shapes]
     for path in paths:
-        if epath.Path(path).expanduser().is_dir():
+        given = epath.Path(path).expanduser()
+        if given.is_dir() or is_model(given):
             kind, (found, sha256) = "run", _from_run(path, config, shapes, class_paths)
         else:
             file = read_weights(path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 import flax.traverse_util
@@ -93,9 +94,10 @@ def test_the_account_names_everything_once(tiny, resnet_file):
     )
 
 
-def test_a_run_of_the_same_method_is_continued_whole(tiny, baseline_run):
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_a_run_of_the_same_method_is_continued_whole(file, tiny, baseline_run):
     config = tiny()
-    config.init_from = baseline_run
+    config.init_from = os.path.join(baseline_run, file)
     start, _, state, _ = started(config)
     best, card = trained.read(baseline_run)
     for path, value in flat(state.variables()).items():
