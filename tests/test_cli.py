@@ -8,7 +8,8 @@ import pytest
 
 from fer_jax import methods
 from fer_jax.config.fields import default_config, fields_of, leaves
-from fer_jax.config.files import experiments, override, read_experiment
+from fer_jax.config.files import experiments, load_config, override, read_experiment
+from fer_jax.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -68,6 +69,22 @@ def test_experiments_run_from_any_folder(tmp_path):
     command = [sys.executable, "-m", "fer_jax", "train", "--config=experiments/fdrl.py:smoke", "--print_config"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     assert "config.experiment = 'fdrl'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def get_config(:", "SyntaxError.*line 1"),
+        ("\nimport of_tomorrow", "line 2: .*of_tomorrow"),
+        ("def get_config():\n    return 1 / 0", "line 2: ZeroDivisionError"),
+    ],
+)
+def test_a_mistake_in_an_experiment_file_is_one_line_that_says_where(code, says, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(code)
+    with pytest.raises(UserError, match=rf"mine\.py.*{says}") as caught:
+        load_config(str(path))
+    assert "\n" not in str(caught.value)
 
 
 def test_every_experiment_names_its_variants():

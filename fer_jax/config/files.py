@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import fer_jax
 from fer_jax.config.fields import Config, assign, leaves, nearest_field
 from fer_jax.config.table import KINDS
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError, first_line, nearest
 
 PACKAGE = pathlib.Path(fer_jax.__file__).parent
 INSTALLED = (PACKAGE / "bundled", PACKAGE.parent)  # folders that hold experiments/ in an installation and in a clone
@@ -24,13 +26,15 @@ def load_config(name: str) -> Config:
     """Returns the config of FILE.py or FILE.py:VARIANT; a file that does not exist here may be one of the installed.
 
     Raises:
-        UserError: if there is no such file or variant, or the file has no `get_config`.
+        UserError: if there is no such file or variant, or the file has no `get_config` or a mistake in it.
     """
     path, _, variant = name.partition(":")
-    module = read_experiment(_find(path))
+    file = _find(path)
+    module = read_experiment(file)
     if "get_config" not in module:
         raise UserError(f"--config: {path} is not an experiment: it has no get_config")
-    return module["get_config"](variant) if variant else module["get_config"]()
+    with _running(file):
+        return module["get_config"](variant) if variant else module["get_config"]()
 
 
 def read_experiment(path: pathlib.Path) -> dict[str, Any]:
@@ -38,7 +42,21 @@ def read_experiment(path: pathlib.Path) -> dict[str, Any]:
     for folder in (str(pathlib.Path.cwd()), *map(str, INSTALLED)):
         if folder not in sys.path:
             sys.path.append(folder)
-    return runpy.run_path(str(path))
+    with _running(path):
+        return runpy.run_path(str(path))
+
+
+@contextlib.contextmanager
+def _running(path: pathlib.Path) -> Iterator[None]:
+    """Turns a mistake in the code of an experiment file into one line that says where it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise UserError(f"--config: {where}: {first_line(error)}") from error
 
 
 def experiments() -> list[str]:
