@@ -111,13 +111,6 @@ COMPOUND_EMOTIONS: tuple[str, ...] = (
     "awed",
 )
 
-# The parts of compound emotions whose name does not tell them; the dominant one comes last, as in "sadly angry".
-_COMPOUND_PARTS = {
-    "appalled": ("anger", "disgust"),
-    "hatred": ("disgust", "anger"),
-    "awed": ("fear", "surprise"),
-}
-
 # RAF-DB's compound part (released codes 1..11).
 RAFDB_COMPOUND: Mapping[int, str] = MappingProxyType(
     dict(
@@ -189,10 +182,3 @@ def index_table(dataset: str, num_classes: int = 8) -> np.ndarray:
     for code in codes:
         table[code] = index(dataset, code, num_classes)
     return table
-
-
-def compound_parts(compound: str) -> tuple[str, ...]:
-    """Returns the one or two canonical emotions of a compound category, the dominant one last."""
-    if compound not in COMPOUND_EMOTIONS:
-        raise UserError(f"'{compound}' is not a compound emotion: {nearest(compound, COMPOUND_EMOTIONS)}")
-    return _COMPOUND_PARTS.get(compound) or tuple(name_of(word) for word in compound.split())

@@ -86,10 +86,6 @@ def test_compound_categories():
     assert set(labels.RAFDB_COMPOUND.values()) < set(labels.COMPOUND_EMOTIONS)
     assert list(labels.RAFDB_COMPOUND) == list(range(1, 12))
     assert labels.RAFDB_COMPOUND[10] == "angrily disgusted"
-    assert labels.compound_parts("sadly angry") == ("sadness", "anger")
-    assert labels.compound_parts("hatred") == ("disgust", "anger")
-    singles = [name for name in labels.COMPOUND_EMOTIONS if len(labels.compound_parts(name)) == 1]
-    assert len(singles) == 7
 
 
 @pytest.mark.parametrize(
@@ -100,7 +96,6 @@ def test_compound_categories():
         (lambda: labels.name_of("hapiness"), "did you mean 'happiness'"),
         (lambda: labels.classes(6), "use 7, or 8"),
         (lambda: labels.index_table("jaffe"), "jaffe has no label code 0"),
-        (lambda: labels.compound_parts("sadly angy"), "did you mean 'sadly angry'"),
     ],
 )
 def test_mistakes_are_told_in_one_line(call, message):

@@ -195,8 +195,9 @@ def _assign_all(config: Config, values: Mapping[str, Any]) -> None:
                 config[key] = ml_collections.ConfigDict()
             _assign_all(config[key], value)
         else:
-            config[key] = _tuples(value)
+            config[key] = as_tuples(value)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def as_tuples(value: Any) -> Any:
+    """Returns JSON's lists as tuples, which are hashable."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value

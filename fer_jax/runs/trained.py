@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from fer_jax import methods
-from fer_jax.config.fields import Config, assign, config_from
+from fer_jax.config.fields import Config, as_tuples, assign, config_from
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import separate
 from fer_jax.data.sources.points import attach_points
@@ -181,7 +181,7 @@ def build(variables: Variables, card: Mapping[str, Any], changes: Mapping[str, A
     config.train.platform, config.train.devices = "auto", 0
     for field, value in changes.items():
         assign(config, field, value)
-    fields = _hashable(dict(card["model"]) | config.model.to_dict())
+    fields = {k: as_tuples(v) for k, v in card["model"].items()} | config.model.to_dict()
     card = dict(card) | {"config": config.to_dict(), "model": fields}
     accelerated = not on_cpu(make_mesh(config.train.platform, config.train.devices))
     task = evaluation_task(config, len(card["classes"]), fields, accelerated)
@@ -204,13 +204,6 @@ def _checked(faces: Any) -> np.ndarray:
     if faces.dtype != np.uint8:
         raise UserError(f"the faces have the type {faces.dtype}: give uint8, pixels from 0 to 255")
     return faces
-
-
-def _hashable(value: Any) -> Any:
-    """JSON's lists as tuples: fields of a linen module must be hashable."""
-    if isinstance(value, Mapping):
-        return {k: _hashable(v) for k, v in value.items()}
-    return tuple(_hashable(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _why_missing(place: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -102,7 +103,7 @@ def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> di
         "objective": config.objective,
         "model": config.model.to_dict() | dict(setup.model_fields.fields),
         "classes": list(setup.train.classes),
-        "preprocessing": setup.task.preprocessing.to_json(),
+        "preprocessing": dataclasses.asdict(setup.task.preprocessing),
         "data": {
             "name": setup.train.name,
             "split": data.train_split,

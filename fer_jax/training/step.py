@@ -58,6 +58,8 @@ def train_step(
     views = draw_views(task, batch, state.memory, clock)
     keys = {name: stream_key(task.seed, name, state.step) for name in STREAMS}
     grads, collections, metrics, outputs = gradients(task, state, views, clock, keys, accumulate)
+    if task.method.fit:  # it was fitted to features with these running statistics
+        collections = state.collections
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics |= {

@@ -1,7 +1,6 @@
 """Augmentation: exact for whole pixels, true to its formulas and rates, the same on any number of devices."""
 
 import functools
-import json
 from typing import Any
 
 import jax
@@ -249,13 +248,6 @@ def test_normalization(images):
     assert abs(standard.std() - 1) < 1e-5
     flat = np.asarray(normalize(jnp.full((4, 4, 1), 0.3), Preprocessing(4, standardize=True)))
     np.testing.assert_allclose(flat, 0, atol=1e-5)
-
-
-def test_preprocessing_survives_json():
-    fields = Preprocessing(48, 59, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), True)
-    assert Preprocessing.from_json(json.loads(json.dumps(fields.to_json()))) == fields
-    with pytest.raises(UserError, match="preprocessing"):
-        Preprocessing.from_json({"size": 48})
 
 
 # Erasing

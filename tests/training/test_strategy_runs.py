@@ -139,10 +139,11 @@ def test_a_fitted_method_takes_no_gradient_steps(tiny, tmp_path, monkeypatch):
         return {f"classifier/{name}": values for name, values in fitted["classifier"].items()}
 
     def save(run):
-        saved.update(jax.tree.map(np.asarray, run.best["params"]))
+        saved.update(jax.tree.map(np.asarray, run.best))
 
     monkeypatch.setattr(methods, "load", lambda name: dataclasses.replace(baseline.METHOD, fit=fit))
     monkeypatch.setattr(Run, "save", save)
     results = loop.train(tiny("baseline"), epath.Path(tmp_path / "run"))
     assert results["steps"] == 1
-    jax.tree.map(np.testing.assert_array_equal, saved["classifier"], fitted["classifier"])
+    jax.tree.map(np.testing.assert_array_equal, saved["params"]["classifier"], fitted["classifier"])
+    jax.tree.map(np.testing.assert_array_equal, saved["collections"], make_setup(tiny("baseline")).init().collections)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,22 +36,6 @@ class Preprocessing:
             object.__setattr__(self, name, values)  # configs and JSON hold lists; a static argument must be hashable
         if min(self.std) <= 0:
             raise UserError(f"config.preprocessing.std={self.std}: give numbers above 0")
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the fields as plain JSON values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """Reads what `to_json` wrote.
-
-        Raises:
-            UserError: for fields that are missing, unknown or out of range.
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(fields) != names:
-            raise UserError(f"the preprocessing has the fields {sorted(fields)}, and not {sorted(names)}")
-        return cls(**fields)
 
 
 def preprocess(images: UInt8[Array, "B H W C"], preprocessing: Preprocessing) -> Float[Array, "B S S 3"]:
