@@ -41,10 +41,9 @@ def default_workdir(config: Config) -> epath.Path:
 
     A single fold has the same folder in there as when all folds are trained.
     """
-    several = "_seeds" if config.get("seeds", 1) != 1 else ""
+    several = "_seeds" if config.seeds != 1 else ""
     folder = epath.Path("runs") / config.experiment / f"{config.variant}{several}"
-    fold = config.get("fold", "")
-    return folder if fold in ("", ALL) else fold_folder(folder, fold)
+    return folder if config.fold in ("", ALL) else fold_folder(folder, config.fold)
 
 
 def fold_folder(workdir: epath.Path, number: int | str) -> epath.Path:
