@@ -65,6 +65,7 @@ def prediction_rows(
     *,
     source: str,
     rows: Sequence[int] | np.ndarray,
+    frames: np.ndarray | None = None,
     labels: np.ndarray | None = None,
 ) -> list[PredictionRow]:
     """Returns a row for each of N examples.
@@ -74,6 +75,7 @@ def prediction_rows(
         classes: C names.
         source: where the examples come from.
         rows: int [N], their places there.
+        frames: int [N], of examples that are frames of clips, their places in these.
         labels: int [N], the true classes where they are known.
     """
     log_probabilities = log_softmax(logits)
@@ -83,6 +85,7 @@ def prediction_rows(
         PredictionRow(
             source=source,
             row=int(rows[n]),
+            frame=None if frames is None else int(frames[n]),
             truth=None if labels is None else classes[int(labels[n])],
             expression=classes[int(logits[n].argmax())],
             confidence=float(probabilities[n].max()),

@@ -125,7 +125,10 @@ def write_predictions(folder: epath.Path, scored: Scored, fold_outputs: tuple[st
     labels = source.arrays["label"]
     if "logits" in outputs:
         name = f"{source.name}:{source.split}"
-        rows = prediction_rows(outputs["logits"], source.classes, source=name, rows=source.rows, labels=labels)
+        frames = source.arrays.get("clip_frame")
+        rows = prediction_rows(
+            outputs["logits"], source.classes, source=name, rows=source.rows, frames=frames, labels=labels
+        )
         write_table(folder / TABLE, rows, source.classes)
     if fold_outputs:
         arrays: dict[str, Any] = {"row": source.rows, "label": labels} | {name: outputs[name] for name in fold_outputs}

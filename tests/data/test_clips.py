@@ -144,6 +144,7 @@ def test_the_last_faces_become_images():
     assert images.unit == "images"
     assert images.rows.tolist() == [0, 0, 0, 2, 3, 3, 3, 4, 4, 5, 5, 5]
     assert images.arrays["frame_intensity"][:3].tolist() == [1, 2, 3]
+    assert images.arrays["clip_frame"][:3].tolist() == [1, 2, 3]
     assert images.arrays["label"].tolist() == data.arrays["label"][images.rows].tolist()
     assert images.arrays["index"].tolist() == list(range(12))
     np.testing.assert_array_equal(images.arrays["image"][:, 0, 0, 0], images.arrays["frame_intensity"] % 256)

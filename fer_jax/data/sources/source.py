@@ -96,7 +96,8 @@ class Source:
         """Returns the last `most` faces of each clip as images; a clip without a face gives none.
 
         With `neutral` above 0 that many of its first faces are added, labeled neutral, unless they are among the last
-        ones (see `with_neutral`). Fields of the clip (subject, fold, code) are repeated for its images.
+        ones (see `with_neutral`). Fields of the clip (subject, fold, code) are repeated for its images, and
+        `clip_frame` int32 [n] is the place of each image in its clip, from 0.
         """
         owner, place, opening = clips.end_faces(self.arrays, self.frames["frame_mask"], most, neutral)
         if neutral and not opening.any():
@@ -107,6 +108,7 @@ class Source:
         arrays = {k: v[owner] for k, v in self.arrays.items() if k not in ("start", "length")}
         arrays |= {k: v[place] for k, v in self.frames.items() if k not in ("frames", "frame_mask")}
         arrays |= {"image": select(self.frames["frames"], place), "index": np.arange(len(owner), dtype=np.int32)}
+        arrays["clip_frame"] = (place - self.arrays["start"][owner]).astype(np.int32)
         classes = self.classes
         if neutral:
             arrays, classes = with_neutral(arrays, classes, opening)
