@@ -332,7 +332,7 @@ def test_mistakes_in_the_preprocessing_are_named(name, value):
 def test_what_the_stored_pictures_are_too_small_for_is_refused(images, text):
     with pytest.raises(UserError, match=r"(crop:24|shift:20).*20x20; give (20|19) at most"):
         augment(KEY, jnp.asarray(images), Augmentation((text,)), Preprocessing(24))
-    with pytest.raises(UserError, match="crop=24.*20x20"):
+    with pytest.raises(UserError, match="24 pixels.*preprocessing.crop.*20x20"):
         preprocess(jnp.asarray(images), Preprocessing(24, crop=24))
 
 
