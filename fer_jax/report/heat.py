@@ -24,7 +24,7 @@ def confusion_table(confusion: np.ndarray, classes: Sequence[str]) -> Html:
     colors = np.where(np.eye(len(classes), dtype=bool)[..., None], BLUES(depth), ORANGES(depth))
     cells = np.full(confusion.shape, "", object)
     for cell in zip(*np.nonzero(confusion), strict=True):
-        cells[cell] = join([f"{confusion[cell]:,}", element("small", percent(share[cell], 0))])
+        cells[cell] = join([f"{confusion[cell]:,}", element("small", percent(float(share[cell]), 0))])
     return _table(colors, cells, classes, classes)
 
 
