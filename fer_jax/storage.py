@@ -72,6 +72,8 @@ def looks_like(data: bytes) -> str:
         return "it is a Git LFS pointer: fetch its file with git lfs pull"
     if data.startswith(b"PK"):
         return "it is a zip file, such as PyTorch's .pth and NumPy's .npz, which may hold code"
+    if data.startswith(b"\x89HDF"):
+        return "it is HDF5, as Keras writes it"
     if data.startswith(b"\x80"):
         return "it is a pickle, which may hold code"
     return f"it begins with {data[:8]!r}"

@@ -19,6 +19,7 @@ import safetensors
 from etils import epath
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.storage import looks_like
 
 # `safetensors.numpy` knows no bfloat16, so the arrays are built here.
 DTYPES: Mapping[str, Any] = {
@@ -78,7 +79,7 @@ def read_weights(path: str) -> WeightFile:
         kind, arrays = "PyTorch", _torch(data, path)
     else:
         raise UserError(
-            f"config.init_from: {path} ({_looks_like(data)}) is not a weight file: give a .safetensors file, a PyTorch "
+            f"config.init_from: {path} ({looks_like(data)}) is not a weight file: give a .safetensors file, a PyTorch "
             ".pth or .pt file, or the work directory of a run"
         )
     for name, array in arrays.items():
@@ -144,19 +145,3 @@ def _state_dict(content: Any, path: str, tensor: type) -> dict[str, Any]:
         f"config.init_from: {path} holds no named weights, neither directly nor under {', '.join(WRAPPERS)}; "
         f"{STORE_WEIGHTS}"
     )
-
-
-def _looks_like(data: bytes) -> str:
-    """Guesses what a file without weights is."""
-    beginning = data[:512].lstrip().lower()
-    if not data:
-        return "empty"
-    if beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, perhaps from a failed download"
-    if beginning.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer: run git lfs pull where it comes from"
-    if data.startswith(ZIP):
-        return "a zip file that PyTorch did not write, such as NumPy's .npz"
-    if data.startswith(b"\x89HDF"):
-        return "HDF5, as written by Keras"
-    return f"it begins with {data[:8]!r}"
