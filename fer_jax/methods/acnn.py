@@ -25,8 +25,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Batch, Clock, Method, Outputs
+from fer_jax.methods.baseline import loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.lowering import for_cpu
@@ -289,25 +289,6 @@ def crop_products(f: Float[Array, "B H W C"], first: Float[Array, "B P 2"], patc
     return exact("bpjw,bpiwc->bpijc", columns, bands)
 
 
-def loss(
-    outputs: Outputs,
-    batch: Batch,
-    clock: Clock,
-    *,
-    classification: str = "cross_entropy",
-) -> dict[str, Float[Array, "B"]]:
-    """The classification term, and nothing else: the gates learn from it alone.
-
-    Args:
-        outputs: of the views; the first one counts.
-        batch: reads target.
-        clock: not read.
-        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
-    """
-    del clock
-    return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
-
-
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
     """Whether the gates adapt: their mean, and how much a gate differs from one face to the next."""
     del logits, batch
@@ -317,7 +298,7 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
 
 METHOD = Method(
     model=Model,
-    loss=loss,
+    loss=loss,  # the gates learn from the expression alone
     weights={"cross_entropy": 1.0},
     monitor=monitor,
     profiles={"alpha": "Gate of each patch, the whole face last"},

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Batch, Clock, Method, Outputs
+from fer_jax.methods.baseline import loss
+from fer_jax.methods.method import Method
 from fer_jax.nn.linear import Linear, full_einsum, full_matmul, uniform_fan_in
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
@@ -174,25 +174,6 @@ def weighted_sum(w: Float[Array, "B T"], f: Float[Array, "B T P"]) -> Float[Arra
     return full_einsum("bt,btp->bp", w, f)
 
 
-def loss(
-    outputs: Outputs,
-    batch: Batch,
-    clock: Clock,
-    *,
-    classification: str = "cross_entropy",
-) -> dict[str, Float[Array, "B"]]:
-    """Cross-entropy of the clip; the attention learns from nothing else.
-
-    Args:
-        outputs: of the views; the first one counts.
-        batch: reads target.
-        clock: not read.
-        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
-    """
-    del clock
-    return {"cross_entropy": classification_loss(outputs[0].logits, batch["target"], classification)}
-
-
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
     """What the attention does: mean weights before division, and how unequal the divided ones are.
 
@@ -214,7 +195,7 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
 
 METHOD = Method(
     model=Model,
-    loss=loss,
+    loss=loss,  # the attention learns from nothing else
     weights={"cross_entropy": 1.0},
     takes="frames",
     single_frames=lambda model: model.single_frames,
