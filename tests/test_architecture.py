@@ -9,12 +9,13 @@ PACKAGE = ROOT / "fer_jax"
 # Rooms from the bottom to the top. A file may import from its own layer and from lower ones, never from a higher one.
 LAYERS = (
     ("errors", "labels", "randomness", "storage", "locks"),
+    ("faces",),
     ("nn",),
     ("engine", "methods", "data", "words"),
     ("config",),
     ("runs", "evaluation", "report", "weights"),
     ("training",),
-    ("sweeps", "inference"),
+    ("sweeps",),
     ("cli", "__main__", ""),  # "" is fer_jax/__init__.py
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.inference.detection import Detector, Face, choose, overlap
-from fer_jax.inference.faces import crop_box, crop_face
-from fer_jax.inference.tracking import OVERLAP
+from fer_jax.faces.crops import crop_box, crop_face
+from fer_jax.faces.detection import Detector, Face, choose, overlap
+from fer_jax.faces.tracking import OVERLAP
 from tfds_builders.picture_builder import Options
 from tfds_builders.pictures import LARGEST_SIDE, encoded
 from tfds_builders.problems import BadPicture
 
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.inference.alignment
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.faces.alignment
 NO_FACE = "no face was found, so the square in its middle is stored"
 
 
@@ -61,7 +61,7 @@ def face_or_square(
 ) -> tuple[np.ndarray, bool]:
     """Returns a face of the photo, aligned, uint8 [size, size, C]; without any the square in the middle, and False.
 
-    The crop is the one of `fer_jax.inference.faces.find_face`.
+    The crop is the one of `fer_jax.faces.crops.find_face`.
 
     Args:
         photo: uint8 [H, W, 1 | 3].

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.inference.faces import Detector, faces_of_clip, make_detector
+from fer_jax.faces.crops import Detector, faces_of_clip, make_detector
 from tfds_builders.layout import ARCHIVES
 from tfds_builders.listing import Item
 from tfds_builders.pictures import LARGEST_SIDE, copied, encoded, is_picture, pixels

@@ -11,7 +11,7 @@ from fer_jax import methods
 
 ROOT = pathlib.Path(fer_jax.__file__).parent
 OUTSIDE = sorted(p for p in ROOT.rglob("*.py") if ROOT / "methods" not in p.parents)
-HARNESS = [p for p in OUTSIDE if p.relative_to(ROOT).parts[0] not in ("nn", "inference", "words")]
+HARNESS = [p for p in OUTSIDE if p.relative_to(ROOT).parts[0] not in ("nn", "faces", "words")]
 # English words or names of Flax and NumPy as well: looked for as values and imports only.
 ENGLISH = {"baseline", "compact", "fan"}
 ACRONYMS = {"fan"}

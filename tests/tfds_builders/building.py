@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError
-from fer_jax.inference.detection import Face
+from fer_jax.faces.detection import Face
 from tfds_builders import registry
 
 

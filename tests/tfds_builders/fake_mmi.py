@@ -60,7 +60,7 @@ def write_array(path: pathlib.Path, images: np.ndarray) -> None:
 
 
 def read_array(path, *, every=1, fps=None, on_damage=None):
-    """Stands for `fer_jax.inference.video.read`."""
+    """Stands for `fer_jax.faces.video.read`."""
     images = np.load(path)
     return ((i / RATE, image) for i, image in enumerate(images) if i % every == 0)
 

@@ -15,7 +15,7 @@ from building import build, refusal
 from fer_jax import labels
 from fer_jax.data.sources import clips
 from fer_jax.errors import UserError
-from fer_jax.inference.detection import Face
+from fer_jax.faces.detection import Face
 from tfds_builders import sequences
 from tfds_builders.afew import afew_dataset_builder as afew
 

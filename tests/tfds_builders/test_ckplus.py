@@ -10,7 +10,7 @@ from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference.faces import align_points
+from fer_jax.faces.crops import align_points
 from tfds_builders import registry
 from tfds_builders.ckplus import ckplus_dataset_builder as ckplus
 

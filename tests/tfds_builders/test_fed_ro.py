@@ -107,8 +107,8 @@ def test_copies_that_are_not_it(tmp_path):
 
 
 def test_a_true_face(tmp_path, real_data, monkeypatch):
-    from fer_jax.inference.detection import Haar
-    from fer_jax.inference.faces import find_face
+    from fer_jax.faces.crops import find_face
+    from fer_jax.faces.detection import Haar
 
     monkeypatch.setattr(fed_ro, "Haar", Haar)
     monkeypatch.setattr(fed_ro, "COUNTS", dict.fromkeys(labels.classes(7), 0) | {"happiness": 1, "sadness": 1})

@@ -11,7 +11,7 @@ from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference.faces import Face, crop_face
+from fer_jax.faces.crops import Face, crop_face
 from tfds_builders import registry, sequences
 from tfds_builders.mmi import mmi_dataset_builder as mmi
 from tfds_builders.mmi import orientation

@@ -10,7 +10,7 @@ from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference.faces import Face, crop_face, find_face
+from fer_jax.faces.crops import Face, crop_face, find_face
 from tfds_builders import registry, sequences
 from tfds_builders.oulu_casia import oulu_casia_dataset_builder as oulu
 

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from building import build, refusal
 
 from fer_jax import labels
-from fer_jax.inference.detection import Face
+from fer_jax.faces.detection import Face
 from tfds_builders.sfew import sfew_dataset_builder as sfew
 
 

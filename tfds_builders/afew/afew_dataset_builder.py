@@ -18,7 +18,7 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference import video
+from fer_jax.faces import video
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
 from tfds_builders.layout import folder_of, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted, files_below
@@ -56,7 +56,7 @@ class AfewOptions(Options):
     Attributes:
         source: 'videos', in which one face is followed and cropped to `size`; or 'aligned', the organisers' crops,
             stored whole where `size` is 0.
-        margin: of a crop of a video, see `fer_jax.inference.faces`.
+        margin: of a crop of a video, see `fer_jax.faces.crops`.
         every: only each n-th frame, beginning with the first.
         yunet: path of the ONNX file of the detector YuNet; the Haar cascades where it is ''.
     """

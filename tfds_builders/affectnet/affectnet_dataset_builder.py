@@ -14,7 +14,7 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference.alignment import crop_box, transform_points
+from fer_jax.faces.alignment import crop_box, transform_points
 from tfds_builders.affectnet import rows as reading
 from tfds_builders.affectnet.rows import Row
 from tfds_builders.layout import file_of, folder_of, root_of

@@ -15,7 +15,7 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference.faces import align_points, crop_box, transform_points
+from fer_jax.faces.crops import align_points, crop_box, transform_points
 from tfds_builders.ckplus import trees
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.inference.detection import Detector, Haar
+from fer_jax.faces.detection import Detector, Haar
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored, whole
 from tfds_builders.fed_ro import layouts
 from tfds_builders.listing import Item, Listing

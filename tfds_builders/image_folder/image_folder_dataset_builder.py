@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.inference.detection import Detector, Haar
+from fer_jax.faces.detection import Detector, Haar
 from tfds_builders.face_crops import (
     NO_FACE,
     Box,

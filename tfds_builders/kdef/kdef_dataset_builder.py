@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from fer_jax import labels
 from fer_jax.errors import UserError, nearest
-from fer_jax.inference.detection import Detector, Haar
+from fer_jax.faces.detection import Detector, Haar
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.kdef.names import ANGLES, EXAMPLE, FOLDER, NAME, ODD_SIZE, Photo, read_names
 from tfds_builders.layout import root_with

@@ -17,7 +17,7 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference import video
+from fer_jax.faces import video
 from tfds_builders.frames import check_frames
 from tfds_builders.listing import Item, Listing
 from tfds_builders.mmi import orientation, sessions

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fer_jax.inference.faces import Detector
+from fer_jax.faces.crops import Detector
 
 Transform = Callable[[np.ndarray], np.ndarray]
 ROTATIONS = ("auto", "never", "clockwise")

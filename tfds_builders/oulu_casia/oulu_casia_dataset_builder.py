@@ -17,7 +17,7 @@ from PIL import Image
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.inference.faces import crop_box
+from fer_jax.faces.crops import crop_box
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.inference.faces import crop_box, transform_points
+from fer_jax.faces.crops import crop_box, transform_points
 from tfds_builders.layout import file_of, folder_of, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature

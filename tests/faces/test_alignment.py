@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.inference.alignment import (
+from fer_jax.faces.alignment import (
     TEMPLATE,
     align_points,
     crop_box,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fer_jax.inference.detection import Face
-from fer_jax.inference.tracking import Tracker
+from fer_jax.faces.detection import Face
+from fer_jax.faces.tracking import Tracker
 
 
 def face(x, y=0.0, side=100.0, points=None):

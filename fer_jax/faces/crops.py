@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_jax.inference.alignment import (
+from fer_jax.faces.alignment import (
     EYE_DISTANCE,
     MARGIN,
     TEMPLATE,
@@ -28,7 +28,7 @@ from fer_jax.inference.alignment import (
     template_points,
     transform_points,
 )
-from fer_jax.inference.detection import (
+from fer_jax.faces.detection import (
     Detector,
     Face,
     Haar,
@@ -38,7 +38,7 @@ from fer_jax.inference.detection import (
     detected,
     make_detector,
 )
-from fer_jax.inference.tracking import Tracker
+from fer_jax.faces.tracking import Tracker
 
 __all__ = [
     "MARGIN", "TEMPLATE", "ClipFaces", "Crop", "Detector", "Face", "Found", "Haar", "Tracker", "YuNet", "align_points",

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.inference import detection
-from fer_jax.inference.alignment import key_points
-from fer_jax.inference.detection import (
+from fer_jax.faces import detection
+from fer_jax.faces.alignment import key_points
+from fer_jax.faces.detection import (
     Face,
     Haar,
     YuNet,

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_jax.inference import faces
-from fer_jax.inference.faces import (
+from fer_jax.faces import crops as faces
+from fer_jax.faces.crops import (
     Face,
     Haar,
     Tracker,
@@ -248,7 +248,7 @@ def test_a_clip_of_the_photograph_turning(photo, haar):
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys, fer_jax.inference.faces, fer_jax.inference.video;"
+        "import sys, fer_jax.faces.crops, fer_jax.faces.video;"
         "heavy = {'jax', 'flax', 'av', 'tensorflow', 'scipy', 'PIL', 'matplotlib'};"
         "rooms = {f'fer_jax.{room}' for room in ('methods', 'training', 'data', 'nn')};"
         "assert not (heavy | rooms) & set(sys.modules), (heavy | rooms) & set(sys.modules)"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.inference import video
+from fer_jax.faces import video
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNT, RATE = 25, 10
@@ -220,7 +220,7 @@ def test_without_pyav(tmp_path, monkeypatch):
 
 TEN_MINUTES = """
 import resource, sys
-from fer_jax.inference import faces, video
+from fer_jax.faces import crops as faces, video
 
 def everywhere(image):
     return [faces.Face((200 + image[300, 300, 0] % 40, 150, 160, 160), 1.0)]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer_jax.inference.alignment import Box
-from fer_jax.inference.detection import Face, choose, distance, overlap
+from fer_jax.faces.alignment import Box
+from fer_jax.faces.detection import Face, choose, distance, overlap
 
 OVERLAP = 0.2  # the minimum IoU with the last box for a face to be the same one;
 REACH = 1.0  # otherwise it may have moved by this share of the box's side from frame to frame

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from fer_jax.errors import UserError, first_line
-from fer_jax.inference.alignment import Box, check_image
+from fer_jax.faces.alignment import Box, check_image
 
 # The face cascade tolerates about 15 degrees of roll, more than OpenCV's other ones. The second eye cascade is for
 # glasses and is used only if the first one finds nothing.
@@ -47,7 +47,7 @@ EYE_TILT = 0.6  # tangent of the steepest line through both eyes: 31 degrees
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face in a picture; points and boxes as in `fer_jax.inference.alignment`.
+    """A face in a picture; points and boxes as in `fer_jax.faces.alignment`.
 
     Attributes:
         box: (x, y, w, h) in pixels.
