@@ -15,7 +15,7 @@ from etils import epath
 
 from fer_jax import methods
 from fer_jax.config import files
-from fer_jax.config.fields import Config, leaves, nearest_field
+from fer_jax.config.fields import Config, fields_of, leaves, nearest_field
 from fer_jax.config.table import FIELDS
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods import strategies
@@ -130,7 +130,10 @@ def _run(arguments: list[str]) -> int:
         config = files.load_config(options.config)
         changes = files.override(config, overrides)
     else:
-        config, changes = None, files.parse(overrides, {path: field.default for path, field in FIELDS.items()})
+        fields = dict(FIELDS)
+        if any(path not in fields for path, _ in overrides):  # a field of some method, whose files import JAX
+            fields |= {path: field for name in methods.names() for path, field in fields_of(name).items()}
+        config, changes = None, files.parse(overrides, {path: field.default for path, field in fields.items()})
     if options.help or options.print_config:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is not a mistake
         print("\n".join(_shown(options, config)))
@@ -149,7 +152,10 @@ def _parse(arguments: list[str]) -> tuple[Options, list[tuple[str, str]]]:
     for argument in remaining:
         if argument.startswith("--config."):
             path, equals, text = argument.removeprefix("--config.").partition("=")
-            overrides.append((path, text if equals else next(remaining, "")))
+            text = text if equals else next(remaining, "--")
+            if not equals and text.startswith("--"):
+                raise UserError(f"{argument} has no value: give {argument}=VALUE")
+            overrides.append((path, text))
         else:
             rest.append(argument)
     parser = _Parser(add_help=False, allow_abbrev=False)

@@ -33,6 +33,11 @@ COMMAND_LINES = {
     "--config=experiments/fdrl.py --config.train.epoch=1": "did you mean --config.train.epochs?",
     "--config=experiments/fdrl.py --config.model.edg=dot": "did you mean --config.model.edge?",
     "--config=experiments/fdrl.py --config.seed=one": "--config.seed=one: give a whole number",
+    "--config=experiments/fdrl.py --config.evaluation.flip --config.seed=1": "--config.evaluation.flip=VALUE",
+    "--config=experiments/fdrl.py --noconfig.evaluation.flip": "did you mean --config.evaluation.flip?",
+    "--config=experiments/fdrl.py -config.seed=1": "did you mean --config.seed?",
+    "--config=experiments/fdrl.py --flagfile=x": "--flagfile=x: there is no such option",
+    "evaluate --config.model.official_eval=True": "no model file and no run at",
     "--config=experiments/fdrl.py --config.data.exclude=(black": "--config.data.exclude=(black: give a tuple",
     "--config.seed=1": "say what to train",
     "": "say what to train",
@@ -368,6 +373,8 @@ def test_evaluation_with_changes(trained, tmp_path):
         evaluate(trained, changes={"model.width": 16})
     with pytest.raises(UserError, match=r"--config.model.official_eval: .* scored with the config"):
         evaluate(trained, changes={"model.official_eval": True})
+    with pytest.raises(UserError, match="config.evaluation.batch_size=0 is out of range"):
+        evaluate(trained, changes={"evaluation.batch_size": 0})
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):
         evaluate(trained, out=epath.Path(tmp_path / "in the way" / "x.json"))

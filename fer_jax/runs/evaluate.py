@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from fer_jax import methods
+from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config, config_from, leaves
 from fer_jax.config.protocol import part_to_score, part_to_test, protocol, split_to_test
 from fer_jax.data.sources.source import facts, load, prepared_builder
@@ -55,6 +56,8 @@ def evaluate(
     check_changes(changes or {}, config_from(card["config"]))
     model = trained.build(variables, card, changes or {})
     config = model.config
+    if changes:
+        check_config(config)
     match, is_test = _read(model, split, dataset)
     source = match.source
     folder = evaluation_folder(path, source.split, dataset)
