@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fer_jax.runs.trained import Trained
+    from fer_jax.inference.trained import Trained
 
 # XLA reports each compiled program that it reads from the cache as an error on most CPUs with AVX-512, but nothing is
 # wrong (openxla/xla#44565). What fails still raises; TF_CPP_MIN_LOG_LEVEL=0 shows everything.
@@ -27,6 +27,6 @@ def load(path: str | os.PathLike[str] | None = None) -> Trained:
     Raises:
         fer_jax.errors.UserError: if there is no model, or it cannot be read.
     """
-    from fer_jax.runs import trained
+    from fer_jax.inference import trained
 
     return trained.load(None if path is None else os.fspath(path))

@@ -13,7 +13,7 @@ LAYERS = (
     ("nn",),
     ("engine", "methods", "data", "words"),
     ("config",),
-    ("runs", "evaluation", "report", "weights"),
+    ("runs", "evaluation", "report", "inference", "weights"),
     ("training",),
     ("sweeps",),
     ("cli", "__main__", ""),  # "" is fer_jax/__init__.py

@@ -18,9 +18,9 @@ from fer_jax.config.steps import count_steps
 from fer_jax.data.sources.source import prepared_builder
 from fer_jax.data.targets.labeled import attach_targets
 from fer_jax.errors import UserError
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.methods import fdrl
 from fer_jax.runs.checkpoint import has_checkpoint
-from fer_jax.runs.evaluate import evaluate
 from fer_jax.runs.workdir import check_owner, claim, stored_config
 from fer_jax.training import loop
 
@@ -294,7 +294,7 @@ def test_a_folder_in_the_place_of_a_log(name, tiny, trained, monkeypatch):
 
 @pytest.mark.parametrize("name", ["evaluation-test/report", "evaluation-test"])
 def test_a_file_in_the_place_of_what_an_evaluation_writes(name, trained, monkeypatch):
-    monkeypatch.setattr("fer_jax.runs.evaluate.Evaluator", lambda *_: pytest.fail("it evaluated"))
+    monkeypatch.setattr("fer_jax.inference.evaluate.Evaluator", lambda *_: pytest.fail("it evaluated"))
     if (trained / name).exists():
         (trained / name).rmtree()
     (trained / name).parent.mkdir(exist_ok=True)

@@ -14,8 +14,8 @@ from fer_jax.config.check import check_config
 from fer_jax.data.sources import source
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.labels import EMOTIONS
-from fer_jax.runs.evaluate import evaluate
 from fer_jax.training import loop
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import num_parameters
@@ -117,7 +117,7 @@ def test_the_test_split_is_read_once_and_an_unknown_one_never(tiny, tmp_path, mo
         return original(config, split, training=training)
 
     monkeypatch.setattr("fer_jax.training.results.load", remember)
-    monkeypatch.setattr("fer_jax.runs.evaluate.load", remember)
+    monkeypatch.setattr("fer_jax.inference.evaluate.load", remember)
     monkeypatch.setattr("fer_jax.training.examples.load", remember)
     workdir = epath.Path(tmp_path / "run")
     loop.train(tiny(max_steps=6), workdir)

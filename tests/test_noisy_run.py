@@ -7,9 +7,9 @@ from etils import epath
 
 from fer_jax.data.sources.source import load
 from fer_jax.evaluation.results import headline
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.report.scores import header
 from fer_jax.runs import results as writing
-from fer_jax.runs.evaluate import evaluate
 from fer_jax.training import loop
 
 DEGRADED = ("low_resolution:16", "gaussian_noise:5", "occlusion:test")

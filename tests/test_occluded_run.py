@@ -7,11 +7,11 @@ import pytest
 from etils import epath
 
 from fer_jax.data.sources.source import load
+from fer_jax.inference import trained
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.report.folder import ReportFolder
 from fer_jax.report.method_sections import method_sections
 from fer_jax.runs import results as writing
-from fer_jax.runs import trained
-from fer_jax.runs.evaluate import evaluate
 from fer_jax.training import loop, runner
 
 

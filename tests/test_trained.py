@@ -15,8 +15,8 @@ import fer_jax
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation import matching
-from fer_jax.runs import trained
-from fer_jax.runs.evaluate import evaluate
+from fer_jax.inference import trained
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.runs.model_file import MODEL, read_model, write_model
 from fer_jax.training import loop
 
@@ -197,7 +197,7 @@ def test_another_data_set_is_scored_on_the_classes_in_common(finished, tiny, mon
             "index": np.arange(8, dtype=np.int32),
         },
     )
-    monkeypatch.setattr("fer_jax.runs.evaluate.load", lambda *_, **__: other)
+    monkeypatch.setattr("fer_jax.inference.evaluate.load", lambda *_, **__: other)
     monkeypatch.setattr("fer_jax.evaluation.evaluate.Evaluator.__call__", predicting(model_classes))
     results = evaluate(finished, dataset="synthetic_faces/basic", changes=ONE_DEVICE)
     order = [name for name in model_classes if name in ("happiness", "surprise", "anger")]

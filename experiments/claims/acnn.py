@@ -32,8 +32,8 @@ from fer_jax.config.fields import Config
 from fer_jax.data.augment.preprocessing import central
 from fer_jax.data.corrupt.occlusion import behind_test_objects
 from fer_jax.data.sources.source import Source, load
+from fer_jax.inference.trained import Trained
 from fer_jax.methods.acnn import POINTS, crops, stride_of
-from fer_jax.runs.trained import Trained
 from fer_jax.training.setup import make_setup
 
 HALF, MOST = 0.5, 0.7  # of a patch: covered; as good as gone

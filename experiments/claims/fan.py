@@ -23,7 +23,7 @@ from experiments.claims.trial import Comparison, Measures, Trial, main
 from fer_jax.config.fields import Config
 from fer_jax.data.sources.source import Source, load
 from fer_jax.errors import UserError
-from fer_jax.runs.trained import Trained
+from fer_jax.inference.trained import Trained
 
 FRAMES_IN_A_STEP = 72
 STEPS = 420

@@ -20,7 +20,7 @@ from experiments.claims.trial import Comparison, Measures, Trial, main, roc_auc
 from experiments.presets import VARIANTS
 from fer_jax.config.fields import Config, variant_config
 from fer_jax.data.sources.source import load
-from fer_jax.runs.trained import Trained
+from fer_jax.inference.trained import Trained
 
 PRESENT = 0.1  # intensity from which an action unit counts as present
 RARE = 0.05  # action units in a smaller share of the faces, or of those without, are left out

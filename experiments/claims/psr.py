@@ -31,8 +31,8 @@ from fer_jax.data.corrupt.degradation import degraded
 from fer_jax.data.sources.source import load
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.inference.trained import Trained
 from fer_jax.report.style import BLUE, INK, ORANGE, SOFT, new_figure, paler, quiet
-from fer_jax.runs.trained import Trained
 
 STEPS = 300
 TEST_FACES = 500

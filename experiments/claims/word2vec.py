@@ -34,9 +34,9 @@ from experiments.presets import VARIANTS
 from fer_jax.config.fields import Config, variant_config
 from fer_jax.data.sources.source import load
 from fer_jax.evaluation.metrics import confusion_matrix
+from fer_jax.inference.trained import Trained
 from fer_jax.methods.word2vec import gram_matrix, semantic_error
 from fer_jax.report.style import BLUE, FAINT, INK, ORANGE, new_figure, quiet, wrapped
-from fer_jax.runs.trained import Trained
 from fer_jax.words.classes import class_vectors
 
 VECTORS, WORDS = "minilm", "seed"

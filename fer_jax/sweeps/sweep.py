@@ -19,10 +19,10 @@ from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.results import headline
 from fer_jax.evaluation.task import Task
+from fer_jax.inference import trained
+from fer_jax.inference.evaluate import check_changes, evaluation_folder, make_places
+from fer_jax.inference.evaluate import evaluate as evaluate_run
 from fer_jax.report import write_report
-from fer_jax.runs import trained
-from fer_jax.runs.evaluate import check_changes, evaluation_folder, make_places
-from fer_jax.runs.evaluate import evaluate as evaluate_run
 from fer_jax.runs.workdir import check_owner, claim, fold_folder, stored_config, with_kept_files, write_json
 from fer_jax.sweeps import folds, seeds
 from fer_jax.sweeps.members import Member, members, summary, sweeps_over
@@ -67,13 +67,13 @@ def evaluate(
 
     Args:
         path: the folder of a run or a sweep, which is not changed, or a model file.
-        split: as in `runs.evaluate`; must be empty for a sweep of folds.
+        split: as in `inference.evaluate`; must be empty for a sweep of folds.
         out: the file of the scores; of a sweep `evaluation/results.json` in its folder by default, or
             `evaluation-<split>/results.json` if a split is named.
-        changes, dataset: as in `runs.evaluate`.
+        changes, dataset: as in `inference.evaluate`.
 
     Raises:
-        UserError: as `runs.evaluate`, and if a run of the sweep is not finished.
+        UserError: as `inference.evaluate`, and if a run of the sweep is not finished.
     """
     config = stored_config(path) if (path / "config.json").exists() else None
     if config is None or not sweeps_over(config):

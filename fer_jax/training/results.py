@@ -96,7 +96,7 @@ def finish(
 
 
 def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a model file says of the model (see `runs.trained.Trained`), as plain JSON values."""
+    """Returns what a model file says of the model (see `inference.trained.Trained`), as plain JSON values."""
     config, data = setup.config, setup.config.data
     return {
         "method": config.method,

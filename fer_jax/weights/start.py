@@ -25,7 +25,7 @@ from fer_jax import methods
 from fer_jax.config.fields import Config, config_from
 from fer_jax.engine.mesh import put_replicated
 from fer_jax.errors import UserError, differences, nearest
-from fer_jax.runs import trained
+from fer_jax.inference import trained
 from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.runs.model_file import is_model
 from fer_jax.weights.files import read_weights

@@ -15,7 +15,7 @@ from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import clip_sampler
 from fer_jax.data.sources.rows import take_rows
 from fer_jax.engine.mesh import put_indices, sharded
-from fer_jax.runs.evaluate import evaluate
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.training import loop
 from fer_jax.training.runner import StepRunner, resident_steps
 from fer_jax.training.setup import make_setup

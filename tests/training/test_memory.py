@@ -8,7 +8,7 @@ from fer_jax.engine import memory
 from fer_jax.engine.mesh import make_mesh
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator
-from fer_jax.runs.evaluate import evaluate
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.runs.workdir import check_owner
 from fer_jax.training import loop, setup
 

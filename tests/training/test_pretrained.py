@@ -14,7 +14,7 @@ from etils import epath
 
 from fer_jax import methods
 from fer_jax.errors import UserError
-from fer_jax.runs import trained
+from fer_jax.inference import trained
 from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.training import loop
 from fer_jax.training.initial import class_paths, read_initial, with_weights

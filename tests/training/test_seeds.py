@@ -19,9 +19,9 @@ from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.results import Scored
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.report import write_report
 from fer_jax.runs.checkpoint import Checkpoints
-from fer_jax.runs.evaluate import evaluate
 from fer_jax.runs.results import write_predictions
 from fer_jax.runs.workdir import check_owner, default_workdir
 from fer_jax.sweeps import sweep

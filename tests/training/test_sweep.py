@@ -10,7 +10,7 @@ from etils import epath
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.runs.evaluate import evaluate
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.runs.results import FOLD
 from fer_jax.runs.workdir import check_owner
 from fer_jax.sweeps import folds, sweep

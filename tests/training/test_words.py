@@ -8,9 +8,9 @@ import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.labels import EMOTIONS
 from fer_jax.methods import word2vec
-from fer_jax.runs.evaluate import evaluate
 from fer_jax.training import loop
 from fer_jax.training.setup import make_setup
 from fer_jax.words.classes import STORED, class_vectors

@@ -18,7 +18,7 @@ from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
-from fer_jax.runs import trained
+from fer_jax.inference import trained
 from fer_jax.runs.results import Pictures, describe, inspect, write_results
 from fer_jax.storage import expect_file, expect_folder, read_lines
 
