@@ -8,6 +8,7 @@ why the landmarks are right to a fraction of a pixel.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -174,6 +175,9 @@ def _single(**values: Any) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, np.float32) for name, value in values.items()}
 
 
+Movement = Callable[..., np.ndarray]  # (action unit, side of the picture, 0 for both) -> how far each moves, [B]
+
+
 def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
     """Moves a person's resting face by action units.
 
@@ -186,53 +190,63 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
     def au(unit: int, side: float = 0.0) -> np.ndarray:
         return units[:, AU_COLUMN[unit]] * (1 + side * lopsided)
 
+    eyes = _eye(who, au, -1.0), _eye(who, au, 1.0)
+    brows = _brow(who, au, -1.0), _brow(who, au, 1.0)
+    return Face(_head(who, au), eyes, brows, _nose(who, au), _mouth(who, au, lopsided))
+
+
+def _head(who: Identity, au: Movement) -> Head:
     length = who.face_length
-    middle = 0.12 + 0 * length
-    head = Head(
+    return Head(
         **_single(
             width=who.face_width * (1 - 0.03 * au(26)),
             top=-who.skull,
             chin=1.40 * length + 0.28 * au(26) + 0.04 * au(25) - 0.05 * au(17) - 0.02 * au(24),
             jaw=who.jaw,
-            middle=middle,
+            middle=0.12 + 0 * length,
         )
     )
 
-    def eye(side: float) -> Eye:
-        raised, tight, cheek = au(5, side), au(7, side), au(6, side)
-        up = 0.105 * who.eye_opening + 0.100 * raised - 0.052 * tight - 0.012 * cheek - 0.035 * au(9, side)
-        low = 0.068 * who.eye_opening + 0.012 * raised - 0.042 * tight - 0.066 * cheek - 0.028 * au(9, side)
-        up = up + 0.014 * au(1, side) + 0.014 * au(2, side) - 0.014 * au(4, side)
-        low = np.maximum(low, -0.005)
-        return Eye(
-            **_single(
-                side=side + 0 * up,
-                x=side * who.eye_spacing,
-                y=-0.012 * cheek,
-                width=who.eye_width,
-                tilt=who.eye_tilt,
-                up=np.maximum(up, 0.045 - low),  # however tight, the lids never cross
-                low=low,
-            )
-        )
 
-    def brow(side: float) -> Brow:
-        inner_up, outer_up, down, wrinkle = au(1, side), au(2, side), au(4, side), au(9, side)
-        rest = -who.brow_height
-        return Brow(
-            **_single(
-                side=side + 0 * rest,
-                x=0.45 - 0.035 * down,
-                width=0.30 + 0 * rest,
-                inner=rest + who.brow_tilt - 0.215 * inner_up - 0.04 * outer_up + 0.155 * down + 0.105 * wrinkle,
-                center=rest - who.brow_arch - 0.085 * inner_up - 0.170 * outer_up + 0.11 * down + 0.06 * wrinkle,
-                outer=rest - 0.5 * who.brow_tilt + 0.06 - 0.190 * outer_up + 0.02 * inner_up + 0.025 * down,
-                thickness=who.brow_thickness,
-            )
+def _eye(who: Identity, au: Movement, side: float) -> Eye:
+    raised, tight, cheek = au(5, side), au(7, side), au(6, side)
+    up = 0.105 * who.eye_opening + 0.100 * raised - 0.052 * tight - 0.012 * cheek - 0.035 * au(9, side)
+    low = 0.068 * who.eye_opening + 0.012 * raised - 0.042 * tight - 0.066 * cheek - 0.028 * au(9, side)
+    up = up + 0.014 * au(1, side) + 0.014 * au(2, side) - 0.014 * au(4, side)
+    low = np.maximum(low, -0.005)
+    return Eye(
+        **_single(
+            side=side + 0 * up,
+            x=side * who.eye_spacing,
+            y=-0.012 * cheek,
+            width=who.eye_width,
+            tilt=who.eye_tilt,
+            up=np.maximum(up, 0.045 - low),  # however tight, the lids never cross
+            low=low,
         )
+    )
 
+
+def _brow(who: Identity, au: Movement, side: float) -> Brow:
+    inner_up, outer_up, down, wrinkle = au(1, side), au(2, side), au(4, side), au(9, side)
+    rest = -who.brow_height
+    return Brow(
+        **_single(
+            side=side + 0 * rest,
+            x=0.45 - 0.035 * down,
+            width=0.30 + 0 * rest,
+            inner=rest + who.brow_tilt - 0.215 * inner_up - 0.04 * outer_up + 0.155 * down + 0.105 * wrinkle,
+            center=rest - who.brow_arch - 0.085 * inner_up - 0.170 * outer_up + 0.11 * down + 0.06 * wrinkle,
+            outer=rest - 0.5 * who.brow_tilt + 0.06 - 0.190 * outer_up + 0.02 * inner_up + 0.025 * down,
+            thickness=who.brow_thickness,
+        )
+    )
+
+
+def _nose(who: Identity, au: Movement) -> Nose:
+    length = who.face_length
     lifted = 0.045 * au(9) + 0.018 * au(10)
-    nose = Nose(
+    return Nose(
         **_single(
             root=0.0 * length,
             tip=(who.nose_length - 0.07) * length - lifted,
@@ -242,11 +256,14 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
             wrinkle=au(9),
         )
     )
+
+
+def _mouth(who: Identity, au: Movement, lopsided: np.ndarray) -> Mouth:
     pressed = np.minimum(0.75 * au(24) + 0.45 * au(23), 0.85)
     part = au(25)
-    mouth = Mouth(
+    return Mouth(
         **_single(
-            y=who.mouth_height * length
+            y=who.mouth_height * who.face_length
             + 0.05 * au(26)
             - 0.035 * au(17)
             - 0.02 * au(10)
@@ -269,7 +286,6 @@ def build_face(who: Identity, units: np.ndarray, lopsided: np.ndarray) -> Face:
             sneer=1.1 * au(10),
         )
     )
-    return Face(head, (eye(-1.0), eye(1.0)), (brow(-1.0), brow(1.0)), nose, mouth)
 
 
 # Angles (below the horizontal through the head's middle) of the jaw points 0..7; point 8 is the chin.
