@@ -13,6 +13,7 @@ name to an index. Never map an index to an index.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -48,6 +49,8 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
 ALIASES: Mapping[str, str] = MappingProxyType(
     {name: name for name in EMOTIONS} | {alias: name for name, many in _ALIASES.items() for alias in many}
 )
+
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a symbol that are drawn as nothing
 
 Code = int | str
 
@@ -141,9 +144,25 @@ def classes(num_classes: int) -> tuple[str, ...]:
     return EMOTIONS[:num_classes]
 
 
+def class_name(text: str) -> str:
+    """Returns a class's name in the one form that is compared and stored; '' if no character of it is visible.
+
+    The form is Unicode NFC (macOS decomposes file names, so archives hold either form), with one space between words,
+    none at the ends, and without control and format characters such as the zero-width space.
+    """
+    shown = ("".join(c for c in word if unicodedata.category(c) not in ("Cc", "Cf")) for word in text.split())
+    name = unicodedata.normalize("NFC", " ".join(filter(None, shown)))
+    return name if any(unicodedata.category(c)[0] in "LNPS" and c not in _BLANK for c in name) else ""
+
+
+def emotion_of(word: str) -> str | None:
+    """Returns the canonical name of an emotion in any common form ('Angry', 'happily', 'SU'), None for other words."""
+    return ALIASES.get(class_name(word).lower())
+
+
 def name_of(word: str) -> str:
-    """Returns the canonical name of an emotion in any common form ('Angry', 'happily', 'SU')."""
-    name = ALIASES.get(word.strip().lower())
+    """As `emotion_of`, but raises `UserError` for other words."""
+    name = emotion_of(word)
     if name is None:
         raise UserError(f"'{word}' is not a known emotion: {nearest(word.strip().lower(), EMOTIONS)}")
     return name

@@ -81,6 +81,14 @@ def test_every_alias_belongs_to_one_emotion():
     ]  # fmt: skip
 
 
+def test_a_class_has_one_name_however_it_is_written():
+    assert {labels.class_name(text) for text in ("e\u0301 tat", "\u00e9 tat\n", "\ufeff\u00e9  tat\u200b")} == {
+        "\u00e9 tat"
+    }
+    assert {labels.class_name(text) for text in ("", " ", "\u200b", "\u2800", "\u3164", "\u0301", "\x07")} == {""}
+    assert labels.name_of("\ufeffHappy\u200b ") == "happiness"
+
+
 def test_compound_categories():
     assert len(set(labels.COMPOUND_EMOTIONS)) == 22
     assert set(labels.RAFDB_COMPOUND.values()) < set(labels.COMPOUND_EMOTIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -120,13 +121,38 @@ def _accounted_for(
     return lack <= missing
 
 
+def one_sided(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Returns a line for each class that has examples in some splits (split -> class -> number) and none in others."""
+    lines = []
+    for name in dict.fromkeys(name for classes in counts.values() for name in classes):
+        there = {split: classes.get(name, 0) for split, classes in counts.items()}
+        lacking = [split for split, number in there.items() if not number]
+        if 0 < len(lacking) < len(there):
+            having = ", ".join(f"{number:,} in {split}" for split, number in there.items() if number)
+            lines.append(f"class '{name}' has {having} and none in {' and '.join(lacking)}")
+    return lines
+
+
+def nfc(text: str) -> str:
+    """Returns a file name in Unicode NFC. macOS decomposes names, so archives and lists hold either form."""
+    return unicodedata.normalize("NFC", text)
+
+
 def files_below(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Returns name -> path of the files directly in a folder, by one reading of it; {} where it is not there."""
+    """Returns name -> path of the files directly in a folder, which is listed once; {} if it does not exist.
+
+    Names are in NFC, except that of a file beside one with the same NFC name.
+    """
+    files: dict[str, str] = {}
     try:
         with os.scandir(folder) as entries:
-            return {entry.name: entry.path for entry in entries if entry.is_file()}
+            for entry in entries:
+                if entry.is_file():
+                    name = nfc(entry.name)
+                    files[entry.name if name in files else name] = entry.path
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        pass
+    return files
 
 
 def check_unlisted(files: Mapping[str, str], listed: Iterable[str], list_name: str, problems: Problems) -> None:

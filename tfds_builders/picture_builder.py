@@ -17,7 +17,7 @@ from etils import epath
 from tensorflow_datasets.core.splits import SplitDict
 
 from fer_jax.errors import UserError, nearest
-from tfds_builders.listing import Item, Listing, check_counts, class_counts, unusual_counts
+from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, unusual_counts
 from tfds_builders.manual import ManualBuilder
 from tfds_builders.pictures import copied
 from tfds_builders.problems import Problems, in_full, listed
@@ -185,7 +185,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         problems.raise_if_any(self.allow_missing)
         counts = listing.counts(self.classes)
         warnings = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
-        return dataclasses.replace(listing, warnings=(*listing.warnings, *warnings))
+        return dataclasses.replace(listing, warnings=(*listing.warnings, *warnings, *one_sided(counts)))
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """As in `ManualBuilder`; what a build has written stays until the data set is whole, and then goes."""

@@ -109,6 +109,11 @@ def test_another_process_knows_the_classes(tmp_path):
         (("train/happy/a.jpg",), "has one class, 'happiness'"),
         (("1st/happy/a.jpg", "1st/sad/b.jpg"), "names the split '1st', and splits are of letters, digits and _"),
         (("all/happy/a.jpg", "all/sad/b.jpg"), "names the split 'all', which means every split together"),
+        (("happy/train/a.jpg", "sad/train/b.jpg"), "names the split 'happy', which is an emotion"),
+        (("train/a.jpg", "test/b.jpg"), "has 'test' and 'train' in place of classes"),
+        (("Test/cat/a.jpg", "test/dog/b.jpg"), "splits 'Test' and 'test', which differ only in case"),
+        (("train/0/a.jpg", "train/1/a.jpg", "test/1/b.jpg", "test/2/b.jpg"), "train numbers its classes from 0 to 1"),
+        (("train/cat/a.jpg", "train/\u200b/a.jpg"), "has a name without a visible character: rename it"),
         ((), "holds no pictures, 4 folders deep: arrange them as <split>/<class>/a.jpg"),
     ],
 )
@@ -138,6 +143,25 @@ def test_what_lies_beside_is_told_or_ignored(tmp_path):
     builder = build("image_folder/two", tmp_path / "outer", tmp_path / "data")
     assert builder.classes == ("happiness", "sadness")
     assert "'Happiness' and 'happy' are one class, happiness" in builder.contents.warnings
+
+
+def test_one_class_under_several_spellings(tmp_path):
+    """Archives made on macOS hold decomposed names, tables and other systems composed ones."""
+    composed, decomposed = "joy\u00e9", "joye\u0301"
+    files = tmp_path / "files"
+    for path in (f"train/{composed}/a.jpg", f"test/{decomposed}/b.jpg", "train/Cat/a.jpg", "test/cat/b.jpg"):
+        fake_pictures.write(files / path, 20, 20)
+    fake_pictures.write(files / "train" / "dog" / "a.jpg", 20, 20)
+    builder = build("image_folder/folders", files, tmp_path / "data")
+    assert builder.classes == ("Cat", "dog", composed)
+    warnings = "\n".join(builder.contents.warnings)
+    assert "'Cat' and 'cat' are one class, Cat" in warnings
+    assert "class 'dog' has 1 in train and none in test" in warnings
+    rows = [f"train/{decomposed}/a.jpg,\u200b{decomposed} ", f"test/{composed}/b.jpg,{composed}", "train/dog/a.jpg,dog"]
+    table(files, *rows)
+    builder = build("image_folder/rows", files, tmp_path / "data")
+    assert builder.classes == ("dog", composed)
+    assert len(builder.as_data_source("train")) == 3
 
 
 def test_sizes_that_differ(tmp_path, monkeypatch):

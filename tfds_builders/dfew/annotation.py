@@ -66,7 +66,7 @@ def agree(votes: Mapping[int, np.ndarray], codes: Mapping[int, int]) -> bool:
 def _columns(header: list[str]) -> list[int] | None:
     """Returns which vote each column holds, of a header such as '1happy,2sad'; None where it names no emotions."""
     words = ["".join(filter(str.isalpha, cell)).lower() for cell in header]
-    names = [labels.ALIASES.get(word) for word in words]
+    names = [labels.emotion_of(word) for word in words]
     if None in names or len(set(names)) < len(names):
         return None
     return [labels.FERPLUS_VOTES.index(str(name)) for name in names]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fer_jax import labels
 from fer_jax.errors import UserError
 from tfds_builders.layout import folders_with, packed, undoubled
-from tfds_builders.listing import check_unlisted, files_below
+from tfds_builders.listing import check_unlisted, files_below, nfc
 from tfds_builders.pictures import EXTENSIONS, is_picture
 from tfds_builders.problems import Problems
 
@@ -57,10 +57,8 @@ def read(manual_dir: str | os.PathLike[str], problems: Problems) -> tuple[list[P
 
 def canonical(word: str) -> str | None:
     """Returns the emotion that FED-RO calls so, None where it is none of its seven."""
-    known = labels.CODES["fed_ro"]
-    if word.lower() in known:
-        return labels.canonical("fed_ro", word.lower())
-    name = labels.ALIASES.get(word.strip().lower())
+    code = labels.class_name(word).lower()
+    name = labels.canonical("fed_ro", code) if code in labels.CODES["fed_ro"] else labels.emotion_of(word)
     return name if name in labels.classes(7) else None
 
 
@@ -85,7 +83,7 @@ def _by_list(path: pathlib.Path, problems: Problems) -> tuple[list[Picture], str
         if not line.strip():
             continue
         where, match = f"{path}:{number}", ROW.match(line.strip())
-        image = match["image"].replace("\\", "/").removeprefix("./") if match else ""
+        image = nfc(match["image"]).replace("\\", "/").removeprefix("./") if match else ""
         word = (match["label"] if match else None) or image.rpartition("/")[0].rpartition("/")[2]
         if not match or not word:
             problems.mistake(where, f"is '{line.strip()[:60]}' where 'a.jpg happy' is expected: correct it")
@@ -120,7 +118,7 @@ def _pictures_beside(folder: pathlib.Path) -> dict[str, str]:
     for name, inner in folders:
         for file, path in sorted(files_below(undoubled(pathlib.Path(inner))).items()):
             if is_picture(file):
-                found[f"{name}/{file}"] = path
+                found[f"{nfc(name)}/{file}"] = path
                 bare.setdefault(file, []).append(path)
     return {file: paths[0] for file, paths in bare.items() if len(paths) == 1} | found
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from fer_jax import labels
 from fer_jax.errors import UserError
+from tfds_builders.listing import one_sided
 
 SPLITS = ("train", "public_test", "private_test")
 USAGES = ("Training", "PublicTest", "PrivateTest")  # what the CSV calls the splits
@@ -102,7 +103,8 @@ class Faces:
     def warnings(self) -> tuple[str, ...]:
         """Returns what a user should know about a source that is accepted nevertheless."""
         if not is_complete(self):
-            return (f"{self.source}: not the published numbers of pictures; scores compare with nobody's",)
+            line = f"{self.source}: not the published numbers of pictures, so scores do not compare with published ones"
+            return (line, *one_sided(self.class_counts()))
         if self.md5 and not self.known:
             return (f"{self.source}: counts agree with the published file, its MD5 ({self.md5}) does not",)
         return ()

@@ -7,9 +7,11 @@ import pathlib
 from collections import Counter
 from typing import NamedTuple
 
+from fer_jax import labels
 from fer_jax.errors import UserError
 from tfds_builders.image_folder.rows import Row, wrong_split
 from tfds_builders.layout import packed
+from tfds_builders.listing import nfc
 from tfds_builders.pictures import is_picture
 from tfds_builders.problems import Problems
 
@@ -54,11 +56,15 @@ def read_folders(root: pathlib.Path, problems: Problems) -> tuple[list[Row], lis
             f"{root.joinpath(*around)} holds pictures in no order that says their classes "
             f"({', '.join('/'.join(parts) for parts in shown[:2])}): {WANTED}"
         )
-    rows = []
+    rows, unnamed = [], set()
     for parts in pictures:
         split = parts[0] if len(parts) == DEEPEST else ONE_SPLIT
         path = os.path.join(root, *around, *parts)
-        rows.append(Row(path, "/".join(parts), split, " ".join(parts[-2].split())))
+        rows.append(Row(path, nfc("/".join(parts)), split, labels.class_name(parts[-2])))
+        if not rows[-1].word:
+            unnamed.add(os.path.dirname(path))
+    for folder in sorted(unnamed):
+        problems.mistake(repr(folder), "has a name without a visible character: rename it")
     for split in sorted({row.split for row in rows}):
         if told := wrong_split(split):
             problems.mistake(root.joinpath(*around, split), told)

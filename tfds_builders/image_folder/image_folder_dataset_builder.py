@@ -33,7 +33,7 @@ from tfds_builders.face_crops import (
     whole,
 )
 from tfds_builders.image_folder.folders import read_folders
-from tfds_builders.image_folder.rows import Row, classes_of, common_size, split_order
+from tfds_builders.image_folder.rows import Row, check_splits, classes_of, common_size, split_order
 from tfds_builders.image_folder.table import find_table, read_table
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
@@ -161,6 +161,7 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         problems.raise_if_any(self.allow_missing)  # before the sizes of what is there are compared
         if not rows:
             raise UserError(f"{table or root} names no picture: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+        warnings += check_splits(table or root, rows)
         classes = classes_of(row.word for row in rows)
         if len(classes.names) < 2:
             raise UserError(

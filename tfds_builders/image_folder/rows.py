@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from tfds_builders.pictures import ORIENTATION
 
 SPLIT = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 RESERVED = "all"  # TFDS's word for every split together
+SPLIT_WORDS = frozenset(
+    ("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "public_test", "private_test")
+)
 TURNED = (5, 6, 7, 8)  # values of the EXIF field that swap height and width
 
 
@@ -53,24 +57,67 @@ class Classes(NamedTuple):
 
 
 def classes_of(words: Iterable[str]) -> Classes:
-    """Emotions under any of their names become the canonical ones in canonical order; other words stay, sorted."""
+    """Emotions under any of their names become the canonical ones in canonical order; other words stay, sorted.
+
+    Args:
+        words: as `labels.class_name` returns them. Those that differ only in case are one class.
+    """
     words = sorted(set(words), key=_numbers_by_value)
-    emotions = {word: labels.ALIASES[word.strip().lower()] for word in words if word.strip().lower() in labels.ALIASES}
-    if len(emotions) < len(words):
-        others = [word for word in words if word not in emotions]
-        warnings = []
+    emotions = {word: name for word in words if (name := labels.emotion_of(word))}
+    others = [word for word in words if word not in emotions]
+    warnings = []
+    if others:
         if emotions:
             warnings.append(
                 f"{_joined(others)} among the classes {'are' if len(others) > 1 else 'is'} no emotion, so all classes "
                 "keep their own names, sorted: correct a misspelt one"
             )
-        return Classes(tuple(words), {word: i for i, word in enumerate(words)}, tuple(warnings))
-    names = tuple(name for name in labels.EMOTIONS if name in emotions.values())
-    merged = [[word for word in words if emotions[word] == name] for name in names]
-    warnings = [
-        f"{_joined(some)} are one class, {name}" for name, some in zip(names, merged, strict=True) if len(some) > 1
-    ]
-    return Classes(names, {word: names.index(name) for word, name in emotions.items()}, tuple(warnings))
+        first: dict[str, str] = {}
+        name_of = {word: first.setdefault(word.casefold(), word) for word in words}
+        names = tuple(first.values())
+    else:
+        name_of = emotions
+        names = tuple(name for name in labels.EMOTIONS if name in emotions.values())
+    for name in names:
+        merged = [word for word in words if name_of[word] == name]
+        if len(merged) > 1:
+            warnings.append(f"{_joined(merged)} are one class, {name}")
+    return Classes(names, {word: names.index(name) for word, name in name_of.items()}, tuple(warnings))
+
+
+def check_splits(where: object, rows: Sequence[Row]) -> list[str]:
+    """Returns a warning if no split is called train.
+
+    Args:
+        where: the folder or table, for messages.
+        rows: all of them.
+
+    Raises:
+        UserError: for classes named like splits, splits whose names differ only in case, and splits that number the
+            same classes from different bases.
+    """
+    splits = split_order(rows)
+    words = {split: {row.word for row in rows if row.split == split} for split in splits}
+    if all(word.lower() in SPLIT_WORDS for some in words.values() for word in some):
+        named = _joined(sorted(set().union(*words.values())))
+        raise UserError(f"{where} has {named} in place of classes: arrange it as <split>/<class>/a.jpg")
+    numbers = {
+        split: sorted(map(int, some))
+        for split, some in words.items()
+        if len(some) > 1 and all(word.isascii() and word.isdigit() for word in some)
+    }
+    for one, other in itertools.combinations(splits, 2):
+        if one.lower() == other.lower():
+            raise UserError(f"{where} has splits '{one}' and '{other}', which differ only in case: rename one")
+        a, b = numbers.get(one, [0]), numbers.get(other, [0])
+        if a != b and [n - a[0] for n in a] == [n - b[0] for n in b]:
+            raise UserError(
+                f"{where}: {one} numbers its classes from {a[0]} to {a[-1]}, {other} from {b[0]} to {b[-1]}: number "
+                "them alike"
+            )
+    if "train" in splits:
+        return []
+    return [f"{where}: no split is called train ({', '.join(splits)}): set config.data.train_split, or rename one"]
 
 
 def split_order(rows: Iterable[Row]) -> list[str]:
@@ -82,6 +129,8 @@ def wrong_split(name: str) -> str | None:
     """Returns what is wrong with the name of a split."""
     if name == RESERVED:
         return f"names the split '{RESERVED}', which means every split together: call it another way"
+    if emotion := labels.emotion_of(name):
+        return f"names the split '{name}', which is an emotion ({emotion}): the split comes first, then the class"
     if not SPLIT.match(name):
         return f"names the split '{name}', and splits are of letters, digits and _: rename it"
     return None

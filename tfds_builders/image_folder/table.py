@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -9,11 +10,12 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+from fer_jax import labels
 from fer_jax.errors import UserError, nearest
 from tfds_builders.face_crops import Box
 from tfds_builders.image_folder.folders import ONE_SPLIT
 from tfds_builders.image_folder.rows import Row, wrong_split
-from tfds_builders.listing import files_below
+from tfds_builders.listing import files_below, nfc
 from tfds_builders.pictures import is_picture
 from tfds_builders.problems import Problems
 
@@ -29,15 +31,17 @@ def find_table(root: pathlib.Path, name: str) -> pathlib.Path | None:
     Raises:
         UserError: where `name` is not there, or there are several.
     """
+    files = files_below(root)
+    tables = sorted(n for n in files if n.lower().endswith(".csv") and not n.startswith("."))
     if name:
+        if nfc(name) in files:
+            return pathlib.Path(files[nfc(name)])
         if not (root / name).is_file():
-            tables = [other for other in files_below(root) if other.lower().endswith(".csv")]
             raise UserError(f"{root / name} is not there: {nearest(name, tables)}")
         return root / name
-    found = sorted(n for n in files_below(root) if n.lower().endswith(".csv") and not n.startswith("."))
-    if len(found) > 1:
-        raise UserError(f"{root} holds {', '.join(found)}: say which is the table, with --option=table={found[0]}")
-    return root / found[0] if found else None
+    if len(tables) > 1:
+        raise UserError(f"{root} holds {', '.join(tables)}: say which is the table, with --option=table={tables[0]}")
+    return pathlib.Path(files[tables[0]]) if tables else None
 
 
 def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[str]]:
@@ -75,17 +79,17 @@ def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[
         row = _row(where, dict(zip(header, cells, strict=True)), path.parent, problems)
         if row is None:
             continue
-        if (row.path, row.box) in seen:
-            problems.mistake(where, f"names {row.name} a second time: take one of the rows out")
-            continue
-        seen.add((row.path, row.box))
         folder, name = os.path.split(row.path)
         if folder not in folders:
-            folders[folder] = files_below(folder)
-        if name not in folders[folder]:
+            folders[folder] = files_below(_as_on_disk(folder))
+        if (file := folders[folder].get(nfc(name))) is None:
             problems.gap(row.path, f"is in {path.name} and is not there: correct its path, or copy it again")
             continue
-        rows.append(row)
+        if (file, row.box) in seen:
+            problems.mistake(where, f"names {row.name} a second time: take one of the rows out")
+            continue
+        seen.add((file, row.box))
+        rows.append(row._replace(path=file))
     return rows, _warnings(path, header, rows, folders)
 
 
@@ -101,6 +105,7 @@ def _delimiter(path: pathlib.Path, header: str) -> str:
 
 
 def _row(where: str, cells: Mapping[str, str], folder: pathlib.Path, problems: Problems) -> Row | None:
+    cells = {c: labels.class_name(text) if c in ("label", "subject") else text for c, text in cells.items()}
     for column in ("path", "label", "split", "subject"):
         if cells.get(column, "-") == "":
             problems.mistake(where, f"has no {column}: fill it in" + _or_leave_out(column))
@@ -121,7 +126,18 @@ def _row(where: str, cells: Mapping[str, str], folder: pathlib.Path, problems: P
             told = ", ".join(cells[column] for column in BOX)
             problems.mistake(where, f"has the box {told[:60]}, which must be four numbers, w and h above 0: correct it")
             return None
-    return Row(path, name, split, " ".join(cells["label"].split()), cells.get("subject"), box)
+    return Row(path, nfc(name), split, cells["label"], cells.get("subject"), box)
+
+
+def _as_on_disk(folder: str) -> str:
+    """Returns a folder's path with each name in the Unicode form that the disk has, as given if it does not exist."""
+    parent, name = os.path.split(folder)
+    if not name or os.path.isdir(folder):
+        return folder
+    parent = _as_on_disk(parent)
+    with contextlib.suppress(OSError):
+        name = next((one for one in os.listdir(parent) if nfc(one) == nfc(name)), name)
+    return os.path.join(parent, name)
 
 
 def _or_leave_out(column: str) -> str:
