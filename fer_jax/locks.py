@@ -37,7 +37,9 @@ def alone(path: Any, busy: str = "") -> Iterator[str]:
         path.write_text(owner)
         yield owner
         return
-    with open(path, "a+") as file:
+    # A link in place of the lock is refused: the file it points to would be emptied.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(path, flags, 0o666), "r+") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
@@ -45,7 +47,8 @@ def alone(path: Any, busy: str = "") -> Iterator[str]:
                 file.seek(0)
                 holder = file.read().partition(",")[0] or "unknown process"
                 raise UserError(f"{busy} ({holder})") from error
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         file.write(owner)
         file.flush()
         yield owner

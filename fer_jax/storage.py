@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -57,8 +58,22 @@ def write_whole(path: Any, content: str | bytes) -> None:
         local.write_bytes(data)
         return
     temporary = local.with_name(local.name + ".tmp")
-    temporary.write_bytes(data)
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:  # a new file: a link that was put in its place is not followed
+        file.write(data)
+    sync(temporary)
     temporary.replace(local)
+    sync(local.parent)
+
+
+def sync(path: Any) -> None:
+    """Waits until a local file, or the entries of a folder, are on the disk: a crash of the machine keeps them."""
+    with contextlib.suppress(PermissionError):  # Windows opens no folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def looks_like(data: bytes) -> str:

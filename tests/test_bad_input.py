@@ -236,7 +236,7 @@ def test_a_work_directory_in_use(tiny, tmp_path):
 
 def test_a_run_without_its_config(tiny, tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds a run without its config.json"):
+    with pytest.raises(UserError, match=r"config.json cannot be read .* restore it"):
         loop.train(tiny(max_steps=2), epath.Path(tmp_path))
 
 
@@ -375,6 +375,11 @@ def test_evaluation_with_changes(trained, tmp_path):
         evaluate(trained, changes={"model.official_eval": True})
     with pytest.raises(UserError, match="config.evaluation.batch_size=0 is out of range"):
         evaluate(trained, changes={"evaluation.batch_size": 0})
+    for name in ("config.json", "results.json", "metrics.jsonl", "model.safetensors", "predictions.csv"):
+        before = (trained / name).read_bytes()
+        with pytest.raises(UserError, match=f"--out={trained / name} is a file that no evaluation wrote"):
+            evaluate(trained, out=trained / name)
+        assert (trained / name).read_bytes() == before
     (tmp_path / "in the way").write_text("")
     with pytest.raises(UserError, match="cannot write .*in the way"):
         evaluate(trained, out=epath.Path(tmp_path / "in the way" / "x.json"))

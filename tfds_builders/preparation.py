@@ -31,8 +31,9 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
             if not overwrite and (folder / "dataset_info.json").exists():
                 print(f"{builder.name} {builder.version} has been prepared by another process: {folder}")
                 return
-            for left in folder.parent.glob(f"incomplete.*_{folder.name}"):  # of a build that was killed
-                left.rmtree()
+            for left in folder.parent.iterdir():  # a glob would read brackets in the path of the folder
+                if left.name.startswith("incomplete.") and left.name.endswith(f"_{folder.name}"):  # a killed build's
+                    left.rmtree()
             builder.download_and_prepare(download_config=config)
     except BrokenProcessPool as error:
         raise UserError(

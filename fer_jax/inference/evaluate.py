@@ -20,6 +20,7 @@ from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
 from fer_jax.inference import trained
 from fer_jax.runs.results import Pictures, describe, inspect, write_results
+from fer_jax.runs.workdir import SCORED, read_json
 from fer_jax.storage import expect_file, expect_folder, read_lines
 
 # To these come the fields that a method has in `Method.changeable`.
@@ -132,13 +133,21 @@ def make_places(target: epath.Path, folder: epath.Path) -> None:
         folder: of the report and the predictions.
 
     Raises:
-        UserError: if a file or folder blocks one of them.
+        UserError: if a file or folder blocks one of them, and if `target` is a file that no evaluation wrote.
     """
     for place in (target.parent, folder):
         with writing(place):
             place.mkdir(parents=True, exist_ok=True)
     expect_folder(folder / "report")
     expect_file(target)
+    if target != folder / "results.json" and target.is_file() and target.stat().length:
+        lost = f"--out={target} is a file that no evaluation wrote, and would be lost: give another name"
+        if target.name == "results.json" and (target.parent / "config.json").exists():
+            raise UserError(lost)
+        try:
+            read_json(target, SCORED)
+        except UserError as error:
+            raise UserError(lost) from error
 
 
 def check_changes(changes: Mapping[str, Any], config: Config) -> None:

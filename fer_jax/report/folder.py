@@ -37,9 +37,9 @@ class ReportFolder:
 
     def clear(self) -> None:
         """Removes the pictures of an earlier report, which may have had more of them."""
-        for pattern in ("chart_*.png", "image_*.png"):
-            for picture in self.folder.glob(pattern):
-                picture.unlink()
+        for path in self.folder.iterdir():
+            if path.name.startswith(("chart_", "image_")) and path.suffix == ".png":
+                path.unlink()
 
 
 def image_png(image: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -27,6 +27,7 @@ from fer_jax.storage import expect_folder, in_bucket, write_whole
 
 PyTree = Any
 MANIFEST = "manifest.json"
+ARRAYS = "tree/manifest.ocdbt"  # without this file of Orbax no array is found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +92,15 @@ class Checkpoints:
             ) from error
         self._delete(self._steps()[: -self.keep])
 
-    def restore(self, like: PyTree, best_like: PyTree) -> tuple[Checkpoint | None, list[str]]:
+    def restore(
+        self, like: PyTree, best_like: PyTree, check: Callable[[Mapping[str, Any]], None] = lambda record: None
+    ) -> tuple[Checkpoint | None, list[str]]:
         """Returns the newest undamaged checkpoint (None if there is none), and what is wrong with newer ones.
 
         Args:
             like: a state with the shapes, types and shardings to restore into.
             best_like: the same for the best variables.
+            check: is given the record before the arrays are read, and may refuse it.
 
         Raises:
             UserError: if every checkpoint is damaged, or the newest undamaged one does not fit this program.
@@ -104,9 +108,12 @@ class Checkpoints:
         step, damaged = self._newest_whole()
         if step is None:
             return None, []
-        restored = self._read(step, {"state": like, "best": best_like})
+        record = self._read(step, record=ocp.args.JsonRestore()).record
+        check(record)
+        abstract = jax.tree.map(_abstract, {"state": like, "best": best_like})
+        tree = self._read(step, tree=ocp.args.StandardRestore(abstract)).tree
         self._delete(damaged)  # the same step will be saved again
-        return restored, list(damaged.values())
+        return Checkpoint(tree["state"], tree["best"], record), list(damaged.values())
 
     def close(self) -> None:
         self._manager.close()
@@ -135,18 +142,14 @@ class Checkpoints:
             )
         return None, damaged
 
-    def _read(self, step: int, like: PyTree) -> Checkpoint:
-        args = ocp.args.Composite(
-            tree=ocp.args.StandardRestore(jax.tree.map(_abstract, like)), record=ocp.args.JsonRestore()
-        )
+    def _read(self, step: int, **parts: Any) -> Any:
         try:
-            restored: Any = self._manager.restore(step, args=args)
+            return self._manager.restore(step, args=ocp.args.Composite(**parts))
         except Exception as error:
             raise UserError(
                 f"checkpoint {step} under {self.folder} is undamaged but does not fit this program "
                 f"({first_line(error)}): another version wrote it; give another --workdir"
             ) from error
-        return Checkpoint(restored.tree["state"], restored.tree["best"], dict(restored.record))
 
 
 def tree_sha256(*trees: PyTree) -> str:
@@ -179,6 +182,8 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def _write_manifest(folder: epath.Path) -> None:
+    if not (folder / ARRAYS).exists():
+        raise OSError(f"Orbax has not written {ARRAYS}")
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().length, "sha256": _sha256(path)} for path in _files(folder)
     }
@@ -219,8 +224,9 @@ def _check_room(folder: epath.Path, tree: PyTree) -> None:
 
 
 def _remove_unfinished(folder: epath.Path) -> None:
-    for path in folder.glob("*orbax-checkpoint-tmp*"):
-        path.rmtree(missing_ok=True)
+    for path in folder.iterdir():
+        if "orbax-checkpoint-tmp" in path.name:
+            path.rmtree()
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -24,15 +25,20 @@ from fer_jax.engine.mesh import on_main, told_by_main
 from fer_jax.errors import UserError, differences, reading, writing
 from fer_jax.locks import alone
 from fer_jax.runs.checkpoint import has_checkpoint
-from fer_jax.storage import expect_folder, write_whole
+from fer_jax.runs.model_file import MODEL, read_model
+from fer_jax.storage import absolute, expect_folder, write_whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 SHOWN_DIFFERENCES = 6
 TOKEN = 32  # characters that end the owner of a lock and that no other has
 NETWORK_SECONDS = 15.0  # until a file that another host wrote is seen on a network file system
-# Fields that the results of every run have; sweeps and messages read them.
-FACTS = ("dataset", "split", "num_examples", "classes", "selection", "params", "wall_seconds")
-SCORES = ("accuracy", "mean_recall", "macro_f1")  # and these, unless the method has measures of its own
+NUMBER = (int, float)
+# Fields that every results.json has, with their types; sweeps and messages read them.
+SCORED = {"dataset": str, "split": str, "num_examples": int, "classes": list}
+FACTS = SCORED | {"selection": dict, "params": int, "wall_seconds": NUMBER}
+SCORES = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")  # and these, unless the method has its own measures
+LENGTH = ("train.epochs", "train.max_steps")  # fields that only make a run longer
+UNREADABLE = set("[\\")  # Orbax reads a bracket as a pattern, and TensorStore a backslash as a slash
 REJOIN = "delete config.json and results.json there and start the same command again: no finished run is trained again"
 
 
@@ -40,7 +46,13 @@ def default_workdir(config: Config) -> epath.Path:
     """Returns runs/<experiment>/<variant>, with several seeds <variant>_seeds.
 
     A single fold has the same folder in there as when all folds are trained.
+
+    Raises:
+        UserError: if these names are none of a folder, such as '../mine'.
     """
+    for field in ("experiment", "variant"):
+        if not re.fullmatch(r"\w[\w.+-]*", config[field]):
+            raise UserError(f"config.{field}={config[field]!r} cannot name a folder: give --workdir")
     several = "_seeds" if config.seeds != 1 else ""
     folder = epath.Path("runs") / config.experiment / f"{config.variant}{several}"
     return folder if config.fold in ("", ALL) else fold_folder(folder, config.fold)
@@ -58,21 +70,25 @@ def seed_folder(workdir: epath.Path, seed: int) -> epath.Path:
 
 def check_owner(workdir: epath.Path, config: Config) -> None:
     """Raises UserError if the folder holds a checkpoint or results of another config, naming fields and a free name."""
-    path = workdir / "config.json"
+    for character in UNREADABLE & set(str(absolute(workdir))):
+        raise UserError(
+            f"checkpoints cannot be read from the work directory {workdir}, whose path has '{character}': give another "
+            "with --workdir"
+        )
     for folder in (workdir, workdir / "report"):
         expect_folder(folder)
-    if not path.exists():
-        if _has_saved(workdir):
-            advice = REJOIN if _is_sweep(workdir) else "put it back, or give another --workdir"
-            raise UserError(f"{workdir} holds a run without its config.json: {advice}")
+    if not ((workdir / "config.json").exists() or _has_saved(workdir)):
         return
-    changed = _changes(path, config)
+    changed = _changes(workdir, config)
     if changed and _holds_a_run(workdir):
         shown = "; ".join(changed[:SHOWN_DIFFERENCES])
         more = f"; and {len(changed) - SHOWN_DIFFERENCES} more" if len(changed) > SHOWN_DIFFERENCES else ""
+        goes_on = ""
+        if all(line.startswith(LENGTH) for line in changed) and (workdir / MODEL).exists():
+            goes_on = f", with --config.init_from={workdir} to continue from its model"
         raise UserError(
             f"work directory {workdir} belongs to another config ({shown}{more}): "
-            f"give a free one, --workdir={_free_name(workdir)}, or delete it"
+            f"give a free one, --workdir={_free_name(workdir)}{goes_on}, or delete it"
         )
 
 
@@ -117,7 +133,7 @@ def claim(
             else:
                 check_owner(workdir, config)  # again: another process may have been at work until now
             # A run without a checkpoint may start from other weights the next time, or have another config.
-            if grows or not path.exists() or started_from or _changes(path, config):
+            if grows or not path.exists() or started_from or _changes(workdir, config):
                 facts = {"config": json.loads(config.to_json()), "versions": versions(), "git_commit": git_commit()}
                 write_json(path, facts | ({"started_from": started_from} if started_from else {}))
             for name, values in (files or {}).items():
@@ -152,10 +168,9 @@ def _check_shared(workdir: epath.Path, owner: str | None) -> None:
 
 def stored_config(workdir: epath.Path) -> Config:
     """Returns the config that a work directory was trained with."""
-    path = workdir / "config.json"
-    if not path.exists():
+    if not (workdir / "config.json").exists():
         raise UserError(f"{workdir} is not the work directory of a run: it has no config.json")
-    return with_kept_files(config_from(_read_config(path)), workdir)
+    return with_kept_files(config_from(_read_config(workdir)), workdir)
 
 
 def stored_run(workdir: epath.Path) -> Config:
@@ -196,7 +211,8 @@ def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return _read(path, *FACTS, *_read(path, *FACTS).get("measures", SCORES))
+        scores = read_json(path, FACTS).get("measures", SCORES)
+        return read_json(path, FACTS | dict.fromkeys(scores, (*NUMBER, type(None))))
     except UserError as error:
         raise UserError(f"{error}; delete it and start the same command again: nothing is trained again") from error
 
@@ -241,25 +257,34 @@ def _git(folder: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _read_config(path: epath.Path) -> dict[str, Any]:
-    """Returns the config in a config.json."""
+def _read_config(workdir: epath.Path) -> dict[str, Any]:
+    """Returns the config in config.json, or if that is missing, in the model file."""
+    path, model = workdir / "config.json", workdir / MODEL
+    if model.exists() and not path.exists():
+        return read_model(model)[1]["config"]
     try:
-        config = _read(path, "config")["config"]
-        if not (isinstance(config, dict) and isinstance(config.get("method"), str)):
+        config = read_json(path, {"config": dict})["config"]
+        if not isinstance(config.get("method"), str):
             raise UserError(f"{path} cannot be read (its 'config' is not a config)")
     except UserError as error:
-        again = f"restore it, or delete the work directory {path.parent} to start again"
-        raise UserError(f"{error}; {REJOIN if _is_sweep(path.parent) else again}") from error
+        again = f"restore it, or delete the work directory {workdir} to start again"
+        if model.exists():
+            again = f"delete it and start the same command again, which makes it from {MODEL}"
+        raise UserError(f"{error}; {REJOIN if _is_sweep(workdir) else again}") from error
     return config
 
 
-def _read(path: epath.Path, *fields: str) -> dict[str, Any]:
+def read_json(path: epath.Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values in a JSON file; raises UserError unless it has the `fields`, given with their types."""
     try:
         value = json.loads(path.read_text())
         if not isinstance(value, dict):
             raise TypeError("it is not a JSON object")
-        if missing := [field for field in fields if field not in value]:
-            raise ValueError(f"it has no '{missing[0]}'")
+        for field, kind in fields.items():
+            if field not in value:
+                raise ValueError(f"it has no '{field}'")
+            if not isinstance(value[field], kind):
+                raise TypeError(f"its '{field}' is {value[field]!r:.40}")
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error})") from error
     return value
@@ -287,9 +312,9 @@ def _members(workdir: epath.Path) -> list[epath.Path]:
     return [folder for folder in folders if (folder / "config.json").exists()]
 
 
-def _changes(path: epath.Path, config: Config) -> list[str]:
+def _changes(workdir: epath.Path, config: Config) -> list[str]:
     """Returns the fields in which `config` differs from the stored one; new fields at their default do not count."""
-    ours, theirs = json.loads(config.to_json()), _read_config(path)
+    ours, theirs = json.loads(config.to_json()), _read_config(workdir)
     defaults = json.loads(default_config("", "", config.method).to_json())
     new = {line for line in differences(defaults, theirs) if ": None -> " in line}
     return [line for line in differences(ours, theirs) if line not in new]

@@ -53,12 +53,12 @@ def read_examples(config: Config) -> Examples:
     return Examples(train, validation, noise)
 
 
-def rows_digest(train: Source) -> dict[str, str]:
+def examples_digest(train: Source) -> str:
     """Returns the SHA-256 of the training examples: of the data set, and which of its rows, with which labels."""
     digest = hashlib.sha256(train.data_digest.encode())
     digest.update(np.ascontiguousarray(train.rows, "<i8").tobytes())
     digest.update(np.ascontiguousarray(train.arrays["label"], "<i8").tobytes())
-    return {"sha256": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def _training_and_validation(config: Config) -> tuple[Source, Source]:

@@ -15,51 +15,57 @@ from clu import metrics
 from etils import epath
 from tqdm import tqdm
 
-from fer_jax.errors import writing
-from fer_jax.storage import in_bucket, read_lines, write_whole
-
-BUCKET_SECONDS = 60.0  # between two writes of a whole file to a bucket
+from fer_jax.errors import UserError, writing
+from fer_jax.storage import in_bucket, read_lines, sync, write_whole
 
 
 class JsonLines:
     """An append-only file of JSON objects, one per line, that can be cut back to a step.
 
-    A bucket cannot append: there all lines are written again, once a minute and by `flush`.
+    A bucket cannot append: there `flush` writes all lines again.
     """
 
     def __init__(self, path: epath.Path, write: bool):
         self.path, self._write = path, write
-        self._lines: list[str] | None = [] if in_bucket(path) else None
-        self._written = time.monotonic()
+        self._lines: list[str] = []  # of a file in a bucket
 
-    def rewind(self, step: int) -> None:
-        """Drops the lines beyond `step` and those that are damaged, such as a last one that a kill cut short."""
-        if not (self._write and self.path.exists()):
+    def rewind(self, step: int, expected: int = 0) -> None:
+        """Drops the lines beyond `step` and those that are damaged, such as a last one that a kill cut short.
+
+        Raises:
+            UserError: if fewer than the `expected` number of lines are left.
+        """
+        if not self._write:
             return
-        kept = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
-        with writing(self.path):
-            write_whole(self.path, "".join(kept))
-        if self._lines is not None:
-            self._lines = kept
+        self._lines = [json.dumps(line) + "\n" for line in read_lines(self.path) if line["step"] <= step]
+        if len(self._lines) < expected:
+            raise UserError(
+                f"{self.path} has {len(self._lines)} of the {expected} lines that the run had written when it saved "
+                f"step {step}: restore it, or delete the work directory {self.path.parent} to start again"
+            )
+        if self.path.exists():
+            with writing(self.path):
+                write_whole(self.path, "".join(self._lines))
 
     def append(self, line: Mapping[str, Any]) -> None:
         if not self._write:
             return
         text = json.dumps(line) + "\n"
-        if self._lines is None:
-            with writing(self.path), self.path.open("a") as file:
-                file.write(text)
+        if in_bucket(self.path):
+            self._lines.append(text)
             return
-        self._lines.append(text)
-        if time.monotonic() - self._written > BUCKET_SECONDS:
-            self.flush()
+        with writing(self.path), self.path.open("a") as file:
+            file.write(text)
 
     def flush(self) -> None:
         """Writes all lines to storage; called before a checkpoint, to whose step a restart cuts back."""
-        if self._write and self._lines is not None:
-            with writing(self.path):
+        if not self._write:
+            return
+        with writing(self.path):
+            if in_bucket(self.path):
                 write_whole(self.path, "".join(self._lines))
-            self._written = time.monotonic()
+            elif self.path.exists():
+                sync(self.path)
 
 
 class Progress:

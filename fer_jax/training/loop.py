@@ -65,7 +65,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
     # Initial weights are read before anything is written; a run with a checkpoint does not need them again.
     start = None if has_checkpoint(workdir / "checkpoints") else read_initial(setup)
     account = start.account if start else None
-    with claim(workdir, config, setup.files, account), explained(setup.mesh, memory_advice(config)):
+    with claim(workdir, config, setup.model_fields.files, account), explained(setup.mesh, memory_advice(config)):
         run = Run(setup, workdir, began, start)  # restores the newest checkpoint, or initializes
         if is_main():
             print(_summary(run), flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,16 +13,17 @@ from clu import metrics
 from etils import epath
 
 from fer_jax.engine.mesh import is_main, on_main
-from fer_jax.errors import UserError, reading
+from fer_jax.errors import UserError
 from fer_jax.evaluation.results import main_scores
 from fer_jax.runs.checkpoint import Checkpoint, Checkpoints
 from fer_jax.runs.model_file import MODEL, write_model
 from fer_jax.storage import absolute
+from fer_jax.training.examples import examples_digest
 from fer_jax.training.fit import fitted
 from fer_jax.training.initial import with_weights
 from fer_jax.training.log import JsonLines, add_step, first_not_finite, step_metric
 from fer_jax.training.results import model_card
-from fer_jax.training.setup import TRAINING_ROWS, Setup
+from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState
 from fer_jax.weights.start import Start
 
@@ -43,7 +43,8 @@ class RunRecord:
         waited: seconds of waiting for data.
         started_from: which weights the run began with; empty from scratch.
         classes: the names of the model's outputs, in order.
-        data_digest: of the training split as stored.
+        examples: which examples train (see `examples.examples_digest`).
+        lines: of metrics.jsonl.
     """
 
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -55,7 +56,8 @@ class RunRecord:
     waited: float = 0.0
     started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
     classes: list[str] = dataclasses.field(default_factory=list)
-    data_digest: str = ""
+    examples: str = ""
+    lines: int = 0
 
 
 class Run:
@@ -78,7 +80,7 @@ class Run:
         self.step = int(self.state.step)
         self.metrics_log = JsonLines(workdir / "metrics.jsonl", write=is_main())
         self.timing_log = JsonLines(workdir / "timing.jsonl", write=is_main())
-        self.metrics_log.rewind(self.step)
+        self.metrics_log.rewind(self.step, self.record.lines)
         self.timing_log.rewind(self.step)
         self._began, self._wall_before = began, self.record.wall_seconds
         self._model_step: int | None = -1  # the step of the model in the model file
@@ -96,7 +98,7 @@ class Run:
             self.record.window = add_step(self.record.window, record)
             if step % every == 0 or step == self.setup.total_steps:
                 means = {name: float(metric.compute()) for name, metric in self.record.window.items()}
-                self.metrics_log.append({"kind": "train"} | self._place(step) | means)
+                self._log("train", step, means)
                 lines.append(means)
                 self.record.window = {}
         return lines
@@ -112,7 +114,7 @@ class Run:
         config, record = self.setup.config, self.record
         metric = config.selection.metric
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-        self.metrics_log.append({"kind": "validation"} | self._place(self.step) | main_scores(scores))
+        self._log("validation", self.step, main_scores(scores))
         record.last = {"step": self.step} | main_scores(scores)
         better = not record.best or sign * scores[metric] > sign * record.best[metric]
         if better or config.selection.rule == "last":
@@ -151,8 +153,11 @@ class Run:
     def close(self) -> None:
         self._checkpoints.close()
 
-    def _place(self, step: int) -> dict[str, float]:
-        return {"step": step, "epoch": step / self.setup.steps_per_epoch}
+    def _log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Adds a line to metrics.jsonl."""
+        place = {"kind": kind, "step": step, "epoch": step / self.setup.steps_per_epoch}
+        self.metrics_log.append(place | dict(values))
+        self.record.lines += 1
 
 
 def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None) -> tuple[TrainState, Any, RunRecord]:
@@ -162,19 +167,22 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
     2. Else step 0 with the weights of `config.init_from`, and what they lack initialized as in 3.
     3. Else step 0, initialized at random.
     """
-    _check_rows(setup, checkpoints.folder.parent)
     like = setup.abstract_state()
-    stored, problems = checkpoints.restore(like, _evaluated(like))
+    digest = examples_digest(setup.train)
+
+    def check(record: Mapping[str, Any]) -> None:
+        _check_data(record, setup, digest, checkpoints.folder.parent)
+
+    stored, problems = checkpoints.restore(like, _evaluated(like), check)
     for problem in problems:
         if is_main():
             print(f"warning: {problem}; the one before is used", flush=True)
     if stored is not None:
-        _check_data(stored.record, setup, checkpoints.folder)
         record = RunRecord(**stored.record)
         record.window = {name: step_metric(name, **stored.record["window"][name]) for name in record.window}
         return stored.state, stored.best, record
     state = setup.init()
-    record = RunRecord(classes=list(setup.train.classes), data_digest=setup.train.data_digest)
+    record = RunRecord(classes=list(setup.train.classes), examples=digest)
     if start:
         state, record.started_from = with_weights(state, start, setup.mesh), start.account
     if setup.task.method.fit:
@@ -182,33 +190,19 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
     return state, _copy(_evaluated(state)), record
 
 
-def _check_rows(setup: Setup, workdir: epath.Path) -> None:
-    """Raises UserError if a run has memory by training row and the rows have changed since it began."""
-    path = workdir / TRAINING_ROWS
-    if setup.memory is None or not path.exists():
-        return
-    with reading(path):
-        stored = json.loads(path.read_text())
-    if stored != setup.files[TRAINING_ROWS]:
-        raise UserError(
-            f"the training examples of {setup.train.name} have changed since the run in {workdir} began, and its "
-            "checkpoint remembers each of them by its row: prepare the data set as it was, or give another --workdir; "
-            "nothing was changed"
-        )
-
-
-def _check_data(record: Mapping[str, Any], setup: Setup, folder: epath.Path) -> None:
-    """Raises if the data set is not the one that the run began with."""
+def _check_data(record: Mapping[str, Any], setup: Setup, digest: str, workdir: epath.Path) -> None:
+    """Raises UserError if the training examples are not those that the run began with."""
     train = setup.train
     if record["classes"] != list(train.classes):
         raise UserError(
-            f"the run in {folder.parent} has the classes {', '.join(record['classes'])}, but {train.name} now has "
+            f"the run in {workdir} has the classes {', '.join(record['classes'])}, but {train.name} now has "
             f"{', '.join(train.classes)}: prepare again the data set that it was trained on, or give another --workdir"
         )
-    if record.get("data_digest") != train.data_digest:
+    if record["examples"] != digest:
         raise UserError(
-            f"{train.name}, split {setup.config.data.train_split}, has changed since the run in {folder.parent} began: "
-            "put back the data that it was trained on, or give another --workdir; the run is as it was"
+            f"the training examples of {train.name}, split {setup.config.data.train_split}, their pictures or labels, "
+            f"have changed since the run in {workdir} began: put back the data that it was trained on, or give another "
+            "--workdir; the run is as it was"
         )
 
 

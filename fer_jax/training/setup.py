@@ -30,14 +30,13 @@ from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.task import Task, corner_step, evaluation_task
 from fer_jax.methods.method import ModelFields
 from fer_jax.nn.lowering import traced_for
-from fer_jax.training.examples import read_examples, rows_digest
+from fer_jax.training.examples import read_examples
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import dry_loss, init_state, with_partners
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
 RESIDENT_ON_CPU = 4 << 30  # bytes: there the device's memory is the machine's
-TRAINING_ROWS = "training_rows.json"  # which examples the memory of a run belongs to
 STEPS_PER_DISPATCH = 50  # on accelerators, at most
 
 
@@ -81,12 +80,6 @@ class Setup:
     instances: ClipSampler | None
     label_noise: dict[str, Any] | None = None
     memory: Any = None
-
-    @property
-    def files(self) -> dict[str, Any]:
-        """JSON values that the work directory keeps, by file name."""
-        rows = {} if self.memory is None else {TRAINING_ROWS: rows_digest(self.train)}
-        return {**self.model_fields.files, **rows}
 
     @property
     def images_per_step(self) -> int:

@@ -9,6 +9,7 @@ whose name contains one stays at init, and a weight whose name contains one need
 from __future__ import annotations
 
 import collections
+import csv
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -78,8 +79,12 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start
         UserError: if a source cannot be read or does not fit, if two sources fill the same parameter, or if an
             expression of `config.init_ignore` matches no name.
     """
-    ignore = config.init_ignore
-    paths = [path.strip() for path in config.init_from.split(",") if path.strip()]
+    ignore, given = config.init_ignore, config.init_from
+    # A path that exists may have commas; of several, such a path is put in quotes, as in CSV.
+    is_one = given and epath.Path(given).expanduser().exists()
+    paths = [given] if is_one else next(csv.reader([given], skipinitialspace=True), [])
+    if not all(path.strip() for path in paths):
+        raise UserError(f"config.init_from={given}: a path is missing beside a comma; '' starts from scratch")
     if not paths:
         if ignore:
             raise UserError(f"config.init_ignore={ignore} has no effect without config.init_from")
@@ -87,9 +92,9 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start
     values: dict[str, np.ndarray] = {}
     kept: dict[str, str] = {}
     sources, names = [], [short(path) for path in shapes]
-    for path in paths:
-        given = epath.Path(path).expanduser()
-        if given.is_dir() or is_model(given):
+    for path in map(str.strip, paths):
+        there = epath.Path(path).expanduser()
+        if there.is_dir() or is_model(there):
             kind, (found, sha256) = "run", _from_run(path, config, shapes, class_paths)
         else:
             file = read_weights(path)

@@ -85,14 +85,16 @@ class Stored:
             tree = jax.device_get((checkpoint.state, checkpoint.best))
             (folder / "tree").mkdir(parents=True, exist_ok=True)
             (folder / "tree" / "pickle").write_bytes(pickle.dumps((tree, dict(checkpoint.record))))
+            (folder / "tree" / "manifest.ocdbt").write_bytes(b"")
             _write_manifest(folder)
 
-    def restore(self, like, best_like):
+    def restore(self, like, best_like, check):
         steps = sorted(int(path.name) for path in self.folder.iterdir()) if self.folder.exists() else []
         if not steps:
             return None, []
         assert _fault(self.folder / str(steps[-1])) == ""
         (state, best), record = pickle.loads((self.folder / str(steps[-1]) / "tree" / "pickle").read_bytes())
+        check(record)
         where = jax.tree.leaves(like)[0].sharding
         return Checkpoint(*jax.device_put((state, best), where), record), []
 

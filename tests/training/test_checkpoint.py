@@ -13,7 +13,7 @@ from etils import epath
 
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
-from fer_jax.runs.checkpoint import Checkpoint, Checkpoints, has_checkpoint
+from fer_jax.runs.checkpoint import Checkpoint, Checkpoints, _write_manifest, has_checkpoint
 from fer_jax.training import loop
 
 
@@ -111,6 +111,12 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(saved, monke
         has_checkpoint(saved)
 
 
+def test_a_save_that_could_not_be_read_does_not_count(saved):
+    (saved / "3" / "tree" / "manifest.ocdbt").unlink()
+    with pytest.raises(OSError, match="manifest.ocdbt"):
+        _write_manifest(saved / "3")
+
+
 def test_an_empty_folder_holds_no_checkpoint(tmp_path):
     assert restore(epath.Path(tmp_path / "none")) == (None, [])
 
@@ -167,17 +173,28 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, 
     assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("changed", ["classes", "data_digest"])
-def test_a_run_is_not_resumed_on_other_data(changed, tiny, tmp_path, monkeypatch):
-    """A data set that was prepared again with other classes or pictures is not what the run began with."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: {"classes": ("fear", "anger", "disgust", "happiness", "sadness", "surprise", "neutral")},
+        lambda _: {"data_digest": "of other pictures"},
+        lambda source: {"rows": source.rows[::-1]},
+        lambda source: {"arrays": dict(source.arrays) | {"label": source.arrays["label"][::-1]}},
+    ],
+)
+def test_a_run_is_not_resumed_on_other_data(change, tiny, tmp_path, monkeypatch):
+    """A data set that was prepared again with other classes, pictures or labels is not what the run began with."""
     workdir = epath.Path(tmp_path / "run")
     loop.train(tiny(max_steps=2), workdir)
     (workdir / "results.json").unlink()
     before = {str(path): path.read_bytes() for path in (tmp_path / "run" / "checkpoints").rglob("*") if path.is_file()}
     original = Source.select
-    other = {"classes": ("fear", "anger", "disgust", "happiness", "sadness", "surprise", "neutral")}
-    change = other if changed == "classes" else {"data_digest": "of other pictures"}
-    monkeypatch.setattr(Source, "select", lambda self, rows: dataclasses.replace(original(self, rows), **change))
+
+    def select(self, rows):
+        source = original(self, rows)
+        return dataclasses.replace(source, **change(source))
+
+    monkeypatch.setattr(Source, "select", select)
     with pytest.raises(UserError, match="trained on, or give another --workdir"):
         loop.train(tiny(max_steps=2), workdir)
     assert before == {

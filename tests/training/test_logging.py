@@ -29,6 +29,14 @@ def test_a_damaged_line_costs_itself_alone(tmp_path):
     assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
 
 
+def test_a_log_that_has_lost_lines_before_the_checkpoint_is_refused(tmp_path):
+    path = epath.Path(tmp_path / "m.jsonl")
+    path.write_text('{"step": 2}\n{"step": 6}\n')
+    with pytest.raises(UserError, match=f"{path} has 1 of the 2 lines .* saved step 4: restore it"):
+        JsonLines(path, write=True).rewind(4, expected=2)
+    assert "6" in path.read_text()
+
+
 def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
     path = epath.Path(tmp_path / "m.jsonl")
     path.write_text('{"step": 2}\n')

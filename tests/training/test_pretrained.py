@@ -175,6 +175,17 @@ def test_parameters_that_depend_on_the_classes(method, depend, tiny):
         assert class_paths(setup, other) == {f"params/{name}" for name in depend}
 
 
+def test_a_path_with_a_comma(tiny, resnet_file, tmp_path):
+    config = tiny()
+    config.init_from = str(tmp_path / "a, b.safetensors")
+    os.link(resnet_file, config.init_from)
+    start = read_initial(make_setup(config))
+    assert start
+    assert [source["path"] for source in start.account["sources"]] == [config.init_from]
+    config.init_from = f'"{config.init_from}", {tmp_path}/c'
+    assert f"there is no file {tmp_path}/c" in refused(config)
+
+
 def test_two_sources_fill_different_parts_only(tiny, resnet_file, baseline_run):
     config = tiny()
     config.init_from = f"{resnet_file}, {baseline_run}"
@@ -211,6 +222,8 @@ def test_what_cannot_be_started_from(tiny, resnet_file, baseline_run, tmp_path):
     assert "did you mean 'trunk/conv1/kernel'?" in refused(config)
     config.init_ignore = ("(",)
     assert "config.init_ignore: '('" in refused(config)
+    config.init_from, config.init_ignore = f"{resnet_file},", ()
+    assert "a path is missing beside a comma" in refused(config)
     config.init_from, config.init_ignore = "", ("fc",)
     assert "config.init_from" in refused(config)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import signal
 
 import jax
@@ -12,13 +11,12 @@ import pytest
 from etils import epath
 
 from fer_jax import methods
-from fer_jax.errors import UserError
 from fer_jax.methods import baseline
 from fer_jax.methods.rows import write
 from fer_jax.training import loop
 from fer_jax.training.log import read_lines
 from fer_jax.training.run import Run
-from fer_jax.training.setup import TRAINING_ROWS, make_setup
+from fer_jax.training.setup import make_setup
 from fer_jax.training.step import train_step
 
 EVERY = ("mixup", "small_loss+cutmix")  # each strategy once, and two together
@@ -114,19 +112,6 @@ def test_memory_is_the_same_on_any_devices_and_after_a_resume(tiny, tmp_path, mo
     assert stopped_and_resumed(config, stopped, monkeypatch)["params_sha256"] == hashes[1]
     for name, values in remembering[stopped].items():
         np.testing.assert_array_equal(values, memories[1][name])
-
-
-def test_other_training_rows_than_those_remembered_are_refused(tiny, tmp_path, monkeypatch, remembering):
-    config, workdir = tiny("baseline", max_steps=2), epath.Path(tmp_path / "run")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_should_stop", lambda signals, _: signals.caught.append(signal.SIGTERM) or True)
-        with pytest.raises(loop.Interrupted):
-            loop.train(config, workdir)
-    (workdir / TRAINING_ROWS).write_text(json.dumps({"sha256": "of other rows"}))
-    before = sorted((p, p.stat().length) for p in workdir.glob("checkpoints/*/*"))
-    with pytest.raises(UserError, match="training examples of .* have changed"):
-        loop.train(config, workdir)
-    assert before == sorted((p, p.stat().length) for p in workdir.glob("checkpoints/*/*"))
 
 
 def test_a_fitted_method_takes_no_gradient_steps(tiny, tmp_path, monkeypatch):

@@ -7,9 +7,13 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS
+from fer_jax.locks import alone
 from fer_jax.runs import workdir as workdirs
 from fer_jax.runs.checkpoint import MANIFEST
-from fer_jax.runs.workdir import check_owner, claim, read_results, stored_config, with_kept_files
+from fer_jax.runs.model_file import MODEL, write_model
+from fer_jax.runs.workdir import check_owner, claim, default_workdir, read_results, stored_config, with_kept_files
+from fer_jax.storage import write_whole
+from fer_jax.training.results import print_finished
 from fer_jax.words.classes import STORED, class_vectors
 
 
@@ -42,6 +46,54 @@ def test_a_folder_where_nothing_was_saved_is_anyones(tiny, workdir):
         check_owner(workdir, tiny(max_steps=2))
 
 
+@pytest.mark.parametrize("name", ["a[b]", "a\\b"])
+def test_a_path_that_checkpoints_cannot_be_read_from(name, tiny, workdir):
+    with pytest.raises(UserError, match="checkpoints cannot be read .* give another with --workdir"):
+        check_owner(workdir / name, tiny())
+
+
+@pytest.mark.parametrize(("experiment", "variant"), [("../x", "a"), ("/x", "a"), ("x", ".."), ("", "a"), ("x", "a/b")])
+def test_the_default_folder_is_below_runs(experiment, variant, tiny):
+    config = tiny()
+    config.experiment, config.variant = experiment, variant
+    with pytest.raises(UserError, match="cannot name a folder: give --workdir"):
+        default_workdir(config)
+
+
+def test_more_epochs_continue_from_the_model_in_another_folder(tiny, workdir):
+    begin(workdir, tiny(max_steps=2))
+    save(workdir)
+    write_model(workdir / MODEL, {}, {})
+    with pytest.raises(UserError, match=f"--workdir={workdir}-2, with --config.init_from={workdir} to continue"):
+        check_owner(workdir, tiny(max_steps=3))
+
+
+def test_a_lost_config_is_made_again_from_the_model_file(tiny, workdir):
+    config = tiny(max_steps=2)
+    begin(workdir, config)
+    save(workdir)
+    write_model(workdir / MODEL, {}, {"config": json.loads(config.to_json())})
+    (workdir / "config.json").write_text("")
+    with pytest.raises(UserError, match="delete it and start the same command again"):
+        check_owner(workdir, config)
+    (workdir / "config.json").unlink()
+    with pytest.raises(UserError, match="max_steps: 2 -> 3"):
+        check_owner(workdir, tiny(max_steps=3))
+    begin(workdir, config)
+    assert stored_config(workdir).train.max_steps == 2
+
+
+def test_links_in_temporary_places_are_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    (tmp_path / "x.json.tmp").symlink_to(victim)
+    (tmp_path / "lock").symlink_to(victim)
+    write_whole(tmp_path / "x.json", "new")
+    with pytest.raises(OSError, match="symbolic links"), alone(tmp_path / "lock"):
+        pass
+    assert (victim.read_text(), (tmp_path / "x.json").read_text()) == ("as it was", "new")
+
+
 @pytest.mark.parametrize("text", ["", "5", '{"config"', '{"config": 5}', '{"config": {"seed": 1}}'])
 def test_a_damaged_config_is_refused_in_one_line(text, tiny, workdir):
     save(workdir)
@@ -68,6 +120,22 @@ def test_a_sweep_with_a_damaged_config_keeps_what_its_runs_have_trained(tiny, wo
     (workdir / "seed00" / "config.json").write_text("{")
     with pytest.raises(UserError, match="seed00/config.json cannot be read .* delete the work directory .*seed00 to"):
         check_owner(workdir / "seed00", tiny(max_steps=2))
+
+
+WHOLE = {"dataset": "x", "split": "test", "num_examples": 70, "classes": [], "selection": {}, "params": 5}
+WHOLE |= {"wall_seconds": 1.0, "accuracy": 0.5, "mean_recall": 0.5, "macro_f1": 0.5, "nll": 1.0, "ece": None}
+
+
+@pytest.mark.parametrize(
+    "edited", [{"accuracy": "high"}, {"params": "5"}, {"selection": 5}, {"nll": []}, {"accuracy_interval": ["a", 1]}]
+)
+def test_edited_results_are_refused_in_one_line(edited, workdir):
+    workdir.mkdir()
+    (workdir / "results.json").write_text(json.dumps(WHOLE))
+    assert print_finished(workdir) == WHOLE
+    (workdir / "results.json").write_text(json.dumps(WHOLE | edited))
+    with pytest.raises(UserError, match=r"results\.json cannot be read .*; delete it and start the same command again"):
+        print_finished(workdir)
 
 
 FEW = '{"dataset": "x", "split": "test", "num_examples": 70, "accuracy": 0.5, "mean_recall": 0.5, "macro_f1": 0.5}'
