@@ -26,9 +26,10 @@ from experiments.fer2013_fast import get_config
 from fer_jax.config.fields import Config, assign
 from fer_jax.engine.allocator import keep_freed_memory
 from fer_jax.engine.compiler import use_compilation_cache
+from fer_jax.engine.mesh import device_name
 from fer_jax.errors import UserError, nearest, writing
 from fer_jax.inference.evaluate import evaluate
-from fer_jax.runs.workdir import device_name, git_commit, versions
+from fer_jax.runs.workdir import git_commit, versions
 from fer_jax.storage import write_whole
 from fer_jax.training import loop
 

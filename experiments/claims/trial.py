@@ -25,11 +25,12 @@ from scipy.stats import rankdata
 from experiments.claims.picture import paired_chart
 from fer_jax.config.fields import Config
 from fer_jax.engine import compiler
+from fer_jax.engine.mesh import device_name
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.metrics import mean_interval
 from fer_jax.inference.trained import Trained, load
 from fer_jax.report.style import to_png
-from fer_jax.runs.workdir import check_owner, device_name, git_commit, versions, write_json
+from fer_jax.runs.workdir import check_owner, git_commit, versions, write_json
 from fer_jax.training import loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -72,3 +72,8 @@ def use_compilation_cache() -> None:
     )
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def compilation_cache() -> str:
+    """Returns the folder of compiled programs; empty if none are kept."""
+    return jax.config.jax_compilation_cache_dir or ""  # pyright: ignore

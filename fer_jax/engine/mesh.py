@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -115,6 +117,15 @@ def _span(part: slice, count: int) -> tuple[int, int]:
 def on_cpu(mesh: Mesh) -> bool:
     """Whether the mesh is made of CPU devices."""
     return mesh.devices.flat[0].platform == "cpu"
+
+
+def device_name() -> str:
+    """Returns what this process computes on, e.g. '4 x NVIDIA H100' or 'cpu (x86_64, 2 cores)'."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"cpu ({platform.machine()}, {cores} cores)"
+    return f"{jax.device_count()} x {device.device_kind}"
 
 
 def memory_limit(mesh: Mesh) -> int | None:

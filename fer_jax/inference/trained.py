@@ -17,7 +17,7 @@ from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import separate
 from fer_jax.data.sources.points import attach_points
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.compiler import use_compilation_cache
+from fer_jax.engine.compiler import compilation_cache, use_compilation_cache
 from fer_jax.engine.mesh import make_mesh, on_cpu, put_replicated
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, Outputs
@@ -175,7 +175,7 @@ def read(path: str) -> tuple[Variables, dict[str, Any]]:
 
 def build(variables: Variables, card: Mapping[str, Any], changes: Mapping[str, Any]) -> Trained:
     """Builds the model of a card, with some fields of its config replaced, given by path ('evaluation.flip')."""
-    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore
+    if not compilation_cache():
         use_compilation_cache()
     config = config_from(card["config"])
     config.train.platform, config.train.devices = "auto", 0

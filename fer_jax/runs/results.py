@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.mesh import on_main
+from fer_jax.engine.mesh import device_name, on_main
 from fer_jax.errors import writing
 from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.evaluation.matching import Match
@@ -18,7 +18,7 @@ from fer_jax.evaluation.predictions import prediction_rows, write_table
 from fer_jax.evaluation.results import Scored, headline
 from fer_jax.evaluation.task import Task
 from fer_jax.report import Inspection, Predictions, Profile, Samples, write_report
-from fer_jax.runs.workdir import device_name, git_commit, versions, write_json
+from fer_jax.runs.workdir import git_commit, versions, write_json
 
 TABLE = "predictions.csv"
 FOLD = "predictions.npz"  # of a fold: the scores over all folds are computed from it

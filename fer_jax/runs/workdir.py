@@ -244,14 +244,6 @@ def code_facts() -> dict[str, Any]:
     return {name: version for name, version in versions().items() if name != "python"} | {"commit": git_commit()}
 
 
-def device_name() -> str:
-    """Returns what the run computed on, e.g. '4 x NVIDIA H100' or 'cpu (x86_64, 2 cores)'."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
-    return f"{jax.device_count()} x {device.device_kind}"
-
-
 def _git(folder: str, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

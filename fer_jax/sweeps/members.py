@@ -12,8 +12,9 @@ from etils import epath
 
 from fer_jax.config.fields import Config
 from fer_jax.config.protocol import ALL, selected_on
+from fer_jax.engine.mesh import device_name
 from fer_jax.evaluation.results import main_scores
-from fer_jax.runs.workdir import device_name, fold_folder, git_commit, seed_folder, versions
+from fer_jax.runs.workdir import fold_folder, git_commit, seed_folder, versions
 
 # Fields that a sweep repeats of each run, if it has them.
 OF_EACH = ("num_examples", "training_examples", "validation_examples", "steps", "params_sha256")

@@ -23,10 +23,10 @@ from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config
 from fer_jax.config.protocol import protocol
 from fer_jax.engine.memory import explained
-from fer_jax.engine.mesh import any_process, is_main
+from fer_jax.engine.mesh import any_process, device_name, is_main
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.runs.checkpoint import has_checkpoint
-from fer_jax.runs.workdir import check_owner, claim, device_name, with_kept_files
+from fer_jax.runs.workdir import check_owner, claim, with_kept_files
 from fer_jax.training import results
 from fer_jax.training.initial import read_initial
 from fer_jax.training.log import Progress, Stopwatch

@@ -26,6 +26,7 @@ from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.engine.compiler import once_options, platform_of
 from fer_jax.engine.memory import check_bytes
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
+from fer_jax.engine.self_check import check_arithmetic
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.task import Task, corner_step, evaluation_task
 from fer_jax.methods.method import ModelFields
@@ -125,6 +126,7 @@ def make_setup(config: Config) -> Setup:
     """
     check_config(config)
     mesh = make_mesh(config.train.platform, config.train.devices)
+    check_arithmetic(mesh)
     check_batch(mesh, config.train.batch_size, config.train.accumulate)
     examples = read_examples(config)
     train = examples.train

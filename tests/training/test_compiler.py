@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax.engine import allocator, compiler
+from fer_jax.engine import allocator, compiler, self_check
 from fer_jax.engine.mesh import make_mesh
+from fer_jax.errors import UserError
 from fer_jax.nn.resnet import BasicBlock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -76,3 +77,23 @@ def test_large_buffers_lie_in_huge_pages():
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert all(int(kilobytes) >= 56 << 10 for kilobytes in found.stdout.split()), found.stdout
+
+
+def test_a_jax_that_computes_wrong_numbers_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(self_check, "compilation_cache", lambda: str(tmp_path))
+    mesh = make_mesh(devices=1)
+    name, (shapes, function, expected) = next(iter(self_check.PROGRAMS.items()))
+    wrong = shapes, lambda *arguments: [function(*arguments)[0].at[-1].add(1.0)], expected
+    with monkeypatch.context() as planted:
+        planted.setitem(self_check.PROGRAMS, name, wrong)
+        for _ in range(2):  # what failed is not noted
+            with pytest.raises(UserError, match=f"jax {jax.__version__} .*{name}: off by .*pip install jax=="):
+                self_check.check_arithmetic(mesh)
+    self_check.check_arithmetic(mesh)
+    monkeypatch.setitem(self_check.PROGRAMS, name, wrong)
+    self_check.check_arithmetic(mesh)  # what passed is
+    for change in ((jax, "__version__", "0.99"), (self_check, "step_options", lambda _: {"another": "option"})):
+        with monkeypatch.context() as other:
+            other.setattr(*change)  # another version or option is not
+            with pytest.raises(UserError, match="computes wrong numbers"):
+                self_check.check_arithmetic(mesh)
