@@ -27,7 +27,6 @@ Box = Sequence[float] | np.ndarray
 TEMPLATE = np.array([
     (0.3427, 0.4607), (0.6573, 0.4607), (0.5000, 0.6405), (0.3697, 0.8240), (0.6303, 0.8240),
 ])  # fmt: skip
-EYE_DISTANCE = 0.6573 - 0.3427
 MARGIN = 0.0  # the chin is just inside the crop, and there is space beside the cheeks
 
 # Rows of `TEMPLATE` for two, four and five points.
@@ -80,7 +79,12 @@ def crop_box(image: np.ndarray, box: Box, size: int, margin: float = 0.0) -> Cro
 
 
 def align_points(
-    image: np.ndarray, points: np.ndarray, size: int, margin: float = MARGIN, eyes_only: bool = False
+    image: np.ndarray,
+    points: np.ndarray,
+    size: int,
+    margin: float = MARGIN,
+    eyes_only: bool = False,
+    rise: float = 0.0,
 ) -> Crop:
     """Rotates, scales and shifts a face so that its points lie on `TEMPLATE`.
 
@@ -92,7 +96,7 @@ def align_points(
             eye, nose tip, right and left corner of the mouth; or the 68 landmarks of iBUG, [68, 2], of which the eyes
             and the corners of the mouth are used.
         size: side of the crop in pixels.
-        margin: see `template_points`.
+        margin, rise: see `template_points`.
         eyes_only: use only the eyes. The corners of the mouth move with the expression, which changes the crop's scale.
 
     Raises:
@@ -103,7 +107,7 @@ def align_points(
     used = key_points(points)
     if eyes_only:
         used = used[:2]
-    matrix = similarity(used, template_points(len(used), size, margin))
+    matrix = similarity(used, template_points(len(used), size, margin, rise))
     return Crop(warp(image, matrix, size), matrix)
 
 
@@ -120,16 +124,17 @@ def key_points(points: np.ndarray) -> np.ndarray:
     return np.stack([*eyes, *points[list(_IBUG_MOUTH)]])
 
 
-def template_points(count: int, size: int, margin: float = MARGIN) -> np.ndarray:
+def template_points(count: int, size: int, margin: float = MARGIN, rise: float = 0.0) -> np.ndarray:
     """Returns where aligned points lie in a crop, float64 [count, 2], in pixels.
 
     Args:
         count: 2, 4 or 5.
         size: side of the crop in pixels.
         margin: added on each side of the template, as a share of the template's side; negative makes the crop tighter.
+        rise: how much higher in the crop the face lies, as a share of the crop's side.
     """
     _check_crop(size, margin)
-    share = (TEMPLATE[list(_ROWS[count])] + margin) / (1 + 2 * margin)
+    share = (TEMPLATE[list(_ROWS[count])] + margin) / (1 + 2 * margin) - (0.0, rise)
     return share * size - 0.5  # shares start at the crop's edge, pixels at the center of the first pixel
 
 

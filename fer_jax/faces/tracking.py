@@ -1,4 +1,4 @@
-"""Tracks one face over the frames of a clip."""
+"""Tracks faces over the frames of a clip: one of them (`Tracker`), or all of them (`Tracks`)."""
 
 from __future__ import annotations
 
@@ -10,96 +10,143 @@ from fer_jax.faces.alignment import Box
 from fer_jax.faces.detection import Face, choose, distance, overlap
 
 OVERLAP = 0.2  # the minimum IoU with the last box for a face to be the same one;
-REACH = 1.0  # otherwise it may have moved by this share of the box's side from frame to frame
+REACH = 1.0  # otherwise it may have moved by this share of the box's side since the last frame
 GROWTH = 1.5  # and grown or shrunk by this factor
 SMOOTHING = 0.4
-PATIENCE = 5
+PATIENCE = 0.2
+FRAME = 1 / 25  # seconds: smoothing is stated for frames of this length
+TINY = 1e-6  # seconds: times are sums of fractions and inexact
 
 
 class Tracker:
     """Selects the tracked face among the detected faces of each frame.
 
     It is the face with the largest overlap (IoU) with the last box, otherwise the nearest one of a similar size. If
-    nothing matches, the frame has no face. After `patience` such frames in a row (a scene cut, or a person who left)
+    nothing matches, the frame has no face. After `patience` seconds without a match (a scene cut, or a person who left)
     the next face of any place and size starts a new track.
 
     Boxes and points are smoothed, so that the crop does not jitter with the detector: each is a weighted mean of the
-    detected and the previous value, whose weight is `smoothing ** d` after d frames. The result lags behind a face that
-    moves by v pixels per frame by v * smoothing / (1 - smoothing) pixels: two thirds of v by default. A new track
-    starts without previous values. If points are missing, the last ones are moved along with the box, for at most
-    `patience` frames.
+    detected and the previous value, whose weight is `smoothing` for a frame that is 1/25 s old, and less for an older
+    one. The result lags behind a face that moves by v pixels per frame by v * smoothing / (1 - smoothing) pixels: two
+    thirds of v by default. A new track starts without previous values. If points are missing, the last ones are moved
+    along with the box, for at most `patience` seconds.
 
     Args:
         smoothing: from 0 (none) to below 1.
-        patience: in frames.
+        patience: in seconds.
         near: selects the face that starts a track, see `choose`; by default the largest.
 
     Attributes:
         track: number of the current track, from 0; -1 before the first face.
     """
 
-    def __init__(self, *, smoothing: float = SMOOTHING, patience: int = PATIENCE, near: Box | None = None):
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing must be from 0 to below 1, not {smoothing}")
-        if patience < 1:
-            raise ValueError(f"patience must be at least one frame, not {patience}")
+    def __init__(self, *, smoothing: float = SMOOTHING, patience: float = PATIENCE, near: Box | None = None):
+        _check(smoothing, patience)
         self.smoothing, self.patience, self.near = smoothing, patience, near
         self.track = -1
-        self._last: Face | None = None  # as detected
-        self._smooth: Face | None = None
-        self._missed = 0  # frames since the last face
-        self._seen: tuple[np.ndarray, Box] | None = None  # the last detected points, and their box
-        self._blind = 0  # frames with a face since then
+        self._current: _Track | None = None
 
-    def __call__(self, faces: Sequence[Face]) -> Face | None:
+    def __call__(self, faces: Sequence[Face], time: float) -> Face | None:
         """Returns the tracked face of the next frame, smoothed, or None if it is missing.
 
         Args:
             faces: all faces detected in the frame.
+            time: of the frame, in seconds.
         """
-        face = self._same(faces)
-        if face is None and (self._last is None or self._missed >= self.patience):
-            face = choose(faces, self.near)
-            if face is not None:
-                self.track += 1
-                self._smooth, self._seen = None, None
+        current = self._current
+        if current is not None:
+            alike = [(likeness, face) for face in faces if (likeness := current.likeness(face)) is not None]
+            if alike:
+                return current.add(max(alike, key=lambda pair: pair[0])[1], time)
+            if not current.lost(time):
+                return None
+        face = choose(faces, self.near)
         if face is None:
-            self._missed += 1
             return None
-        points = self._points_of(face)
-        past = self.smoothing ** (self._missed + 1)
-        self._last, self._missed = face, 0
-        self._smooth = _mixed(self._smooth, Face(face.box, face.score, points), past)
-        return self._smooth
+        self.track += 1
+        self._current = _Track(self.smoothing, self.patience)
+        return self._current.add(face, time)
 
-    def _same(self, faces: Sequence[Face]) -> Face | None:
-        """Returns the tracked face among `faces`, or None."""
-        last = self._last
-        if last is None or not faces:
-            return None
-        best = max(faces, key=lambda face: overlap(face.box, last.box))
-        if overlap(best.box, last.box) >= OVERLAP:
-            return best
-        side = _side(last.box)
-        alike = [
-            face
-            for face in faces
-            if distance(face.box, last.box) <= REACH * side and 1 / GROWTH <= _side(face.box) / side <= GROWTH
+
+class Tracks:
+    """Tracks every face of a video, each as `Tracker` does; a face that matches no track starts a new one."""
+
+    def __init__(self, *, smoothing: float = SMOOTHING, patience: float = PATIENCE):
+        _check(smoothing, patience)
+        self.smoothing, self.patience = smoothing, patience
+        self._count, self._active = 0, dict[int, _Track]()
+
+    def __call__(self, faces: Sequence[Face], time: float) -> list[tuple[int, Face]]:
+        """Returns (number of its track, the face, smoothed) for each face of the next frame, in order."""
+        self._active = {number: track for number, track in self._active.items() if not track.lost(time)}
+        pairs = [
+            (likeness, -number, -place)
+            for number, track in self._active.items()
+            for place, face in enumerate(faces)
+            if (likeness := track.likeness(face)) is not None
         ]
-        return min(alike, key=lambda face: distance(face.box, last.box), default=None)
+        numbers: dict[int, int] = {}  # of the track, by place among the faces
+        for _, number, place in sorted(pairs, reverse=True):  # the best matches first
+            if -place not in numbers and -number not in numbers.values():
+                numbers[-place] = -number
+        for place in range(len(faces)):
+            if place not in numbers:
+                numbers[place] = self._count
+                self._active[self._count] = _Track(self.smoothing, self.patience)
+                self._count += 1
+        return [(numbers[place], self._active[numbers[place]].add(face, time)) for place, face in enumerate(faces)]
+
+
+class _Track:
+    """One face over time."""
+
+    def __init__(self, smoothing: float, patience: float):
+        self.smoothing, self.patience = smoothing, patience
+        self._last: Face | None = None  # as detected
+        self._smooth: Face | None = None
+        self._time = 0.0  # of the last face
+        self._seen: tuple[np.ndarray, Box, float] | None = None  # the last detected points, their box and time
+
+    def lost(self, time: float) -> bool:
+        """Whether the face has been missing for too long."""
+        return time - self._time > self.patience + TINY
+
+    def likeness(self, face: Face) -> float | None:
+        """Returns how well a face continues the track: the higher the better, None if it is another one."""
+        last = self._last
+        assert last is not None
+        shared = overlap(face.box, last.box)
+        if shared >= OVERLAP:
+            return shared
+        side = _side(last.box)
+        away = distance(face.box, last.box) / side
+        return -away if away <= REACH and 1 / GROWTH <= _side(face.box) / side <= GROWTH else None
+
+    def add(self, face: Face, time: float) -> Face:
+        """Continues the track with a face; returns it smoothed."""
+        past = self.smoothing ** ((time - self._time) / FRAME) if self.smoothing else 0.0
+        self._last, self._time = face, time
+        self._smooth = _mixed(self._smooth, Face(face.box, face.score, self._points_of(face)), past)
+        return self._smooth
 
     def _points_of(self, face: Face) -> np.ndarray | None:
         if face.points is not None:
-            self._seen, self._blind = (face.points, face.box), 0
+            self._seen = (face.points, face.box, self._time)
             return face.points
-        self._blind += 1
-        if self._seen is None or self._blind > self.patience:
+        if self._seen is None or self._time - self._seen[2] > self.patience + TINY:
             return None
-        points, box = self._seen
+        points, box, _ = self._seen
         (x, y, w, h), (u, v, s, t) = box, face.box
         growth = _side(face.box) / _side(box)  # the same for both axes: a face does not get narrower
         old, new = np.array([x + (w - 1) / 2, y + (h - 1) / 2]), np.array([u + (s - 1) / 2, v + (t - 1) / 2])
         return (points - old) * growth + new
+
+
+def _check(smoothing: float, patience: float) -> None:
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must be from 0 to below 1, not {smoothing}")
+    if not patience >= 0:
+        raise ValueError(f"patience must be a number of seconds from 0, not {patience}")
 
 
 def _side(box: Box) -> float:

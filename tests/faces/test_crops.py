@@ -9,6 +9,7 @@ import pytest
 
 from fer_jax.faces import crops as faces
 from fer_jax.faces.crops import (
+    BOX_RISE,
     Face,
     Haar,
     Tracker,
@@ -121,8 +122,12 @@ def test_without_eyes_the_crop_has_the_same_scale(photo, haar):
     ratio = plain.matrix[0, 0] / np.hypot(*aligned.matrix[0, :2])
     assert 0.85 < ratio < 1.18
     x, y, w, h = face.box
-    middle = transform_points(np.array([x + (w - 1) / 2, y + (h - 1) / 2]), plain.matrix)
+    middle = transform_points(np.array([x + (w - 1) / 2, y - BOX_RISE * h + (h - 1) / 2]), plain.matrix)
     np.testing.assert_allclose(middle, (SIZE - 1) / 2)
+    higher = crop_face(photo, Face(face.box, 1.0), SIZE, 0.1, rise=0.2)
+    np.testing.assert_allclose(higher.matrix[:, 2] - plain.matrix[:, 2], (0, -0.2 * SIZE), atol=1e-9)
+    raised = crop_face(photo, face, SIZE, 0.1, rise=0.2)
+    np.testing.assert_allclose(raised.matrix[:, 2] - aligned.matrix[:, 2], (0, -0.2 * SIZE), atol=1e-9)
     np.testing.assert_allclose(plain.matrix[:, :2], np.eye(2) * plain.matrix[0, 0])  # upright
 
 
@@ -182,7 +187,7 @@ def test_every_frame_keeps_its_place_and_time(batch, workers, channels):
     clip = ((t, frame(p, channels)) for t, p in zip(times, PLACES, strict=True))
     parts = list(
         faces_of_clip(
-            clip, size=24, detector=told, batch=batch, workers=workers, tracker=Tracker(smoothing=0, patience=3)
+            clip, size=24, detector=told, batch=batch, workers=workers, tracker=Tracker(smoothing=0, patience=0.5)
         )
     )
     assert [len(part.time) for part in parts[:-1]] == [batch] * (len(parts) - 1)

@@ -1,18 +1,34 @@
 """Following a face: overlap, jumps, gaps, cuts, smoothing, and points that come and go."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from fer_jax.faces.detection import Face
-from fer_jax.faces.tracking import Tracker
+from fer_jax.faces.tracking import FRAME, Tracker, Tracks
 
 
 def face(x, y=0.0, side=100.0, points=None):
     return Face((float(x), float(y), float(side), float(side)), 1.0, points)
 
 
+class At25:
+    """A tracker of frames that follow each other at 25 a second; its patience is in frames."""
+
+    def __init__(self, patience=5, **settings):
+        self.tracker, self.times = Tracker(patience=patience * FRAME, **settings), itertools.count()
+
+    def __call__(self, faces):
+        return self.tracker(faces, next(self.times) * FRAME)
+
+    @property
+    def track(self):
+        return self.tracker.track
+
+
 def test_it_stays_with_its_face_when_a_larger_one_comes():
-    tracker = Tracker(smoothing=0)
+    tracker = At25(smoothing=0)
     for k in range(8):
         mine, other = face(100 + 5 * k), face(400 - 30 * k, 0, 150)
         assert tracker([other, mine] if k else [mine]).box == mine.box
@@ -20,7 +36,7 @@ def test_it_stays_with_its_face_when_a_larger_one_comes():
 
 
 def test_a_jump_without_overlap_goes_to_the_nearest_of_similar_size():
-    tracker = Tracker(smoothing=0)
+    tracker = At25(smoothing=0)
     tracker([face(0)])
     near, nearer_but_large = face(95, 0), face(90, 0, 160)
     assert tracker([nearer_but_large, face(-99), near]).box == near.box
@@ -29,7 +45,7 @@ def test_a_jump_without_overlap_goes_to_the_nearest_of_similar_size():
 
 
 def test_a_face_elsewhere_is_not_ours():
-    tracker = Tracker(smoothing=0)
+    tracker = At25(smoothing=0)
     tracker([face(0)])
     assert tracker([face(300)]) is None
     assert tracker([face(0, 0, 20)]) is None  # inside, but five times smaller
@@ -38,7 +54,7 @@ def test_a_face_elsewhere_is_not_ours():
 
 
 def test_a_cut_begins_a_new_track():
-    tracker = Tracker(patience=3)
+    tracker = At25(patience=3)
     answers = [tracker([face(0)])] + [tracker([face(500)]) for _ in range(5)]
     assert [answer is not None for answer in answers] == [True, False, False, False, True, True]
     assert answers[4].box == (500, 0, 100, 100)  # nothing of the old place is mixed in
@@ -46,7 +62,7 @@ def test_a_cut_begins_a_new_track():
 
 
 def test_gaps_are_not_bridged():
-    tracker = Tracker(smoothing=0, patience=3)
+    tracker = At25(smoothing=0, patience=3)
     assert tracker([]) is None
     assert tracker.track == -1
     tracker([face(0)])
@@ -60,7 +76,7 @@ def test_gaps_are_not_bridged():
 
 
 def test_smoothing_is_exponential_and_forgets_over_gaps():
-    tracker = Tracker(smoothing=0.4)
+    tracker = At25(smoothing=0.4)
     assert tracker([face(0)]).box[0] == 0
     assert tracker([face(10)]).box[0] == pytest.approx(6)  # 0.4 * 0 + 0.6 * 10
     assert tracker([face(10)]).box[0] == pytest.approx(0.4 * 6 + 0.6 * 10)
@@ -71,17 +87,17 @@ def test_smoothing_is_exponential_and_forgets_over_gaps():
 
 def test_smoothing_steadies_and_lags_as_documented():
     noise = np.random.default_rng(0).normal(0, 2, 400)
-    tracker = Tracker()
+    tracker = At25()
     steady = np.array([tracker([face(x)]).box[0] for x in noise])
     assert np.diff(steady[5:]).std() < 0.55 * np.diff(noise[5:]).std()
-    tracker = Tracker()
+    tracker = At25()
     moving = [tracker([face(6 * k)]).box[0] for k in range(30)]
     assert 6 * 29 - moving[-1] == pytest.approx(6 * 0.4 / 0.6)
 
 
 def test_points_are_smoothed_and_move_along_when_they_are_missed():
     eyes = np.array([(30.0, 40.0), (70.0, 40.0)])
-    tracker = Tracker(smoothing=0, patience=2)
+    tracker = At25(smoothing=0, patience=2)
     np.testing.assert_allclose(tracker([face(0, 0, 100, eyes)]).points, eyes)
     # 20 to the right, 10 larger around its middle: 0..100 -> 20..130.
     moved = tracker([face(20, 0, 110)]).points
@@ -89,14 +105,14 @@ def test_points_are_smoothed_and_move_along_when_they_are_missed():
     assert tracker([face(20)]).points is not None
     assert tracker([face(20)]).points is None  # they were seen too long ago
     np.testing.assert_allclose(tracker([face(20, 0, 100, eyes + 9)]).points, eyes + 9)
-    tracker = Tracker(smoothing=0.5)
+    tracker = At25(smoothing=0.5)
     tracker([face(0, 0, 100, eyes)])
     np.testing.assert_allclose(tracker([face(0, 0, 100, eyes + 4)]).points, eyes + 2)
 
 
 def test_a_new_track_has_no_points_of_the_old_one():
     eyes = np.array([(30.0, 40.0), (70.0, 40.0)])
-    tracker = Tracker(patience=1)
+    tracker = At25(patience=1)
     tracker([face(0, 0, 100, eyes)])
     tracker([face(700)])
     assert tracker([face(700)]).points is None
@@ -104,9 +120,9 @@ def test_a_new_track_has_no_points_of_the_old_one():
 
 def test_where_it_begins():
     left, right = face(0, 0, 50), face(300)
-    assert Tracker()([left, right]).box == right.box
-    assert Tracker(near=(20, 20))([left, right]).box == left.box
-    assert Tracker(near=(5, 5, 50, 50))([right, left]).box == left.box
+    assert At25()([left, right]).box == right.box
+    assert At25(near=(20, 20))([left, right]).box == left.box
+    assert At25(near=(5, 5, 50, 50))([right, left]).box == left.box
 
 
 def test_bad_settings():
@@ -114,4 +130,27 @@ def test_bad_settings():
         with pytest.raises(ValueError, match="smoothing"):
             Tracker(smoothing=smoothing)
     with pytest.raises(ValueError, match="patience"):
-        Tracker(patience=0)
+        Tracker(patience=-0.1)
+
+
+def test_patience_is_in_seconds_whatever_the_frame_rate():
+    """At one frame a second a cut begins a new track at once, and no frame is lost."""
+    tracker = Tracker(smoothing=0.4, patience=0.2)
+    answers = [tracker([face(0 if second < 3 else 500)], second) for second in range(6)]
+    assert all(answers)
+    assert tracker.track == 1
+    slow, fast = Tracker(), Tracker()
+    slow([face(0)], 0.0), fast([face(0)], 0.0)
+    assert fast([face(10)], FRAME).box[0] == pytest.approx(6)
+    assert slow([face(10)], 1.0).box[0] == pytest.approx(10)  # nothing of what it saw a second ago
+
+
+def test_all_faces_are_tracked_each_in_the_order_found():
+    tracks = Tracks(smoothing=0)
+    assert [number for number, _ in tracks([face(0), face(300)], 0.0)] == [0, 1]
+    assert [number for number, _ in tracks([face(305), face(5)], 0.04)] == [1, 0]
+    # Both are near the second track: the one that overlaps more continues it, the other one is new.
+    assert [number for number, _ in tracks([face(360), face(310)], 0.08)] == [2, 1]
+    assert tracks([], 0.12) == []
+    assert [number for number, _ in tracks([face(310)], 0.16)] == [1]
+    assert [number for number, _ in tracks([face(310)], 1.0)] == [3]  # nobody was seen for too long
