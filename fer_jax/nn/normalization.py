@@ -10,100 +10,63 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    """Normalizes x [..., C] by the batch's own statistics.
-
-    Returns (y [..., C], mean [C], biased variance [C]); the statistics carry no gradient. The gradient is the closed
-    form of the paper's section 3: two sums over the batch and one pass, half as many as automatic differentiation
-    takes.
-    """
-    y, mean, variance, _ = _normalize(x, scale, bias, epsilon)
-    return y, mean, variance
-
-
-def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, axes)
-    variance = jnp.maximum(jnp.mean(wide * wide, axes) - mean * mean, 0.0)
-    inverse = jax.lax.rsqrt(variance + epsilon)
-    slope = scale * inverse
-    y = wide * slope + (bias - mean * slope)
-    return y.astype(x.dtype), mean, variance, inverse
-
-
-def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    y, mean, variance, inverse = _normalize(x, scale, bias, epsilon)
-    return (y, mean, variance), (x, scale, mean, inverse)
-
-
-def _backward(epsilon: float, residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]):
-    x, scale, mean, inverse = residuals
-    axes = tuple(range(x.ndim - 1))
-    count = x.size // x.shape[-1]
-    dy = cotangents[0].astype(jnp.float32)
-    wide = x.astype(jnp.float32)
-    dbias = jnp.sum(dy, axes)
-    dscale = (jnp.sum(dy * wide, axes) - mean * dbias) * inverse
-    slope = scale * inverse
-    tilt = slope * inverse * dscale / count
-    dx = slope * dy - tilt * wide + (tilt * mean - slope * dbias / count)
-    return dx.astype(x.dtype), dscale, dbias
-
-
-batch_normalize.defvjp(_forward, _backward)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def masked_batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
-    """`batch_normalize` by the statistics of only those examples whose `mask` [B] is true.
+def batch_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array | None, epsilon: float):
+    """Normalizes x [B, ..., C] by the statistics of the examples whose `mask` [B] is true, or of all without a mask.
 
-    The others are normalized by the same statistics but contribute to neither their value nor their gradient. If no
-    example counts, mean and variance are 0.
+    The other examples are normalized alike but contribute to neither the statistics nor their gradient. Returns (y of
+    x's shape, mean [C], biased variance [C]); the statistics carry no gradient, and are 0 if no example counts. The
+    gradient is the closed form of the paper's section 3: two sums over the batch and one pass, half as many as
+    automatic differentiation takes.
     """
-    y, mean, variance, _, _ = _normalize_masked(x, scale, bias, mask, epsilon)
-    return y, mean, variance
+    return _forward(x, scale, bias, mask, epsilon)[0]
 
 
-def _normalize_masked(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
-    axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.float32)
-    counted = jnp.where(_per_example(mask, x), wide, 0.0)
-    places = x.size // (x.shape[0] * x.shape[-1])  # values per channel and example
-    count = jnp.maximum(jnp.sum(mask.astype(jnp.float32)) * places, 1.0)
-    mean = jnp.sum(counted, axes) / count
-    variance = jnp.maximum(jnp.sum(counted * counted, axes) / count - mean * mean, 0.0)
+def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array | None, epsilon: float):
+    mean, variance, count = _statistics(x, mask)
     inverse = jax.lax.rsqrt(variance + epsilon)
-    slope = scale * inverse
-    y = wide * slope + (bias - mean * slope)
-    return y.astype(x.dtype), mean, variance, inverse, count
+    y = (x.astype(jnp.float32) - mean) * (scale * inverse) + bias
+    return (y.astype(x.dtype), mean, variance), (x, scale, mask, mean, inverse, count)
 
 
-def _masked_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, mask: jax.Array, epsilon: float):
-    y, mean, variance, inverse, count = _normalize_masked(x, scale, bias, mask, epsilon)
-    return (y, mean, variance), (x, scale, mask, mean, inverse, count)
+def _statistics(x: jax.Array, mask: jax.Array | None):
+    """Returns (mean [C], biased variance [C], number of values in each channel) in one pass over x.
+
+    In float32, E[x^2] - E[x]^2 loses the variance of channels whose mean is large beside it. So the values of an
+    example are summed as differences from one of them, and the examples' means and variances joined exactly.
+    """
+    inner = tuple(range(1, x.ndim - 1))
+    wide = x.astype(jnp.float32)
+    origin = wide[(slice(None), *[0] * len(inner))]  # [B, C], an example's first place
+    apart = wide - jnp.expand_dims(origin, inner)
+    distance = jnp.mean(apart, inner)  # [B, C], from an example's origin to its mean
+    within = jnp.maximum(jnp.mean(apart * apart, inner) - distance * distance, 0.0)
+    examples = jnp.float32(len(x)) if mask is None else jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+
+    def average(table: jax.Array) -> jax.Array:
+        counted = table if mask is None else jnp.where(mask[:, None], table, 0.0)
+        return jnp.sum(counted, 0) / examples
+
+    mean = average(origin + distance)
+    between = (origin - mean + distance) ** 2  # in this order no digits are lost
+    return mean, average(within + between), examples * (x[0].size // x.shape[-1])
 
 
-def _masked_backward(epsilon: float, residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]):
+def _backward(epsilon: float, residuals: tuple[Any, ...], cotangents: tuple[jax.Array, ...]):
     x, scale, mask, mean, inverse, count = residuals
     axes = tuple(range(x.ndim - 1))
     dy = cotangents[0].astype(jnp.float32)
-    wide = x.astype(jnp.float32)
+    centered = x.astype(jnp.float32) - mean
     dbias = jnp.sum(dy, axes)
-    dscale = (jnp.sum(dy * wide, axes) - mean * dbias) * inverse
-    slope = scale * inverse
-    tilt = slope * inverse * dscale / count
-    through_statistics = tilt * (wide - mean) + slope * dbias / count
-    dx = slope * dy - jnp.where(_per_example(mask, x), through_statistics, 0.0)
+    dscale = jnp.sum(dy * centered, axes) * inverse
+    through_statistics = centered * (inverse * dscale / count) + dbias / count
+    if mask is not None:
+        through_statistics = jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), through_statistics, 0.0)
+    dx = scale * inverse * (dy - through_statistics)
     return dx.astype(x.dtype), dscale, dbias, None
 
 
-masked_batch_normalize.defvjp(_masked_forward, _masked_backward)
-
-
-def _per_example(mask: jax.Array, x: jax.Array) -> jax.Array:
-    return mask.reshape(-1, *[1] * (x.ndim - 1))
+batch_normalize.defvjp(_forward, _backward)
 
 
 class BatchNorm(nn.Module):
@@ -138,14 +101,10 @@ class BatchNorm(nn.Module):
             slope = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
             y = x.astype(jnp.float32) * slope + (bias - running_mean.value * slope)
             return y.astype(self.dtype)
-        normalized: Any
-        if mask is None:
-            momentum, normalized = self.momentum, batch_normalize(x, scale, bias, self.epsilon)
-        else:
-            # If no example counts, the running statistics stay as they are.
-            momentum = jnp.where(jnp.any(mask), self.momentum, 1.0)
-            normalized = masked_batch_normalize(x, scale, bias, mask, self.epsilon)
+        normalized: Any = batch_normalize(x, scale, bias, mask, self.epsilon)
         y, mean, variance = normalized
+        # If no example counts, the running statistics stay as they are.
+        momentum = self.momentum if mask is None else jnp.where(jnp.any(mask), self.momentum, 1.0)
         if not self.is_initializing():
             running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
             running_var.value = momentum * running_var.value + (1 - momentum) * variance

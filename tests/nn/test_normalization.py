@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fer_jax.nn.normalization import BatchNorm, batch_normalize, masked_batch_normalize
+from fer_jax.nn.normalization import BatchNorm, batch_normalize
 
 
 def reference(x, scale, bias, epsilon=1e-5):
@@ -28,16 +28,30 @@ def operands(shape=(4, 5, 6, 3)):
 
 def test_value_and_gradients():
     x, scale, bias, dy = operands()
-    got, pullback = jax.vjp(lambda *a: batch_normalize(*a, 1e-5)[0], x, scale, bias)
+    got, pullback = jax.vjp(lambda *a: batch_normalize(*a, None, 1e-5)[0], x, scale, bias)
     want, want_pullback = jax.vjp(reference, x, scale, bias)
     np.testing.assert_allclose(got, want, atol=1e-5)
     for a, b in zip(pullback(dy), want_pullback(dy), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (2, 2, 1, 3), (64, 6, 6, 3)])
+@pytest.mark.parametrize("ratio", [100, 1_000])
+def test_a_large_mean_does_not_hide_the_variance(shape, ratio):
+    x = (ratio + np.random.default_rng(0).normal(size=shape)).astype(np.float32)
+    wide, axes = x.astype(np.float64), tuple(range(x.ndim - 1))
+    mask = jnp.arange(len(x)) > 0
+    for chosen, kept in ((None, wide), (mask, wide[1:])):
+        y, mean, variance = jax.jit(batch_normalize, static_argnums=4)(x, jnp.ones(3), jnp.zeros(3), chosen, 1e-5)
+        want = kept.mean(axes), kept.var(axes)
+        np.testing.assert_allclose(mean, want[0], rtol=2e-7)
+        np.testing.assert_allclose(variance, want[1], rtol=1e-5)
+        np.testing.assert_allclose(y, (wide - want[0]) / np.sqrt(want[1] + 1e-5), atol=5e-7 * ratio)
+
+
 def test_a_constant_channel_stays_finite():
     x = jnp.full((2, 3, 3, 1), 1e3)
-    y, pullback = jax.vjp(lambda x: batch_normalize(x, jnp.ones(1), jnp.zeros(1), 1e-5)[0], x)
+    y, pullback = jax.vjp(lambda x: batch_normalize(x, jnp.ones(1), jnp.zeros(1), None, 1e-5)[0], x)
     assert np.isfinite(y).all()
     assert np.isfinite(pullback(jnp.ones_like(y))[0]).all()
 
@@ -80,14 +94,14 @@ def test_masked_statistics_are_those_of_the_other_examples():
         mean, var = x[kept].mean((0, 1, 2)), x[kept].var((0, 1, 2))
         return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
 
-    got, pullback = jax.vjp(lambda *a: masked_batch_normalize(*a, MASK, 1e-5)[0], x, scale, bias)
+    got, pullback = jax.vjp(lambda *a: batch_normalize(*a, MASK, 1e-5)[0], x, scale, bias)
     want, want_pullback = jax.vjp(of_the_kept, x, scale, bias)
     np.testing.assert_allclose(got[kept], want[kept], atol=1e-5)
     for a, b in zip(pullback(dy), want_pullback(dy), strict=True):  # a gradient at the masked example, too, is right
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
     silent = pullback(dy.at[1].set(0.0))
     np.testing.assert_array_equal(silent[0][1], 0)
-    alone = jax.vjp(lambda *a: batch_normalize(*a, 1e-5)[0], x[kept], scale, bias)[1](dy[kept])
+    alone = jax.vjp(lambda *a: batch_normalize(*a, None, 1e-5)[0], x[kept], scale, bias)[1](dy[kept])
     np.testing.assert_allclose(silent[0][kept], alone[0], atol=2e-5)
     np.testing.assert_allclose(silent[1], alone[1], rtol=1e-4)
 
@@ -111,7 +125,7 @@ def test_without_a_mask_nothing_changed():
     x, scale, bias, _ = operands()
     variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": bias, "var": scale**2}}
     y, updated = cast(Any, BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"]))
-    want, mean, variance = cast(Any, batch_normalize(x, scale, bias, 1e-5))
+    want, mean, variance = cast(Any, batch_normalize(x, scale, bias, None, 1e-5))
     np.testing.assert_array_equal(y, want)
     np.testing.assert_array_equal(updated["batch_stats"]["mean"], 0.9 * bias + (1 - 0.9) * mean)
     np.testing.assert_array_equal(updated["batch_stats"]["var"], 0.9 * scale**2 + (1 - 0.9) * variance)
