@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help=f"sections, separated by commas: {', '.join(SECTIONS)}")
     parser.add_argument("--main_job", action="store_true", help="also run the main job, which takes minutes")
     parser.add_argument("--quick", action="store_true", help="just enough of each to show that it runs")
-    parser.add_argument("--out", type=pathlib.Path, default=records.RESULTS, help="folder (default %(default)s)")
+    parser.add_argument("--out", type=records.user_path, default=records.RESULTS, help="folder (default %(default)s)")
     parser.add_argument("--section", default="", help=argparse.SUPPRESS)  # set for the processes of the sections
     args = parser.parse_args(arguments)
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import pathlib
 import platform
 from collections.abc import Callable, Sequence
 
@@ -22,7 +21,7 @@ import numpy as np
 
 from benchmarks.flax_resnet import CPU_BATCHES
 from benchmarks.machine import cores, our_options, prepare
-from benchmarks.records import check_file, one_line, positive, several
+from benchmarks.records import check_file, one_line, positive, several, user_path
 from benchmarks.turns import markdown, medians, take_turns
 from fer_jax.errors import writing
 from fer_jax.nn.convolution import (
@@ -145,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = tuple(CPU_BATCHES)
     parser.add_argument("--sizes", type=several(known), default=known, help="input sizes (default %(default)s)")
     parser.add_argument("--repeats", type=positive(int), default=7, help="turns per form (default %(default)s)")
-    parser.add_argument("--out", type=pathlib.Path, help="markdown file to write")
+    parser.add_argument("--out", type=user_path, help="markdown file to write")
     args = parser.parse_args(arguments)
     with one_line():
         if args.out:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.records import check_file, one_line, write_file
+from benchmarks.records import check_file, one_line, user_path, write_file
 from fer_jax.errors import UserError
 
 
@@ -83,7 +83,7 @@ def section(quick: bool = False) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
+    parser.add_argument("--out", type=user_path, required=True, help="JSON file to write")
     args = parser.parse_args(arguments)
     with one_line():
         check_file(args.out, ".md")

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import ROOT, cores, versions
-from benchmarks.records import check_file, one_line, positive, write_file
+from benchmarks.records import check_file, one_line, positive, user_path, write_file
 
 SIDE, BATCH, BATCHES = 224, 64, 30
 BUILD = """
@@ -138,7 +138,7 @@ def section(quick: bool = False) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
+    parser.add_argument("--out", type=user_path, required=True, help="JSON file to write")
     parser.add_argument("--pictures", type=positive(int), default=4000, help="of the smaller tree (%(default)s)")
     args = parser.parse_args(arguments)
     with one_line():

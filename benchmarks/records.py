@@ -144,7 +144,7 @@ def command_line(
         defaults: options of the benchmark; a tuple is given as its chosen values, separated by commas.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder to write into (default %(default)s)")
+    parser.add_argument("--out", type=user_path, default=RESULTS, help="folder to write into (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="just enough to show that it runs")
     for option, value in defaults.items():
         if isinstance(value, tuple):
@@ -164,6 +164,11 @@ def command_line(
         if page and not (args["quick"] or partial):
             with writing(out / f"{name}.md"):
                 (out / f"{name}.md").write_text(table)
+
+
+def user_path(text: str) -> pathlib.Path:
+    """Returns the path that an option gives; the shell does not expand the ~ of --out=~/x."""
+    return pathlib.Path(text).expanduser()
 
 
 def positive(kind: type) -> Callable[[str], Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pathlib
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 from etils import epath
 
-from benchmarks.records import check_file, readable
+from benchmarks.records import check_file, readable, user_path
 from experiments.fer2013_fast import get_config
 from fer_jax.config.fields import Config, assign
 from fer_jax.engine.allocator import keep_freed_memory
@@ -71,7 +70,7 @@ ARMS: dict[str, dict[str, Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file; a table is written beside it")
+    parser.add_argument("--out", type=user_path, required=True, help="JSON file; a table is written beside it")
     parser.add_argument("--epochs", type=float, help="of each run (default: those of the file, or 5 in a new one)")
     parser.add_argument("--seeds", type=int, default=2, help="from 0 on (default %(default)s)")
     parser.add_argument("--data_dir", default="", help="where FER-2013 lies prepared (default: TFDS's own)")

@@ -196,10 +196,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--allow_counts", action="store_true", help="accept copies that are not complete")
     one.add_argument("--allow_missing", type=int, default=0, metavar="N", help="accept N missing or damaged files")
     one.add_argument("--jobs", type=int, default=0, help="processes (default: one for each core)")
-    look.add_argument("--out", help="write the numbers as JSON")
+    look.add_argument("--out", type=os.path.expanduser, help="write the numbers as JSON")
     show.add_argument("--split", default="", help="which (default: the first)")
     show.add_argument("--seed", type=int, default=0, help="which examples (default %(default)s)")
-    show.add_argument("--out", help="the PNG to write (default: NAME.png)")
+    show.add_argument("--out", type=os.path.expanduser, help="the PNG to write (default: NAME.png)")
     return parser
 
 

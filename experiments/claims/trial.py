@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -87,8 +88,12 @@ def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
     """The command of a claim: `python -m experiments.claims.NAME`."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.claims.{trial.name}", description=trial.claim)
     parser.add_argument("--seeds", type=int, default=trial.seeds, help="runs per arm (default %(default)s)")
-    parser.add_argument("--workdir", default=f"runs/claims/{trial.name}", help="folder of the runs")
-    parser.add_argument("--out", default=str(ROOT), help="where results/claims/ and docs/claims/ are")
+    parser.add_argument(
+        "--workdir", type=os.path.expanduser, default=f"runs/claims/{trial.name}", help="folder of the runs"
+    )
+    parser.add_argument(
+        "--out", type=os.path.expanduser, default=str(ROOT), help="where results/claims/ and docs/claims/ are"
+    )
     parser.add_argument("--max_steps", type=int, default=0, help="stop each run here: to see that everything works")
     parser.add_argument(
         "--from_record", action="store_true", help="compare and draw again what results/claims/ holds, without training"

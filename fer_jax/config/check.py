@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fer_jax import methods
 from fer_jax.config.fields import Config, check_expression, check_fields
-from fer_jax.config.protocol import check_protocol
+from fer_jax.config.protocol import NOTHING, check_protocol, selected_on
 from fer_jax.config.steps import phases, stages
 from fer_jax.config.table import LAST_SEED
 from fer_jax.data.augment.augmentation import pipeline
@@ -63,6 +63,11 @@ def _check_train(config: Config) -> None:
         raise UserError(
             f"config.seeds={config.seeds}: with config.seed={config.seed} the last seed exceeds {LAST_SEED}; "
             "give a smaller config.seed"
+        )
+    if config.train.phase_restores_best and selected_on(config) == NOTHING:
+        raise UserError(
+            "config.train.phase_restores_best=True needs examples that no phase trains on: set "
+            "config.data.holdout_fraction=0.1"
         )
     for expression in config.init_ignore:
         check_expression(expression, "config.init_ignore")

@@ -10,6 +10,7 @@ from fer_jax.data.sources.folds import check_number, parse_division
 from fer_jax.data.sources.source import Source, take_fold
 from fer_jax.errors import UserError
 
+NOTHING = "no examples"  # what selects a model where all examples train and the last step is taken
 ALL = "all"  # config.fold: every fold in turn
 NO_TEST_LABELS = ("affectnet", "afew", "sfew")  # data sets whose published validation split serves as the test split
 
@@ -83,6 +84,8 @@ def selected_on(config: Config) -> str:
     data = config.data
     if config.selection.rule == "best_on_test":
         return "the test fold itself" if config.fold else data.test_split
+    if config.selection.rule == "last" and not (data.validation_split or data.holdout_fraction):
+        return NOTHING
     trained = "the other folds" if config.fold else data.train_split
     return data.validation_split or f"{data.holdout_fraction:.0%} of {trained}, held out"
 

@@ -26,7 +26,7 @@ class Examples:
 
     Attributes:
         train: those that the model is trained on.
-        validation: those that select the model.
+        validation: those that select the model; empty where the last step is taken and nothing is held out.
         label_noise: what was done to the training labels; None if they are those of the data set.
     """
 
@@ -75,6 +75,8 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
         return train, part_to_test(config, load(data, split_to_test(config), training=False))
     if data.validation_split:
         return train, load(data, data.validation_split, training=False)
+    if config.selection.rule == "last" and not data.holdout_fraction:
+        return train, train.select(np.arange(0))
     # The held-out part does not depend on the seed of training: all seeds are selected on the same examples.
     train, held_out = split_off(train, data.holdout_fraction, seed=0)
     if data.target in ("label", "majority"):

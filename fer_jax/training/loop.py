@@ -107,8 +107,10 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
             end_of_phase = run.step in setup.phase_ends
             if end_of_phase or evaluation_is_due(run.step, setup.eval_steps, setup.total_steps):
                 log.read()
-                outputs = evaluator(run.state.variables(), setup.validation, views=False)
-                scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
+                scores = {}
+                if len(setup.validation):
+                    outputs = evaluator(run.state.variables(), setup.validation, views=False)
+                    scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
                 progress.say(run.update_best(scores))
                 if end_of_phase and train_config.phase_restores_best:
                     run.return_to_best()

@@ -110,8 +110,16 @@ class Run:
         self.record.waited += waited
 
     def update_best(self, scores: dict[str, Any]) -> str:
-        """Logs an evaluation and keeps the variables if they are the best so far; returns a line that says so."""
+        """Logs an evaluation and keeps the variables if they are the best so far; returns a line that says so.
+
+        Args:
+            scores: empty where no examples are held out; then the newest variables are kept.
+        """
         config, record = self.setup.config, self.record
+        if not scores:
+            record.best = record.last = {"step": self.step}
+            self.best = _copy(_evaluated(self.state))
+            return f"step {self.step:>5}  kept"
         metric = config.selection.metric
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         self._log("validation", self.step, main_scores(scores))

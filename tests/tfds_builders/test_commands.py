@@ -87,7 +87,8 @@ def test_the_contact_sheet_shows_each_class_in_its_row(tmp_path, monkeypatch, ca
     data = ["--data_dir", str(tmp_path / "data")]
     assert command.main(["build", "rafdb", "--manual_dir", str(tmp_path / "files"), *data]) == 0
     out = tmp_path / "sheet.png"
-    assert command.main(["show", "rafdb", "--split=test", *data, "--out", str(out)]) == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command.main(["show", "rafdb", "--split=test", *data, "--out=~/sheet.png"]) == 0
     sheet = np.asarray(Image.open(out)).astype(int)
     assert sheet.shape == (TITLE + 7 * (TILE + GAP), NAME + COLUMNS * (TILE + GAP), 3)
     names = registry.make_builder("rafdb", str(tmp_path / "data")).info.features["label"].names

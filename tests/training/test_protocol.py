@@ -1,5 +1,8 @@
 """What is tested, and what must be said of it."""
 
+import json
+import shutil
+
 import pytest
 from etils import epath
 
@@ -7,7 +10,10 @@ from fer_jax.config.check import check_config
 from fer_jax.config.protocol import fold_facts, part_to_score, part_to_test, protocol, split_to_test
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.runs.workdir import default_workdir
+from fer_jax.storage import read_lines
+from fer_jax.training import loop
 from fer_jax.training.setup import make_setup
 
 
@@ -103,3 +109,30 @@ def test_where_a_fold_lives(tiny):
     )
     assert default_workdir(folded(tiny, "3")) == epath.Path("runs/baseline/smoke/fold03")
     assert default_workdir(folded(tiny, "17")) == epath.Path("runs/baseline/smoke/fold17")
+
+
+def test_everything_trains_where_the_last_step_is_taken(tiny, tmp_path):
+    config = tiny(max_steps=4)
+    config.selection.rule, config.data.holdout_fraction = "last", 0.0
+    workdir = epath.Path(tmp_path / "run")
+    results = loop.train(config, workdir)
+    assert (results["training_examples"], results["validation_examples"]) == (280, 0)
+    assert results["selection"]["best_step"] == results["selection"]["last"]["step"] == 4
+    assert {line["kind"] for line in read_lines(workdir / "metrics.jsonl")} == {"train"}
+    config.train.phase_restores_best = True
+    with pytest.raises(UserError, match=r"config.data.holdout_fraction=0\.1"):
+        check_config(config)
+
+
+def test_a_model_is_evaluated_where_only_the_test_split_lies(tiny, tmp_path):
+    config, workdir = tiny(max_steps=2), epath.Path(tmp_path / "run")
+    expected = loop.train(config, workdir)
+    shutil.copytree(config.data.data_dir, tmp_path / "data")
+    for path in (tmp_path / "data").rglob("*-train.array_record*"):
+        path.unlink()
+    for path in (tmp_path / "data").rglob("dataset_info.json"):
+        facts = json.loads(path.read_text())
+        facts["splits"] = [split for split in facts["splits"] if split["name"] == "test"]
+        path.write_text(json.dumps(facts))
+    results = evaluate(workdir, changes={"data.data_dir": str(tmp_path / "data"), "train.devices": 1})
+    assert results["accuracy"] == expected["accuracy"]

@@ -94,7 +94,7 @@ def contents(faces: reading.Faces) -> Contents:
 
 def _nothing_found(manual_dir: epath.Path) -> UserError:
     wanted = f"{', '.join(reading.CSV_NAMES)}, {reading.ARCHIVE} or train/<class>/"
-    zips = sorted(path.name for path in manual_dir.glob("*.zip"))
+    zips = sorted(path.name for path in manual_dir.iterdir() if path.suffix == ".zip")
     if zips:
         return UserError(f"{manual_dir} has none of {wanted}: unpack {zips[0]} there first")
     if (manual_dir / "train.csv").exists() or (manual_dir / "test.csv").exists():

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
 import sys
 import time
@@ -179,8 +180,10 @@ def _worst(landmarks: Mapping[str, Mapping[str, float]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="results/synthetic_faces.json")
-    parser.add_argument("--resnet_run", default="", help="work directory of a finished ResNet-18 run")
+    parser.add_argument("--out", type=os.path.expanduser, default="results/synthetic_faces.json")
+    parser.add_argument(
+        "--resnet_run", type=os.path.expanduser, default="", help="work directory of a finished ResNet-18 run"
+    )
     args = parser.parse_args()
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("this needs scikit-learn: pip install 'fer_jax[verify]'")
