@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import harness, machine, records
-from fer_jax.errors import UserError, nearest, writing
+from fer_jax.errors import UserError, nearest, print_any_text, writing
 
 SECTIONS = {
     "train_step": "training steps of fer_jax, plain Flax and PyTorch",
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="just enough of each to show that it runs")
     parser.add_argument("--out", type=records.user_path, default=records.RESULTS, help="folder (default %(default)s)")
     parser.add_argument("--section", default="", help=argparse.SUPPRESS)  # set for the processes of the sections
+    print_any_text()
     args = parser.parse_args(arguments)
     try:
         if args.section:

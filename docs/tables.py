@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.records import readable
 from docs.speed import is_old, speed_table
-from fer_jax.errors import UserError, writing
+from fer_jax.errors import UserError, print_any_text, writing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/data.md", "docs/performance.md", "docs/scaling.md")
@@ -190,6 +190,7 @@ def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is out of date")
+    print_any_text()
     check = parser.parse_args(arguments).check
     status = 0
     try:

@@ -17,7 +17,7 @@ from fer_jax import methods
 from fer_jax.config import files
 from fer_jax.config.fields import Config, fields_of, leaves, nearest_field
 from fer_jax.config.table import FIELDS
-from fer_jax.errors import UserError, nearest
+from fer_jax.errors import UserError, nearest, print_any_text
 from fer_jax.methods import strategies
 from fer_jax.storage import reachable
 
@@ -114,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 2 a mistake of the user, which is printed as one line, and 128 + N a stop by signal N.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # libraries that are loading answer Ctrl-C with a stack trace
+    print_any_text()
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as mistake:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
 class UserError(Exception):
     """Bad input. Entry points print it as one line and exit with status 2, without a stack trace."""
+
+
+def print_any_text() -> None:
+    """Makes this process print what the console's encoding lacks as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -115,7 +115,11 @@ def assert_refused(done, says, tmp_path):
         ("optimizer.learning_rate", -1.0, "config.optimizer.learning_rate=-1.0 .* at least 0"),
         ("schedule.div_factor", 0.0, "config.schedule.div_factor=0.0 .* above 0"),
         ("optimizer.groups", ("trunk",), "give \\('expression'"),
-        ("schedule.boundaries_epochs", ("a",), "config.schedule.boundaries_epochs=.* give epochs"),
+        ("schedule.boundaries_epochs", (-1.0,), "config.schedule.boundaries_epochs=.* give epochs"),
+        ("schedule.boundaries_epochs", ("a",), "config.schedule.boundaries_epochs=.*: 'a' is not a number"),
+        ("augmentation.train", ("flip", 4), "config.augmentation.train=.*: 4 is not text"),
+        ("preprocessing.mean", ("a", 0.5, 0.5), "config.preprocessing.mean=.*: 'a' is not a number"),
+        ("optimizer.groups", (("trunk", {"lr_multiplier": -0.1}),), r"groups\[0\].lr_multiplier=-0.1 .* at least 0"),
         ("loss.weights.balance", float("nan"), "config.loss.weights.balance=nan: .* finite"),
         ("model.delta", float("inf"), "config.model.delta=inf: .* finite"),
         ("augmentation.train", ("rotate:inf",), "'rotate:inf'.*give 0 to 180"),
@@ -386,6 +390,11 @@ def test_evaluation_with_changes(trained, tmp_path):
     as_trained = {"seed": stored_config(trained).seed, "evaluation.bootstrap": 0, "train.devices": 3}
     results = evaluate(trained, changes=as_trained)
     assert "accuracy_interval" not in results
+
+
+def test_evaluating_the_folder_above_some_runs_names_them(trained):
+    with pytest.raises(UserError, match=f"give one of the runs inside, {trained}$"):
+        evaluate(trained.parent)
 
 
 def test_evaluating_what_was_never_trained(run_here, tmp_path):

@@ -63,6 +63,15 @@ def test_text_becomes_the_type_of_the_field(field, text, value):
     assert dict(leaves(config, ()))[field] == value
 
 
+def test_text_that_the_console_cannot_print_is_escaped(tmp_path):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text('"""Gesichter ö"""\ndef get_config(v="a"): ...')
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "fer_jax", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert r"Gesichter \xf6" in done.stdout
+
+
 def test_experiments_run_from_any_folder(tmp_path):
     """A file that does not exist in the folder is that of the installation."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -77,6 +86,9 @@ def test_experiments_run_from_any_folder(tmp_path):
         ("def get_config(:", "SyntaxError.*line 1"),
         ("\nimport of_tomorrow", "line 2: .*of_tomorrow"),
         ("def get_config():\n    return 1 / 0", "line 2: ZeroDivisionError"),
+        ("import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
+        ("def get_config():\n    return 5", "get_config returns no config"),
+        ("\0", "source code"),
     ],
 )
 def test_a_mistake_in_an_experiment_file_is_one_line_that_says_where(code, says, tmp_path):

@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import logging
 
-from fer_jax.errors import UserError, writing
+from fer_jax.errors import UserError, print_any_text, writing
 from tfds_builders import registry
 from tfds_builders.catalogue import CATALOGUE
 from tfds_builders.contact_sheet import contact_sheet
@@ -29,6 +29,7 @@ from tfds_builders.verify import verify
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 2 after a mistake of the user, told in one line."""
+    print_any_text()
     args = _parser().parse_args(argv)
     if argv is None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

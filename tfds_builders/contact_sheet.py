@@ -34,7 +34,7 @@ def contact_sheet(builder: Any, split: str, seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     sheet = Image.new("RGB", (NAME + COLUMNS * (TILE + GAP), TITLE + len(names) * (TILE + GAP)), PAPER)
     pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(15)
+    font, names = _legible(names)
     title = f"{builder.info.full_name}, {split}: {len(labels):,} {'clips' if 'frames' in fields else 'images'}"
     pen.text((GAP, GAP + 4), title, INK, font)
     for number, name in enumerate(names):
@@ -50,6 +50,16 @@ def contact_sheet(builder: Any, split: str, seed: int = 0) -> Image.Image:
             if not mask:
                 pen.line((*place, place[0] + TILE, top + TILE), FAINT, 3)
     return sheet
+
+
+def _legible(names: list[str]) -> tuple[Any, list[str]]:
+    """Returns a font that has all letters of the names, and the names, with escapes where no font has them."""
+    if not "".join(names).isascii():
+        from fer_jax.report.style import font_with
+
+        if installed := font_with("".join(names)):
+            return ImageFont.truetype(installed.fname, 15), names
+    return ImageFont.load_default(15), [name.encode("ascii", "backslashreplace").decode() for name in names]
 
 
 def _of_class(fields: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

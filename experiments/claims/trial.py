@@ -27,7 +27,7 @@ from experiments.claims.picture import paired_chart
 from fer_jax.config.fields import Config
 from fer_jax.engine import compiler
 from fer_jax.engine.mesh import device_name
-from fer_jax.errors import UserError, writing
+from fer_jax.errors import UserError, print_any_text, writing
 from fer_jax.evaluation.metrics import mean_interval
 from fer_jax.inference.trained import Trained, load
 from fer_jax.report.style import to_png
@@ -98,6 +98,7 @@ def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--from_record", action="store_true", help="compare and draw again what results/claims/ holds, without training"
     )
+    print_any_text()
     given = parser.parse_args(arguments)
     try:
         if given.from_record:

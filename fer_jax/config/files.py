@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import ml_collections
+
 import fer_jax
 from fer_jax.config.fields import Config, assign, leaves, nearest_field
 from fer_jax.config.table import KINDS
@@ -34,7 +36,10 @@ def load_config(name: str) -> Config:
     if "get_config" not in module:
         raise UserError(f"--config: {path} is not an experiment: it has no get_config")
     with _running(file):
-        return module["get_config"](variant) if variant else module["get_config"]()
+        config = module["get_config"](variant) if variant else module["get_config"]()
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config: {path}: its get_config returns no config: return fields.variant_config(...)")
+    return config
 
 
 def read_experiment(path: pathlib.Path) -> dict[str, Any]:
@@ -48,12 +53,12 @@ def read_experiment(path: pathlib.Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _running(path: pathlib.Path) -> Iterator[None]:
-    """Turns a mistake in the code of an experiment file into one line that says where it is."""
+    """Turns a mistake in the code of an experiment file, or its end, into one line that says where it is."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         raise UserError(f"--config: {where}: {first_line(error)}") from error
@@ -62,7 +67,7 @@ def _running(path: pathlib.Path) -> Iterator[None]:
 def experiments() -> list[str]:
     """Returns the experiments of this folder and of the installation, such as 'experiments/fdrl.py'."""
     folders = [folder / "experiments" for folder in (pathlib.Path.cwd(), *INSTALLED)]
-    files = {path.name for folder in folders for path in folder.glob("*.py") if "def get_config" in path.read_text()}
+    files = {path.name for folder in folders for path in folder.glob("*.py") if b"def get_config" in path.read_bytes()}
     return [f"experiments/{name}" for name in sorted(files)]
 
 

@@ -25,12 +25,14 @@ class Field:
         help: one line on what it does.
         choices: the values it may have; () for any.
         range: of a number, as an interval: '[0, 1)' includes 0 and excludes 1; '' for any finite number.
+        members: the type of each member of a tuple that is empty by default, if they all have the same.
     """
 
     default: Any
     help: str
     choices: tuple[str, ...] = ()
     range: str = ""
+    members: type | None = None
 
     def limits(self) -> str:
         """Returns the range in words, such as '0 to 1', 'above 0' or 'at least 0 and below 1'; '' without a range."""
@@ -44,21 +46,18 @@ class Field:
 
     def check(self, path: str, value: Any) -> None:
         """Raises UserError unless `value` has the field's type and lies in its range or among its choices."""
-        if not self._fits(value):
+        if not _is(value, type(self.default)):
             raise UserError(f"config.{path}={value!r}: give {KINDS[type(self.default)]}")
+        kind: Any = type(self.default[0]) if isinstance(self.default, tuple) and self.default else self.members
+        for member in value if kind else ():
+            if not _is(member, kind):
+                raise UserError(f"config.{path}={value!r}: {member!r} is not {KINDS[kind]}")
         if self.choices and value not in self.choices:
             raise UserError(f"config.{path}={value!r}: {nearest(value, self.choices)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"config.{path}={value}: give a finite number {self.limits()}".rstrip())
         if self.range and not self._contains(value):
             raise UserError(f"config.{path}={value} is out of range: give {KINDS[type(self.default)]} {self.limits()}")
-
-    def _fits(self, value: Any) -> bool:
-        kind = type(self.default)
-        if kind is dict:
-            return hasattr(value, "items")
-        wider: Any = {float: (int, float), tuple: (list, tuple)}.get(kind, kind)  # JSON has no tuples, and 1.0 may be 1
-        return isinstance(value, wider) and (kind is bool or not isinstance(value, bool))
 
     def _bounds(self) -> tuple[float, float]:
         low, high = self.range[1:-1].split(",")
@@ -68,6 +67,14 @@ class Field:
         low, high = self._bounds()
         above = value >= low if self.range[0] == "[" else value > low
         return above and (value <= high if self.range[-1] == "]" else value < high)
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether a value may stand in a field of a kind: JSON has no tuples, and 1.0 may be 1."""
+    if kind is dict:
+        return hasattr(value, "items")
+    wider: Any = {float: (int, float), tuple: (list, tuple)}.get(kind, kind)
+    return isinstance(value, wider) and (kind is bool or not isinstance(value, bool))
 
 
 GROUPS = {
@@ -94,7 +101,7 @@ FIELDS = {
     "seeds": Field(1, "number of runs, with seed, seed + 1, ...", range="[1, 1000]"),
     "fold": Field("", "with data.folds: the number of the fold to test, from 1, or 'all' for each in turn"),
     "init_from": Field("", "weights to start from: a work directory, .safetensors or .pth; several with commas"),
-    "init_ignore": Field((), "regular expressions of parameters that keep their initialization"),
+    "init_ignore": Field((), "regular expressions of parameters that keep their initialization", members=str),
     "data.dataset": Field("", "a prepared data set, such as 'fer2013' or 'synthetic_faces/basic'"),
     "data.builder": Field({}, "options of the data set's builder (synthetic faces)"),
     "data.data_dir": Field("", "folder of prepared data sets; '' is TFDS's own"),
@@ -104,7 +111,7 @@ FIELDS = {
     "data.holdout_fraction": Field(0.1, "the share of train_split that is held out", range="[0, 0.9]"),
     "data.test_split": Field("test", "the split to test on"),
     "data.folds": Field("", "cross-validation of train_split: 'subject:10', 'leave_one_subject_out' or 'stored'"),
-    "data.exclude": Field((), "flags of examples to leave out of training, such as ('black', 'leaked')"),
+    "data.exclude": Field((), "flags of examples to leave out of training, such as ('black', 'leaked')", members=str),
     "data.target": Field("label", "'label', or a rule that turns votes into targets (fer_jax/data/targets/votes.py)"),
     "data.votes": Field("votes", "which votes, if the data set has several"),
     "data.image_size": Field(48, "side of the network's input, pixels", range="[8, 2048]"),
@@ -133,7 +140,7 @@ FIELDS = {
     "data.label_noise_rate": Field(0.0, "probability that a label is corrupted", range="[0, 1]"),
     "data.label_noise_seed": Field(0, "seed of the corruption, independent of config.seed", range=f"[0, {LAST_SEED}]"),
     "data.label_noise_file": Field("", "a published list of noisy labels to use instead"),
-    "augmentation.train": Field((), "operations in their order, such as ('crop:59', 'flip', 'erase:0.5')"),
+    "augmentation.train": Field((), "operations in their order, such as ('crop:59', 'flip', 'erase:0.5')", members=str),
     "augmentation.pad": Field("zero", "what fills the outside of a picture", ("zero", "edge", "reflect")),
     "augmentation.per_frame": Field(False, "draw for every frame of a clip instead of once per clip"),
     "preprocessing.crop": Field(
@@ -175,20 +182,22 @@ FIELDS = {
         ("constant", "linear", "step", "exponential", "cosine", "one_cycle", "triangular"),
     ),
     "schedule.warmup_epochs": Field(0.0, "linear warmup", range="[0, inf)"),
-    "schedule.boundaries_epochs": Field((), "step: the epochs at which the rate is multiplied by factor"),
+    "schedule.boundaries_epochs": Field((), "step: epochs at which the rate is multiplied by factor", members=float),
     "schedule.factor": Field(0.1, "step: at each boundary; exponential: per epoch", range="[0, inf)"),
     "schedule.final_fraction": Field(0.0, "the last rate as a share of the peak", range="[0, 1]"),
     "schedule.peak_fraction": Field(0.3, "one_cycle, triangular: the share of the run before the peak", range="[0, 1]"),
     "schedule.div_factor": Field(25.0, "one_cycle, triangular: the peak over the first rate", range="(0, inf)"),
     "schedule.final_div_factor": Field(1e4, "one_cycle: the first rate over the last", range="(0, inf)"),
-    "schedule.momentum": Field((), "one_cycle: (high, low) momentum, opposite to the rate; () keeps the optimizer's"),
+    "schedule.momentum": Field(
+        (), "one_cycle: (high, low) momentum, opposite to the rate; () keeps the optimizer's", members=float
+    ),
     "selection.rule": Field("best_validation", "which parameters to keep", ("best_validation", "last", "best_on_test")),
     "selection.metric": Field("", "the score that best refers to; by default the first that the method has"),
     "evaluation.batch_size": Field(256, "examples per step", range="[1, 1048576]"),
     "evaluation.flip": Field(False, "average the prediction with that of the mirrored image"),
     "evaluation.views": Field("", "'corners': 0.4 of the plain prediction, 0.6 of four corners' mean", ("", "corners")),
     "evaluation.occluded": Field(False, "score the test split behind objects as well"),
-    "evaluation.degraded": Field((), "and degraded, such as ('low_resolution:24', 'gaussian_blur:3')"),
+    "evaluation.degraded": Field((), "and degraded, such as ('low_resolution:24', 'gaussian_blur:3')", members=str),
     "evaluation.bootstrap": Field(1000, "resamples for intervals; 0 for none", range="[0, 1000000]"),
     "evaluation.report": Field(True, "write the report page"),
 }

@@ -108,6 +108,8 @@ def _read_other(model: trained.Trained, split: str, dataset: str) -> Match:
     data.folds, model.config.fold = "", ""
     if dataset.partition("/")[0] != data.dataset.partition("/")[0]:
         data.builder = {}  # options of the other builder
+    if data.builder and is_main():
+        print(f"{dataset} with the options of the run's own data set: {dict(data.builder)}", flush=True)
     data.dataset = dataset
     info = prepared_builder(data).info
     data.target = "label" if "label" in info.features else "majority"

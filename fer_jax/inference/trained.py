@@ -27,6 +27,7 @@ from fer_jax.methods import objective, strategies
 from fer_jax.runs.model_file import MODEL, REMAKE, Variables, read_model
 from fer_jax.storage import reachable
 
+RUNS_NAMED = 6  # in a message
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
 
 
@@ -211,7 +212,12 @@ def _why_missing(place: Any) -> str:
     if not place.is_dir():
         return f"there is no model file and no run at {place}"
     if not (place / "config.json").exists():
-        return f"{place} is not the folder of a run, and holds no {MODEL}"
+        below = sorted(folder for folder in place.iterdir() if folder.is_dir())
+        below += sorted(folder for one in below for folder in one.iterdir() if folder.is_dir())
+        runs = [str(folder) for folder in below if (folder / "config.json").exists()]
+        more = ", ..." if len(runs) > RUNS_NAMED else ""
+        inside = f": give one of the runs inside, {', '.join(runs[:RUNS_NAMED])}{more}" if runs else ""
+        return f"{place} is not the folder of a run, and holds no {MODEL}{inside}"
     from fer_jax.runs.checkpoint import has_checkpoint
     from fer_jax.runs.workdir import stored_run
 

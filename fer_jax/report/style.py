@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import io
 import textwrap
+import warnings
+from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
@@ -16,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
@@ -41,12 +44,25 @@ def paler(color: str, share: float) -> str:
 
 def to_png(figure: Figure) -> bytes:
     """Draws a figure at two dots per CSS pixel. The same figure gives the same bytes."""
-    for text in figure.findobj(Text):
-        text.set_fontfamily(_font())
-        text.set_parse_math(False)  # a '$' in a class name is a dollar
+    texts: list[Any] = figure.findobj(Text)
+    another = font_with("".join(text.get_text() for text in texts))
+    for text in texts:
+        text.set_fontfamily([*_font(), *([another.name] if another else [])])
+        text.set_parse_math(False)  # a '$' in a name is a dollar
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # that no font of this machine has
+        figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     return buffer.getvalue()
+
+
+@functools.cache
+def font_with(text: str) -> font_manager.FontEntry | None:
+    """Returns a font of this machine that has all letters of a text, the one of matplotlib if it has; None if none."""
+    fonts = [font for font in font_manager.fontManager.ttflist if "LastResort" not in font.fname]  # it has boxes only
+    fonts.sort(key=lambda font: font.name != "DejaVu Sans")
+    needed = {ord(letter) for letter in text if not letter.isspace()}
+    return next((font for font in fonts if needed <= FT2Font(font.fname).get_charmap().keys()), None)
 
 
 @functools.cache

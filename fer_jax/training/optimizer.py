@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,13 +15,18 @@ import optax.contrib
 
 from fer_jax.config.fields import check_expression
 from fer_jax.config.steps import phases
+from fer_jax.config.table import Field
 from fer_jax.errors import UserError, nearest
 
 Schedule = Callable[[Any], Any]
 PyTree = Any
 
 IMAGE_CHANNELS = 3  # a convolution with at most this many input channels reads the image itself
-GROUP_FIELDS = {"lr_multiplier": 1.0, "weight_decay": None, "frozen": False}
+GROUP_FIELDS = {
+    "lr_multiplier": Field(1.0, "the share of the learning rate", range="[0, inf)"),
+    "weight_decay": Field(0.0, "by default that of the optimizer", range="[0, inf)"),
+    "frozen": Field(False, "whether they keep their values"),
+}
 
 
 def make_optimizer(
@@ -140,14 +146,10 @@ def make_momentum(config: Any, total_steps: int) -> Schedule | None:
     options = config.schedule
     if not options.momentum:
         return None
-    try:
-        high, low = map(float, options.momentum)
-        if not (0 <= low <= high < 1):
-            raise ValueError
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"config.schedule.momentum={options.momentum}: give (high, low), such as (0.95, 0.85)"
-        ) from error
+    high, *others = options.momentum
+    low = others[0] if len(others) == 1 else math.nan
+    if not 0 <= low <= high < 1:
+        raise UserError(f"config.schedule.momentum={options.momentum}: give (high, low), such as (0.95, 0.85)")
     if options.name != "one_cycle":
         raise UserError(f"config.schedule.momentum needs config.schedule.name='one_cycle', not '{options.name}'")
     rise, last = _turn(options, total_steps)
@@ -178,7 +180,7 @@ def make_schedule(config: Any, total_steps: int, steps_per_epoch: float) -> Sche
     """
     options, peak = config.schedule, config.optimizer.learning_rate
     rise, last = _turn(options, total_steps)
-    if not all(isinstance(epoch, (int, float)) and epoch >= 0 for epoch in options.boundaries_epochs):
+    if min(options.boundaries_epochs, default=0) < 0:
         raise UserError(f"config.schedule.boundaries_epochs={options.boundaries_epochs}: give epochs, such as (30, 60)")
     drops = jnp.array([epoch * steps_per_epoch for epoch in options.boundaries_epochs], jnp.float32)
     low = peak / options.div_factor
@@ -236,11 +238,12 @@ def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:
             raise UserError(
                 f"config.optimizer.groups[{number}]={group!r}: give ('expression', {{'lr_multiplier': 0.1}})"
             ) from error
-        for name in fields:
+        for name, value in fields.items():
             if name not in GROUP_FIELDS:
                 raise UserError(f"config.optimizer.groups[{number}]: no field '{name}'; {nearest(name, GROUP_FIELDS)}")
+            GROUP_FIELDS[name].check(f"optimizer.groups[{number}].{name}", value)
         check_expression(expression, f"config.optimizer.groups[{number}]")
-        groups.append((expression, GROUP_FIELDS | fields))
+        groups.append((expression, {"lr_multiplier": 1.0, "weight_decay": None, "frozen": False} | fields))
     return groups
 
 

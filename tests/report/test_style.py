@@ -1,4 +1,4 @@
-"""The colors of the report."""
+"""The colors and letters of the report."""
 
 import numpy as np
 import pytest
@@ -37,3 +37,10 @@ def test_class_colors_are_told_apart_by_everyone(sight):
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     assert distance[np.triu_indices(len(lab), 1)].min() > 18
     assert len({style.class_color(index) for index in range(24)}) == 24
+
+
+def test_letters_come_from_a_font_that_has_them():
+    font = style.font_with("счастье")
+    assert font is not None
+    assert font.name == "DejaVu Sans"
+    assert style.font_with("\U000f0000") is None
