@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-if __name__ == "__main__":  # Ctrl-C while libraries load: nothing is lost, and they take it badly
+if __name__ == "__main__":  # Ctrl-C while libraries load ends without a stack trace
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -28,12 +28,12 @@ from tfds_builders.verify import verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 2 after a mistake of the user, told in one line."""
+    """Runs one command and returns the exit status; 2 for bad input, which is reported in one line."""
     print_any_text()
     args = _parser().parse_args(argv)
     if argv is None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    logging.set_verbosity(logging.ERROR)  # what the builders log is printed below, in order and once
+    logging.set_verbosity(logging.ERROR)  # what the builders log is printed at the end, once
     try:
         status = COMMANDS[args.command](args)
         sys.stdout.flush()
@@ -41,16 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `list | head`: nobody reads on
+    except BrokenPipeError:  # `list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from there", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         return 130
 
 
 def list_all(args: argparse.Namespace) -> int:
-    """Prints a line for each data set, and what of it lies prepared."""
+    """Prints a line for each data set, with its prepared variants and versions."""
     rows = [("name", "examples", "classes", "published sizes", "license", "prepared")]
     for name in registry.names():
         entry = CATALOGUE[name]
@@ -63,7 +63,7 @@ def list_all(args: argparse.Namespace) -> int:
 
 
 def verify_one(args: argparse.Namespace) -> int:
-    """Prints what is in a prepared data set; 1 where something should not be so."""
+    """Prints what is in a prepared data set; returns 1 if something is wrong."""
     builder = _builder(args)
     findings = verify(builder)
     print(f"{builder.info.full_name} in {builder.data_path}")
@@ -108,9 +108,9 @@ def build_one(args: argparse.Namespace) -> int:
     return 0
 
 
-FLAGS = {  # what is no option of a data set
+FLAGS = {  # flags of the command line that are not options of a data set
     **{name: f"--{name}" for name in ("allow_counts", "allow_missing", "data_dir", "manual_dir", "jobs", "overwrite")},
-    **dict.fromkeys(("variant", "config"), "the variant behind the name, as in rafdb/compound,"),
+    **dict.fromkeys(("variant", "config"), "the variant after the name, as in rafdb/compound,"),
 }
 COMMANDS = {"list": list_all, "build": build_one, "verify": verify_one, "show": show_one}
 
@@ -129,13 +129,13 @@ def build(
     """Checks, counts and converts one data set, and prints what it found and wrote.
 
     Args:
-      name: of the data set, with a variant where it has several: 'rafdb/compound'.
-      manual_dir: folder with the original files; TFDS's own (`<data_dir>/downloads/manual`) when None.
-      data_dir: where prepared data sets lie; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` when None.
-      overwrite: build anew what is prepared already.
+      name: of the data set, with its variant if it has several: 'rafdb/compound'.
+      manual_dir: folder with the original files; `<data_dir>/downloads/manual` if None.
+      data_dir: folder of prepared data sets; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` if None.
+      overwrite: build again what is already prepared, which stays until the new one is complete.
       allow_counts: accept incomplete copies.
-      allow_missing: accept so many examples whose files are missing or damaged.
-      jobs: processes; 0 is one for each core.
+      allow_missing: accept this many examples whose files are missing or damaged.
+      jobs: number of processes; 0 is one for each core.
       options: of the builder, such as {'size': 112}.
 
     Raises:
@@ -164,9 +164,9 @@ def build(
         for option, value in given.items():
             if prepared.get(option, value) != value:
                 raise UserError(
-                    f"{name} is prepared with {option}={prepared[option]}, not {value}: build it anew with --overwrite"
+                    f"{name} is prepared with {option}={prepared[option]}, not {value}: build it again with --overwrite"
                 )
-        print(f"{name} {builder.version} is prepared already: {builder.data_dir}; --overwrite builds it anew")
+        print(f"{name} {builder.version} is already prepared: {builder.data_dir}; --overwrite builds it again")
         print_splits(builder)
         return
     prepare(builder, manual_dir, overwrite)
@@ -181,9 +181,9 @@ def _builder(args: argparse.Namespace) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tfds_builders", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    every = commands.add_parser("list", help="name every data set there is a builder for")
+    every = commands.add_parser("list", help="name every data set that can be built")
     one = commands.add_parser("build", help="check, count and convert a data set")
-    look = commands.add_parser("verify", help="look through a prepared one: numbers, every picture, equal pictures")
+    look = commands.add_parser("verify", help="check a prepared one: numbers, every picture, equal pictures")
     show = commands.add_parser("show", help="draw a contact sheet of a prepared one")
     for command in (one, look, show):
         command.add_argument("name", help="a data set that `list` names, with its variant: rafdb/compound")
@@ -193,8 +193,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (every, one, look, show):
         command.add_argument("--data_dir", help="of prepared data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     one.add_argument("--manual_dir", help="the folder with the original files")
-    one.add_argument("--overwrite", action="store_true", help="build anew what is there already")
-    one.add_argument("--allow_counts", action="store_true", help="accept copies that are not complete")
+    one.add_argument("--overwrite", action="store_true", help="build again what is already prepared")
+    one.add_argument(
+        "--allow_counts", action="store_true", help="accept copies with other numbers of examples than published"
+    )
     one.add_argument("--allow_missing", type=int, default=0, metavar="N", help="accept N missing or damaged files")
     one.add_argument("--jobs", type=int, default=0, help="processes (default: one for each core)")
     look.add_argument("--out", type=os.path.expanduser, help="write the numbers as JSON")

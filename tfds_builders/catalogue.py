@@ -1,4 +1,4 @@
-"""What `list` says of each data set: what its examples are, classes, published sizes, and who may have it."""
+"""The rows of `list`: examples, classes, published sizes and license of each data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Entry:
 
     Attributes:
         examples: images or clips.
-        classes: how many, in words where variants differ.
+        classes: their number, in words if variants differ.
         sizes: of the splits, as published.
         license: in a few words; the README says more.
     """

@@ -19,10 +19,10 @@ INK, PAPER, FAINT = (30, 30, 30), (255, 255, 255), (190, 190, 190)
 def contact_sheet(builder: Any, split: str, seed: int = 0) -> Image.Image:
     """Returns up to ten examples of each class of a split, drawn by `seed`, under the name of the class.
 
-    Of clips one of each class is shown, ten frames from its first to its last; a frame without a face is crossed out.
+    For clips it shows one of each class, ten frames from first to last; frames without a face are crossed out.
 
     Raises:
-        UserError: where the data set is not prepared or has no such split.
+        UserError: if the data set is not prepared or has no such split.
     """
     require_prepared(builder)
     split = split or next(iter(builder.info.splits))

@@ -1,4 +1,4 @@
-"""Photos become squares of one size: a face found and aligned, the square in the middle, or the whole with bars."""
+"""Makes squares of photos: an aligned face, the middle, or the whole photo with black bars."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tfds_builders.pictures import LARGEST_SIDE, encoded
 from tfds_builders.problems import BadPicture
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.faces.alignment
-NO_FACE = "no face was found, so the square in its middle is stored"
+NO_FACE = "no face was found, so its middle is stored"
 
 
 @dataclasses.dataclass(frozen=True)
 class CropOptions(Options):
     """
     Attributes:
-        crop: 'faces', found and aligned as for prediction; what else there is, the builder says.
-        margin: of the crop of a face, as a share of its side, on each side.
+        crop: 'faces', found and aligned as for prediction, or another value of the builder's.
+        margin: around the face on each side, as a share of the side of the crop.
     """
 
     crop: str = "faces"
@@ -33,23 +33,23 @@ class CropOptions(Options):
 
 
 def check_crop(dataset: str, options: CropOptions, crops: Sequence[str], as_is: Sequence[str] = ()) -> None:
-    """Refuses options that make no picture.
+    """Raises unless the options are valid.
 
     Args:
-        dataset: for the message.
+        dataset: its name, for messages.
         options: to be checked.
-        crops: what `crop` may be.
-        as_is: those of `crops` that are stored in the size that they have, so that `size` must be 0.
+        crops: values of `crop`.
+        as_is: those of `crops` that keep the size of the picture, so that `size` must be 0.
     """
     if options.crop not in crops:
         raise UserError(f"{dataset} has no crop '{options.crop}': {nearest(options.crop, crops)}")
     if options.crop in as_is:
         if options.size:
-            raise UserError(f"{dataset}: crop={options.crop} is stored in the size that it has: leave out size")
+            raise UserError(f"{dataset}: crop={options.crop} keeps the size of the picture: leave out size")
     elif options.size < 0:
         raise UserError(f"{dataset}: option size={options.size} is below 0")
     elif options.size < 1:
-        raise UserError(f"{dataset}: crop={options.crop} is of one size, in pixels: add --option=size=112")
+        raise UserError(f"{dataset}: crop={options.crop} needs a size in pixels: add --option=size=112")
     if options.size > LARGEST_SIDE:
         raise UserError(f"{dataset}: option size={options.size} must be {LARGEST_SIDE} pixels at most")
     if not (-0.5 < options.margin <= 2):
@@ -59,7 +59,7 @@ def check_crop(dataset: str, options: CropOptions, crops: Sequence[str], as_is: 
 def face_or_square(
     photo: np.ndarray, *, size: int, margin: float, detector: Detector, box: Box | None = None
 ) -> tuple[np.ndarray, bool]:
-    """Returns a face of the photo, aligned, uint8 [size, size, C]; without any the square in the middle, and False.
+    """Returns an aligned face, uint8 [size, size, C], and True; the middle of the photo, and False, if there is none.
 
     The crop is the one of `fer_jax.faces.crops.find_face`.
 
@@ -68,8 +68,8 @@ def face_or_square(
         size: side of the crop.
         margin: see `CropOptions`.
         detector: of faces.
-        box: of the face that is meant, where the data set has it; by default the largest. Where the detector finds
-            nothing there, the box itself is the face.
+        box: of the face, if the data set has it; by default the largest face. If the detector finds nothing there, the
+            box itself is the face.
     """
     face = choose(detector(photo), box)
     if box is not None and (face is None or overlap(face.box, box) < OVERLAP):
@@ -89,13 +89,13 @@ def square(photo: np.ndarray, size: int, box: Box | None = None) -> np.ndarray:
 
 
 def whole(photo: np.ndarray, size: int) -> np.ndarray:
-    """Returns the whole photo in a square, black where it ends."""
+    """Returns the whole photo in a square with black bars."""
     height, width = photo.shape[:2]
     return crop_box(photo, (0, 0, width, height), size).image
 
 
 def check_box(box: Box, photo: np.ndarray) -> None:
-    """Raises `BadPicture` for a box that lies outside of its photo."""
+    """Raises `BadPicture` for a box outside of its photo."""
     x, y, w, h = box
     height, width = photo.shape[:2]
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
@@ -104,5 +104,5 @@ def check_box(box: Box, photo: np.ndarray) -> None:
 
 
 def stored(image: np.ndarray) -> io.BytesIO:
-    """Returns a crop as an open JPEG file, or PNG where it is gray."""
+    """Returns a crop as an open JPEG file, or PNG if it is gray."""
     return io.BytesIO(encoded(image, "JPEG" if image.shape[-1] == 3 else "PNG"))

@@ -1,4 +1,4 @@
-"""Clips whose frames lie as pictures in a folder: which ones, in the order of their numbers, whole or resized."""
+"""Clips stored as a folder of pictures: their frames by number, whole or resized."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ NUMBERS = re.compile(r"[0-9]+")
 def numbered_frames(folder: pathlib.Path | str, problems: Problems) -> tuple[str, ...]:
     """Returns the paths of the pictures in a folder, sorted by the numbers in their names: 2.jpg before 10.jpg.
 
-    Of several numbers the first counts first: 1_10.jpg before 2_3.jpg. () where the folder is empty or not there.
+    If a name has several numbers, the first is compared first: 1_10.jpg before 2_3.jpg. () if the folder is empty or
+    does not exist.
     """
     by_number: dict[tuple[int, ...], str] = {}
     for name, path in sorted(pictures_in(folder).items()):
         number = tuple(int(digits) for digits in NUMBERS.findall(os.path.splitext(name)[0]))
         if not number:
-            problems.mistake(path, "has no number in its name, by which frames are sorted: name it as it came")
+            problems.mistake(path, "has no number in its name, and frames are sorted by number: restore its name")
         elif number in by_number:
             other = os.path.basename(by_number[number])
-            problems.mistake(path, f"has the number of {other} beside it: take one of them out")
+            problems.mistake(path, f"has the number of {other} beside it: remove one of them")
         else:
             by_number[number] = path
     return tuple(by_number[number] for number in sorted(by_number))
@@ -45,8 +46,8 @@ def stored_frames(
 
     Args:
         files: the frames in order.
-        edition: (height, width) that each must have.
-        size: side of the square to which they are resized; 0 stores them whole.
+        edition: (height, width) that each frame must have.
+        size: side of the square that they are resized to; 0 stores them whole.
 
     Raises:
         BadPicture: as `pictures.copied`, naming the frame.
@@ -62,7 +63,7 @@ def stored_frames(
                 f"frame {os.path.basename(path)} has {width}x{height} pixels, and this edition "
                 f"{edition[1]}x{edition[0]}: it belongs to another edition"
             )
-        # Pillow's bilinear filter averages over what it shrinks.
+        # Pillow's bilinear filter is antialiased.
         small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
         frames.append(io.BytesIO(encoded(np.asarray(small), "JPEG")))
         notes += found
@@ -70,8 +71,10 @@ def stored_frames(
 
 
 def check_frames(dataset: str, every: int, size: int) -> None:
-    """Refuses an interval of frames, and a side of resized frames, that are none."""
+    """Raises unless `every` and `size` are valid options."""
     if every < 1:
-        raise UserError(f"{dataset}: option every={every} must be from 1: each n-th frame, beginning with the first")
+        raise UserError(
+            f"{dataset}: option every={every} must be at least 1: each n-th frame, beginning with the first"
+        )
     if not 0 <= size <= LARGEST_SIDE:
         raise UserError(f"{dataset}: option size={size} must be from 1 to {LARGEST_SIDE}, or 0 for frames as they are")

@@ -1,4 +1,4 @@
-"""Finds the original folders inside the one that the user names, whatever they wrapped them in."""
+"""Finds the original folders inside the one that the user names, which may add a few levels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fer_jax.errors import UserError
 
-DEPTH = 2  # folders that unpacking may have put around what is looked for
+DEPTH = 2  # levels of folders that unpacking may have added
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 
 
@@ -16,12 +16,12 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
     """Returns the folder that holds one of `wanted` (relative paths), `manual_dir` itself or one a little below.
 
     Raises:
-        UserError: where there is none, or more than one.
+        UserError: if there is none, or more than one.
     """
     start = pathlib.Path(manual_dir)
     found: list[pathlib.Path] = []
     for folder in _below(start, DEPTH):
-        # What lies inside of what was found already is a doubled folder, or a part of it under another name.
+        # A match inside one that was found before is a doubled folder.
         inside = any(folder.is_relative_to(one / path.partition("/")[0]) for one in found for path in wanted)
         if not inside and any((folder / one).exists() for one in wanted):
             found.append(folder)
@@ -29,7 +29,7 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
 
 
 def _above(start: pathlib.Path, wanted: Sequence[str]) -> str:
-    """Returns a hint where a folder too far inside was given, '' elsewhere."""
+    """Returns a hint if the user named a folder below the right one, else ''."""
     inner = [pathlib.PurePath(one).parts[1:] for one in wanted]
     return f": give {start.parent} instead" if any(parts and start.joinpath(*parts).exists() for parts in inner) else ""
 
@@ -47,12 +47,12 @@ def folders_with(manual_dir: os.PathLike[str] | str, matches: Callable[[str], ob
 def root_with(
     manual_dir: os.PathLike[str] | str, matches: Callable[[str], object], name: str, example: str
 ) -> pathlib.Path:
-    """As `root_of`, for files or folders that are known by the pattern of their names, such as `example`."""
+    """As `root_of`, for files or folders whose names match a pattern, such as `example`."""
     return _only(folders_with(manual_dir, matches), pathlib.Path(manual_dir), example, name)
 
 
 def _only(found: Sequence[pathlib.Path], start: pathlib.Path, wanted: str, name: str, hint: str = "") -> pathlib.Path:
-    """Returns the one folder that was found; refuses none, with what may help, and several."""
+    """Returns the one folder that was found; raises for none, with a hint, and for several."""
     if len(found) > 1:
         raise UserError(
             f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
@@ -63,10 +63,10 @@ def _only(found: Sequence[pathlib.Path], start: pathlib.Path, wanted: str, name:
 
 
 def folder_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
-    """Returns the folder below `root` that is there under one of several names, the inner one where it is doubled.
+    """Returns the folder below `root` that has one of several names; the inner one if it is doubled.
 
     Raises:
-        UserError: where none is there, saying which archive to unpack where one lies in its place.
+        UserError: if there is none; it names an archive to unpack if there is one in its place.
     """
     for one in names:
         if (root / one).is_dir():
@@ -76,10 +76,10 @@ def folder_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Pa
 
 
 def file_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
-    """Returns the file below `root` that is there under one of several names.
+    """Returns the file below `root` that has one of several names.
 
     Raises:
-        UserError: where none is there.
+        UserError: if there is none.
     """
     for one in names:
         if (root / one).is_file():
@@ -89,7 +89,7 @@ def file_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path
 
 
 def undoubled(folder: pathlib.Path) -> pathlib.Path:
-    """Returns `aligned/aligned` for an `aligned` that holds nothing else: some archives unpack so."""
+    """Returns `aligned/aligned` for an `aligned` that holds nothing else, as some archives unpack."""
     inner = [entry for entry in _visible(folder)]
     if len(inner) == 1 and inner[0].name == folder.name and inner[0].is_dir():
         return inner[0]
@@ -97,7 +97,7 @@ def undoubled(folder: pathlib.Path) -> pathlib.Path:
 
 
 def packed(folder: pathlib.Path, stem: str = "") -> str:
-    """Returns a hint on the archives in a folder, '' where there are none: ': unpack aligned.zip there first'."""
+    """Returns a hint on the archives in a folder, else '': ': unpack aligned.zip there first'."""
     archives = [entry.name for entry in _visible(folder) if entry.suffix.lower() in ARCHIVES and entry.is_file()]
     named = [archive for archive in archives if archive.lower().startswith(stem.lower())]
     if not named:
@@ -111,7 +111,7 @@ def _below(folder: pathlib.Path, depth: int) -> Iterable[pathlib.Path]:
     if depth == 0:
         return
     try:
-        with os.scandir(folder) as entries:  # says without a further look whether an entry is a folder
+        with os.scandir(folder) as entries:  # knows whether an entry is a folder
             inner = sorted(e.path for e in entries if not e.name.startswith((".", "__MACOSX")) and e.is_dir())
     except (NotADirectoryError, PermissionError):
         return

@@ -1,8 +1,9 @@
-"""What a folder of pictures holds, before any of them is read: one item per example."""
+"""The examples of a data set as listed, before any picture is read: one item per example."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import unicodedata
 from collections import Counter
@@ -22,8 +23,8 @@ class Item:
     Attributes:
         files: the picture, or those of a clip in order, or its video.
         label: index in the classes of the data set.
-        fields: what else is stored of the example, by feature.
-        crop: how the picture is cut, for the builder's own `encode`; None where it is stored whole.
+        fields: further features of the example.
+        crop: how the picture is cropped, for the builder's own `encode`; None if it is stored whole.
     """
 
     files: tuple[str, ...]
@@ -33,21 +34,21 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What messages call the example."""
+        """The name of the example in messages."""
         return self.files[0] if self.files else "?"
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The examples of every split in their final order, and what was found out about them.
+    """The examples of every split in their final order, and what is known about them.
 
     Attributes:
         items: split -> examples.
-        found: lines that say which files were used.
-        warnings: lines that say what is unusual, though not wrong.
+        found: lines on the files that were used.
+        warnings: lines on what is unusual but not wrong.
         metadata: stored with the prepared data set (JSON types).
-        expected: split -> class -> the published number of examples; {} where none is known, {ALL: n} where it is
-            known of all classes together only.
+        expected: split -> class -> the published number of examples; {} if unknown, {ALL: n} if only the
+            total is known.
     """
 
     items: Mapping[str, Sequence[Item]]
@@ -86,16 +87,16 @@ def check_counts(
     allow: bool,
     missing: int = 0,
 ) -> tuple[str, ...]:
-    """Compares with the published numbers; returns warnings where others are allowed.
+    """Compares the numbers with the published ones; returns warnings if others are allowed.
 
     Args:
         name: of the data set.
         counts, expected: split -> class -> number.
-        allow: whether any numbers will do.
-        missing: how many examples are known to be missing, and account for so many too few.
+        allow: whether any numbers are accepted.
+        missing: the number of examples that are known to be missing.
 
     Raises:
-        UserError: where they differ and that is not allowed.
+        UserError: if they differ and that is not allowed.
     """
     lines = unusual_counts(counts, expected)
     if lines and not allow and not _accounted_for(counts, expected, missing):
@@ -109,7 +110,7 @@ def check_counts(
 def _accounted_for(
     counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]], missing: int
 ) -> bool:
-    """Whether no number is too large, and what is too few in all is no more than `missing`."""
+    """Whether no number is too large, and at most `missing` examples are lacking in all."""
     lack = 0
     for split, classes in expected.items():
         there = dict(counts.get(split, {}))
@@ -130,6 +131,16 @@ def one_sided(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
         if 0 < len(lacking) < len(there):
             having = ", ".join(f"{number:,} in {split}" for split, number in there.items() if number)
             lines.append(f"class '{name}' has {having} and none in {' and '.join(lacking)}")
+    return lines
+
+
+def shared_files(items: Mapping[str, Sequence[Item]]) -> list[str]:
+    """Returns a line for each two splits with examples of the same file, cut or not."""
+    files = {split: {item.files[0] for item in some if item.files} for split, some in items.items()}
+    lines = []
+    for one, other in itertools.combinations(files, 2):
+        if both := sorted(files[one] & files[other]):
+            lines.append(f"{len(both):,} files have examples in {one} and in {other}, such as {both[0]}")
     return lines
 
 
@@ -156,6 +167,6 @@ def files_below(folder: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def check_unlisted(files: Mapping[str, str], listed: Iterable[str], list_name: str, problems: Problems) -> None:
-    """Notes every file of a folder that its label list does not name."""
+    """Adds every file of a folder that its label list does not name to the problems."""
     for name in sorted(set(files) - set(listed)):
-        problems.extra(files[name], f"is not in {list_name}: take it out of the folder, or complete the list")
+        problems.extra(files[name], f"is not in {list_name}: remove it from the folder, or complete the list")

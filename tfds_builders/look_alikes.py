@@ -1,4 +1,4 @@
-"""Pictures that are the same, byte for byte of their pixels or to the eye, and where they stand."""
+"""Finds pictures with equal pixels, and pictures that look alike."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-SIDE, LOW = 32, 8  # pixels that a picture is shrunk to, and how many frequencies of each direction are kept
-BANDS = 4  # of 16 bits: hashes that differ in fewer bits than there are bands agree in one of them
+SIDE, LOW = 32, 8  # side of the reduced picture, and frequencies kept in each direction
+BANDS = 4  # of 16 bits: hashes that differ in fewer bits than there are bands agree in at least one band
 NEAR = 2  # bits
 
 
 def pixel_hash(image: np.ndarray) -> bytes:
-    """Returns what only equal pictures share (size, channels and every pixel)."""
+    """Returns a hash of size, channels and every pixel."""
     return hashlib.blake2b(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
 
 
 def perceptual_hash(image: np.ndarray) -> int:
-    """Returns 64 bits that hardly change when a picture is scaled, compressed or made brighter.
+    """Returns 64 bits that hardly change if a picture is scaled, compressed or made brighter.
 
-    The lowest 8x8 frequencies of the cosine transform of a gray copy of 32x32 pixels, each above or below their median
-    (the constant, which is the mean brightness, left out of it).
+    Each bit says whether one of the lowest 8x8 frequencies of the cosine transform of a gray copy of 32x32 pixels is
+    above their median; the constant, which is the mean brightness, is left out.
     """
     gray = image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -33,9 +33,9 @@ def perceptual_hash(image: np.ndarray) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def equal_groups(hashes: Sequence[bytes]) -> list[list[int]]:
+def equal_groups(hashes: Sequence[bytes | str]) -> list[list[int]]:
     """Returns the groups of two and more examples with equal hashes, each in order."""
-    groups: dict[bytes, list[int]] = defaultdict(list)
+    groups: dict[bytes | str, list[int]] = defaultdict(list)
     for i, value in enumerate(hashes):
         groups[value].append(i)
     return [group for group in groups.values() if len(group) > 1]

@@ -1,4 +1,4 @@
-"""The base of builders whose files the user brings: all is read and checked before a byte is written."""
+"""The base of builders that read the user's files: everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fer_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder of original files holds, checked, and how to iterate over it.
+    """The checked contents of a folder of original files, and how to iterate over them.
 
     Attributes:
       examples: split -> function that yields the split's examples in their final order.
       counts: split -> class name -> number of examples.
-      found: lines that say which files were used.
-      warnings: lines that say what is unusual, though not wrong.
+      found: lines on the files that were used.
+      warnings: lines on what is unusual but not wrong.
       complete: whether the counts are those of the published data set.
       metadata: stored with the prepared data set (JSON types).
     """
@@ -41,15 +41,15 @@ class Contents:
 
 
 class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
-    """Reads and checks the user's files in full, then lets TFDS write them as array_record.
+    """Reads and checks all of the user's files, then lets TFDS write them as array_record.
 
     Args (besides those of TFDS):
-      allow_counts: accept files with other numbers of examples than published, as public copies often have.
-        It is recorded in the prepared data set's metadata as `complete: false`.
+      allow_counts: accept files with other numbers of examples than published, as public copies often have;
+        recorded in the metadata as `complete: false`.
     """
 
-    # Nothing is downloaded. TFDS's own property looks for checksums and needs importlib_resources for that, a
-    # package that it does not install.
+    # Nothing is downloaded. TFDS's own property looks for checksums and needs importlib_resources for that, which it
+    # does not install.
     url_infos = None  # pyright: ignore
 
     def __init__(self, *, allow_counts: bool = False, **kwargs: Any):
@@ -63,15 +63,15 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         """Reads and checks the original files.
 
         Raises:
-          UserError: one line that names the file, the place in it, and what to do.
+          UserError: with the file, the place in it, and what to do.
         """
 
     def download_and_prepare(self, *, download_dir=None, download_config=None, **kwargs: Any) -> None:
-        """Builds the data set unless it is there. Bad files raise `UserError`, and nothing is written."""
+        """Builds the data set unless it is prepared. For bad files it raises `UserError` and writes nothing."""
         config = download_config or tfds.download.DownloadConfig()
         if not is_prepared(self) or config.download_mode.overwrite_dataset:
             folder = config.manual_dir or epath.Path(download_dir or self.data_dir_root / "downloads") / "manual"
-            # TFDS deletes what it overwrites and creates folders before it asks for examples: so read first.
+            # TFDS creates folders before it asks for examples: so read first.
             self.contents = self.read(_existing_folder(folder, self.name))
             for warning in self.contents.warnings:
                 logging.warning("%s", warning)
@@ -79,10 +79,10 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         super().download_and_prepare(download_dir=download_dir, download_config=config, **kwargs)
 
     def write_ahead(self) -> None:
-        """Does what may take long or fail, before TFDS deletes what it overwrites; here: nothing."""
+        """Does what may take long or fail, before TFDS creates its folder; here: nothing."""
 
     def as_data_source(self, *args: Any, **kwargs: Any):
-        """As in TFDS, with an error that says what to run when the data set is not there."""
+        """As in TFDS; if the data set is not prepared, the error says what to run."""
         require_prepared(self)
         return super().as_data_source(*args, **kwargs)
 
@@ -108,25 +108,25 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             tqdm(self.contents.examples[split](), f"writing {split}", total, unit=" examples", disable=None)
         )
 
-    # TFDS prints "Downloading" and "Unknown size" here, which says nothing about files the user brought.
+    # TFDS prints "Downloading" and "Unknown size" here, though nothing is downloaded.
     def _log_download_bytes(self) -> None: ...
 
     def _log_download_done(self) -> None: ...
 
 
 def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
-    """Whether the data set lies on disk, complete.
+    """Whether the data set is on disk, complete.
 
     Raises:
-      UserError: when its folder is there and is none that a finished build leaves.
+      UserError: if its folder exists but is not that of a finished build.
     """
     if builder.data_path.exists() and not (builder.data_path / "dataset_info.json").exists():
-        raise UserError(f"{builder.data_path} is no finished data set: delete that folder, then build it again")
+        raise UserError(f"{builder.data_path} is not a finished data set: delete that folder, then build it again")
     return builder.data_path.exists()
 
 
 def require_prepared(builder: tfds.core.DatasetBuilder) -> None:
-    """Raises `UserError` unless the data set of `builder` lies prepared in the version this code reads."""
+    """Raises `UserError` unless the data set of `builder` is prepared in the version that this code reads."""
     if is_prepared(builder):
         return
     others = other_versions(builder)
@@ -134,12 +134,12 @@ def require_prepared(builder: tfds.core.DatasetBuilder) -> None:
     called = f"{builder.name}/{variant}" if variant else builder.name
     what = f"{called} {builder.version} is not prepared under {builder.data_dir_root}"
     if others:
-        what += f" (there is version {', '.join(others)}, written by another version of this program)"
+        what += f" (only version {', '.join(others)}, written by another version of this program)"
     raise UserError(f"{what}: run `python -m tfds_builders build {called}`")
 
 
 def other_versions(builder: tfds.core.DatasetBuilder) -> list[str]:
-    """Returns the versions of the data set that lie prepared beside the one that `builder` reads."""
+    """Returns the prepared versions of the data set other than the one that `builder` reads."""
     parent = builder.data_path.parent
     if not parent.exists():
         return []
@@ -153,7 +153,7 @@ def other_versions(builder: tfds.core.DatasetBuilder) -> list[str]:
 def encode_png(image: np.ndarray) -> io.BytesIO:
     """Encodes a uint8 `[H, W]` or `[H, W, 1 | 3]` image.
 
-    An open file and no array, because `tfds.features.Image` would import TensorFlow to encode an array.
+    It returns an open file, because `tfds.features.Image` would import TensorFlow to encode an array.
     """
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image).save(buffer, "PNG")
@@ -164,7 +164,7 @@ def encode_png(image: np.ndarray) -> io.BytesIO:
 def _existing_folder(folder: os.PathLike | str, name: str) -> epath.Path:
     path = epath.Path(folder).expanduser()
     if not path.exists():
-        raise UserError(f"{path}: there is no such folder; give the one with {name}'s original files as --manual_dir")
+        raise UserError(f"{path} does not exist; give the folder with {name}'s original files as --manual_dir")
     if not path.is_dir():
         raise UserError(f"{path} is a file; give the folder it lies in as --manual_dir")
     return path

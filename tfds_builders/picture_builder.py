@@ -1,4 +1,4 @@
-"""The base of builders of picture files: a listing is checked first, then every picture is read once and stored."""
+"""The base of builders of picture files: it checks a listing first, then reads and stores every picture once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from etils import epath
 from tensorflow_datasets.core.splits import SplitDict
 
 from fer_jax.errors import UserError, nearest
-from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, unusual_counts
+from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, shared_files, unusual_counts
+from tfds_builders.look_alikes import equal_groups
 from tfds_builders.manual import ManualBuilder
 from tfds_builders.pictures import copied
 from tfds_builders.problems import Problems, in_full, listed
 from tfds_builders.shards import Shards, size_and_time, write_splits
 
-FEW_ALIKE = 3  # notes that are shown one by one
+FEW_ALIKE = 3  # equal notes up to this number are shown one by one
 KINDS_OF_NOTES = 100  # in the metadata
-PARTIAL = ".partial"  # beside the finished folder: the shards of a build that is going on, or was killed
+PARTIAL = ".partial"  # beside the finished folder: shards of a build that is running or was killed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Options:
     """What a user may choose when a data set is prepared; builders add fields.
 
     Attributes:
-        size: side of the stored pictures, where they are cropped or resized; 0 where they are stored as they are.
+        size: side of the stored pictures if they are cropped or resized; 0 if they are stored as they are.
     """
 
     size: int = 0
@@ -48,13 +49,13 @@ class OptionsConfig(tfds.core.BuilderConfig):
 
 
 class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
-    """Lists the user's files, checks the list, then stores every example; several processes, each file read once.
+    """Lists the user's files, checks the list, then stores every example in several processes.
 
-    A subclass names its `VARIANTS` (the first is the default) and `fields`, lists the files in `list_files`, and where
-    pictures are not stored whole says in `encode` how. `jobs` is the number of processes, 0 for all cores.
+    A subclass names its `VARIANTS` (the first is the default) and `fields`, lists the files in `list_files`, and
+    defines `encode` unless it stores pictures whole. `jobs` is the number of processes, 0 for all cores.
 
     Args (besides those of ManualBuilder):
-      allow_missing: how many examples may be missing or unreadable; they are recorded in the metadata as `missing`.
+      allow_missing: how many examples may be missing or unreadable; the metadata record them as `missing`.
     """
 
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
@@ -62,13 +63,15 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
     HOMEPAGE: ClassVar[str | None] = None
     VARIANTS: ClassVar[Mapping[str, Options]] = {"default": Options()}
     SUPERVISED_KEYS: ClassVar[tuple[str, str] | None] = ("image", "label")  # as TFDS's `as_supervised` returns them
+    SQUARE: ClassVar[str] = "its README names the variant or option that crops faces"  # how to store square pictures
     CHANNELS: ClassVar[int] = 3
     PICTURES_PER_EXAMPLE: ClassVar[int] = (
-        1  # roughly; of clips more, so that few of them are work for several processes
+        1  # roughly; more for clips, so that few of them are divided among several processes
     )
     jobs = 0
     _problems: Problems
     _shards: Mapping[str, Shards]
+    _digests: Mapping[str, Sequence[str]]
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)  # gives the class its name
@@ -87,14 +90,14 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         allowed = {name: changes.pop(name) for name in ("allow_counts", "allow_missing") if name in changes}
         config = cls.named_config(variant or next(iter(cls.VARIANTS)), changes)
         named = [c.name for c in cls.BUILDER_CONFIGS]
-        # TFDS takes a configuration of its list by name only.
+        # TFDS accepts a configuration of its list only by name.
         builder = cls(config=config.name if config.name in named else config, data_dir=data_dir, **allowed)
         builder.check_options(changes)
         return builder
 
     @classmethod
     def named_config(cls, name: str, changes: Mapping[str, Any]) -> OptionsConfig:
-        """Returns the configuration of a variant with some of its options replaced; its name says which.
+        """Returns the configuration of a variant with some options replaced, which its name shows.
 
         Raises:
             UserError: for an unknown variant or option, and an option of another type.
@@ -112,13 +115,13 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
                 wanted = type(getattr(base, field)).__name__
                 raise UserError(f"{cls.name}: option {field}={value!r} must be of type {wanted}")
         options = dataclasses.replace(base, **changes)
-        # Of a path, such as that of a detector's weights, its last part: the name becomes a folder's.
+        # The last part of a path, such as that of a detector's weights: the name becomes a folder's.
         changed = {f: pathlib.PurePath(str(getattr(options, f))).name for f in fields}
         parts = [f"{f}{value}" for f, value in changed.items() if getattr(options, f) != getattr(base, f)]
         return OptionsConfig(name="-".join([name, *parts]), version=str(cls.VERSION), options=options)
 
     def check_options(self, given: Collection[str]) -> None:
-        """Refuses options of which no example can be made; `given` are the names of those that the user gave."""
+        """Raises for invalid options; `given` are the names of those that the user gave."""
 
     @abc.abstractmethod
     def fields(self) -> dict[str, Any]:
@@ -152,26 +155,34 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
     @abc.abstractmethod
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
-        """Lists the examples; problems with single files go into `problems`, those of the whole are raised."""
+        """Lists the examples; adds problems of single files to `problems`, raises others."""
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        """Returns the fields of an example and notes on what was converted; here: one picture, stored whole."""
+        """Returns the fields of an example and notes on conversions; by default one picture, stored whole."""
         picture = copied(item.files[0], self.CHANNELS, self.picture_size())
         return {"image": picture.file(), "label": item.label, **item.fields}, picture.notes
 
     def beside(self, item: Item) -> Sequence[str]:
-        """Returns the files that `encode` reads besides the item's own, so that a change of them is seen."""
+        """Returns the files that `encode` reads besides the item's own, so that changes are noticed."""
         del item
         return ()
 
     def example_name(self, where: str) -> str:
-        """Returns what the metadata call the example at a path that messages name; here: its file."""
+        """Returns the name in the metadata of the example at a path; by default that of its file."""
         return pathlib.PurePath(where).name
 
     def picture_size(self) -> tuple[int, int] | None:
-        """(height, width) of stored pictures, None where they differ."""
+        """(height, width) of stored pictures, None if they differ."""
         shape = self.features["image" if "image" in self.features else "frames"].shape[-3:]
         return None if None in shape else (shape[0], shape[1])
+
+    def _stretched(self) -> tuple[str, ...]:
+        """Returns a warning if the stored pictures are not square, because training resizes them to squares."""
+        height, width = self.picture_size() or (1, 1)
+        if height == width:
+            return ()
+        line = f"pictures of {width}x{height} pixels are not square, and training stretches them to squares"
+        return (f"{line}: {self.SQUARE}",)
 
     def serialize(self, example: Mapping[str, Any]) -> bytes:
         return self.features.serialize_example(dict(example))
@@ -184,16 +195,17 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
             raise UserError(f"{manual_dir} holds no picture of {self.name}: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         problems.raise_if_any(self.allow_missing)
         counts = listing.counts(self.classes)
-        warnings = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
-        return dataclasses.replace(listing, warnings=(*listing.warnings, *warnings, *one_sided(counts)))
+        unusual = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
+        more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self._stretched())
+        return dataclasses.replace(listing, warnings=(*listing.warnings, *more))
 
     def download_and_prepare(self, **kwargs: Any) -> None:
-        """As in `ManualBuilder`; what a build has written stays until the data set is whole, and then goes."""
+        """As in `ManualBuilder`; the shards of a build are deleted when the data set is complete."""
         super().download_and_prepare(**kwargs)
         shutil.rmtree(self._partial(), ignore_errors=True)
 
     def write_ahead(self) -> None:
-        """Reads every picture and writes all shards, before TFDS deletes what it overwrites."""
+        """Reads every picture and writes all shards, before TFDS creates its folder."""
         listing = self.contents
         assert isinstance(listing, Listing)
         settings = [self.name, str(self.version), self.builder_config_name, self.options]
@@ -203,16 +215,17 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         problems = self._problems
         problems.gaps += [gap for shards in written.values() for _, shard in shards for gap in shard.gaps]
         problems.raise_if_any(self.allow_missing)
+        self._digests = {split: [d for _, shard in shards for d in shard.digests] for split, shards in written.items()}
         self._shards = {split: [one for one in shards if one[1].labels] for split, shards in written.items()}
         if not any(self._shards.values()):
             missing = listed(problems.gaps)
-            raise UserError(f"{problems.name}: no example is left of all that are missing; mend them\n{missing}")
+            raise UserError(f"{problems.name}: all examples are missing; fix them\n{missing}")
 
     def _partial(self) -> pathlib.Path:
         return pathlib.Path(self.data_path).parent / f".{self.version}{PARTIAL}"
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        """Puts the shards into the folder that TFDS makes; they stay beside it until that is finished."""
+        """Links the shards into the folder that TFDS makes."""
         listing = self.contents
         assert isinstance(listing, Listing), "call download_and_prepare, which lists the files first"
         splits, counts = [], {}
@@ -239,11 +252,30 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         """Returns the lines about pictures that were converted."""
         return [note for shards in self._shards.values() for _, shard in shards for note in shard.notes]
 
+    def _repeated(self, listing: Listing) -> list[str]:
+        """Returns lines about examples that are stored more than once."""
+        stored = [
+            (split, item.label, item.name, digest)
+            for split, items in listing.items.items()
+            for item, digest in zip(items, self._digests[split], strict=True)
+            if digest
+        ]
+        groups = [[stored[i] for i in group] for group in equal_groups([digest for *_, digest in stored])]
+        lines = []
+        for place, what in ((3, "more than once"), (0, "in several splits"), (1, "with different labels")):
+            some = [group for group in groups if place == 3 or len({one[place] for one in group}) > 1]
+            if some:
+                first = some[0][0]
+                other = next(one for one in some[0][1:] if place == 3 or one[place] != first[place])
+                lines.append(f"{len(some):,} pictures or clips are stored {what}, such as {first[2]} and {other[2]}")
+        return lines
+
     def _finish(self, listing: Listing, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Completes the metadata and the lines that `prepare` prints."""
         gaps, unlisted = self._problems.gaps, self._problems.unlisted
         notes = self.notes()
         warnings = list(listing.warnings)
+        warnings += self._repeated(listing)
         for lines, what in (
             (_summary(notes), "notes on single files"),
             (gaps, "examples missing, as --allow_missing allows"),
@@ -270,7 +302,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
 
 def _summary(notes: Sequence[str]) -> list[str]:
-    """Returns notes 'file: note' as they are where few say the same, else one line for all of these."""
+    """Returns the lines 'file: note'; one line for all files that share a note if they are many."""
     files: dict[str, list[str]] = {}
     for line in notes:
         file, _, note = line.rpartition(": ")
@@ -283,17 +315,19 @@ def _summary(notes: Sequence[str]) -> list[str]:
 
 
 def _check_names(listing: Listing, problems: Problems) -> None:
-    """Refuses file names that are no text, as archives of other systems leave them: they cannot be stored."""
+    """Adds file names that are not UTF-8 to the problems, because they cannot be stored."""
     for items in listing.items.values():
         for item in items:
             for text in (*item.files, *(value for value in item.fields.values() if isinstance(value, str))):
                 if not text.isascii() and text.encode(errors="replace").decode() != text:
                     shown = text.encode(errors="surrogateescape").decode(errors="replace")
-                    problems.mistake(shown, "has a name that is not UTF-8: unpack it again, saying its encoding")
+                    problems.mistake(
+                        shown, "has a name that is not UTF-8: unpack its archive again and give its encoding"
+                    )
 
 
 def _link(shard: pathlib.Path, place: Any) -> None:
-    """Makes the file appear at a second place; copied where the disk has no links."""
+    """Links the file at a second place, or copies it if the disk has no links."""
     try:
         os.link(shard, place)
     except OSError:

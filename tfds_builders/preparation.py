@@ -1,11 +1,15 @@
-"""Prepares a data set, whoever asks for it, and says what was found and written."""
+"""Prepares a data set for the command line or a training run, and prints what was found and written."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import tensorflow_datasets as tfds
+from etils import epath
 
 from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError, first_line
@@ -16,14 +20,10 @@ from tfds_builders.manual import ManualBuilder, other_versions
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False) -> None:
     """Prepares `builder`'s data set and prints what it found and wrote; arguments as for `build`."""
     if others := other_versions(builder):
-        print(f"note: {builder.name} {', '.join(others)} beside it is another version's, left and not used")
+        print(f"note: {builder.name} {', '.join(others)} beside it is of another version and not used")
     tfds.disable_progress_bar()  # the builders have their own, which knows the number of examples
     start = time.perf_counter()
-    modes = tfds.download.GenerateMode
-    config = tfds.download.DownloadConfig(
-        manual_dir=manual_dir,
-        download_mode=modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS,
-    )
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     folder = builder.data_path
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -31,14 +31,12 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
             if not overwrite and (folder / "dataset_info.json").exists():
                 print(f"{builder.name} {builder.version} has been prepared by another process: {folder}")
                 return
-            for left in folder.parent.iterdir():  # a glob would read brackets in the path of the folder
-                if left.name.startswith("incomplete.") and left.name.endswith(f"_{folder.name}"):  # a killed build's
-                    left.rmtree()
-            builder.download_and_prepare(download_config=config)
+            with _replacing(builder, folder):
+                builder.download_and_prepare(download_config=config)
     except BrokenProcessPool as error:
         raise UserError(
-            f"a process that wrote {builder.name} was ended from outside, perhaps for want of memory; the same command "
-            "goes on from there, with fewer processes by --jobs=1"
+            f"a process that wrote {builder.name} was killed, perhaps because memory ran out; run the same "
+            "command again to resume, with --jobs=1 for less memory"
         ) from error
     except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
         raise UserError(_told(builder, error)) from error
@@ -53,11 +51,38 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
     print(f"wrote {builder.data_dir} in {time.perf_counter() - start:.0f} s")
 
 
+@contextlib.contextmanager
+def _replacing(builder: Any, folder: epath.Path) -> Iterator[None]:
+    """Lets `builder` write beside an earlier data set, which is replaced when the new one is whole.
+
+    TFDS itself deletes what it overwrites before it writes.
+    """
+    new, old = (folder.parent / f".{folder.name}.{word}" for word in ("new", "old"))
+    if old.exists() and not folder.exists():  # a build was killed between the two renames
+        old.rename(folder)
+    for left in folder.parent.iterdir():  # by killed builds; a glob would read brackets in the path of the folder
+        unfinished = left.name.startswith("incomplete.") and left.name.endswith((f"_{folder.name}", f"_{new.name}"))
+        if unfinished or left in (new, old):
+            left.rmtree()
+    if not folder.exists():
+        yield
+        return
+    builder._data_dir = str(new)
+    try:
+        yield
+    finally:
+        builder._data_dir = str(folder)
+    folder.rename(old)
+    new.rename(folder)
+    builder.info.update_data_dir(str(folder))
+    old.rmtree()
+
+
 def _told(builder: tfds.core.DatasetBuilder, error: OSError | RuntimeError) -> str:
-    """Says what could not be read or written."""
+    """Returns what could not be read or written."""
     file = str(getattr(error, "filename", None) or "")
     if file and not file.startswith(str(builder.data_dir_root)):
-        return f"cannot prepare {builder.name}: {file} cannot be read ({first_line(error)}); see to its permissions"
+        return f"cannot prepare {builder.name}: {file} cannot be read ({first_line(error)}); check its permissions"
     return (
         f"cannot prepare {builder.name} under {builder.data_dir} ({first_line(error)}); "
         "make room there, or give another folder with --data_dir (in a config: data.data_dir)"
@@ -65,7 +90,7 @@ def _told(builder: tfds.core.DatasetBuilder, error: OSError | RuntimeError) -> s
 
 
 def print_splits(builder: tfds.core.DatasetBuilder) -> None:
-    """Prints the number of examples of every split, and of every class where the metadata has them."""
+    """Prints the number of examples of every split, and of every class if the metadata have them."""
     counts = dict(builder.info.metadata or {}).get("counts", {})
     for split, info in builder.info.splits.items():
         classes = counts.get(split, {})

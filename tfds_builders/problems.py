@@ -1,4 +1,4 @@
-"""What is wrong with the user's files, collected, so that one run shows all of it and not the first mistake only."""
+"""Problems with the user's files, collected so that one run reports all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fer_jax.errors import UserError
 
-SHOWN = 20  # lines; all of many are in a file
+SHOWN = 20  # lines; further ones are in a file
 
 
 class BadPicture(Exception):
@@ -18,7 +18,7 @@ class BadPicture(Exception):
 
 
 class Gap(NamedTuple):
-    """An example that cannot be had, or a file that belongs to none: where it is, what is wrong and what to do."""
+    """An example that cannot be read, or a file that belongs to none: where it is, what is wrong and what to do."""
 
     where: str
     what: str
@@ -32,10 +32,10 @@ class Problems:
     """Lines about single files.
 
     Attributes:
-        name: of the data set and its folder, for the headline.
+        name: the data set and its folder, for the headline.
         mistakes: what makes the copy unusable, such as a label outside the codes.
-        gaps: examples that cannot be had, such as a listed image that is not there: a copy with some may be accepted.
-        unlisted: files that no list names, which may be accepted too.
+        gaps: examples that cannot be read, such as a listed image that does not exist; the user may accept some.
+        unlisted: files that no list names; the user may accept some.
     """
 
     name: str
@@ -44,40 +44,40 @@ class Problems:
     unlisted: list[Gap] = dataclasses.field(default_factory=list)
 
     def mistake(self, where: object, what: str) -> None:
-        """Notes what no flag accepts; `what` says what is wrong and what to do."""
+        """Adds a mistake, which no flag accepts; `what` says what is wrong and what to do."""
         self.mistakes.append(f"{where} {what}")
 
     def gap(self, where: object, what: str) -> None:
-        """Notes an example that cannot be had."""
+        """Adds an example that cannot be read."""
         self.gaps.append(Gap(str(where), what))
 
     def extra(self, where: object, what: str) -> None:
-        """Notes a file that belongs to no example."""
+        """Adds a file that belongs to no example."""
         self.unlisted.append(Gap(str(where), what))
 
     def raise_if_any(self, allow_missing: int) -> None:
-        """Raises one `UserError` with all lines where there are mistakes, or more gaps than are allowed."""
+        """Raises one `UserError` with all lines if there are mistakes, or more gaps than allowed."""
         accepted = [*self.gaps, *self.unlisted]
         if not self.mistakes and len(accepted) <= allow_missing:
             return
         lines = [*self.mistakes, *map(str, accepted)]
         count = f"{len(lines)} {'problems' if len(lines) > 1 else 'problem'}"
-        advice = "mend them"
+        advice = "fix them"
         if accepted and not self.mistakes:
             allowed = f", where {allow_missing} {'are' if allow_missing > 1 else 'is'} allowed" if allow_missing else ""
-            advice = f"mend them, or accept the gaps with --allow_missing={len(accepted)}{allowed}"
+            advice = f"fix them, or accept the gaps with --allow_missing={len(accepted)}{allowed}"
         raise UserError(f"{self.name}: {count}; {advice}\n{listed(lines)}{in_full(lines)}")
 
 
 def listed(lines: Iterable[object]) -> str:
-    """Returns the first lines, indented, and how many more there are."""
+    """Returns the first lines, indented, and the number of further ones."""
     lines = [str(line) for line in lines]
     more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return "\n".join(f"  {line}" for line in lines[:SHOWN] + more)
 
 
 def in_full(lines: Iterable[object]) -> str:
-    """Writes lines that are too many to show to a file and returns the line that names it; '' for few."""
+    """Writes all lines to a file if they are too many to show; returns a line that names it, else ''."""
     lines = [str(line) for line in lines]
     if len(lines) <= SHOWN:
         return ""

@@ -1,4 +1,4 @@
-"""Which data sets can be built: every folder `<name>/` here that holds a `<name>_dataset_builder.py`."""
+"""The data sets that can be built: each folder `<name>/` here with a `<name>_dataset_builder.py`."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def names() -> list[str]:
 
 
 def builder_module(name: str) -> ModuleType:
-    """Imports the module with the builder of data set `name`; TFDS knows it by that name from then on."""
+    """Imports the module with the builder of data set `name`, which registers it with TFDS."""
     if name not in names():
         raise UserError(f"there is no builder for data set '{name}': {nearest(name, names())}")
     return importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
 
 
 def takes_options(module: ModuleType) -> bool:
-    """Whether the data set of a builder's module comes in variants and has options."""
+    """Whether a builder's data set has variants and options."""
     return issubclass(module.Builder, PictureBuilder) or hasattr(module, "make_builder")
 
 
 def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> tfds.core.DatasetBuilder:
-    """Returns the builder of `name`, or of `name/variant` for data sets that come in variants.
+    """Returns the builder of `name`, or of `name/variant` for data sets that have variants.
 
     Args:
-      name: a data set, with a variant where it comes in some.
-      data_dir: where prepared data sets lie; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` when None.
+      name: a data set, with its variant if it has any.
+      data_dir: folder of prepared data sets; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` if None.
       options: further arguments of the builder.
 
     Raises:
-      UserError: for an unknown name, and where what an earlier build left cannot be read.
+      UserError: for an unknown name, and if what is prepared cannot be read.
     """
     base, _, variant = name.partition("/")
     module = builder_module(base)
@@ -60,7 +60,7 @@ def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> t
             return module.make_builder(variant=variant, data_dir=data_dir, **options)
         return module.Builder(data_dir=data_dir, **options)
     except (AssertionError, KeyError, ValueError, json_format.ParseError) as error:
-        # TFDS reads what an earlier build left as soon as it makes a builder.
+        # TFDS reads what is prepared as soon as it makes a builder.
         raise UserError(
             f"what was prepared of {name} under {data_dir or 'the data folder'} cannot be read ({first_line(error)}): "
             "it is damaged or another version wrote it; delete its folder there and prepare it again"
@@ -68,7 +68,7 @@ def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> t
 
 
 def prepared(name: str, data_dir: str | None = None) -> list[str]:
-    """Returns what of a data set lies prepared: versions, after their variants where there are some."""
+    """Returns the prepared versions of a data set, each after its variant if it has any."""
     root = pathlib.Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))) / name
     places = [*root.glob("*/dataset_info.json"), *root.glob("*/*/dataset_info.json")]
     there = [place.parent.relative_to(root) for place in places]

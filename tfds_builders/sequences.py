@@ -1,4 +1,4 @@
-"""What builders of clips share: a clip's name, its frames whole or as crops of one face, the folders they lie in.
+"""What builders of clips share: names of clips, frames stored whole or as crops of one face, folders of frames.
 
 A frame without a face keeps its place: a black picture whose mask is false. A clip without any face is kept as well.
 """
@@ -35,7 +35,7 @@ class Clip(Item):
     """An example of many frames.
 
     Attributes:
-        title: what messages call it, its folder or video; else it would be its first frame.
+        title: its name in messages, such as its folder; by default its first frame.
     """
 
     title: str = ""
@@ -46,7 +46,7 @@ class Clip(Item):
 
 
 class Followed(NamedTuple):
-    """T crops of the face that was followed through a clip.
+    """T crops of the face that is followed through a clip.
 
     Attributes:
         frames: encoded pictures.
@@ -92,7 +92,7 @@ def whole_frames(
 
 @functools.cache
 def detector_of(yunet: str) -> Detector:
-    """Returns the detector of this process: YuNet from that file, the Haar cascades where it is ''."""
+    """Returns the detector of this process: YuNet from that file, or the Haar cascades if it is ''."""
     return make_detector(yunet)
 
 
@@ -111,7 +111,7 @@ def follow_face(
 
 
 def face_notes(mask: np.ndarray) -> tuple[str, ...]:
-    """Says in how many frames no face was found."""
+    """Returns a note on the number of frames without a face."""
     lost = int((~mask).sum())
     if not lost:
         return ()
@@ -119,18 +119,18 @@ def face_notes(mask: np.ndarray) -> tuple[str, ...]:
 
 
 def tallied(notes: Iterable[str]) -> tuple[str, ...]:
-    """Returns every note once, with the number of frames it holds for."""
+    """Returns every note once, with its number of frames."""
     return tuple(f"{count} {'frames' if count > 1 else 'frame'} {note}" for note, count in Counter(notes).items())
 
 
 def frame_number(name: str) -> int | None:
-    """Returns the number at the end of a frame's name, None where there is none."""
+    """Returns the number at the end of a frame's name, None if it has none."""
     match = NUMBER.search(name)
     return int(match[1]) if match else None
 
 
 def pictures_in(folder: pathlib.Path | str) -> dict[str, str]:
-    """Returns name -> path of the pictures in a folder, by one reading of it; nothing else that lies there counts."""
+    """Returns name -> path of the pictures in a folder, which is listed once."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name: entry.path for entry in entries if is_picture(entry.name) and entry.is_file()}
@@ -153,8 +153,8 @@ def folders_in(folder: pathlib.Path | str, pattern: str = r"[^.].*") -> dict[str
 def find_folders(start: os.PathLike[str] | str, wanted: Sequence[str], depth: int = 3) -> list[pathlib.Path]:
     """Returns the folders that end in one of `wanted` ('Emotion', 'VL/Strong'), at `start` or up to `depth` below it.
 
-    Folders of single people are not looked into. Of one inside another of them, as where unpacking doubled a folder,
-    the inner one stands.
+    Folders of single people are not searched. If one is inside another, such as a folder that unpacking doubled, the
+    inner one is returned.
     """
     found: dict[pathlib.Path, None] = {}
     start = pathlib.Path(start)
@@ -170,7 +170,7 @@ def find_folders(start: os.PathLike[str] | str, wanted: Sequence[str], depth: in
 
 
 def archives_below(start: os.PathLike[str] | str, depth: int = 1) -> str:
-    """Returns a hint on archives that may have to be unpacked, '' where there are none."""
+    """Returns a hint on archives that may have to be unpacked, '' if there are none."""
     names = [
         entry.name for folder in _walk(pathlib.Path(start), depth) for entry in _entries(folder) if entry.is_file()
     ]
@@ -180,14 +180,14 @@ def archives_below(start: os.PathLike[str] | str, depth: int = 1) -> str:
 
 
 def check_choice(dataset: str, option: str, value: str, allowed: Iterable[str]) -> None:
-    """Refuses an option's value that is none of `allowed`."""
+    """Raises unless an option's value is one of `allowed`."""
     allowed = list(allowed)
     if value not in allowed:
-        raise UserError(f"{dataset}: option {option}='{value}' is none of its values: {nearest(value, allowed)}")
+        raise UserError(f"{dataset}: option {option}='{value}' is not one of its values: {nearest(value, allowed)}")
 
 
 def check_crop(dataset: str, options: Any) -> None:
-    """Refuses a size or a margin of crops that is none."""
+    """Raises unless the size and margin of crops are valid."""
     if not 1 <= options.size <= LARGEST_SIDE:
         raise UserError(f"{dataset}: option size={options.size} must be from 1 to {LARGEST_SIDE} pixels, such as 224")
     if not (math.isfinite(options.margin) and -0.4 <= options.margin <= 2):
@@ -195,13 +195,13 @@ def check_crop(dataset: str, options: Any) -> None:
 
 
 def refuse_idle(dataset: str, given: Collection[str], names: Sequence[str], what: str) -> None:
-    """Refuses options that were given and have no part in `what` is stored."""
+    """Raises for options that do not apply to `what` is stored."""
     if idle := [name for name in names if name in given]:
         raise UserError(f"{dataset}: option {idle[0]} does not apply to {what}: leave it out")
 
 
 def check_following(dataset: str, options: Any) -> None:
-    """Refuses crops of a followed face as `check_crop`, and a file of a detector that is none, before all is read."""
+    """As `check_crop`, and raises unless the file of the detector can be read."""
     check_crop(dataset, options)
     detector_of(options.yunet)
 

@@ -1,8 +1,8 @@
-"""Writes splits as array_record files, by several processes, so that a build that was killed goes on.
+"""Writes splits as array_record files in several processes, so that a build that was killed can resume.
 
-A shard is a run of examples in order. It is written under a temporary name, and counts when its small record of what it
-was made from lies beside it: the names, sizes and times of its files and how they were read. The next build keeps each
-shard whose record still says the same, and writes the others.
+A shard is a run of examples in order. It is written under a temporary name, and is complete once a small record lies
+beside it: the names, sizes and times of its source files and how they were read. The next build keeps each shard whose
+record still matches, and writes the others.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ import numpy as np
 from array_record.python import array_record_module  # pyright: ignore
 from tqdm import tqdm
 
+from fer_jax.errors import UserError, first_line
 from tfds_builders.listing import Item
 from tfds_builders.problems import BadPicture, Gap
 
 SHARD_BYTES = 128 << 20
 SHARD_EXAMPLES = 4096
-PARTS = 32  # of a split that has enough examples: work for so many processes
-FEW = 256  # examples that one process writes sooner than a second one starts
+PARTS = 32  # shards of a split with enough examples, for as many processes
+FEW = 256  # examples that one process writes before a second one could start
 
 
 class Encoder(Protocol):
-    """What the writer needs of a builder; it must pickle. Of clips `PICTURES_PER_EXAMPLE` is above 1."""
+    """What the writer needs of a builder, which must pickle. `PICTURES_PER_EXAMPLE` is above 1 for clips."""
 
     PICTURES_PER_EXAMPLE: ClassVar[int]
 
@@ -46,7 +47,7 @@ class Encoder(Protocol):
         ...
 
     def serialize(self, example: Mapping[str, Any]) -> bytes:
-        """Returns the example as it is stored."""
+        """Returns the example as bytes."""
         ...
 
     def beside(self, item: Item) -> Sequence[str]:
@@ -56,19 +57,21 @@ class Encoder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What became of a shard.
+    """The record of a shard.
 
     Attributes:
         labels: of the examples in it.
         num_bytes: its size.
-        gaps: examples that could not be had, (where, what).
+        gaps: examples that could not be read, (where, what).
         notes: lines about pictures that were converted.
+        digests: of the stored pictures of each item, '' for gaps and for clips without a face.
     """
 
     labels: list[int]
     num_bytes: int
     gaps: list[Gap]
     notes: list[str]
+    digests: list[str]
 
 
 Shards = list[tuple[pathlib.Path, Written]]
@@ -82,9 +85,9 @@ def write_splits(
     Args:
         encoder: the builder.
         splits: the examples.
-        folder: where shards lie until all are whole; made where it is missing.
-        jobs: processes; 0 is as many as there are cores.
-        settings: whatever else decides what is written; shards of other settings are written anew.
+        folder: of the shards until all are complete; created if missing.
+        jobs: number of processes; 0 is one for each core.
+        settings: everything else that decides what is written; shards of other settings are written again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weight = encoder.PICTURES_PER_EXAMPLE
@@ -109,7 +112,7 @@ def write_splits(
 def _written(
     encoder: Encoder, waiting: Sequence[tuple[pathlib.Path, Sequence[Item]]], jobs: int, settings: str
 ) -> Iterator[tuple[pathlib.Path, Written, int]]:
-    """Yields (path, what was written, examples) of each shard when it is whole, in any order."""
+    """Yields (path, record, number of examples) of each shard when it is complete, in any order."""
     examples = encoder.PICTURES_PER_EXAMPLE * sum(len(part) for _, part in waiting)
     if jobs == 1 or len(waiting) == 1 or examples < FEW:
         for path, part in waiting:
@@ -120,20 +123,20 @@ def _written(
     with concurrent.futures.ProcessPoolExecutor(
         min(jobs, len(waiting)), context, initializer=_start_worker, initargs=(pickle.dumps(encoder),)
     ) as pool:
-        with _without_interrupts():  # the workers start here, and Ctrl-C is for the build alone
+        with _without_interrupts():  # the workers start here, and only the build handles Ctrl-C
             futures = {pool.submit(_write_in_worker, path, part, settings): (path, part) for path, part in waiting}
         try:
             for future in concurrent.futures.as_completed(futures):
                 path, part = futures[future]
                 yield path, future.result(), len(part)
-        except BaseException:  # Ctrl-C too: whole shards stay, no further one is begun
+        except BaseException:  # also Ctrl-C: complete shards stay, no further one is started
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Holds Ctrl-C back inside the `with` block; processes that start in it never see it."""
+    """Blocks Ctrl-C inside the `with` block, and in the processes that start in it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -146,22 +149,28 @@ def _without_interrupts() -> Iterator[None]:
 
 def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:
     """Writes one file of examples and its record."""
-    temporary = path.with_suffix(f".{os.getpid()}.writing")  # a worker of a build that was killed may still be here
-    labels, gaps, notes = [], [], []
+    temporary = path.with_suffix(f".{os.getpid()}.writing")  # a worker of a killed build may still run
+    labels, gaps, notes, digests = [], [], [], []
     writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
     try:
         for item in items:
             try:
                 example, found = encoder.encode(item)
-            except BadPicture as error:
-                gaps.append(Gap(item.name, str(error)))
+                digest, record = _digest(example), encoder.serialize(example)
+            except Exception as error:  # whatever one file leads to, the others are still read
+                told = isinstance(error, BadPicture | UserError)
+                gaps.append(
+                    Gap(item.name, str(error) if told else f"cannot be stored ({first_line(error)}): replace it")
+                )
+                digests.append("")
                 continue
             notes += [f"{item.name}: {note}" for note in found]
-            writer.write(encoder.serialize(example))
+            writer.write(record)
             labels.append(int(item.label))
+            digests.append(digest)
     finally:
         writer.close()
-    written = Written(labels, temporary.stat().st_size, gaps, notes)
+    written = Written(labels, temporary.stat().st_size, gaps, notes, digests)
     os.replace(temporary, path)
     record = dataclasses.asdict(written) | {"stamp": _stamp(encoder, items, settings)}
     partial = path.with_suffix(f".{os.getpid()}.json")
@@ -170,16 +179,27 @@ def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], set
     return written
 
 
+def _digest(example: Mapping[str, Any]) -> str:
+    """Returns what examples with the same stored pictures share."""
+    if not np.any(example.get("frame_mask", True)):
+        return ""
+    files = example["frames"] if "frames" in example else [example["image"]]
+    digest = hashlib.blake2b(digest_size=12)
+    for file in files:
+        digest.update(file.getvalue())
+    return digest.hexdigest()
+
+
 def _cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_ENCODER: Encoder | None = None  # of a worker process, where it is unpickled once
+_ENCODER: Encoder | None = None  # of a worker process, which unpickles it once
 
 
 def _start_worker(pickled: bytes) -> None:
-    """Readies a worker process: one thread for OpenCV, and an end where the build is killed."""
+    """Sets up a worker process: one thread for OpenCV; it exits if the build is killed."""
     global _ENCODER
     _ENCODER = pickle.loads(pickled)
     cv2.setNumThreads(1)
@@ -199,9 +219,9 @@ def _write_in_worker(path: pathlib.Path, items: Sequence[Item], settings: str) -
 
 
 def _parts(items: Sequence[Item], weight: int) -> list[tuple[int, int]]:
-    """Divides the examples in runs, by their number and by the bytes of their files.
+    """Divides the examples into runs, by their number and the bytes of their files.
 
-    The number depends on the examples alone, so that a build goes on with other processes.
+    The runs depend only on the examples, so that a build can resume with another number of processes.
     """
     even = -(-len(items) // PARTS)
     most = min(max(even, FEW // (4 * weight), 1), max(SHARD_EXAMPLES // weight, 1))
@@ -217,7 +237,7 @@ def _parts(items: Sequence[Item], weight: int) -> list[tuple[int, int]]:
 
 
 def _kept(path: pathlib.Path, stamp: str) -> Written | None:
-    """Returns what an earlier build wrote there, if it is whole and was made from the same."""
+    """Returns the record of a shard of an earlier build if it is complete and of the same sources."""
     try:
         record = json.loads(path.with_suffix(".json").read_text())
         if record.pop("stamp") == stamp and path.stat().st_size == record["num_bytes"]:
@@ -246,7 +266,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def size_and_time(file: str) -> tuple[int, int]:
-    """Returns what changes when a file does, (0, 0) where there is none."""
+    """Returns the size and time of a file, (0, 0) if there is none."""
     try:
         status = os.stat(file)
     except OSError:

@@ -1,29 +1,30 @@
-"""Looks through a prepared data set: numbers, every picture, equal pictures, people on both sides of a split."""
+"""Checks a prepared data set: numbers, every picture, equal pictures, people in several splits."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from fer_jax.data.sources.decoding import decoded
+from fer_jax.data.sources.decoding import decoded, texts
 from tfds_builders.look_alikes import equal_groups, near_pairs, perceptual_hash, pixel_hash
 from tfds_builders.manual import require_prepared
 
-CHUNK = 256  # pictures decoded at once
+CHUNK = 256  # pictures decoded at a time
 NAMED = 5  # examples that a line names
 
 
 @dataclasses.dataclass
 class Findings:
-    """What was found.
+    """The result of a check.
 
     Attributes:
-        wrong: lines about what should not be so: other numbers than published, people in two splits.
-        notes: lines about what a user should know.
+        wrong: lines on errors: other numbers than published, people in two splits.
+        notes: lines on what a user should know.
         numbers: all counts, JSON types.
     """
 
@@ -34,11 +35,11 @@ class Findings:
 
 @dataclasses.dataclass
 class _Split:
-    """The pictures of a split, or the middle frames of its clips, by their hashes; and the labels of all examples."""
+    """The hashes of the pictures of a split, or of the middle frames of its clips, and the labels of all examples."""
 
     name: str
     labels: np.ndarray
-    row: np.ndarray  # the example of each picture
+    row: np.ndarray  # of the example of each picture
     exact: list[bytes]
     looks: np.ndarray
     black: np.ndarray
@@ -46,10 +47,10 @@ class _Split:
 
 
 def verify(builder: Any) -> Findings:
-    """Looks through the prepared data set of `builder`.
+    """Checks the prepared data set of `builder`.
 
     Raises:
-        UserError: where it is not prepared, or holds a picture that cannot be decoded.
+        UserError: if it is not prepared, or a picture cannot be decoded.
     """
     require_prepared(builder)
     findings = Findings()
@@ -65,13 +66,14 @@ def verify(builder: Any) -> Findings:
     _note_equal(findings, splits)
     _note_look_alikes(findings, splits)
     _check_people(findings, splits)
+    _note_names(findings, builder)
     for line in dict(builder.info.metadata or {}).get("missing", []):
         findings.notes.append(f"missing, as --allow_missing allowed: {line}")
     return findings
 
 
 def published_counts(builder: Any) -> Mapping[str, Mapping[str, int]]:
-    """Returns split -> class -> the published number of examples; {} where none is known."""
+    """Returns split -> class -> the published number of examples; {} if none is known."""
     if hasattr(builder, "published"):
         return builder.published()
     return dict(builder.info.metadata or {}).get("published", {})
@@ -139,7 +141,7 @@ def _note_equal(findings: Findings, splits: list[_Split]) -> None:
             number = sum(value in inside for value in one.exact)
             findings.numbers["equal_between_splits"][f"{one.name} in {other.name}"] = number
             if number:
-                findings.notes.append(f"{number:,} pictures of {one.name} also stand in {other.name}")
+                findings.notes.append(f"{number:,} pictures of {one.name} are also in {other.name}")
 
 
 def _note_look_alikes(findings: Findings, splits: list[_Split]) -> None:
@@ -164,7 +166,17 @@ def _check_people(findings: Findings, splits: list[_Split]) -> None:
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
             if both := sorted(people[one] & people[other]):
-                findings.wrong.append(f"{len(both)} people stand in {one} and in {other}: {_some(map(str, both))}")
+                findings.wrong.append(f"{len(both)} people are in {one} and in {other}: {_some(map(str, both))}")
+
+
+def _note_names(findings: Findings, builder: Any) -> None:
+    """Files that have examples in two splits, cut in the same way or not."""
+    if "name" not in builder.info.features:
+        return
+    names = {split: set(texts(builder, split, "name")) for split in builder.info.splits}
+    for one, other in itertools.combinations(names, 2):
+        if both := sorted(names[one] & names[other]):
+            findings.notes.append(f"{len(both):,} names are in {one} and in {other}: {_some(both)}")
 
 
 def _some(names: Any) -> str:

@@ -71,12 +71,12 @@ def turned(path: pathlib.Path) -> None:
 BROKEN = {  # what makes a picture useless, and what the line about it says
     "truncated": (truncated, "is damaged"),
     "empty": (empty, "is empty"),
-    "text": (text, "is no picture"),
+    "text": (text, "is not a picture"),
     "animated": (animated, "is animated (3 pictures)"),
     "huge": (huge, "has more than the 64,000,000 pixels allowed"),
 }
 ODD = {  # what is converted, and the note about it
     "cmyk": (cmyk, "converted from CMYK"),
-    "sixteen_bits": (sixteen_bits, "converted from 16 bits"),
+    "sixteen_bits": (sixteen_bits, "converted from more than 8 bits"),
     "turned": (turned, "turned upright"),
 }

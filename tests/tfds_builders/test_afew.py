@@ -75,7 +75,7 @@ def test_videos_become_faces_in_their_places(tmp_path):
                 middles = example["frames"][[0, 2], 16, 16].mean(axis=-1)
                 np.testing.assert_allclose(middles, np.array(fake_afew.LEVELS)[[0, 2]], atol=4)
     said = "\n".join((*builder.contents.found, *builder.contents.warnings))
-    assert "Test_AFEW: left" in said
+    assert "Test_AFEW: not used" in said
     assert f"{fake_afew.clips('train')[2][0]}.avi: no face found" in said
 
 
@@ -198,7 +198,7 @@ def test_one_video_in_two_classes_and_one_name_of_two_videos(tmp_path):
     clip = next(clip for clip, code in fake_afew.clips("train") if code == "Fear")
     (train / "Sad" / f"{clip}.avi").write_bytes((train / "Fear" / f"{clip}.avi").read_bytes())
     said = refusal("afew", tmp_path / "files", tmp_path)
-    assert f"Sad/{clip}.avi of Sad lies in Fear too" in said
+    assert f"Sad/{clip}.avi of Sad is also in Fear" in said
     fake_afew.write_video(train / "Sad" / f"{clip}.avi", fake_afew.frames("train", 0)[:2])
     assert "2 instead of 1 sadness" in refusal("afew", tmp_path / "files", tmp_path)  # another clip of the same time
     assert f"have the same name, and {train}" in refusal("afew/aligned", tmp_path / "files", tmp_path)
@@ -226,9 +226,9 @@ def test_counts_folders_and_archives(tmp_path):
 def test_options_are_checked(tmp_path, monkeypatch):
     fake_afew.make(tmp_path / "files", aligned=False)
     for options, says in (
-        ({"every": 0}, "every=0 must be from 1"),
+        ({"every": 0}, "every=0 must be at least 1"),
         ({"size": 0}, "size=0 must be from 1"),
-        ({"source": "audio"}, "option source='audio' is none of its values"),
+        ({"source": "audio"}, "option source='audio' is not one of its values"),
         ({"margin": -0.5}, "margin=-0.5 must be"),
     ):
         assert says in refusal("afew", tmp_path / "files", tmp_path, **options)

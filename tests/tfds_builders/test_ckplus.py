@@ -142,8 +142,8 @@ def test_other_mistakes_in_the_trees(files, tmp_path):
     fake_ckplus.text(files / "FACS" / "S999" / "006" / "S999_006_00000002_facs.txt", "12 9")
     fake_ckplus.emotion(files, "S502", "004", 2).rename(fake_ckplus.emotion(files, "S502", "004", 7))
     said = refusal("ckplus", files, tmp_path)
-    assert "S005/001/S010_002_00000001.png is no frame of S005/001" in said
-    assert "S011_001_00000001.png is there in two formats" in said
+    assert "S005/001/S010_002_00000001.png is not named like a frame of S005/001" in said
+    assert "S011_001_00000001.png exists in two formats" in said
     assert "S022/005 holds 2 files of emotions" in said
     assert "S999_006_00000002_facs.txt has the row '12 9'" in said
     assert "S502_004_00000007.png is not there, though it is the peak" in said
@@ -186,7 +186,7 @@ def test_counts_and_folders(files, tmp_path):
 
 
 def test_options_are_checked(tmp_path):
-    with pytest.raises(UserError, match="option crop='landmark' is none of its values: did you mean 'landmarks'"):
+    with pytest.raises(UserError, match="option crop='landmark' is not one of its values: did you mean 'landmarks'"):
         registry.make_builder("ckplus", str(tmp_path), crop="landmark")
     with pytest.raises(UserError, match="option size=0 must be from 1 to 1024"):
         registry.make_builder("ckplus", str(tmp_path), size=0)

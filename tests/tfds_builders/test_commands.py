@@ -48,8 +48,8 @@ def test_verify_finds_black_and_leaked_pictures(capsys, tmp_path, fer2013):
     assert command.main(["verify", "fer2013", *fer2013, "--out", str(tmp_path / "found.json")]) == 0
     said = capsys.readouterr().out
     assert "1 black pictures: train 4" in said
-    assert "1 pictures of public_test also stand in train" in said
-    assert "1 pictures of private_test also stand in train" in said
+    assert "1 pictures of public_test are also in train" in said
+    assert "1 pictures of private_test are also in train" in said
     numbers = json.loads((tmp_path / "found.json").read_text())
     total = int(fake_fer2013.COUNTS.sum())
     assert (numbers["pictures"], numbers["distinct"], numbers["black"]) == (total, total - 2, 1)
@@ -71,7 +71,7 @@ def test_people_on_both_sides_of_a_split(tiny):
     assert set(findings.numbers["subjects"]) == {"train", "test"}
     split = _read(builder, "test")
     _check_people(findings, [dataclasses.replace(split, name="train"), split])
-    assert "people stand in train and in test" in findings.wrong[0]
+    assert "people are in train and in test" in findings.wrong[0]
 
 
 def test_verify_and_show_of_clips(tiny):
@@ -144,7 +144,7 @@ def test_equal_pictures_have_equal_hashes_and_others_not():
 
 
 def test_the_real_fer2013(real_data):
-    """12 black pictures, 34,034 distinct ones, 288 of private_test that stand in train: the counts of its CSV."""
+    """12 black pictures, 34,034 distinct ones, 288 of private_test that are in train: the counts of its CSV."""
 
     specification = importlib.util.spec_from_file_location("packed_fer2013", real_data / "fer2013.py")
     packed = importlib.util.module_from_spec(specification)

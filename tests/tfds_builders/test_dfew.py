@@ -72,7 +72,7 @@ def test_votes_come_from_the_spreadsheet(tmp_path, order):
 def test_a_spreadsheet_that_is_none_or_has_other_columns(tmp_path):
     files = fake_dfew.make(tmp_path / "files")
     fake_dfew.write_votes(files, header=False, order=(7, 1, 2, 3, 4, 5, 6))
-    assert "annotation.xlsx has other emotions with the most votes" in refusal("dfew", files, tmp_path)
+    assert "annotation.xlsx has most votes for other emotions" in refusal("dfew", files, tmp_path)
     fake_pictures.text(files / "Annotation" / "annotation.xlsx")
     assert "annotation.xlsx cannot be read as .xlsx (BadZipFile)" in refusal("dfew", files, tmp_path)
 
@@ -111,7 +111,7 @@ def test_lists_that_contradict_each_other(tmp_path):
     assert f"set_1.csv is not the other four test sets together (1 clips differ, such as {number})" in said
     other, code, _ = fake_dfew.clips()[1]
     trains.write_text(before.replace(f"{other},{code}", f"{other},{code % 7 + 1}"))
-    assert f"labels 1 clips, such as {other}, otherwise than the test sets" in refusal("dfew", files, tmp_path)
+    assert f"labels 1 clips, such as {other}, unlike the test sets" in refusal("dfew", files, tmp_path)
 
 
 def test_clips_that_are_missing_or_incomplete(tmp_path):
@@ -166,8 +166,8 @@ def test_folders_that_are_not_there(tmp_path):
 def test_options_are_checked(tmp_path):
     fake_dfew.make(tmp_path / "files")
     for options, says in (
-        ({"every": 0}, "every=0 must be from 1"),
+        ({"every": 0}, "every=0 must be at least 1"),
         ({"size": -1}, "size=-1 must be from 1"),
-        ({"edition": "original"}, "edition='original' is none of its values"),
+        ({"edition": "original"}, "edition='original' is not one of its values"),
     ):
         assert says in refusal("dfew", tmp_path / "files", tmp_path, **options)

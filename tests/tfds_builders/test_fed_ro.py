@@ -52,7 +52,7 @@ def test_a_list(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("neu0.png 3", "has the label 3, and nothing says which class that is"),
+        ("neu0.png 3", "has the label 3, and the class of a number is unknown"),
         ("neu0.png contempt", "has the label contempt, and they are neutral, happiness"),
         ("neu0.png", "is 'neu0.png' where 'a.jpg happy' is expected"),
         ("neu1.png neutral", "names neu1.png a second time"),
@@ -89,7 +89,9 @@ def test_odd_pictures_are_converted_and_said(tmp_path, kind):
 def test_copies_that_are_not_it(tmp_path):
     root = fake_fed_ro.make_folders(tmp_path / "files")
     fake_pictures.write(root / "other" / "a.jpg")
-    assert "other is named as none of the seven classes" in refusal("fed_ro", tmp_path / "files", tmp_path)
+    assert "other holds pictures but is not named like one of the seven classes" in refusal(
+        "fed_ro", tmp_path / "files", tmp_path
+    )
     (root / "other" / "a.jpg").unlink()
     (root / "fear" / "1.jpg").unlink()
     assert "test: 1 instead of 2 fear" in refusal("fed_ro", tmp_path / "files", tmp_path)

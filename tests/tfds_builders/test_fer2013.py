@@ -136,9 +136,9 @@ BROKEN_ROWS = {
     "pixel no number": (changed(3, 1, pixel(2303, "x")), "line 5 (row 3), column pixels: pixel 2303 is 'x'"),
     "pixel fraction": (changed(3, 1, pixel(0, "1.5")), "pixel 0 is '1.5'"),
     "no pixels": (changed(3, 1, ""), "0 pixels instead of 2,304"),
-    "code": (changed(2, 0, "7"), "line 4 (row 2), column emotion: '7' is no code"),
-    "code word": (changed(2, 0, "happy"), "column emotion: 'happy' is no code"),
-    "split": (changed(1, 2, "Test"), "line 3 (row 1), column Usage: 'Test' is no split"),
+    "code": (changed(2, 0, "7"), "line 4 (row 2), column emotion: '7' is not a code"),
+    "code word": (changed(2, 0, "happy"), "column emotion: 'happy' is not a code"),
+    "split": (changed(1, 2, "Test"), "line 3 (row 1), column Usage: 'Test' is not a split"),
     "row lost": (
         lambda rows: rows.pop(),
         "17 / 9 / 8 pictures, not 17 / 9 / 9 (Training/PublicTest/PrivateTest)",
@@ -198,11 +198,11 @@ def test_broken_folders(fake, tmp_path):
     shutil.rmtree(fresh() / "test")
     assert "has no folder 'test'" in refusal(tmp_path / "f", tmp_path / "data")
     (fresh() / "train" / "sleepy").mkdir()
-    assert "sleepy is no class of FER-2013" in refusal(tmp_path / "f", tmp_path / "data")
+    assert "sleepy is not a class of FER-2013" in refusal(tmp_path / "f", tmp_path / "data")
     (fresh() / "train" / "happy" / "notes.txt").write_text("x")
     assert "notes.txt: not a name like" in refusal(tmp_path / "f", tmp_path / "data")
     (fresh() / "train" / "happy" / "im0.png").write_bytes(b"x")
-    assert "im0.png is not a readable picture" in refusal(tmp_path / "f", tmp_path / "data")
+    assert "im0.png is not a picture" in refusal(tmp_path / "f", tmp_path / "data")
     fake_fer2013.Image.new("L", (96, 64)).save(fresh() / "train" / "happy" / "im0.png")
     assert "im0.png is 96x64 pixels, not 48x48" in refusal(tmp_path / "f", tmp_path / "data")
     (fresh() / "train" / "happy" / "im0.png").unlink()
@@ -213,7 +213,7 @@ def test_broken_folders(fake, tmp_path):
 
 def test_nothing_there(tmp_path):
     data = tmp_path / "data"
-    assert "there is no such folder" in refusal(tmp_path / "absent", data)
+    assert "does not exist" in refusal(tmp_path / "absent", data)
     (tmp_path / "file").write_text("x")
     assert "is a file" in refusal(tmp_path / "file", data)
     folder = tmp_path / "folder"
@@ -263,7 +263,7 @@ def test_another_version_and_unfinished_folders_are_told(fake, tmp_path):
     with pytest.raises(UserError, match=r"fer2013 1\.0\.0 is not prepared .* version 0\.1\.0"):
         builder.as_data_source("train")
     builder.data_path.mkdir()
-    with pytest.raises(UserError, match="no finished data set: delete"):
+    with pytest.raises(UserError, match="not a finished data set: delete"):
         manual.is_prepared(builder)
 
 

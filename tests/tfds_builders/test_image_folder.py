@@ -78,12 +78,12 @@ def test_building_anew_and_other_options(tmp_path, capsys):
     build("image_folder/mine", files, data)
     given = ["build", "image_folder/mine", "--option=size=16", "--manual_dir", str(files), "--data_dir", data]
     assert command.main(given) == 2
-    assert "is prepared with size=0, not 16: build it anew with --overwrite" in capsys.readouterr().err
+    assert "is prepared with size=0, not 16: build it again with --overwrite" in capsys.readouterr().err
     with pytest.raises(UserError, match="is prepared with size=0, not 16: leave that option out"):
         registry.make_builder("image_folder/mine", data, size=16).as_data_source("train")
     (files / "train" / "happy").rename(files / "train" / "joyless")
     assert command.main([*given, "--overwrite"]) == 0
-    assert "'joyless' among the classes is no emotion" in capsys.readouterr().out
+    assert "'joyless' among the classes is not an emotion" in capsys.readouterr().out
     again: Any = registry.make_builder("image_folder/mine", data)
     assert again.classes == ("Sad", "happy", "joyless", "neutral")
     assert again.as_data_source("train")[0]["image"].shape == (16, 16, 3)
@@ -103,11 +103,12 @@ def test_another_process_knows_the_classes(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "says"),
     [
-        (("a.jpg", "happy/a.jpg"), "holds pictures in no order that says their classes (a.jpg, happy/a.jpg)"),
-        (("happy/a.jpg", "train/happy/a.jpg"), "in no order that says their classes"),
-        (("train/happy/a.jpg", "test/happy/deep/a.jpg"), "in no order that says their classes"),
+        (("a.jpg", "happy/a.jpg"), "does not arrange its pictures by class (a.jpg, happy/a.jpg)"),
+        (("happy/a.jpg", "train/happy/a.jpg"), "does not arrange its pictures by class"),
+        (("train/happy/a.jpg", "test/happy/deep/a.jpg"), "does not arrange its pictures by class"),
         (("train/happy/a.jpg",), "has one class, 'happiness'"),
-        (("1st/happy/a.jpg", "1st/sad/b.jpg"), "names the split '1st', and splits are of letters, digits and _"),
+        (("happy/a.jpg", "sad/a.mpo"), "left out: 1 .mpo"),
+        (("1st/happy/a.jpg", "1st/sad/b.jpg"), "names the split '1st', which may have letters, digits and _ only"),
         (("all/happy/a.jpg", "all/sad/b.jpg"), "names the split 'all', which means every split together"),
         (("happy/train/a.jpg", "sad/train/b.jpg"), "names the split 'happy', which is an emotion"),
         (("train/a.jpg", "test/b.jpg"), "has 'test' and 'train' in place of classes"),
@@ -134,7 +135,8 @@ def test_what_lies_beside_is_told_or_ignored(tmp_path):
     builder = build("image_folder", tmp_path / "outer", tmp_path / "data")  # one folder around it does no harm
     warnings = "\n".join(builder.contents.warnings)
     assert "files/train/empty holds no picture" in warnings
-    assert "files that are no pictures, or none that are read here, are left out: 1 .heic" in warnings
+    assert "left out: 1 .heic" in warnings
+    assert "pictures of 40x30 pixels are not square" in warnings
     assert builder.classes == ("Happiness", "happy", "печаль")
     again: Any = registry.make_builder("image_folder", str(tmp_path / "data"))
     assert again.classes == builder.classes
@@ -162,6 +164,27 @@ def test_one_class_under_several_spellings(tmp_path):
     builder = build("image_folder/rows", files, tmp_path / "data")
     assert builder.classes == ("dog", composed)
     assert len(builder.as_data_source("train")) == 3
+
+
+def test_the_same_picture_twice(tmp_path, capsys):
+    files, data = tmp_path / "files", str(tmp_path / "data")
+    for path in ("train/sad/a.jpg", "train/happy/b.jpg", "test/sad/c.jpg", "test/happy/copy.jpg"):
+        fake_pictures.write(files / path, 20, 20)
+    (files / "test" / "happy" / "copy.jpg").write_bytes((files / "train" / "sad" / "a.jpg").read_bytes())
+    builder = build("image_folder/copies", files, data)
+    warnings = "\n".join(builder.contents.warnings)
+    assert "1 pictures or clips are stored in several splits, such as" in warnings
+    assert "1 pictures or clips are stored with different labels" in warnings
+    rows = [
+        "test/happy/copy.jpg,happy,train,0,0,9,9",
+        "test/happy/copy.jpg,happy,test,5,5,9,9",
+        "test/sad/c.jpg,sad,train,,,,",
+    ]
+    table(files, *rows, header="path,label,split,x,y,w,h")
+    builder = build("image_folder/faces", files, data, crop="square", size=8)
+    assert "1 files have examples in train and in test" in "\n".join(builder.contents.warnings)
+    assert command.main(["verify", "image_folder/faces", "--data_dir", data]) == 0
+    assert "1 names are in train and in test: test/happy/copy.jpg" in capsys.readouterr().out
 
 
 def test_sizes_that_differ(tmp_path, monkeypatch):
@@ -205,12 +228,12 @@ def test_a_table(tmp_path, monkeypatch):
     photo = np.asarray(fake_pictures.Image.open(files / "pictures" / "b.jpg")).astype(int)
     assert np.abs(photo[:20, :20] - train[0]["image"]).mean() < 4
     warnings = "\n".join(builder.contents.warnings)
-    assert "columns of other names are not used (age)" in warnings
+    assert "other columns are not used (age)" in warnings
     assert "1 pictures in the same folders are not in it" in warnings
     fed = registry.make_builder("image_folder", str(tmp_path / "data")).info.features
     assert fed["subject"].np_dtype == np.int64
     (files / "other.csv").write_text(path.read_text())
-    assert "holds faces.csv, other.csv: say which is the table" in refusal("image_folder", files, tmp_path)
+    assert "holds faces.csv, other.csv: name the table" in refusal("image_folder", files, tmp_path)
     build("image_folder/chosen", files, tmp_path / "data", table="other.csv")
     assert "tabel.csv is not there" in refusal("image_folder", files, tmp_path, table="tabel.csv")
 
@@ -221,7 +244,7 @@ def test_a_table(tmp_path, monkeypatch):
         (("a.jpg,happy", "b.jpg,"), "faces.csv:3 has no label: fill it in"),
         (("a.jpg,happy", "b.jpg"), "faces.csv:3 has 1 cells, and the header 2"),
         (("a.jpg,happy", "a.jpg,sad"), "faces.csv:3 names a.jpg a second time"),
-        (("a.jpg,happy", "b.txt,sad"), "faces.csv:3 names b.txt, which is no picture by its ending"),
+        (("a.jpg,happy", "b.txt,sad"), "faces.csv:3 names b.txt, whose ending is not that of a picture"),
         (("a.jpg,happy", "gone.jpg,sad"), "gone.jpg is in faces.csv and is not there"),
     ],
 )
@@ -235,9 +258,9 @@ def test_rows_of_the_table(tmp_path, rows, says):
 @pytest.mark.parametrize(
     ("header", "row", "says"),
     [
-        ("file,label", "a.jpg,sad", "begins with 'file,label', where the columns are named: path,label"),
+        ("file,label", "a.jpg,sad", "begins with 'file,label', but the first row must name the columns path,label"),
         ("path,label,label", "a.jpg,sad,sad", "has the column 'label' twice"),
-        ("path,label,x,y", "a.jpg,sad,1,2", "has of a face's box only x, y: give all of x, y, w, h"),
+        ("path,label,x,y", "a.jpg,sad,1,2", "has only x, y of a face's box: give all of x, y, w, h"),
         ("path,label,x,y,w,h", "a.jpg,sad,1,2,3,0", "has the box 1, 2, 3, 0, which must be four numbers"),
         ("path,label,x,y,w,h", "a.jpg,sad,1,2,,", "which must be four numbers"),
         ("path,label,split", "a.jpg,sad,", "has no split: fill it in, or leave the column split out"),
@@ -269,7 +292,7 @@ def test_a_box_outside_and_broken_pictures(tmp_path):
     ("options", "says"),
     [
         ({"crop": "sqare"}, "no crop 'sqare'"),
-        ({"crop": "faces"}, "crop=faces is of one size, in pixels: add --option=size=112"),
+        ({"crop": "faces"}, "crop=faces needs a size in pixels: add --option=size=112"),
         ({"name": "my set"}, "the name 'my set' must begin with a letter"),
         ({"sise": 3}, "no option 'sise'"),
     ],
@@ -278,5 +301,5 @@ def test_options(tmp_path, options, says):
     with pytest.raises(UserError) as error:
         registry.make_builder("image_folder", str(tmp_path), **options)
     assert says in str(error.value)
-    with pytest.raises(UserError, match="named twice, 'one' and 'two'"):
+    with pytest.raises(UserError, match="has two names, 'one' and 'two'"):
         registry.make_builder("image_folder/one", str(tmp_path), name="two")

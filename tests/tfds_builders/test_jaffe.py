@@ -59,7 +59,7 @@ def test_faces_are_cut_and_those_without_are_kept(tmp_path, monkeypatch):
     [
         ("KA.XX1.39.tiff", "has the label XX, and they are AN, DI"),
         ("ZZ.AN1.39.tiff", "is of ZZ, and people are KA"),
-        ("portrait.tiff", "is not named as JAFFE's pictures are (KA.AN1.39.tiff)"),
+        ("portrait.tiff", "is not named like JAFFE's pictures (KA.AN1.39.tiff)"),
     ],
 )
 def test_names(tmp_path, name, says):
@@ -95,7 +95,7 @@ def test_copies_that_are_not_it(tmp_path):
 
 
 def test_options(tmp_path):
-    with pytest.raises(UserError, match="crop=whole is stored in the size that it has: leave out size"):
+    with pytest.raises(UserError, match="crop=whole keeps the size of the picture: leave out size"):
         registry.make_builder("jaffe", str(tmp_path), size=64)
     with pytest.raises(UserError, match="no crop 'face': did you mean 'faces'|no crop 'face'; did you mean 'faces'"):
         registry.make_builder("jaffe/faces", str(tmp_path), crop="face")

@@ -74,7 +74,7 @@ def test_several_downloads_and_a_session_that_is_in_two(arrays, tmp_path):
     shutil.rmtree(root / "55")
     assert list(examples(build("mmi", tmp_path / "files", tmp_path / "data", size=8))) == list(fake_mmi.LABELLED)
     fake_mmi.make(tmp_path / "files" / "third", some=fake_mmi.SESSIONS[:1])
-    assert "Sessions/1 is there a second time" in refusal("mmi", tmp_path / "files", tmp_path / "more")
+    assert "Sessions/1 has the same number as" in refusal("mmi", tmp_path / "files", tmp_path / "more")
 
 
 def tall(image):
@@ -146,7 +146,7 @@ def test_mistakes_in_sessions(arrays, tmp_path):
     assert "2/session.xml has the view '7', and views are 0, 1 and 2" in said
     assert "17/session.xml has no track with a view" in said
     assert "S050-001.xml has the emotion 'joy', and codes are numbers from 1" in said
-    assert "видео.avi is not named as MMI's videos are" in said
+    assert "видео.avi is not named like MMI's videos" in said
     assert "--allow_missing" not in said
 
 
@@ -155,8 +155,8 @@ def test_folders_and_options(arrays, tmp_path, monkeypatch):
     (tmp_path / "files" / "mmi.zip").write_bytes(b"x")
     assert "has no Sessions/ of MMI: unpack mmi.zip first" in refusal("mmi", tmp_path / "files", tmp_path)
     for options, says in (
-        ({"rotate": "left"}, "option rotate='left' is none of its values"),
-        ({"every": 0}, "option every=0 must be from 1"),
+        ({"rotate": "left"}, "option rotate='left' is not one of its values"),
+        ({"every": 0}, "option every=0 must be at least 1"),
         ({"size": 0}, "option size=0 must be from 1"),
     ):
         with pytest.raises(UserError, match=says):

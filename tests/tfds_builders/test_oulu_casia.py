@@ -146,8 +146,8 @@ def test_mistakes_in_the_tree(tmp_path):
     fake_pictures.write(people / "P002" / "Anger" / "000 (1).jpeg", 80, 60)
     fake_pictures.write(people / "P013" / "Sadness" / "0.jpeg", 80, 60)
     said = refusal("oulu_casia", tmp_path / "files", tmp_path)
-    assert "P001/страх is none of Anger, Disgust" in said
-    assert "000 (1).jpeg is no frame by its name" in said
+    assert "P001/страх is not one of Anger, Disgust" in said
+    assert "000 (1).jpeg is not named like a frame" in said
     assert "000.jpeg has the number of 0.jpeg" in said
     assert "--allow_missing" not in said
 
@@ -178,7 +178,7 @@ def test_folders_and_counts(tmp_path):
 
 def test_options_are_checked(tmp_path):
     for options, says in (
-        ({"camera": "NI"}, "option camera='NI' is none of its values"),
+        ({"camera": "NI"}, "option camera='NI' is not one of its values"),
         ({"light": "string"}, "did you mean 'strong'"),
         ({"size": 0}, "option size=0 must be from 1"),
     ):

@@ -101,7 +101,7 @@ def test_a_build_that_was_killed_goes_on(tmp_path):
     kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("train-????????")}
     assert len(kept) >= 2
     assert not (data / "rafdb" / "basic" / "1.0.0").exists()
-    # One of the pictures behind the second shard changes: that shard is written anew, the first is kept.
+    # One of the pictures behind the second shard changes: that shard is written again, the first is kept.
     fake_pictures.turned(files / "basic" / "Image" / "aligned" / "train_00006_aligned.jpg")
     again = start(files, data, slow=False)
     said, _ = again.communicate(timeout=120)
@@ -154,6 +154,10 @@ def test_workers_end_with_the_build_that_was_killed(tmp_path):
     assert not any(map(is_running, workers))
 
 
+def killed(*_):
+    raise KeyboardInterrupt
+
+
 def test_overwriting_keeps_what_is_there_until_all_is_whole(tmp_path, monkeypatch, capsys):
     files, data = tmp_path / "files", tmp_path / "data"
     root = fake_rafdb.make(files)
@@ -164,8 +168,47 @@ def test_overwriting_keeps_what_is_there_until_all_is_whole(tmp_path, monkeypatc
     assert command.main([*build, "--overwrite"]) == 2
     assert "test_0003_aligned.jpg is damaged" in capsys.readouterr().err
     assert len(tfds.data_source("rafdb/basic", split="test", data_dir=str(data))) == 7
+    with monkeypatch.context() as now:
+        now.setattr(rafdb.Builder, "_finish", killed)
+        assert command.main([*build, "--overwrite", "--allow_missing=1"]) == 130
+    assert len(tfds.data_source("rafdb/basic", split="test", data_dir=str(data))) == 7
     assert command.main([*build, "--overwrite", "--allow_missing=1"]) == 0
     assert len(tfds.data_source("rafdb/basic", split="test", data_dir=str(data))) == 6
+    assert [path.name for path in (data / "rafdb" / "basic").iterdir() if path.is_dir()] == ["1.0.0"]
+
+
+def test_overwriting_what_is_drawn_keeps_it_until_all_is_whole(tmp_path, monkeypatch):
+    build = ["build", "synthetic_faces", "--option=train=7", "--option=test=7", "--data_dir", str(tmp_path)]
+    assert command.main(build) == 0
+    builder: Any = registry.make_builder("synthetic_faces", str(tmp_path), train=7, test=7)
+    before = builder.as_data_source("train")[0]
+
+    with monkeypatch.context() as now:
+        now.setattr(type(builder), "_generate_examples", killed)
+        assert command.main([*build, "--overwrite"]) == 130
+    assert command.main([*build, "--overwrite"]) == 0
+    builder: Any = registry.make_builder("synthetic_faces", str(tmp_path), train=7, test=7)
+    np.testing.assert_array_equal(builder.as_data_source("train")[0]["image"], before["image"])
+
+
+def test_whatever_one_picture_leads_to_is_told_with_the_others(tmp_path, monkeypatch, capsys):
+    root = fake_rafdb.make(tmp_path / "files")
+    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    fake_pictures.truncated(root / "Image" / "aligned" / "test_0003_aligned.jpg")
+    encode = rafdb.Builder.encode
+
+    def failing(self, item):
+        if item.name.endswith("train_00002_aligned.jpg"):
+            raise ZeroDivisionError("division by zero")
+        return encode(self, item)
+
+    monkeypatch.setattr(rafdb.Builder, "encode", failing)
+    folders = ["--manual_dir", str(tmp_path / "files"), "--data_dir", str(tmp_path / "data")]
+    assert command.main(["build", "rafdb", "--jobs=1", *folders]) == 2
+    said = capsys.readouterr().err
+    assert "2 problems" in said
+    assert "train_00002_aligned.jpg cannot be stored (ZeroDivisionError: division by zero)" in said
+    assert "test_0003_aligned.jpg is damaged" in said
 
 
 def test_a_disk_that_fills_up_at_the_end_loses_no_shard(tmp_path, monkeypatch, capsys):
@@ -201,7 +244,7 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
         (["rafdb", "--option=size=64"], "option size does not apply to the aligned faces"),
         (["rafdb", "--option=source=original"], "option size=0 must be from 1 to"),
         (["affectnet", "--option=margin=-0.7"], "option margin=-0.7 must be"),
-        (["rafdb", "--manual_dir", str(tmp_path / "none")], "there is no such folder"),
+        (["rafdb", "--manual_dir", str(tmp_path / "none")], "does not exist"),
     ):
         assert command.main(["build", *arguments, *data]) == 2
         printed = capsys.readouterr().err
@@ -240,6 +283,34 @@ def test_unusual_modes(tmp_path, mode):
     assert read.dtype == np.uint8
 
 
+@pytest.mark.parametrize("kind", ["float.tiff", "16.tif", "16.png", "16.pgm"])
+def test_white_is_what_the_format_says(tmp_path, kind):
+    """A dark picture stays dark, however large its largest value is."""
+    path = tmp_path / kind
+    white = 1.0 if kind.startswith("float") else 65535
+    shares = np.linspace(0, 0.25, 64).reshape(8, 8)
+    values = (shares * white).astype(np.float32 if white == 1 else np.uint16)
+    cv2.imwrite(str(path), values)
+    read, notes = pictures.pixels(path, 1)
+    np.testing.assert_allclose(read[..., 0], shares * 255, atol=0.51)
+    assert len(notes) == 1
+    cv2.imwrite(str(path), values // 16 if white > 1 else values / 16)  # 12 bits in 16
+    assert "nearly black after conversion" in pictures.copied(path, 3).notes
+    if white == 1:
+        for wrong in (-0.1, 255.0, np.nan):
+            values[0, 0] = wrong
+            cv2.imwrite(str(path), values)
+            with pytest.raises(BadPicture, match="its format goes from 0 to 1"):
+                pictures.pixels(path, 1)
+
+
+@pytest.mark.parametrize("ending", ["avif", "webp", "jfif", "jpe", "ppm", "bmp"])
+def test_endings(tmp_path, ending):
+    path = fake_pictures.write(tmp_path / f"a.{ending}", 96, 96)
+    assert pictures.is_picture(path.name)
+    assert np.abs(pictures.pixels(path, 3)[0].astype(int) - fake_pictures.pixels(path.name, 96, 96)).mean() < 8
+
+
 def test_half_transparent_pixels_lie_on_white(tmp_path):
     fake_pictures.Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "x.png")
     assert (pictures.pixels(tmp_path / "x.png", 3)[0] == 255).all()
@@ -258,7 +329,7 @@ def test_a_copied_picture_is_what_other_readers_of_tfds_take(tmp_path):
     fake_pictures.Image.fromarray(rgb).save(clear, transparency=(1, 2, 3))
     deep = tmp_path / "deep.png"
     cv2.imwrite(str(deep), rgb[..., ::-1].astype(np.uint16) * 257)
-    for path, note in ((clear, "RGB with transparency"), (deep, "16 bits")):
+    for path, note in ((clear, "RGB with transparency"), (deep, "more than 8 bits")):
         stored = pictures.copied(path, 3)
         assert note in stored.notes[0]
         decoded = tfds.features.Image(shape=(8, 8, 3)).decode_example_np(stored.data)

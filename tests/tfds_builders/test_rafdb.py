@@ -214,3 +214,9 @@ def test_options_are_checked(tmp_path):
         registry.make_builder("rafdb", str(tmp_path), sise=3)
     with pytest.raises(UserError, match="no variant 'basics'"):
         registry.make_builder("rafdb/basics", str(tmp_path))
+
+
+def test_the_flat_tree_names_the_builder_that_reads_it(tmp_path):
+    fake_pictures.write(tmp_path / "files" / "DATASET" / "train" / "1" / "train_00001_aligned.jpg")
+    assert "1 to surprise, 2 to fear" in (said := refusal("rafdb", tmp_path / "files", tmp_path))
+    assert f"build image_folder/rafdb --manual_dir={tmp_path / 'files' / 'DATASET'}" in said

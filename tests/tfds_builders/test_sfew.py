@@ -39,7 +39,7 @@ def test_aligned_faces_are_copied_with_their_labels(tmp_path, inner):
     assert builder.as_data_source("train")[0]["image"].shape == (181, 143, 3)
     assert builder.info.features["label"].names == list(labels.EMOTIONS[:7])
     assert builder.info.metadata["complete"]
-    assert any("Test: left, it has no labels" in line for line in builder.contents.found)
+    assert any("Test: not used, it has no labels" in line for line in builder.contents.found)
 
 
 def test_the_newer_alignment_is_taken(tmp_path):
@@ -97,7 +97,7 @@ def test_one_picture_twice_and_another_edition(tmp_path):
     name, code = fake_sfew.names("validation")[0]
     fake_pictures.write(train / "Sad" / name, 143, 181)
     said = refusal("sfew", files, tmp_path)
-    assert f"{code}/{name} is there as {train / 'Sad' / name} too" in said
+    assert f"{code}/{name} has the same name as {train / 'Sad' / name}" in said
     (train / "Sad" / name).unlink()
     name, code = fake_sfew.names("train")[0]
     fake_pictures.write(train / code / name, 128, 128)
@@ -130,7 +130,7 @@ def test_folders_that_are_not_there(tmp_path):
 
 def test_options_are_checked(tmp_path):
     fake_sfew.make(tmp_path / "files")
-    assert "is stored in the size that it has" in refusal("sfew", tmp_path / "files", tmp_path, size=64)
+    assert "keeps the size of the picture" in refusal("sfew", tmp_path / "files", tmp_path, size=64)
     assert "no crop 'eyes'" in refusal("sfew/full", tmp_path / "files", tmp_path, crop="eyes")
     said = refusal("sfew/full", tmp_path / "files", tmp_path, yunet=str(tmp_path / "no.onnx"))
     assert "no.onnx: there is no such file" in said

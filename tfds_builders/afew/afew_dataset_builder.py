@@ -54,11 +54,11 @@ Videos = list[tuple[str, str, str]]  # (id, code, path)
 class AfewOptions(Options):
     """
     Attributes:
-        source: 'videos', in which one face is followed and cropped to `size`; or 'aligned', the organisers' crops,
-            stored whole where `size` is 0.
+        source: 'videos', in which one face is followed and cropped to `size`; or 'aligned', the organizers' crops,
+            stored whole if `size` is 0.
         margin: of a crop of a video, see `fer_jax.faces.crops`.
         every: only each n-th frame, beginning with the first.
-        yunet: path of the ONNX file of the detector YuNet; the Haar cascades where it is ''.
+        yunet: path of the ONNX file of the detector YuNet; '' for the Haar cascades.
     """
 
     source: str = "videos"
@@ -110,7 +110,7 @@ class Builder(PictureBuilder):
             warnings += self._lost(faces, lost[split], len(videos), problems)
         parents = dict.fromkeys(root_of(manual_dir, names, "AFEW") for names in SPLITS.values())
         tests = (parent / name for parent in parents for name in TESTS)
-        found += [f"{folder}: left, its labels were never published" for folder in tests if folder.is_dir()]
+        found += [f"{folder}: not used, its labels were never published" for folder in tests if folder.is_dir()]
         return Listing(
             items=items,
             found=tuple(found),
@@ -137,13 +137,13 @@ class Builder(PictureBuilder):
         return Clip(files, labels.index("afew", code, 7), {"code": code, "name": name}, title=title)
 
     def _aligned(self, faces: pathlib.Path, videos: Videos, problems: Problems) -> list[Item]:
-        """The clips with their folders of faces, which do not say the class: the videos do."""
+        """Returns the clips with their folders of faces; the class is that of the video."""
         there = folders_in(faces)
         items, used = [], {}
         for name, code, path in videos:
             if name in used:
                 problems.mistake(
-                    path, f"and {used[name]} have the same name, and {faces / name} is of one of them: take one out"
+                    path, f"and {used[name]} have the same name, and {faces / name} belongs to one of them: remove one"
                 )
                 continue
             used[name] = path
@@ -174,7 +174,7 @@ class Builder(PictureBuilder):
         return {"frames": frames, "frame_mask": np.ones(len(frames), bool), **fields}, notes
 
     def _followed(self, path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The face that is followed through a video; a cut-off one is used as far as it can be read, and noted."""
+        """Follows the face in a video; a truncated one is used as far as it can be read, and noted."""
         options, damage = self.options, []
         try:
             images = video.read(path, every=options.every, on_damage=damage.append)
@@ -195,10 +195,10 @@ def _videos(root: pathlib.Path, problems: Problems) -> Videos:
             if extension.lower() == ".avi" and not name.startswith("."):
                 videos.append((stem, code, path))
     videos.sort()
-    # A name is a time in a movie, so that clips of two movies may share it; one file in two classes is a mistake.
+    # A name is a time in a movie, so clips of two movies may share it; the same file in two classes is a mistake.
     for (name, code, path), (other, another, copy) in itertools.pairwise(videos):
         if name == other and _same(path, copy):
-            problems.mistake(copy, f"of {another} lies in {code} too: take it out of one of them")
+            problems.mistake(copy, f"of {another} is also in {code}: remove it from one of them")
     return videos
 
 

@@ -25,7 +25,7 @@ from tfds_builders.problems import BadPicture, Problems
 from tfds_builders.sequences import check_choice, check_crop
 
 CROPPED = 224  # side of the pictures of the newer release
-RELEASES = {  # what each is found by
+RELEASES = {  # files that identify each
     "csv": ("Manually_Annotated_file_lists/training.csv", "training.csv"),
     "npy": ("train_set/annotations",),
 }
@@ -38,7 +38,7 @@ COUNTS = {  # by code, 0 to 7
     "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
     "validation": (500,) * 8,
 }
-OUTSIDE = 1 / 3  # a face with more of its landmarks outside of the picture has none
+OUTSIDE = 1 / 3  # with a larger share of its landmarks outside of the picture, all of them are stored as NaN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Builder(PictureBuilder):
             items[split] = self._items((row, there[row.name]) for row in wanted if row.name in there)
         for name in sorted(set(there) - named):
             if is_picture(name.rpartition("/")[2]):
-                problems.extra(there[name], "is in no list: take it out of the folder, or complete the lists")
+                problems.extra(there[name], "is in no list: remove it from the folder, or complete the lists")
         return self._listing(items, found, COUNTS, "csv")
 
     def _items(self, rows: Any) -> list[Item]:
@@ -201,7 +201,7 @@ class Builder(PictureBuilder):
 def one_less(codes: Sequence[int], classes: int) -> tuple[int, ...]:
     """Returns the number of validation pictures of each code that the newer release has: 500, and of one class 499.
 
-    Nothing says of which class, so whichever of `codes` it is counts as right.
+    The class is not documented, so any of `codes` may be the one.
     """
     full = COUNTS["validation"]
     found = tuple(int(n) for n in np.bincount(np.asarray(codes, np.int64), minlength=len(full)))
@@ -216,6 +216,6 @@ def _cut(row: Row) -> tuple[Any, ...] | None:
 
 
 def _inside(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Returns landmarks [68, 2] as they are stored: NaN where too many lie outside of the picture to be its own."""
+    """Returns landmarks [68, 2] as they are stored: all NaN if too many lie outside of the picture."""
     outside = ((landmarks < 0) | (landmarks > size - 1)).any(axis=1).mean()
     return np.full_like(landmarks, np.nan, np.float32) if outside > OUTSIDE else landmarks.astype(np.float32)

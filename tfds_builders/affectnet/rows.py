@@ -1,4 +1,4 @@
-"""The label files of both releases of AffectNet, read into rows that are alike."""
+"""Reads the label files of both releases of AffectNet into the same rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
     *("facial_landmarks", "expression", "valence", "arousal"),
 )
 CODES = range(11)
-EMOTIONS = 8  # the codes from here on are none, uncertain, no face
+EMOTIONS = 8  # codes from 8 are none, uncertain, no face
 MARKS = 68
 
 
@@ -30,11 +30,11 @@ class Row:
     """One annotated picture.
 
     Attributes:
-        name: 'folder/file' of the CSV release, the number of the other.
+        name: 'folder/file' in the CSV release, the number in the other.
         code: 0 .. 10.
-        box: (x, y, width, height) in pixels of the photo; None where the picture is a crop already.
-        landmarks: float32 [68, 2] in pixels of the picture; None where they are in a file beside the picture.
-        valence, arousal: -1 .. 1; None where they are in files beside the picture.
+        box: (x, y, width, height) in pixels of the photo; None if the picture is already cropped.
+        landmarks: float32 [68, 2] in pixels of the picture; None if they are in a file beside the picture.
+        valence, arousal: -1 .. 1; None if they are in files beside the picture.
     """
 
     name: str
@@ -59,7 +59,7 @@ def read_csv(path: pathlib.Path, problems: Problems) -> list[Row]:
             if (row := _parsed(line, f"{path}:{lines.line_num}", problems)) is None:
                 continue
             if row.name in seen:
-                problems.mistake(f"{path}:{lines.line_num}", f"names {row.name} a second time: take one of them out")
+                problems.mistake(f"{path}:{lines.line_num}", f"names {row.name} a second time: remove one of the rows")
                 continue
             seen.add(row.name)
             rows.append(row)
@@ -74,7 +74,7 @@ def _parsed(line: list[str], where: str, problems: Problems) -> Row | None:
     if not code.isascii() or not code.isdigit() or int(code) not in CODES:
         problems.mistake(where, f"has the expression {code[:20]}, and codes are 0 to 10: correct it")
         return None
-    if int(code) >= EMOTIONS:  # nothing else of it is used, and it need not be there
+    if int(code) >= EMOTIONS:  # nothing else is used, and the picture may be missing
         return Row(name, int(code))
     try:
         landmarks = np.array(marks.split(";"), np.float32).reshape(-1, 2)
@@ -118,13 +118,13 @@ def read_npy(folder: pathlib.Path, problems: Problems) -> tuple[list[Row], dict[
 
 
 def number(path: str | os.PathLike[str]) -> float:
-    """Reads one number; many of these files hold it as text, '1' or '0.78'."""
+    """Reads one number, which many of these files hold as text, '1' or '0.78'."""
     values = numbers(path, 1)
     return float(values[0])
 
 
 def numbers(path: str | os.PathLike[str], count: int) -> np.ndarray:
-    """Reads so many finite numbers, float32.
+    """Reads `count` finite numbers, float32.
 
     Raises:
         BadPicture: for a file that holds something else.

@@ -47,10 +47,10 @@ TREES = ("cohn-kanade-images", "Emotion", "Landmarks", "FACS")
 class CkOptions(Options):
     """
     Attributes:
-        crop: 'landmarks', faces aligned by them; or 'none', whole frames made square with black edges.
+        crop: 'landmarks', faces aligned by landmarks; or 'none', whole frames with black bars.
         margin: beyond the template of aligned faces, on each side, as a share of its side.
-        contempt: whether its 18 sequences are taken.
-        unlabeled: whether the sequences without an emotion are taken too, with the label -1.
+        contempt: whether to include its 18 sequences.
+        unlabeled: whether to include the sequences without an emotion, with the label -1.
     """
 
     size: int = 224
@@ -124,7 +124,7 @@ class Builder(PictureBuilder):
                 "facs": trees.read_facs(units[name], problems) if name in units else _NO_UNITS,
             }
             label = self.classes.index(labels.canonical("ckplus", code)) if code else labels.NO_EMOTION
-            # Which frame each file of landmarks belongs to stands in `crop`; '' where there is none.
+            # `crop` has the file of landmarks of each frame, '' if there is none.
             files = (*images, *filter(None, points))
             items.append(Clip(files, label=label, fields=fields, crop=tuple(points), title=pictures[name]))
         people = [subject for subject, _ in sorted(subjects.items(), key=lambda pair: pair[1])]
@@ -142,20 +142,20 @@ class Builder(PictureBuilder):
     def _frames(
         self, name: str, folder: str, marks: str | None, peak: str, problems: Problems
     ) -> tuple[list[str], list[str]] | None:
-        """Returns the pictures of a sequence in order, and the path of the landmarks of each, '' where none is there.
+        """Returns the pictures of a sequence in order, and the path of the landmarks of each, '' without any.
 
-        None where it cannot be had as a whole.
+        None if the sequence is incomplete.
         """
         before = len(problems.gaps) + len(problems.mistakes)
         images = {}
         for file, path in sorted(pictures_in(folder).items(), key=lambda pair: (frame_number(pair[0]) or 0, pair[0])):
             match = trees.FRAME.fullmatch(file)
             if match is None or f"{match[1]}/{match[2]}" != name:
-                problems.mistake(path, f"is no frame of {name} by its name: put it where it belongs")
+                problems.mistake(path, f"is not named like a frame of {name}: move it to its folder")
                 continue
             stem = os.path.splitext(file)[0]
             if stem in images:
-                problems.mistake(path, "is there in two formats: take one of them out")
+                problems.mistake(path, "exists in two formats: remove one of them")
             images[stem] = path
         points = trees.texts_in(marks, trees.LANDMARK_FILE) if marks else {}
         points = {file.removesuffix("_landmarks.txt"): path for file, path in points.items()}
@@ -211,7 +211,7 @@ class Builder(PictureBuilder):
 def _tree(manual_dir: os.PathLike[str], name: str) -> pathlib.Path:
     found = [folder for folder in find_folders(manual_dir, [name]) if trees.sequences_of(folder)]
     if len(found) > 1:
-        raise UserError(f"{manual_dir} holds {name}/ of CK+ more than once ({found[0]} and {found[1]}): take one out")
+        raise UserError(f"{manual_dir} holds {name}/ of CK+ more than once ({found[0]} and {found[1]}): remove one")
     if not found:
         raise UserError(f"{manual_dir} has no {name}/S005/001 of CK+{archives_below(manual_dir)}")
     return found[0]

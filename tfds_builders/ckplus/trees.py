@@ -21,11 +21,11 @@ LANDMARK_FILE = re.compile(r"S\d{3}_\d{3}_\d+_landmarks\.txt$")
 LANDMARKS = 68
 ACTION_UNITS = 100  # FACS numbers its codes below this
 ABSENT = -1
-OUTSIDE = 0.1  # of the picture's longer side: a point farther outside than that is none of this picture
+OUTSIDE = 0.1  # of the picture's longer side: points farther outside belong to another picture
 
 
 def sequences_of(tree: pathlib.Path) -> dict[str, str]:
-    """Returns 'S005/001' -> path of the folders of sequences, sorted; whatever else lies there does not count."""
+    """Returns 'S005/001' -> path of the folders of sequences, sorted."""
     return {
         f"{subject}/{sequence}": path
         for subject, folder in folders_in(tree, SUBJECT).items()
@@ -54,7 +54,7 @@ def read_emotion(folder: str, problems: Problems) -> tuple[int, str] | None:
     if not files:
         return None
     if len(files) > 1:
-        problems.mistake(folder, f"holds {len(files)} files of emotions: take out the wrong ones")
+        problems.mistake(folder, f"holds {len(files)} files of emotions: remove the wrong ones")
         return None
     name, path = files[0]
     words = _text(path).split()
@@ -74,12 +74,12 @@ def read_emotion(folder: str, problems: Problems) -> tuple[int, str] | None:
 def read_facs(folder: str, problems: Problems) -> np.ndarray:
     """Returns the peak frame's action units, int64 [100]: intensity 1..5 (A..E), 0 without one, -1 where absent.
 
-    All are -1 where there is no file.
+    All are -1 if there is no file.
     """
     units = np.full(ACTION_UNITS, ABSENT, np.int64)
     files = sorted(texts_in(folder, FACS).values())
     if len(files) > 1:
-        problems.mistake(folder, f"holds {len(files)} files of action units: take out the wrong ones")
+        problems.mistake(folder, f"holds {len(files)} files of action units: remove the wrong ones")
     for path in files[:1]:
         for line in filter(str.strip, _text(path).splitlines()):
             try:
@@ -102,7 +102,7 @@ def read_landmarks(path: str, size: tuple[int, int]) -> np.ndarray:
         size: (height, width) of the frame.
 
     Raises:
-        BadPicture: for a file that does not hold that, or points that lie outside of the frame.
+        BadPicture: for another content, or points outside of the frame.
     """
     name = os.path.basename(path)
     try:

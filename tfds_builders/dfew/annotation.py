@@ -19,20 +19,20 @@ SHEET = "xl/worksheets/sheet1.xml"
 STRINGS = "xl/sharedStrings.xml"
 MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 COLUMN = re.compile("[A-Z]+")
-AGREEMENT = 0.99  # share of the clips whose label must have the most votes, or the columns were misread
+AGREEMENT = 0.99  # share of clips whose label must have the most votes; otherwise the columns were misread
 NAME_COLUMN = len(CODES)  # after the votes comes the name of the clip
 
 
 def read_votes(path: pathlib.Path, problems: Problems) -> dict[int, np.ndarray]:
     """Returns number of the clip -> votes, int64 [10] in the order of `labels.FERPLUS_VOTES`.
 
-    A row has the votes for the codes 1 to 7, or in the order that the header names, then the name of the clip.
+    A row has the votes for the codes 1 to 7, or in the order of the header, then the name of the clip.
     """
     try:
         rows = list(_rows(path))
     except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, ValueError, IndexError, OSError) as error:
         problems.mistake(
-            path, f"cannot be read as .xlsx ({type(error).__name__}): get it again, or take it away, nothing needs it"
+            path, f"cannot be read as .xlsx ({type(error).__name__}): get it again, or remove it, it is optional"
         )
         return {}
     columns = [labels.FERPLUS_VOTES.index(labels.canonical("dfew", code)) for code in CODES]
@@ -56,7 +56,7 @@ def read_votes(path: pathlib.Path, problems: Problems) -> dict[int, np.ndarray]:
 
 
 def agree(votes: Mapping[int, np.ndarray], codes: Mapping[int, int]) -> bool:
-    """Whether the labels have the most votes: a single label is what most of the ten chose."""
+    """Whether the labels have the most votes."""
     known = [(votes[number], code) for number, code in codes.items() if number in votes]
     places = [labels.FERPLUS_VOTES.index(labels.canonical("dfew", code)) for _, code in known]
     right = sum(counts[place] == counts.max() for (counts, _), place in zip(known, places, strict=True))
@@ -64,7 +64,7 @@ def agree(votes: Mapping[int, np.ndarray], codes: Mapping[int, int]) -> bool:
 
 
 def _columns(header: list[str]) -> list[int] | None:
-    """Returns which vote each column holds, of a header such as '1happy,2sad'; None where it names no emotions."""
+    """Returns the vote of each column of a header such as '1happy,2sad'; None if it does not name emotions."""
     words = ["".join(filter(str.isalpha, cell)).lower() for cell in header]
     names = [labels.emotion_of(word) for word in words]
     if None in names or len(set(names)) < len(names):
@@ -108,7 +108,7 @@ def _number(letters: str) -> int:
 
 
 def _whole(text: str) -> int | None:
-    """Returns the number that a cell holds, '3' or '3.0'; None where it holds none."""
+    """Returns the number in a cell, '3' or '3.0'; None if there is none."""
     try:
         value = float(text)
     except ValueError:

@@ -13,7 +13,7 @@ from etils import epath
 
 from fer_jax import labels
 from tfds_builders.dfew.annotation import agree, read_votes
-from tfds_builders.dfew.lists import CODES, SETS, Labelled, read_folds
+from tfds_builders.dfew.lists import CODES, SETS, Labeled, read_folds
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
 from tfds_builders.layout import folder_of, packed, root_of
 from tfds_builders.listing import Item, Listing, unusual_counts
@@ -93,7 +93,7 @@ class Builder(PictureBuilder):
             items={SPLIT: items} if items else {},
             found=(
                 f"{lists}: {len(clips):,} clips in {len(SETS)} test sets",
-                f"{clips_folder}: {len(there):,} clips, {left:,} of them without a single label and left",
+                f"{clips_folder}: {len(there):,} clips, {left:,} of them without a single label and not used",
                 *about_votes,
             ),
             warnings=warnings,
@@ -105,7 +105,7 @@ class Builder(PictureBuilder):
         )
 
     def _frames(self, folder: str, problems: Problems) -> tuple[str, ...]:
-        """Returns the frames of a clip that are stored; () and a gap where it has not those of its edition."""
+        """Returns the frames of a clip that are stored; () and a gap if their number is not that of the edition."""
         files, wanted = numbered_frames(folder, problems), EDITIONS[self.options.edition]
         if not files:
             problems.gap(folder, "has no frames: unpack its archive again")
@@ -114,7 +114,7 @@ class Builder(PictureBuilder):
             return ()
         return files[:: self.options.every]
 
-    def _check_folds(self, lists: pathlib.Path, clips: Mapping[int, Labelled], problems: Problems) -> tuple[str, ...]:
+    def _check_folds(self, lists: pathlib.Path, clips: Mapping[int, Labeled], problems: Problems) -> tuple[str, ...]:
         """Compares the sizes of the test sets with the published ones; returns warnings where others are allowed."""
         sizes = [sum(clip.fold == fold for clip in clips.values()) for fold in range(len(SETS))]
         published = dict(zip(SETS, FOLD_SIZES, strict=True))
@@ -129,12 +129,12 @@ class Builder(PictureBuilder):
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         frames, notes = stored_frames(item.files, FRAME_SIZE, self.options.size)
-        mask = np.ones(len(frames), bool)  # clips in which no face was found are not among the aligned ones
+        mask = np.ones(len(frames), bool)  # the aligned clips all have faces
         return {"frames": frames, "frame_mask": mask, "label": item.label, **item.fields}, notes
 
 
 def _votes(
-    path: pathlib.Path, clips: Mapping[int, Labelled], problems: Problems
+    path: pathlib.Path, clips: Mapping[int, Labeled], problems: Problems
 ) -> tuple[Mapping[int, np.ndarray], tuple[str, ...]]:
     """Returns the votes on the clips, and a line on them."""
     if not path.is_file():
@@ -142,7 +142,7 @@ def _votes(
     votes = read_votes(path, problems)
     if not agree(votes, {number: clip.code for number, clip in clips.items()}):
         problems.mistake(
-            path, "has other emotions with the most votes than the lists have as labels: get it again, or take it away"
+            path, "has most votes for other emotions than the labels of the lists: get it again, or remove it"
         )
     return votes, (f"{path}: votes on {sum(number in votes for number in clips):,} clips",)
 

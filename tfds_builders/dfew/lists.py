@@ -12,32 +12,37 @@ from tfds_builders.layout import folder_of
 from tfds_builders.problems import Problems
 
 SETS = tuple(f"set_{number}" for number in range(1, 6))
-MARKS = ("(single-labeled)", "(single_labeled)", "_single-labeled", "_single_labeled")  # the archives' and users' own
+MARKS = (
+    "(single-labeled)",
+    "(single_labeled)",
+    "_single-labeled",
+    "_single_labeled",
+)  # as in the archives, and as users name them
 FOLDERS = {part: tuple(part + mark for mark in MARKS) for part in ("train", "test")}
 NO_LABEL = 0
 CODES = tuple(code for code in labels.CODES["dfew"] if code != NO_LABEL)
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """A clip with a single label: its code, and the fold (0..4) whose test set it belongs to."""
 
     code: int
     fold: int
 
 
-def read_folds(root: pathlib.Path, problems: Problems) -> dict[int, Labelled]:
+def read_folds(root: pathlib.Path, problems: Problems) -> dict[int, Labeled]:
     """Returns number -> clip of all clips that are scored, by number.
 
     Args:
         root: the folder EmoLabel_DataSplit.
-        problems: for rows that are wrong, clips of two test sets, and training sets that are not the other four tests.
+        problems: for wrong rows, clips of two test sets, and training sets that are not the other four tests.
 
     Raises:
-        UserError: where a list of a test set is not there.
+        UserError: if a list of a test set does not exist.
     """
     tests = folder_of(root, FOLDERS["test"], "DFEW")
-    clips: dict[int, Labelled] = {}
+    clips: dict[int, Labeled] = {}
     for fold, name in enumerate(SETS):
         path = tests / f"{name}.csv"
         for number, code in _read(path, problems).items():
@@ -45,7 +50,7 @@ def read_folds(root: pathlib.Path, problems: Problems) -> dict[int, Labelled]:
                 other = f"{SETS[clips[number].fold]}.csv"
                 problems.mistake(path, f"has the clip {number}, which {other} has too: get the lists again")
             else:
-                clips[number] = Labelled(code, fold)
+                clips[number] = Labeled(code, fold)
     if any((root / name).is_dir() for name in FOLDERS["train"]):
         trains = folder_of(root, FOLDERS["train"], "DFEW")
         for fold, name in enumerate(SETS):
@@ -53,7 +58,7 @@ def read_folds(root: pathlib.Path, problems: Problems) -> dict[int, Labelled]:
     return dict(sorted(clips.items()))
 
 
-def _check_training(path: pathlib.Path, fold: int, clips: dict[int, Labelled], problems: Problems) -> None:
+def _check_training(path: pathlib.Path, fold: int, clips: dict[int, Labeled], problems: Problems) -> None:
     wanted = {number: clip.code for number, clip in clips.items() if clip.fold != fold}
     there = _read(path, problems)
     others = sorted(set(wanted) ^ set(there))
@@ -67,7 +72,7 @@ def _check_training(path: pathlib.Path, fold: int, clips: dict[int, Labelled], p
     if relabeled:
         problems.mistake(
             path,
-            f"labels {len(relabeled):,} clips, such as {relabeled[0]}, otherwise than the test sets: get it again",
+            f"labels {len(relabeled):,} clips, such as {relabeled[0]}, unlike the test sets: get it again",
         )
 
 
@@ -90,7 +95,7 @@ def _read(path: pathlib.Path, problems: Problems) -> dict[int, int]:
                 where, f"has the label {fields[1][:20]}, and codes are {CODES[0]} to {CODES[-1]}: correct it"
             )
         elif int(fields[0]) in rows:
-            problems.mistake(where, f"names the clip {int(fields[0])} a second time: take one of the rows out")
+            problems.mistake(where, f"names the clip {int(fields[0])} a second time: remove one of the rows")
         else:
             rows[int(fields[0])] = int(fields[1])
     return rows

@@ -1,4 +1,4 @@
-"""The layouts in which FED-RO is taken: a folder for each class, or a list beside the pictures."""
+"""The two layouts of FED-RO: a folder for each class, or a list beside the pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfds_builders.pictures import EXTENSIONS, is_picture
 from tfds_builders.problems import Problems
 
 LISTS = (".txt", ".csv", ".lst")
-# 'neural/a.jpg', 'a.jpg happy', 'a.jpg,happy': the word may be anything, so that a wrong one is said.
+# 'neural/a.jpg', 'a.jpg happy', 'a.jpg,happy'; any word is matched, so that a wrong one is reported.
 ROW = re.compile(
     rf"^(?P<image>.*?({'|'.join(re.escape(e) for e in sorted(EXTENSIONS))}))(?:[\s,;]+(?P<label>\S+))?\s*$",
     re.IGNORECASE,
@@ -23,7 +23,7 @@ ROW = re.compile(
 
 
 class Picture(NamedTuple):
-    """A picture and what its class is called there."""
+    """A picture and the name of its class in the files."""
 
     path: str
     name: str
@@ -34,7 +34,7 @@ def read(manual_dir: str | os.PathLike[str], problems: Problems) -> tuple[list[P
     """Returns the pictures in order, and a line that says how they were found.
 
     Raises:
-        UserError: where neither layout is there, or one of them more than once.
+        UserError: if neither layout is found, or one of them more than once.
     """
     folders = folders_with(manual_dir, lambda name: canonical(name) is not None)
     if len(folders) > 1:
@@ -56,7 +56,7 @@ def read(manual_dir: str | os.PathLike[str], problems: Problems) -> tuple[list[P
 
 
 def canonical(word: str) -> str | None:
-    """Returns the emotion that FED-RO calls so, None where it is none of its seven."""
+    """Returns the emotion of a word of FED-RO's, None if it is not one of the seven."""
     code = labels.class_name(word).lower()
     name = labels.canonical("fed_ro", code) if code in labels.CODES["fed_ro"] else labels.emotion_of(word)
     return name if name in labels.classes(7) else None
@@ -71,7 +71,9 @@ def _by_folder(root: pathlib.Path, problems: Problems) -> tuple[list[Picture], s
         if canonical(name) is not None:
             pictures += [Picture(path, f"{name}/{n}", name) for n, path in sorted(files.items())]
         elif files:
-            problems.mistake(root / name, "is named as none of the seven classes, and holds pictures: correct its name")
+            problems.mistake(
+                root / name, "holds pictures but is not named like one of the seven classes: correct its name"
+            )
     return pictures, f"{root}: {len(pictures)} pictures in folders of classes"
 
 
@@ -88,12 +90,12 @@ def _by_list(path: pathlib.Path, problems: Problems) -> tuple[list[Picture], str
         if not match or not word:
             problems.mistake(where, f"is '{line.strip()[:60]}' where 'a.jpg happy' is expected: correct it")
         elif word.isdigit():
-            problems.mistake(where, f"has the label {word}, and nothing says which class that is: write names in place")
+            problems.mistake(where, f"has the label {word}, and the class of a number is unknown: write names instead")
         elif canonical(word) is None:
             known = ", ".join(labels.classes(7))
             problems.mistake(where, f"has the label {word[:20]}, and they are {known}: correct it")
         elif image in seen:
-            problems.mistake(where, f"names {image} a second time: take one of the rows out")
+            problems.mistake(where, f"names {image} a second time: remove one of the rows")
         else:
             seen.add(image)
             file = there.get(image) or there.get(image.rpartition("/")[2])
@@ -109,7 +111,7 @@ def _by_list(path: pathlib.Path, problems: Problems) -> tuple[list[Picture], str
 def _pictures_beside(folder: pathlib.Path) -> dict[str, str]:
     """Returns path relative to `folder` -> path of the pictures in it and in the folders in it.
 
-    A picture of a folder below goes by its bare name as well, where only one has it.
+    A picture in a folder is also found by its bare name, if only one has it.
     """
     found = {name: path for name, path in files_below(folder).items() if is_picture(name)}
     bare: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The folder versions of FER-2013, `{train,test}/<class>/<picture>`, with either way to name the pictures."""
+"""Reads the folder versions of FER-2013, `{train,test}/<class>/<picture>`, with either naming of pictures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import re
 
 import numpy as np
 from etils import epath
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from fer_jax import labels
 from fer_jax.errors import UserError
+from tfds_builders import pictures
 from tfds_builders.fer2013 import reading
 from tfds_builders.fer2013.reading import SIDE, USAGES, Faces
+from tfds_builders.problems import BadPicture
 
 _PARTS = ("train", "test")
 _NAMED = re.compile(rf"({'|'.join(USAGES)})_(\d+)\.(?:jpe?g|png)", re.IGNORECASE)  # the Kaggle re-upload
@@ -27,10 +28,10 @@ def find_folder(folder: epath.Path) -> epath.Path | None:
 
 
 def read_folder(folder: epath.Path) -> Faces:
-    """Reads a folder version; pictures come by split, class and number, and their CSV row is unknown (-1).
+    """Reads a folder version, sorted by split, class and number; the CSV row is unknown (-1).
 
-    `test/` merges both test splits. Pictures called `PublicTest_<n>` and `PrivateTest_<n>` say which they
-    are; of those called `im<k>.png`, `k` counts the class in the order of the CSV, the public ones first.
+    `test/` merges both test splits. The names `PublicTest_<n>` and `PrivateTest_<n>` say which one it is; in
+    `im<k>.png`, `k` counts the class in the order of the CSV, the public ones first.
 
     Raises:
       UserError: for a missing part, an unknown class folder, a stray file, or a picture that is not 48x48.
@@ -45,9 +46,9 @@ def read_folder(folder: epath.Path) -> Faces:
             try:
                 code = _CODE[labels.name_of(group.name)]
             except (UserError, KeyError) as error:
-                raise UserError(f"{group} is no class of FER-2013: use {', '.join(_CODE)}") from error
-            pictures = (path for path in group.iterdir() if not path.name.startswith((".", "Thumbs.db")))
-            entries += [(*_place(path, part, code), path) for path in pictures]
+                raise UserError(f"{group} is not a class of FER-2013: use {', '.join(_CODE)}") from error
+            files = (path for path in group.iterdir() if not path.name.startswith((".", "Thumbs.db")))
+            entries += [(*_place(path, part, code), path) for path in files]
     if not entries:
         raise UserError(f"{folder} has no pictures under train/<class>/ and test/<class>/")
     entries.sort(key=lambda entry: (*entry[:3], entry[3].name))
@@ -72,10 +73,9 @@ def _place(path: epath.Path, part: str, code: int) -> tuple[int, int, int]:
 
 def _picture(path: epath.Path) -> np.ndarray:
     try:
-        with path.open("rb") as file:
-            image = np.asarray(Image.open(file).convert("L"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is not a readable picture: restore it from the original archive") from error
+        image = pictures.pixels(path, 1)[0][..., 0]
+    except BadPicture as error:
+        raise UserError(f"{path} {error}") from error
     if image.shape != (SIDE, SIDE):
         raise UserError(
             f"{path} is {image.shape[1]}x{image.shape[0]} pixels, not {SIDE}x{SIDE}: the copy was rescaled; "

@@ -1,6 +1,6 @@
-"""FER-2013's original file, in every form it is passed around: two CSVs, an archive, two folder versions.
+"""Reads FER-2013's original file: either of two CSVs, or the archive.
 
-Everything is checked while it is read, and each mistake is reported with its file, line and remedy.
+Everything is checked while it is read; a mistake is reported with its file, line and remedy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fer_jax.errors import UserError
 from tfds_builders.listing import one_sided
 
 SPLITS = ("train", "public_test", "private_test")
-USAGES = ("Training", "PublicTest", "PrivateTest")  # what the CSV calls the splits
+USAGES = ("Training", "PublicTest", "PrivateTest")  # the splits in the CSV
 SIDE = 48
 NUM_PIXELS = SIDE * SIDE
 
@@ -56,7 +56,7 @@ class Faces:
       images: uint8 `[N, 48, 48]`.
       code: int64 `[N]`, FER-2013's own 0..6.
       split: int64 `[N]`, position in `SPLITS`.
-      row: int64 `[N]`, row of the CSV counted from 0, or -1 where a folder version hides it.
+      row: int64 `[N]`, row of the CSV from 0, or -1 for a folder version.
       source: the file or folder that was read.
       md5: of the CSV; '' for a folder version.
     """
@@ -75,7 +75,7 @@ class Faces:
 
     @property
     def leaked(self) -> np.ndarray:
-        """bool `[N]`: a training picture whose exact pixels also stand in one of the test splits."""
+        """bool `[N]`: a training picture whose exact pixels are also in one of the test splits."""
         keys = [image.tobytes() for image in self.images]
         tested = {key for key, split in zip(keys, self.split, strict=True) if split != 0}
         return np.array([split == 0 and key in tested for key, split in zip(keys, self.split, strict=True)], bool)
@@ -95,13 +95,13 @@ class Faces:
         }
 
     def md5_line(self) -> str:
-        """Returns what the MD5 says about the source, for people."""
+        """Returns a line on the MD5 of the source."""
         if not self.md5:
             return "a folder version, re-encoded: no MD5 to compare"
         return f"MD5 {self.md5}, {f'the published {KNOWN_MD5[self.md5]}' if self.known else 'not a known one'}"
 
     def warnings(self) -> tuple[str, ...]:
-        """Returns what a user should know about a source that is accepted nevertheless."""
+        """Returns warnings about a source that is accepted."""
         if not is_complete(self):
             line = f"{self.source}: not the published numbers of pictures, so scores do not compare with published ones"
             return (line, *one_sided(self.class_counts()))
@@ -200,7 +200,7 @@ def _parse(file: IO[bytes], name: str, size: int) -> Faces:
 
 
 def _lines(file: IO[bytes], name: str, size: int, digest) -> Iterator[str]:
-    # Decoded line by line, so that the one with a wrong byte has a number.
+    # Decoded line by line, to report the line of a wrong byte.
     with tqdm(total=size, desc=f"reading {name.rpartition('/')[2]}", unit="B", unit_scale=True, disable=None) as bar:
         for number, line in enumerate(file, start=1):
             digest.update(line)
@@ -210,7 +210,7 @@ def _lines(file: IO[bytes], name: str, size: int, digest) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"{name}, line {number}: byte {error.start} is not UTF-8 text; the file is damaged or "
-                    "was saved anew by a spreadsheet: get the original"
+                    "was saved by a spreadsheet: get the original"
                 ) from error
 
 
@@ -237,13 +237,13 @@ def _columns(header: Iterable[str], name: str) -> dict[str, int]:
 def _code(text: str, where: str) -> int:
     codes = labels.CODES["fer2013"]
     if text.strip() not in map(str, codes):
-        raise UserError(f"{where}, column emotion: {text[:20]!r} is no code of FER-2013 (0 to {len(codes) - 1})")
+        raise UserError(f"{where}, column emotion: {text[:20]!r} is not a code of FER-2013 (0 to {len(codes) - 1})")
     return int(text)
 
 
 def _split(text: str, where: str) -> int:
     if text.strip() not in USAGES:
-        raise UserError(f"{where}, column Usage: {text[:20]!r} is no split (use {', '.join(USAGES)})")
+        raise UserError(f"{where}, column Usage: {text[:20]!r} is not a split (use {', '.join(USAGES)})")
     return USAGES.index(text.strip())
 
 

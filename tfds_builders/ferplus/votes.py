@@ -1,7 +1,7 @@
 """FER+'s two vote files, brought into the row order of FER-2013's CSV.
 
 `fer2013new.csv` has one line for every row of `fer2013.csv`. The digits in its picture names look like row
-numbers and are not: they drift by up to 85. `label.csv`, one per split, has most rows, in the same order.
+numbers but drift by up to 85. `label.csv`, one per split, has most rows, in the same order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAME = re.compile(r"fer(\d{7})\.png")
 _MOST_VOTES = 10
 
 # Rows of fer2013.csv that the label.csv files leave out: those without a name (every annotator said "not a
-# face") and one of each of the four pairs that share a name. Only needed where fer2013new.csv is missing.
+# face") and one of each of the four pairs that share a name. Only needed if fer2013new.csv is missing.
 # fmt: off
 LEFT_OUT = (
     17, 23, 59, 170, 501, 633, 639, 1303, 1648, 2059, 2171, 2658, 2671, 2809, 3177, 3185, 3262, 3336,
@@ -54,9 +54,9 @@ class Votes:
     """Votes of one file, by row of FER-2013's CSV.
 
     Attributes:
-      counts: int64 `[N, 10]`, columns `FERPLUS_VOTES`; zeros where the file has no line for the row.
-      present: bool `[N]`, whether it has.
-      names: the picture's name by row, '' without one; empty where the file was joined without names.
+      counts: int64 `[N, 10]`, columns `FERPLUS_VOTES`; zeros if the file has no line for the row.
+      present: bool `[N]`, whether it has one.
+      names: the picture's name by row, '' without one; empty if the file was joined without names.
       lines: the number of lines read.
     """
 
@@ -76,7 +76,7 @@ def find_labels(folder: epath.Path) -> tuple[epath.Path, ...] | None:
     """Returns the three `label.csv` under `folder`, `data/` or `FERPlus/data/`, None without any.
 
     Raises:
-      UserError: when only some of the three are there.
+      UserError: if only some of the three exist.
     """
     for place in (folder, folder / "data", folder / "FERPlus" / "data", folder / "FERPlus"):
         paths = tuple(place / split / LABEL_CSV for split in LABEL_FOLDERS)
@@ -111,7 +111,7 @@ def read_new(path: epath.Path, split: np.ndarray) -> Votes:
         if row < len(split) and record[0].strip() != USAGES[split[row]]:
             raise UserError(
                 f"{where}: Usage is {record[0][:20]!r} where fer2013.csv has {USAGES[split[row]]}: the "
-                f"lines must stand in the order of fer2013.csv; {WHERE}"
+                f"lines must have the order of fer2013.csv; {WHERE}"
             )
         names.append(record[1].strip())
         lines.append(line)
@@ -167,7 +167,7 @@ def _read_label(path: epath.Path) -> tuple[list[str], list[int], list[list[int]]
         lines.append(line)
         votes.append(_votes(record[2:], where))
         if not _NAME.fullmatch(names[-1]):
-            raise UserError(f"{where}: {names[-1][:20]!r} is no name like fer0000000.png: {WHERE}")
+            raise UserError(f"{where}: {names[-1][:20]!r} is not a name like fer0000000.png: {WHERE}")
     _check_order(names, lines, path)
     return names, lines, votes
 
@@ -175,7 +175,7 @@ def _read_label(path: epath.Path) -> tuple[list[str], list[int], list[list[int]]
 def _rows_by_name(
     rows: np.ndarray, names: Sequence[str], named: Sequence[str], lines: Sequence[int], path: epath.Path
 ) -> np.ndarray:
-    """Finds `named` as a subsequence of the rows' names, for four names stand twice."""
+    """Finds `named` as a subsequence of the rows' names, because four names occur twice."""
     found, position = [], 0
     for name, line in zip(named, lines, strict=True):
         start = position
@@ -185,7 +185,7 @@ def _rows_by_name(
             known = any(names[row] == name for row in rows[:start])
             raise UserError(
                 f"{path}, line {line}: {name} "
-                + ("is out of order" if known else f"is no picture of this split in {NEW_CSV}")
+                + ("is out of order" if known else f"is not a picture of this split in {NEW_CSV}")
                 + f": {WHERE}"
             )
         found.append(rows[position])
@@ -204,7 +204,7 @@ def _rows_by_position(rows: np.ndarray, named: Sequence[str], path: epath.Path) 
 
 
 def _check_order(names: Sequence[str], lines: Sequence[int], path: epath.Path) -> None:
-    """The digits of the names increase down the file, but for names that stand twice and rows without one."""
+    """Raises unless the digits of the names increase down the file; names that occur twice are skipped."""
     often = collections.Counter(names)
     last = -1
     for name, line in zip(names, lines, strict=True):
@@ -212,7 +212,7 @@ def _check_order(names: Sequence[str], lines: Sequence[int], path: epath.Path) -
             continue
         match = _NAME.fullmatch(name)
         if match is None:
-            raise UserError(f"{path}, line {line}: {name[:20]!r} is no name like fer0000000.png: {WHERE}")
+            raise UserError(f"{path}, line {line}: {name[:20]!r} is not a name like fer0000000.png: {WHERE}")
         if int(match[1]) <= last:
             raise UserError(f"{path}, line {line}: {name} is out of order, the file was sorted or cut: {WHERE}")
         last = int(match[1])
@@ -222,7 +222,7 @@ def _votes(fields: Sequence[str], where: str) -> list[int]:
     for column, field in zip(FERPLUS_VOTES, fields, strict=True):
         if not field.strip().isdecimal() or int(field) > _MOST_VOTES:
             raise UserError(
-                f"{where}, column {column}: {field[:20]!r} is no number of votes, 0 to {_MOST_VOTES}: {WHERE}"
+                f"{where}, column {column}: {field[:20]!r} is not a number of votes, 0 to {_MOST_VOTES}: {WHERE}"
             )
     votes = [int(field) for field in fields]
     if sum(votes) not in (_MOST_VOTES - 1, _MOST_VOTES):  # one published row has nine

@@ -1,4 +1,4 @@
-"""Pictures in folders: `<split>/<class>/a.jpg`, or `<class>/a.jpg` where there is one split."""
+"""Pictures in folders: `<split>/<class>/a.jpg`, or `<class>/a.jpg` for one split."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tfds_builders.listing import nfc
 from tfds_builders.pictures import is_picture
 from tfds_builders.problems import Problems
 
-DEEPEST = 3  # one folder around the splits is left out of account
+DEEPEST = 3  # one folder around the splits is ignored
 ONE_SPLIT = "train"
-LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # by systems
+LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # by Windows
 WANTED = "arrange them as <split>/<class>/a.jpg, or as <class>/a.jpg"
 
 
@@ -26,8 +26,8 @@ class Tree(NamedTuple):
 
     Attributes:
         pictures: paths relative to it, as their parts.
-        empty: folders without anything in them that counts, relative to it.
-        others: how many files are no pictures, by the end of their names.
+        empty: folders without a picture, relative to it.
+        others: number of files that are not read as pictures, by ending.
     """
 
     pictures: list[tuple[str, ...]]
@@ -36,15 +36,18 @@ class Tree(NamedTuple):
 
 
 def read_folders(root: pathlib.Path, problems: Problems) -> tuple[list[Row], list[str]]:
-    """Returns the pictures sorted by path, and lines on what may not be meant.
+    """Returns the pictures sorted by path, and warnings.
 
     Raises:
-        UserError: where the folders are no data set.
+        UserError: if the folders are not arranged as a data set.
     """
     tree = Tree([], [], Counter())
     _walk(root, (), tree)
+    kinds = ", ".join(f"{n:,} {kind or 'without an ending'}" for kind, n in tree.others.most_common(5))
+    left_out = f"files with endings that are not read as pictures are left out: {kinds}" if kinds else ""
     if not tree.pictures:
-        raise UserError(f"{root} holds no pictures, {DEEPEST + 1} folders deep{packed(root) or f': {WANTED}'}")
+        advice = packed(root) or f": {left_out or WANTED}"
+        raise UserError(f"{root} holds no pictures, {DEEPEST + 1} folders deep{advice}")
     pictures, depths = sorted(tree.pictures), Counter(len(parts) - 1 for parts in tree.pictures)
     around = ()
     if min(depths) == DEEPEST and len({parts[0] for parts in pictures}) == 1:
@@ -53,7 +56,7 @@ def read_folders(root: pathlib.Path, problems: Problems) -> tuple[list[Row], lis
     if len(depths) > 1 or not 1 <= min(depths) < DEEPEST:
         shown = [min(parts for parts in pictures if len(parts) - 1 == depth) for depth in sorted(depths)]
         raise UserError(
-            f"{root.joinpath(*around)} holds pictures in no order that says their classes "
+            f"{root.joinpath(*around)} does not arrange its pictures by class "
             f"({', '.join('/'.join(parts) for parts in shown[:2])}): {WANTED}"
         )
     rows, unnamed = [], set()
@@ -69,14 +72,13 @@ def read_folders(root: pathlib.Path, problems: Problems) -> tuple[list[Row], lis
         if told := wrong_split(split):
             problems.mistake(root.joinpath(*around, split), told)
     warnings = [f"{root / folder} holds no picture" for folder in tree.empty]
-    if tree.others:
-        kinds = ", ".join(f"{n:,} {kind or 'without an ending'}" for kind, n in tree.others.most_common(5))
-        warnings.append(f"{root}: files that are no pictures, or none that are read here, are left out: {kinds}")
+    if left_out:
+        warnings.append(f"{root}: {left_out}")
     return rows, warnings
 
 
 def _walk(root: pathlib.Path, parts: tuple[str, ...], tree: Tree) -> bool:
-    """Looks at a folder once; returns whether pictures lie in it or below."""
+    """Lists a folder; returns whether it holds pictures, directly or below."""
     inner, here = [], 0
     with os.scandir(root.joinpath(*parts)) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -87,9 +89,11 @@ def _walk(root: pathlib.Path, parts: tuple[str, ...], tree: Tree) -> bool:
             elif is_picture(entry.name) and entry.is_file():
                 tree.pictures.append((*parts, entry.name))
                 here += 1
-            elif parts and entry.name.lower() not in LEFT_BEHIND:  # beside the folders lie licenses and read-me files
+            elif (
+                parts and entry.name.lower() not in LEFT_BEHIND
+            ):  # licenses and read-me files may lie beside the folders
                 tree.others[os.path.splitext(entry.name)[1].lower()] += 1
-    # One folder more than there may be, so that pictures too deep are told.
+    # One level more than allowed, so that pictures too deep are reported.
     below = [_walk(root, (*parts, name), tree) for name in inner] if len(parts) <= DEEPEST else []
     if parts and not here and not any(below):
         tree.empty.append("/".join(parts))

@@ -1,9 +1,9 @@
-"""Builder of faces of the user's own, in folders of classes or in a table; several data sets under several names.
+"""Builder of the user's own faces, in folders of classes or in a table; each data set has a name of its own.
 
-Its classes are known when the files are listed, and from then on by the features that lie beside the prepared data.
-TFDS has an `ImageFolder` of its own, which reads the original files through TensorFlow; this one is not registered
-beside it. `tfds.data_source('image_folder/mine')` reads what was prepared, and the project finds the builder by
-`registry.make_builder('image_folder/mine')`.
+The listing of the files decides the classes; later they are read from the features beside the prepared data. TFDS has
+an `ImageFolder` of its own, which reads the original files through TensorFlow, so this builder is not registered.
+`tfds.data_source('image_folder/mine')` reads what was prepared; `registry.make_builder('image_folder/mine')` returns
+the builder.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ CROPS = ("none", "square", "faces")
 class FolderOptions(CropOptions):
     """
     Attributes:
-        crop: 'none', 'square' (around the box where there is one, else the largest in the middle) or 'faces'.
-        table: the CSV file, where the folder holds several.
+        crop: 'none', 'square' (around the box if there is one, else the largest in the middle) or 'faces'.
+        table: the CSV file, if the folder holds several.
     """
 
     crop: str = "none"
@@ -59,12 +59,12 @@ class FolderOptions(CropOptions):
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """What the files decide about the features.
+    """The part of the features that the files decide.
 
     Attributes:
         classes: names of the labels, in order.
-        size: (height, width) of the stored pictures; None where none of them can be read.
-        people: whether it is known who is shown.
+        size: (height, width) of the stored pictures; None if none of them can be read.
+        people: whether the subjects are known.
     """
 
     classes: tuple[str, ...]
@@ -73,15 +73,16 @@ class Schema:
 
 
 class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
-    """Faces of the user's own. See README.md for the files and features.
+    """The user's own faces. See README.md for the files and features.
 
     Args (besides those of PictureBuilder):
-      schema: what was found in the files; other processes that write are told so. By default it is what lies prepared.
+      schema: of the listed files, passed to worker processes; by default that of the prepared data.
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give a folder of <split>/<class>/a.jpg or <class>/a.jpg, or one with a CSV file"
+    SQUARE = "--option=size=112 adds black bars, with --option=crop=square it takes the middle"
     VARIANTS = {DEFAULT: FolderOptions()}  # noqa: RUF012
-    BUILDER_CONFIGS = []  # noqa: RUF012 (none that TFDS would look for: any name will do)
+    BUILDER_CONFIGS = []  # noqa: RUF012 (none for TFDS to look for: any name is allowed)
 
     def __init__(self, *, schema: Schema | None = None, **kwargs: Any):
         self._schema = schema
@@ -91,32 +92,32 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
 
     @classmethod
     def make(cls, variant: str, data_dir: str | None, options: Mapping[str, Any]) -> PictureBuilder:
-        """Returns the builder of the data set of a name of the user's; options count when it is built.
+        """Returns the builder of the data set with a name that the user chose; options matter only when it is built.
 
         Args:
-            variant: the name, `default` by default; it may be given as the option `name` as well.
-            data_dir: where prepared data sets lie.
+            variant: the name; `default` if neither it nor the option `name` is given.
+            data_dir: folder of prepared data sets.
             options: `name`, those of `FolderOptions`, `allow_missing`.
         """
         name = options.get("name", variant) or DEFAULT
         if variant and name != variant:
-            raise UserError(f"image_folder is named twice, '{variant}' and '{name}': leave one of them out")
+            raise UserError(f"image_folder has two names, '{variant}' and '{name}': leave one of them out")
         if not isinstance(name, str) or not NAME.match(name):
             raise UserError(
-                f"image_folder: the name '{name}' must begin with a letter and hold letters, digits and _ only"
+                f"image_folder: the name '{name}' must begin with a letter and have letters, digits and _ only"
             )
         return super().make(name, data_dir, {key: value for key, value in options.items() if key != "name"})
 
     @classmethod
     def named_config(cls, name: str, changes: Mapping[str, Any]) -> OptionsConfig:
-        """The configuration is called as the user says, whatever the options: they are found in the metadata."""
+        """The name is the one that the user chose; the options are recorded in the metadata."""
         checked = super().named_config(DEFAULT, changes)
         return OptionsConfig(name=name, version=checked.version, options=checked.options)
 
     def _create_builder_config(
         self, builder_config: OptionsConfig | str | None, version: str | tfds.core.Version | None
     ) -> OptionsConfig:
-        """Any name will do. TFDS would look for it in a list, and warn."""
+        """Accepts any name, which TFDS would look for in a list."""
         del version
         if isinstance(builder_config, OptionsConfig):
             return builder_config
@@ -124,7 +125,7 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
 
     @property
     def info(self) -> tfds.core.DatasetInfo:
-        """As in TFDS, but made anew when the files have been listed."""
+        """As in TFDS, but made again once the files are listed."""
         if self._described is None:
             self._described = self._info()
         return self._described
@@ -149,7 +150,7 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         }
 
     def _describe(self, schema: Schema) -> None:
-        """Takes what the files decide; features of an earlier build that is built anew no longer count."""
+        """Sets what the files decide, in place of the features of an earlier build."""
         self._schema = self._original_state["schema"] = schema
         self._described = None
         self.info.set_file_format("array_record")
@@ -158,20 +159,23 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         options, root = self.options, pathlib.Path(manual_dir)
         table = find_table(root, options.table)
         rows, warnings = read_folders(root, problems) if table is None else read_table(table, problems)
-        problems.raise_if_any(self.allow_missing)  # before the sizes of what is there are compared
+        problems.raise_if_any(self.allow_missing)  # before sizes are compared
         if not rows:
             raise UserError(f"{table or root} names no picture: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         warnings += check_splits(table or root, rows)
         classes = classes_of(row.word for row in rows)
         if len(classes.names) < 2:
             raise UserError(
-                f"{table or root} has one class, '{''.join(classes.names)}', and there is nothing to tell apart"
+                f"{table or root} has one class, '{''.join(classes.names)}', and two are needed"
+                + "".join(f"; {line}" for line in warnings)
             )
         size = (options.size, options.size) if options.size else common_size(rows)
         people = sorted({row.subject for row in rows if row.subject is not None})
         self._describe(Schema(classes.names, size, bool(people)))
         if options.crop == "none" and any(row.box for row in rows):
-            warnings.append("the boxes of faces are not used: --option=crop=square or --option=crop=faces uses them")
+            warnings.append(
+                "the boxes of faces are not used: use them with --option=crop=square or --option=crop=faces"
+            )
         numbers = {person: i for i, person in enumerate(people)}
         items = {
             split: [_item(row, classes.index[row.word], numbers) for row in rows if row.split == split]
@@ -210,13 +214,13 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         return face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector, box=box)
 
     def as_data_source(self, *args: Any, **kwargs: Any):
-        """As in TFDS, but refuses options that are not those of what lies prepared."""
+        """As in TFDS, but raises for other options than the data were prepared with."""
         stored_with = (self.info.metadata or {}).get("options", {})
         for field, value in dataclasses.asdict(self.options).items():
             if value != getattr(FolderOptions(), field) and value != stored_with.get(field, value):
                 raise UserError(
                     f"image_folder/{self.builder_config_name} is prepared with {field}={stored_with[field]}, not "
-                    f"{value}: leave that option out, or build it anew with --overwrite or under another name"
+                    f"{value}: leave that option out, or build it again with --overwrite or under another name"
                 )
         return super().as_data_source(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""What both layouts of a user's own faces come down to: a row for each picture, and the classes of all rows."""
+"""The rows that both layouts of image_folder are read into, and their classes and splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfds_builders.face_crops import Box
 from tfds_builders.pictures import ORIENTATION
 
 SPLIT = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
-RESERVED = "all"  # TFDS's word for every split together
+RESERVED = "all"  # every split together, in TFDS
 SPLIT_WORDS = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "public_test", "private_test")
 )
@@ -23,15 +23,15 @@ TURNED = (5, 6, 7, 8)  # values of the EXIF field that swap height and width
 
 
 class Row(NamedTuple):
-    """A picture of the user's.
+    """A picture, or one face of it.
 
     Attributes:
         path: of the file.
-        name: as the user wrote it, relative to the folder.
+        name: its path relative to the folder.
         split: of the data set.
-        word: what its class is called there.
-        subject: the person, None where that is not known.
-        box: of the face, None where that is not known.
+        word: the name of its class in the files.
+        subject: the person, None if unknown.
+        box: of the face, None if unknown.
     """
 
     path: str
@@ -47,8 +47,8 @@ class Classes(NamedTuple):
 
     Attributes:
         names: in order.
-        index: of every word that the files use.
-        warnings: lines on what may not be meant.
+        index: of every word in the files.
+        warnings: lines on what may be a mistake.
     """
 
     names: tuple[str, ...]
@@ -68,9 +68,10 @@ def classes_of(words: Iterable[str]) -> Classes:
     warnings = []
     if others:
         if emotions:
+            are = "are not emotions" if len(others) > 1 else "is not an emotion"
             warnings.append(
-                f"{_joined(others)} among the classes {'are' if len(others) > 1 else 'is'} no emotion, so all classes "
-                "keep their own names, sorted: correct a misspelt one"
+                f"{_joined(others)} among the classes {are}, so all classes keep their own names, sorted: correct a "
+                "misspelt one"
             )
         first: dict[str, str] = {}
         name_of = {word: first.setdefault(word.casefold(), word) for word in words}
@@ -126,23 +127,23 @@ def split_order(rows: Iterable[Row]) -> list[str]:
 
 
 def wrong_split(name: str) -> str | None:
-    """Returns what is wrong with the name of a split."""
+    """Returns what is wrong with the name of a split, None if nothing is."""
     if name == RESERVED:
-        return f"names the split '{RESERVED}', which means every split together: call it another way"
+        return f"names the split '{RESERVED}', which means every split together: rename it"
     if emotion := labels.emotion_of(name):
         return f"names the split '{name}', which is an emotion ({emotion}): the split comes first, then the class"
     if not SPLIT.match(name):
-        return f"names the split '{name}', and splits are of letters, digits and _: rename it"
+        return f"names the split '{name}', which may have letters, digits and _ only: rename it"
     return None
 
 
 def common_size(rows: Sequence[Row]) -> tuple[int, int] | None:
-    """Returns (height, width) of all pictures by their heads; those without a readable one are told when they are read.
+    """Returns (height, width) of all pictures by their headers, None if no header can be read.
 
-    None where no picture has one.
+    Pictures that cannot be read are reported later, when they are read in full.
 
     Raises:
-        UserError: where two differ.
+        UserError: if two differ.
     """
     first, size = "", None
     for row in rows:
@@ -154,7 +155,7 @@ def common_size(rows: Sequence[Row]) -> tuple[int, int] | None:
         elif found != size:
             raise UserError(
                 f"the pictures differ in size ({first} has {size[1]}x{size[0]} pixels, {row.name} {found[1]}x{found[0]}"
-                "): give them one with --option=size=112, and perhaps --option=crop=square or --option=crop=faces"
+                "): give them one size with --option=size=112, and perhaps --option=crop=square or --option=crop=faces"
             )
     return size
 
@@ -164,7 +165,7 @@ def _size_of(path: str) -> tuple[int, int] | None:
         with Image.open(path) as image:
             turned = image.getexif().get(ORIENTATION, 1) in TURNED
             return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception:  # whatever Pillow's readers stumble over; the file is read in full later, and told there
+    except Exception:  # the file is read in full later, and reported there
         return None
 
 

@@ -26,10 +26,10 @@ DELIMITERS = (",", ";", "\t")
 
 
 def find_table(root: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Returns the table of that name, by default the one CSV file of the folder; None where there is none.
+    """Returns the table of that name, by default the one CSV file of the folder; None if there is none.
 
     Raises:
-        UserError: where `name` is not there, or there are several.
+        UserError: if `name` does not exist, or there are several.
     """
     files = files_below(root)
     tables = sorted(n for n in files if n.lower().endswith(".csv") and not n.startswith("."))
@@ -40,15 +40,15 @@ def find_table(root: pathlib.Path, name: str) -> pathlib.Path | None:
             raise UserError(f"{root / name} is not there: {nearest(name, tables)}")
         return root / name
     if len(tables) > 1:
-        raise UserError(f"{root} holds {', '.join(tables)}: say which is the table, with --option=table={tables[0]}")
+        raise UserError(f"{root} holds {', '.join(tables)}: name the table with --option=table={tables[0]}")
     return pathlib.Path(files[tables[0]]) if tables else None
 
 
 def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[str]]:
-    """Returns the rows in order, and lines on what may not be meant.
+    """Returns the rows in order, and warnings.
 
     Raises:
-        UserError: where the header is none.
+        UserError: for a header without the needed columns, and text that is not CSV in UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -59,14 +59,14 @@ def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[
     try:
         header, *table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num} is no row of a table ({error}): correct it") from None
+        raise UserError(f"{path}:{reader.line_num} is not a row of a CSV file ({error}): correct it") from None
     header = [column.lower() for column in header[1]]
     for column in COLUMNS:
         if header.count(column) > 1:
             raise UserError(f"{path} has the column '{column}' twice: take one of them out")
     boxes = [column for column in BOX if column in header]
     if boxes and len(boxes) < len(BOX):
-        raise UserError(f"{path} has of a face's box only {', '.join(boxes)}: give all of {', '.join(BOX)}, or none")
+        raise UserError(f"{path} has only {', '.join(boxes)} of a face's box: give all of {', '.join(BOX)}, or none")
     rows, seen = [], set()
     folders: dict[str, Mapping[str, str]] = {}
     for number, cells in table:
@@ -86,7 +86,7 @@ def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[
             problems.gap(row.path, f"is in {path.name} and is not there: correct its path, or copy it again")
             continue
         if (file, row.box) in seen:
-            problems.mistake(where, f"names {row.name} a second time: take one of the rows out")
+            problems.mistake(where, f"names {row.name} a second time: remove one of the rows")
             continue
         seen.add((file, row.box))
         rows.append(row._replace(path=file))
@@ -99,8 +99,8 @@ def _delimiter(path: pathlib.Path, header: str) -> str:
         if all(column in columns for column in NEEDED):
             return delimiter
     raise UserError(
-        f"{path} begins with '{header.strip()[:60]}', where the columns are named: path,label and perhaps "
-        "split,subject,x,y,w,h; correct it, or take it out of the folder where the pictures lie in folders of classes"
+        f"{path} begins with '{header.strip()[:60]}', but the first row must name the columns path,label and perhaps "
+        "split,subject,x,y,w,h; correct it, or take it out of the folder if the pictures lie in folders of classes"
     )
 
 
@@ -116,7 +116,7 @@ def _row(where: str, cells: Mapping[str, str], folder: pathlib.Path, problems: P
         return None
     name = cells["path"].replace("\\", "/")
     if not is_picture(name.rpartition("/")[2]):
-        problems.mistake(where, f"names {name[:60]}, which is no picture by its ending: correct it")
+        problems.mistake(where, f"names {name[:60]}, whose ending is not that of a picture: correct it")
         return None
     path = os.path.normpath(os.path.join(folder, name))
     box = None
@@ -158,7 +158,7 @@ def _warnings(
     warnings = []
     unknown = [column for column in header if column not in COLUMNS]
     if unknown:
-        warnings.append(f"{path}: columns of other names are not used ({', '.join(unknown)})")
+        warnings.append(f"{path}: other columns are not used ({', '.join(unknown)})")
     used = {row.path for row in rows}
     beside = sum(is_picture(n) and p not in used for files in folders.values() for n, p in files.items())
     if beside:

@@ -59,7 +59,7 @@ class Builder(PictureBuilder):
             match = NAME.match(name)
             if match is None:
                 if is_picture(name):
-                    problems.gap(path, f"is not named as JAFFE's pictures are ({EXAMPLE}): take it out of the folder")
+                    problems.gap(path, f"is not named like JAFFE's pictures ({EXAMPLE}): remove it from the folder")
                 continue
             person, code = match[1].upper(), match[2].upper()
             if code not in labels.CODES["jaffe"]:

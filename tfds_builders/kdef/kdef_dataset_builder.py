@@ -28,7 +28,7 @@ from tfds_builders.problems import Problems
 SIZE = (762, 562)
 EACH = 140  # pictures of an expression from one angle: 70 people, two sessions
 DARK = "is nearly black"
-DARKEST = 16  # mean gray below which a picture shows nothing
+DARKEST = 16  # pictures of a lower mean gray are noted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Builder(PictureBuilder):
             found=(f"{root}: {len(found.photos):,} pictures, {len(wanted):,} of them of the angles wanted{averaged}",),
             warnings=tuple(found.warnings),
             metadata={
-                "protocol": "no official split; folds by subject, who is one person in both sessions",
+                "protocol": "no official split; folds by subject, over both sessions",
                 "subjects": people,
                 "misnamed": found.misnamed,
             },
@@ -134,7 +134,7 @@ def _item(photo: Photo, subject: int) -> Item:
 
 
 def _angles(text: str) -> str:
-    """Returns angles in one order, joined by '_'; they may be given in any, by commas, or as 'all'."""
+    """Returns angles in one order, joined by '_'; the user may give them in any order, with commas, or as 'all'."""
     given = [part.upper() for part in re.split(r"[\s,+_]+", text) if part]
     if given == ["ALL"]:
         given = list(ANGLES)

@@ -76,7 +76,7 @@ def read_names(root: pathlib.Path, problems: Problems) -> Found:
     for stem, path in wrong:
         meant = MISNAMED[stem]
         if meant in found.photos:
-            problems.gap(path, f"is a misnamed {meant}, which is there as well: take it out of the folder")
+            problems.gap(path, f"is a misnamed {meant}, which exists as well: remove it from the folder")
             continue
         found.misnamed.append(os.path.basename(path))
         found.warnings.append(f"{path} is misnamed in the archive and read as {meant}")
@@ -88,7 +88,7 @@ def read_names(root: pathlib.Path, problems: Problems) -> Found:
 def _take(found: Found, stem: str, path: str, problems: Problems) -> None:
     match = NAME.match(stem)
     if match is None:
-        problems.gap(path, f"is not named as KDEF's pictures are ({EXAMPLE}): take it out of the folder")
+        problems.gap(path, f"is not named like KDEF's pictures ({EXAMPLE}): remove it from the folder")
         return
     session, gender, number, code, angle = match.groups()
     if code not in labels.CODES["kdef"]:
@@ -97,6 +97,6 @@ def _take(found: Found, stem: str, path: str, problems: Problems) -> None:
     elif not 1 <= int(number) <= PEOPLE:
         problems.mistake(path, f"is of number {number}, and they are 01 to {PEOPLE}: correct its name")
     elif stem in found.photos:
-        problems.mistake(path, f"is there as {found.photos[stem].path} as well: take one of them out")
+        problems.mistake(path, f"has the same name as {found.photos[stem].path}: remove one of them")
     else:
         found.photos[stem] = Photo(path, stem, session, gender + number, code, angle)

@@ -38,8 +38,8 @@ from tfds_builders.sequences import (
 )
 
 NAMES = labels.classes(7)[1:]  # no video is neutral as a whole
-PROBES = 5  # frames that decide how a video is turned
-PROBE_EVERY = 10  # and their distance, from the first frame on
+PROBES = 5  # frames that decide whether a video is turned
+PROBE_EVERY = 10  # distance between them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,8 @@ class MmiOptions(Options):
     Attributes:
         margin: beyond the template of aligned faces, on each side, as a share of its side.
         every: only each n-th frame, beginning with the first.
-        rotate: 'auto', videos are turned clockwise where faces are found so; 'never'; 'clockwise', all frontal ones.
-        yunet: path of the ONNX file of the detector YuNet; the Haar cascades where it is ''.
+        rotate: 'auto' turns a video clockwise if more faces are found that way; 'clockwise' turns all; 'never' none.
+        yunet: path of the ONNX file of the detector YuNet; '' for the Haar cascades.
     """
 
     size: int = 224
@@ -120,8 +120,8 @@ class Builder(PictureBuilder):
                 "subjects": list(subjects),
                 "sessions": list(chosen),
                 "left_out": dict(left),
-                "protocol": "ten folds by subject, every tenth person in one; of the videos that were downloaded, as "
-                "the sessions say",
+                "protocol": "ten folds by subject, every tenth person in one; the videos depend on the download, see "
+                "sessions",
             },
         )
 
@@ -129,7 +129,7 @@ class Builder(PictureBuilder):
         options, path, damage = self.options, item.files[0], []
         detector = detector_of(options.yunet)
         try:
-            # Only a few frames are held at once, whatever the length of the video.
+            # Only a few frames are in memory at a time.
             probes = video.read(path, every=PROBE_EVERY, on_damage=damage.append)
             images = [image for _, image in itertools.islice(probes, PROBES)]
             both = bool(item.fields["both_views"])
@@ -164,11 +164,11 @@ def _sessions(manual_dir: os.PathLike[str], problems: Problems) -> dict[int, str
     for root in roots:
         for name, folder in folders_in(root, r"\d+").items():
             if int(name) in found:
-                problems.mistake(folder, f"is there a second time, as {found[int(name)]}: take one of them out")
+                problems.mistake(folder, f"has the same number as {found[int(name)]}: remove one of them")
             found[int(name)] = folder
     return found
 
 
 def _without_path(message: str, path: str) -> str:
-    """Returns what is wrong with a video, as it follows the video's path in a line."""
+    """Removes the video's path from the beginning of a message."""
     return message.removeprefix(str(pathlib.Path(path))).lstrip(": ")

@@ -1,4 +1,4 @@
-"""How the frontal face lies in MMI's videos: some are turned by 90 degrees, some show a profile beside it."""
+"""The orientation of MMI's videos: some are turned by 90 degrees, some show a profile beside the frontal face."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def upright(image: np.ndarray) -> np.ndarray:
 
 
 def clockwise(image: np.ndarray) -> np.ndarray:
-    """Turns an image [H, W, C] by 90 degrees to the right, as the older frontal videos need it."""
+    """Turns an image [H, W, C] by 90 degrees to the right, which the older frontal videos need."""
     return np.ascontiguousarray(np.rot90(image, -1))
 
 
@@ -30,13 +30,13 @@ def right_half(image: np.ndarray) -> np.ndarray:
 
 
 def choose_transform(images: Sequence[np.ndarray], rotate: str, both_views: bool, detector: Detector) -> Transform:
-    """Returns what brings the frontal face of a video upright and alone into the picture.
+    """Returns the transform that makes the frontal face of a video upright and alone in the picture.
 
-    The detector knows upright frontal faces only: whichever way it finds one in more of the pictures is the right one.
+    The detector finds only upright frontal faces, so the right transform is the one with which it finds more of them.
 
     Args:
         images: a few of the video's frames.
-        rotate: one of `ROTATIONS`; 'auto' turns a video where the detector finds more faces so.
+        rotate: one of `ROTATIONS`.
         both_views: whether each frame shows the face from the front and from the side, next to each other.
         detector: of faces.
     """
@@ -50,7 +50,7 @@ def choose_transform(images: Sequence[np.ndarray], rotate: str, both_views: bool
 
 
 def _faces(images: Sequence[np.ndarray], way: Transform, detector: Detector) -> tuple[int, float]:
-    """Returns in how many images a face is found, and how surely in all."""
+    """Returns the number of images in which a face is found, and the sum of their scores."""
     scores = [max((face.score for face in detector(way(image))), default=None) for image in images]
     found = [score for score in scores if score is not None]
     return len(found), sum(found)

@@ -1,4 +1,4 @@
-"""The folders of MMI's sessions: which hold a video of a frontal face with one of the six emotions."""
+"""Selects the sessions of MMI that hold a video of a frontal face with one of the six emotions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tfds_builders.problems import Problems
 
 FRONTAL, PROFILE, BOTH = "0", "1", "2"  # the views of a track; BOTH: side by side in one frame
 VIDEO = re.compile(r"(S\d{3})-(\d{3})\.avi", re.IGNORECASE)
-HIGHEST = 6  # above are scream, bored, sleepy and others
-LEFT = {  # why a session is left out, and how that is said
+HIGHEST = 6  # codes above are scream, bored, sleepy and others
+LEFT = {  # reasons to leave a session out, and their wording
     "stills": "of stills",
     "profile": "of a profile",
     "unlabeled": "without an emotion",
@@ -25,7 +25,7 @@ LEFT = {  # why a session is left out, and how that is said
 
 
 class Session(NamedTuple):
-    """A video that is taken.
+    """A selected video.
 
     Attributes:
         path: of the video.
@@ -43,23 +43,23 @@ class Session(NamedTuple):
 
 
 def read_session(folder: str, left: Counter[str], problems: Problems) -> Session | None:
-    """Reads a session's two small XML files; None where it is left out, for a reason that is counted or noted."""
+    """Reads a session's two small XML files; None if it is left out, which is counted in `left` or a problem."""
     files = {name: path for name, path in files_below(folder).items() if not name.startswith(".")}
     videos = [name for name in sorted(files) if name.lower().endswith(".avi")]
     if not videos and any(map(is_picture, files)):
         left["stills"] += 1
         return None
     if not videos and not any(name.lower().endswith(".xml") for name in files):
-        return None  # empty, or no session
+        return None  # empty, or not a session
     if len(videos) != 1:
         if videos:
-            problems.mistake(folder, f"holds {len(videos)} videos: a session has one, take the others out")
+            problems.mistake(folder, f"holds {len(videos)} videos: a session has one, remove the others")
         else:
             problems.gap(folder, "holds neither a video nor pictures: download the session again")
         return None
     match = VIDEO.fullmatch(videos[0])
     if match is None:
-        problems.mistake(files[videos[0]], "is not named as MMI's videos are, such as S001-002.avi: name it so")
+        problems.mistake(files[videos[0]], "is not named like MMI's videos, such as S001-002.avi: restore its name")
         return None
     name = os.path.splitext(videos[0])[0]
     if "session.xml" not in files:
@@ -81,19 +81,19 @@ def read_session(folder: str, left: Counter[str], problems: Problems) -> Session
 
 
 def session_in(text: str) -> str:
-    """Returns the number of the session in whose folder a path lies, '' where it lies in none."""
+    """Returns the number of the session that a path belongs to, '' if none."""
     match = re.search(r"Sessions[/\\](\d+)", text)
     return match[1] if match else ""
 
 
 def left_out(left: Mapping[str, int]) -> str:
-    """Says how many sessions were left out and why, '' where none was."""
+    """Returns a line on the sessions that were left out, '' if none was."""
     parts = [f"{left[reason]:,} {said}" for reason, said in LEFT.items() if left[reason]]
     return f"left out: {', '.join(parts)}" if parts else ""
 
 
 def _view(path: str, video: str, problems: Problems) -> str | None:
-    """Returns the view of the video's track, else of the first one; None, and a problem, where none is said."""
+    """Returns the view of the video's track, else of the first one; None, and a problem, if the file has none."""
     root = _parsed(path, problems)
     if root is None:
         return None
@@ -108,7 +108,7 @@ def _view(path: str, video: str, problems: Problems) -> str | None:
 
 
 def _emotion(path: str, problems: Problems) -> int | None:
-    """Returns the code of the emotion, 0 where none is said; None, and a problem, where it is no code."""
+    """Returns the code of the emotion, 0 without one; None, and a problem, for an invalid code."""
     root = _parsed(path, problems)
     if root is None:
         return None
@@ -133,5 +133,5 @@ def _parsed(path: str, problems: Problems) -> xml.Element | None:
 
 
 def _elements(root: xml.Element, tag: str) -> list[xml.Element]:
-    """Returns all elements of a name, whatever their namespace."""
+    """Returns all elements of a name in any namespace."""
     return [element for element in root.iter() if str(element.tag).rpartition("}")[2] == tag]

@@ -123,7 +123,7 @@ class Builder(PictureBuilder):
         for person, folder in people.items():
             there = folders_in(folder)
             for name in sorted(set(there) - set(EMOTIONS)):
-                problems.mistake(there[name], f"is none of {', '.join(EMOTIONS)}: name it as the archive does")
+                problems.mistake(there[name], f"is not one of {', '.join(EMOTIONS)}: restore its name")
             for emotion in EMOTIONS:
                 if emotion not in there:
                     problems.gap(f"{folder}/{emotion}", "is not there: unpack the archive again")
@@ -217,9 +217,9 @@ def _frames(folder: str, problems: Problems) -> dict[int, str]:
     for name, path in sorted(pictures_in(folder).items()):
         number = frame_number(name) if re.fullmatch(r"\d+\.\w+", name) else None
         if number is None:
-            problems.mistake(path, "is no frame by its name, such as 000.jpeg: take it out")
+            problems.mistake(path, "is not named like a frame, such as 000.jpeg: remove it")
         elif number in frames:
-            problems.mistake(path, f"has the number of {os.path.basename(frames[number])}: take one of them out")
+            problems.mistake(path, f"has the number of {os.path.basename(frames[number])}: remove one of them")
         else:
             frames[number] = path
     return frames
@@ -232,5 +232,5 @@ def _size(files: Sequence[str]) -> tuple[int, int] | None:
             with Image.open(path) as image:
                 return image.height, image.width
         except OSError:
-            continue  # said when it is read in full
+            continue  # reported when it is read in full
     return None

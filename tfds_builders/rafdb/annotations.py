@@ -33,7 +33,7 @@ def read_list(path: pathlib.Path, codes: range, problems: Problems) -> list[tupl
                 where, f"has the label {parts[1][:20]}, and codes are {codes[0]} to {codes[-1]}: correct it"
             )
         elif parts[0] in seen:
-            problems.mistake(where, f"names {parts[0]} a second time: take one of the rows out")
+            problems.mistake(where, f"names {parts[0]} a second time: remove one of the rows")
         else:
             seen.add(parts[0])
             rows.append((parts[0], int(parts[1])))
@@ -43,7 +43,7 @@ def read_list(path: pathlib.Path, codes: range, problems: Problems) -> list[tupl
 def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np.ndarray, dict[str, Any]]:
     """Returns five points float32 [5, 2] (eyes, nose tip, corners of the mouth, pixels of the original) and attributes.
 
-    NaN and -1 where the folder or the file is not there: nothing needs them.
+    NaN and -1 if the folder or the file does not exist: they are optional.
     """
     points, attributes = np.full((5, 2), np.nan, np.float32), dict.fromkeys(ATTRIBUTES, UNKNOWN)
     path = folder / f"{stem}_manu_attri.txt"
@@ -53,7 +53,7 @@ def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np
         found = np.array(numbers[:10], np.float32).reshape(5, 2)
     except FileNotFoundError:
         return points, attributes
-    except (ValueError, OverflowError):  # also what is no text
+    except (ValueError, OverflowError):  # also for binary files
         numbers = []
     if len(numbers) != 10 + len(ATTRIBUTES):
         problems.mistake(path, "does not hold five points and three codes: unpack manual.zip again")
@@ -67,7 +67,7 @@ def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np
 
 
 def read_box(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[float, float, float, float] | None:
-    """Returns (x_min, y_min, x_max, y_max) in pixels of the original; None, and a gap, where there is none."""
+    """Returns (x_min, y_min, x_max, y_max) in pixels of the original; None, and a gap, if there is none."""
     path = folder / f"{stem}_boundingbox.txt"
     try:
         numbers = [float(word) for word in path.read_text().split()]

@@ -13,8 +13,9 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
+from fer_jax.errors import UserError
 from fer_jax.faces.crops import crop_box, transform_points
-from tfds_builders.layout import file_of, folder_of, root_of
+from tfds_builders.layout import file_of, folder_of, folders_with, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.pictures import encoded, pixels
@@ -87,7 +88,10 @@ class Builder(PictureBuilder):
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         options = self.options
-        root = root_of(manual_dir, [f"{options.part}/{name}" for name in LIST_NAMES], f"RAF-DB ({options.part})")
+        try:
+            root = root_of(manual_dir, [f"{options.part}/{name}" for name in LIST_NAMES], f"RAF-DB ({options.part})")
+        except UserError as error:
+            raise _about_flat(manual_dir) or error from None
         root = root / options.part
         list_path = file_of(root, LIST_NAMES, "RAF-DB")
         images = pictures_in(folder_of(root, [f"Image/{options.source}"], "RAF-DB"))
@@ -134,6 +138,18 @@ class Builder(PictureBuilder):
         points = transform_points(item.fields["points"], matrix).astype(np.float32)
         fields = {**item.fields, "points": points}
         return {"image": io.BytesIO(encoded(face, "JPEG")), "label": item.label, **fields}, notes
+
+
+def _about_flat(manual_dir: epath.Path) -> UserError | None:
+    """Returns what to do with a public re-arrangement of RAF-DB, <split>/<code>/*.jpg; None if it is not there."""
+    for folder in folders_with(manual_dir, lambda name: name == "train"):
+        if (pathlib.Path(folder) / "train" / "1").is_dir():
+            named = ", ".join(f"{code} to {name}" for code, name in labels.CODES["rafdb"].items())
+            return UserError(
+                f"{folder} holds train/1/, not the original tree of RAF-DB: rename its folders ({named}) and read it "
+                f"with `python -m tfds_builders build image_folder/rafdb --manual_dir={folder}`"
+            )
+    return None
 
 
 def _classes(part: str) -> tuple[str, ...]:

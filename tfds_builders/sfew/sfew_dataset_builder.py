@@ -22,7 +22,7 @@ from tfds_builders.problems import Problems
 from tfds_builders.sequences import detector_of, folders_in, pictures_in
 
 SPLITS = ("train", "validation")
-ALIGNED = {  # of several folders that are there the first counts: the validation faces were aligned anew
+ALIGNED = {  # the first that exists is read: the validation faces were aligned again
     "train": ("Train_Aligned_Faces",),
     "validation": ("Val_Aligned_Faces_new", "Val_Aligned_Faces"),
 }
@@ -42,8 +42,8 @@ CROPS = ("aligned", "faces")
 class SfewOptions(CropOptions):
     """
     Attributes:
-        crop: 'aligned', the organisers' faces, stored as they are; or 'faces', found in the full frames.
-        yunet: path of the ONNX file of the detector YuNet; the Haar cascades where it is ''.
+        crop: 'aligned', the organizers' faces, stored as they are; or 'faces', found in the full frames.
+        yunet: path of the ONNX file of the detector YuNet; '' for the Haar cascades.
     """
 
     yunet: str = ""
@@ -75,14 +75,14 @@ class Builder(PictureBuilder):
         aligned = options.crop == "aligned"
         check_crop("sfew", options, CROPS, as_is=("aligned",))
         if not aligned:
-            detector_of(options.yunet)  # a file that is none is said before anything is read
+            detector_of(options.yunet)  # raises for a file that cannot be read, before pictures are
         items, found, seen = {}, [], {}
         for split in SPLITS:
             folder = _aligned_folder(manual_dir, split) if aligned else _full_folder(manual_dir, split)
             items[split] = _items(folder, seen, problems)
             found.append(f"{folder}: {len(items[split]):,} pictures")
         start = pathlib.Path(manual_dir)
-        found += [f"{start / name}: left, it has no labels" for name in TESTS if (start / name).is_dir()]
+        found += [f"{start / name}: not used, it has no labels" for name in TESTS if (start / name).is_dir()]
         expected = {split: {ALL: n} for split, n in ALIGNED_TOTALS.items()} if aligned else _expected()
         return Listing(
             items=items,
@@ -106,7 +106,7 @@ class Builder(PictureBuilder):
 
 
 def _aligned_folder(manual_dir: os.PathLike[str] | str, split: str) -> pathlib.Path:
-    """Returns the folder with the folders of the classes, of the newer alignment where both are there."""
+    """Returns the folder that holds the classes; the newer alignment if both exist."""
     names = ALIGNED[split]
     folder = folder_of(root_of(manual_dir, names, "SFEW (aligned)"), names, "SFEW (aligned)")
     if not folders_in(folder, "|".join(CODES)):
@@ -127,7 +127,7 @@ def _items(folder: pathlib.Path, seen: dict[str, str], problems: Problems) -> li
     for code in CODES:
         for name, path in pictures_in(folder_of(folder, [code, code.lower()], "SFEW")).items():
             if name in seen:
-                problems.mistake(path, f"is there as {seen[name]} too: take it out of one of them")
+                problems.mistake(path, f"has the same name as {seen[name]}: remove one of them")
                 continue
             seen[name] = path
             items.append(Item((path,), labels.index("sfew", code, 7), {"code": code, "name": name}))

@@ -129,6 +129,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 action_units={str(k): v for k, v in ACTION_UNITS.items()},
                 action_unit_ids=list(AU_IDS),
                 vote_names=list(VOTE_NAMES),
+                classes=list(BASIC_NAMES),
                 occluder_bank=plan.bank,
                 seed=plan.seed,
             ),
