@@ -1,10 +1,11 @@
-"""The commands `fer-jax train|evaluate --option=value ...`; `python run.py --mode=X ...` is `fer-jax X ...`."""
+"""The commands `fer-jax COMMAND --option=value ...`; `python run.py --mode=X ...` is `fer-jax X ...`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
+import pathlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +30,20 @@ EXAMPLE = "--config=experiments/fdrl.py"
 OPTIONS: dict[str, dict[str, Any]] = {
     "config": {"help": "the experiment, FILE.py or FILE.py:VARIANT; --config.FIELD=VALUE overrides a field of it"},
     "workdir": {"help": "work directory of the run; runs/EXPERIMENT/VARIANT by default"},
-    "model": {"help": "evaluate: the trained model, a work directory or a model file", "dest": "workdir"},
+    "model": {
+        "help": "the trained model, a work directory or a model file",
+        "dest": "workdir",
+    },
     "split": {"help": "evaluate: the split to score; the test split of the config by default", "default": ""},
     "dataset": {"help": "evaluate: another data set than the model was trained on", "default": ""},
-    "out": {"help": "evaluate: the JSON file to write the scores to"},
+    "out": {"help": "evaluate: a JSON file; predict: a table, .csv or .jsonl; export: a file; compare: a folder"},
+    "input": {"help": "predict: a photo, video, folder or camera:0, as an option of run.py"},
+    "cropped": {"help": "predict: every picture is a face, already cropped", "action": "store_true"},
+    "format": {"help": "export: stablehlo (for JAX anywhere), model (for fer_jax), or both", "default": "stablehlo"},
+    "draw": {"help": "predict: a folder for pictures with boxes and labels"},
+    "smooth": {"help": "predict: weight of the frames before, from 0 to below 1", "type": float, "default": 0.0},
+    "fps": {"help": "predict: frames per second of a video, at most", "type": float},
+    "yunet": {"help": "predict: the file of the face detector YuNet, where it is not to be fetched"},
     "coordinator": {"help": "several hosts: HOST:PORT of process 0", "default": ""},
     "num_processes": {"help": "several hosts: the number of processes", "type": int, "default": 0},
     "process_id": {"help": "several hosts: the number of this process, from 0", "type": int, "default": -1},
@@ -40,6 +51,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "patience": {"help": "several hosts: seconds to wait for all of them", "type": float, "default": 50.0},
     "print_config": {"help": "print the resolved config and exit", "action": "store_true"},
     "help": {"help": "print this text; with --config, every field of the experiment", "action": "store_true"},
+}
+OF_COMMAND = {  # options that only these commands have
+    **dict.fromkeys(("split", "dataset"), ("evaluate",)),
+    "out": ("evaluate", "predict", "export", "compare"),
+    "format": ("export",),
+    **dict.fromkeys(("input", "cropped", "draw", "smooth", "fps", "yunet"), ("predict",)),
 }
 HOSTS = ("coordinator", "num_processes", "process_id", "distributed", "patience")
 
@@ -49,9 +66,6 @@ def train(options: Options, config: Config | None, changes: dict[str, Any]) -> i
     del changes  # `config` includes them
     if config is None:
         raise UserError(f"say what to train, for example {EXAMPLE}")
-    for name in ("split", "dataset", "out"):
-        if vars(options)[name]:
-            raise UserError(f"--{name}: train has no such option; evaluate has it")
     from fer_jax.runs.workdir import default_workdir
     from fer_jax.sweeps import sweep
     from fer_jax.training import loop
@@ -84,6 +98,69 @@ def evaluate(options: Options, config: Config | None, changes: dict[str, Any]) -
     return 0
 
 
+def predict(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+    """Predicts the expressions of all faces in photos, videos, folders or camera:0."""
+    del config, changes
+    from fer_jax.faces.detection import best_detector
+    from fer_jax.faces.inputs import find_inputs
+    from fer_jax.inference import trained
+    from fer_jax.inference.predict_files import predict_files
+
+    given = [*options.inputs, *([options.input] if options.input else [])]
+    if not given:
+        raise UserError("say where to look for faces: a photo, a video, a folder or camera:0")
+    if not 0 <= options.smooth < 1:
+        raise UserError(f"--smooth={options.smooth}: give a weight from 0 to below 1")
+    inputs = find_inputs(given)
+    out, draw = (pathlib.Path(text).expanduser() if text else None for text in (options.out, options.draw))
+    with _prepared(options, epath.Path(options.workdir or ""), None):
+        model = trained.load(options.workdir)
+        detector = None if options.cropped else best_detector(options.yunet)
+        reader = model.reader(detector, smoothing=options.smooth, frames_per_second=options.fps)
+        predict_files(model, inputs, reader, out=out, draw=draw)
+    return 0
+
+
+def export(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+    """Writes a trained model as one file for other programs, and compares the two."""
+    del config, changes
+    from fer_jax.inference import trained
+    from fer_jax.inference.export import ENDINGS
+    from fer_jax.inference.export import export as exported
+
+    with _prepared(options, epath.Path(options.workdir or ""), None):
+        model = trained.load(options.workdir)
+        for form in options.format.split(","):
+            path = pathlib.Path(options.out or "model").expanduser()
+            if not options.out or "," in options.format:
+                path = path.with_name(path.name + ENDINGS.get(form, ""))
+            print(exported(model, form, path), flush=True)
+    return 0
+
+
+def compare(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+    """Puts finished runs on one page and in one table, with the differences between them."""
+    del config, changes
+    from fer_jax.inference.compare import compare as compared
+
+    paths = [reachable(text, "compare") for text in options.inputs]
+    print(compared(paths, reachable(options.out or "comparison", "--out")))
+    return 0
+
+
+def fetch(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+    """Downloads a file that fer_jax uses but does not carry: yunet, the face detector."""
+    del config, changes
+    from fer_jax.faces.fetch import FILES
+    from fer_jax.faces.fetch import fetch as fetched
+
+    for name in options.inputs or FILES:
+        if name not in FILES:
+            raise UserError(f"there is nothing to fetch by the name '{name}'; {nearest(name, FILES)}")
+        print(fetched(FILES[name]))
+    return 0
+
+
 @contextlib.contextmanager
 def _prepared(options: Options, folder: epath.Path, config: Config | None) -> Iterator[None]:
     """Prepares this process for JAX and joins it to the other hosts, which must run the same command and code."""
@@ -105,7 +182,15 @@ def _prepared(options: Options, folder: epath.Path, config: Config | None) -> It
 
 
 # Each command is called with the options, the config of --config, and the values of --config.FIELD=VALUE by path.
-COMMANDS: dict[str, Callable[[Options, Config | None, dict[str, Any]], int]] = {"train": train, "evaluate": evaluate}
+COMMANDS: dict[str, Callable[[Options, Config | None, dict[str, Any]], int]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+    "compare": compare,
+    "fetch": fetch,
+}
+WITH_INPUTS = ("predict", "compare", "fetch")  # commands that take words that are no options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,12 +254,15 @@ def _parse(arguments: list[str]) -> tuple[Options, list[tuple[str, str]]]:
         known = [*OPTIONS, *(f"config.{path}" for path in FIELDS)]
         hint = nearest_field(argument.lstrip("-").partition("=")[0], known, "--")
         raise UserError(f"{argument}: there is no such option; {hint}")
-    options.command, *others = options.words or [options.mode]
+    options.command, *options.inputs = options.words or [options.mode]
     if options.command not in COMMANDS:
         hint = f"give an experiment as {EXAMPLE}" if options.command.endswith(".py") else ""
         raise UserError(f"there is no command '{options.command}'; {hint or nearest(options.command, COMMANDS)}")
-    if others:
-        raise UserError(f"{others[0]}: every option begins with --, such as {EXAMPLE}")
+    if options.inputs and options.command not in WITH_INPUTS:
+        raise UserError(f"{options.inputs[0]}: every option begins with --, such as {EXAMPLE}")
+    for name, commands in OF_COMMAND.items():
+        if vars(options)[name] != parser.get_default(name) and options.command not in commands:
+            raise UserError(f"--{name}: {options.command} has no such option; {' and '.join(commands)} has it")
     return options, overrides
 
 

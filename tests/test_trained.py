@@ -10,12 +10,14 @@ import struct
 import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
 import fer_jax
+from fer_jax import cli
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation import matching
-from fer_jax.inference import trained
+from fer_jax.inference import export, trained
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.runs.model_file import MODEL, read_model, write_model
 from fer_jax.training import loop
@@ -61,6 +63,78 @@ def test_it_loads_without_the_data_and_predicts_what_evaluation_does(finished, t
     assert float(written[5][f"p_{test.classes[2]}"]) == pytest.approx(rows[5].probabilities[2], abs=1e-5)
 
 
+def test_it_finds_the_faces_of_photos(finished, real_data, tmp_path, monkeypatch):
+    photo, yunet = real_data / "astronaut.png", str(real_data / "yunet" / "face_detection_yunet_2023mar.onnx")
+    model = fer_jax.load(finished)
+    (row,) = model.predict(photo, yunet=yunet)
+    assert (row.status, row.source) == ("ok", str(photo))
+    assert (row.x, row.y) == pytest.approx((178, 63), abs=3)
+    image = np.asarray(Image.open(photo).convert("RGB"))
+    (same,) = model.predict(image, yunet=yunet)
+    assert same.probabilities == row.probabilities
+    (tmp_path / "broken.png").write_text("no picture")
+    rows = model.predict([photo, tmp_path / "broken.png"], yunet=yunet)
+    assert [r.status.partition(":")[0] for r in rows] == ["ok", "unreadable"]
+    threshold = model.card["unsure"]["threshold"]
+    assert row.unsure is (None if threshold is None else row.confidence < threshold)
+
+    monkeypatch.chdir(tmp_path)
+    options = [f"--model={finished}", f"--yunet={yunet}", "--out=faces.csv", "--draw=drawn"]
+    assert cli.main(["predict", str(photo), *options]) == 0
+    (written,) = csv.DictReader((tmp_path / "faces.csv").read_text().splitlines())
+    assert float(written["confidence"]) == pytest.approx(row.confidence, abs=1e-5)
+    assert Image.open(next((tmp_path / "drawn").glob("*.jpg"))).size == (512, 512)
+    assert cli.main(["--mode=predict", f"--input={tmp_path / 'absent.png'}", f"--model={finished}"]) == 2
+    assert cli.main(["train", "--config=experiments/fdrl.py", "--draw=here"]) == 2
+
+
+def test_an_exported_model_predicts_what_the_model_does(finished, tmp_path):
+    """One program for any number of faces, with names and preprocessing inside."""
+    model, path = fer_jax.load(finished), tmp_path / "faces.stablehlo.zip"
+    assert cli.main(["export", f"--model={finished}", f"--out={path}"]) == 0
+    function, card = export.read_stablehlo(path)
+    assert tuple(card["classes"]) == model.classes
+    for count in (1, 5):
+        faces = np.random.default_rng(count).integers(0, 256, (count, *card["data"]["picture"])).astype(np.uint8)
+        expected = [row.probabilities for row in model.predict(faces)]
+        np.testing.assert_allclose(function(faces), expected, atol=1e-5)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(UserError, match=r"faces\.stablehlo\.zip is not an exported"):
+        export.read_stablehlo(path)
+
+
+def test_an_export_that_differs_is_not_written(finished, tmp_path, monkeypatch):
+    model, path = fer_jax.load(finished), tmp_path / "faces.stablehlo.zip"
+    monkeypatch.setattr(export, "_probabilities", lambda model, faces: np.full((64, 7), 0.5))
+    with pytest.raises(UserError, match="not written"):
+        export.export(model, "stablehlo", path)
+    assert not path.exists()
+
+
+def test_runs_are_compared_on_one_page(finished, tmp_path):
+    other, out = tmp_path / "<b>other</b>", tmp_path / "comparison"
+    shutil.copytree(finished, other)
+    head, *lines = (line.split(",") for line in (other / "predictions.csv").read_text().splitlines())
+    for line in lines:
+        line[head.index("expression")] = line[head.index("truth")]
+
+    def write(rows):
+        (other / "predictions.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+
+    write([head, *lines])
+    assert cli.main(["compare", str(finished), str(other), f"--out={out}"]) == 0
+    rows = list(csv.reader((out / "compare.csv").read_text().splitlines()))
+    accuracy = float(rows[1][rows[0].index("accuracy")])
+    assert float(rows[-2][rows[-3].index("difference")]) == pytest.approx(1 - accuracy, abs=1e-6)
+    page = (out / "index.html").read_text()
+    assert "&lt;b&gt;other&lt;/b&gt;" in page
+    assert "<b>other" not in page
+    write([head, *lines[:-1]])  # scored on other examples: not paired
+    assert cli.main(["compare", str(finished), str(other), f"--out={out}"]) == 0
+    assert len((out / "compare.csv").read_text().splitlines()) == 5
+    assert cli.main(["compare", str(finished)]) == 2
+
+
 def test_the_prediction_table_holds_every_example(finished, results_of):
     rows, results = table(finished), results_of(finished)
     columns = "source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,status"
@@ -88,10 +162,9 @@ def test_faces_of_every_form(finished):
     np.testing.assert_array_equal(first, model.logits(gray[..., None]))
     np.testing.assert_allclose(first, model.logits(np.repeat(gray[..., None], 3, axis=-1)), atol=1e-4)
     for wrong, says in (
-        (gray[0], "[1, 48, 48]"),
         (gray.astype(np.float32), "give uint8"),
         (gray[:0], "cropped faces"),
-        ("photo.jpg", "array of cropped faces"),
+        ("absent.jpg", "absent.jpg"),
     ):
         with pytest.raises(UserError) as caught:
             model.predict(wrong)

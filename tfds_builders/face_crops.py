@@ -11,10 +11,9 @@ import numpy as np
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.crops import crop_box, crop_face
 from fer_jax.faces.detection import Detector, Face, choose, overlap
+from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, encoded
 from fer_jax.faces.tracking import OVERLAP
 from tfds_builders.picture_builder import Options
-from tfds_builders.pictures import LARGEST_SIDE, encoded
-from tfds_builders.problems import BadPicture
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.faces.alignment
 NO_FACE = "no face was found, so its middle is stored"

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from fer_jax.errors import UserError
-from tfds_builders.pictures import LARGEST_SIDE, encoded
-from tfds_builders.problems import BadPicture, Problems
+from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, encoded
+from tfds_builders.problems import Problems
 from tfds_builders.sequences import pictures_in, read_frame, tallied, whole_frames
 
 RGB = 3

@@ -17,10 +17,10 @@ from etils import epath
 from tensorflow_datasets.core.splits import SplitDict
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.faces.pictures import copied
 from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, shared_files, unusual_counts
 from tfds_builders.look_alikes import equal_groups
 from tfds_builders.manual import ManualBuilder
-from tfds_builders.pictures import copied
 from tfds_builders.problems import Problems, in_full, listed
 from tfds_builders.shards import Shards, size_and_time, write_splits
 

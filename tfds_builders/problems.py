@@ -13,10 +13,6 @@ from fer_jax.errors import UserError
 SHOWN = 20  # lines; further ones are in a file
 
 
-class BadPicture(Exception):
-    """A picture or video that cannot be used; its text says what is wrong and what to do."""
-
-
 class Gap(NamedTuple):
     """An example that cannot be read, or a file that belongs to none: where it is, what is wrong and what to do."""
 

@@ -21,10 +21,9 @@ import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.crops import Detector, faces_of_clip, make_detector
+from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, copied, encoded, is_picture, pixels
 from tfds_builders.layout import ARCHIVES
 from tfds_builders.listing import Item
-from tfds_builders.pictures import LARGEST_SIDE, copied, encoded, is_picture, pixels
-from tfds_builders.problems import BadPicture
 
 NUMBER = re.compile(r"(\d+)\.[^.]+$")  # of a frame, at the end of its name
 NUMBERED = re.compile(r"[A-Z]?\d+")  # folders of single people, sessions and sequences

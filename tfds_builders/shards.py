@@ -28,8 +28,9 @@ from array_record.python import array_record_module  # pyright: ignore
 from tqdm import tqdm
 
 from fer_jax.errors import UserError, first_line
+from fer_jax.faces.pictures import BadPicture
 from tfds_builders.listing import Item
-from tfds_builders.problems import BadPicture, Gap
+from tfds_builders.problems import Gap
 
 SHARD_BYTES = 128 << 20
 SHARD_EXAMPLES = 4096

@@ -179,6 +179,29 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> list[float]:
     return [float(drawn.mean() - half), float(drawn.mean() + half)]
 
 
+def confidence_threshold(logits: Num[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], risk: float) -> float | None:
+    """Returns the lowest confidence from which on at most a share `risk` of the predictions is wrong.
+
+    Selective classification (Geifman and El-Yaniv, NeurIPS 2017): predictions below the threshold are left to somebody
+    else. None if even the most confident ones are wrong too often.
+    """
+    confidence = np.exp(log_softmax(logits).max(axis=1))
+    order = np.argsort(-confidence, kind="stable")
+    wrong = np.cumsum(logits[order].argmax(axis=1) != labels[order]) / np.arange(1, len(order) + 1)
+    last = np.append(np.diff(confidence[order]) != 0, True)  # of equally confident ones, which stand or fall together
+    good = np.flatnonzero(last & (wrong <= risk))
+    return float(confidence[order[good[-1]]]) if len(good) else None
+
+
+def risk_and_coverage(
+    logits: Num[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], threshold: float
+) -> dict[str, float | None]:
+    """Returns `coverage`, the share of predictions of at least this confidence, and `risk`, the share of wrong ones."""
+    sure = np.exp(log_softmax(logits).max(axis=1)) >= threshold
+    wrong = logits.argmax(axis=1) != labels
+    return {"risk": float(wrong[sure].mean()) if sure.any() else None, "coverage": float(sure.mean())}
+
+
 def _class_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Recall, precision and F1 per class, each [*R, C]; NaN where there is no denominator."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)

@@ -35,6 +35,7 @@ class PredictionRow:
         unsure: whether the confidence is below the model's threshold.
         status: 'ok', 'no_face', or 'unreadable: <reason>'.
         probabilities: of the classes, in the model's order.
+        frame_weights: of a clip, how much each of its frames counts; in JSON only.
     """
 
     source: str
@@ -54,9 +55,10 @@ class PredictionRow:
     unsure: bool | None = None
     status: str = "ok"
     probabilities: tuple[float, ...] = ()
+    frame_weights: tuple[float, ...] = ()
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(PredictionRow) if field.name != "probabilities")
+COLUMNS = tuple(field.name for field in dataclasses.fields(PredictionRow))[:-2]  # the last two are lists
 
 
 def prediction_rows(
@@ -67,6 +69,7 @@ def prediction_rows(
     rows: Sequence[int] | np.ndarray,
     frames: np.ndarray | None = None,
     labels: np.ndarray | None = None,
+    threshold: float | None = None,
 ) -> list[PredictionRow]:
     """Returns a row for each of N examples.
 
@@ -77,6 +80,7 @@ def prediction_rows(
         rows: int [N], their places there.
         frames: int [N], of examples that are frames of clips, their places in these.
         labels: int [N], the true classes where they are known.
+        threshold: confidence below which a row is unsure.
     """
     log_probabilities = log_softmax(logits)
     probabilities = np.exp(log_probabilities)
@@ -90,6 +94,7 @@ def prediction_rows(
             expression=classes[int(logits[n].argmax())],
             confidence=float(probabilities[n].max()),
             entropy=float(entropy[n]),
+            unsure=None if threshold is None else bool(probabilities[n].max() < threshold),
             probabilities=tuple(probabilities[n].tolist()),
         )
         for n in range(len(logits))
@@ -98,13 +103,33 @@ def prediction_rows(
 
 def write_table(path: Any, rows: Iterable[PredictionRow], classes: Sequence[str]) -> None:
     """Writes rows as a CSV file in UTF-8, whole or not at all; values that do not apply are empty."""
+    write_whole(path, csv_text([csv_header(classes), *(csv_cells(row, classes) for row in rows)]))
+
+
+def csv_header(classes: Sequence[str]) -> list[str]:
+    """Returns the names of the table's columns."""
+    return [*COLUMNS, *(f"p_{name}" for name in classes)]
+
+
+def csv_cells(row: PredictionRow, classes: Sequence[str]) -> list[Any]:
+    """Returns the cells of a row, in the order of `csv_header`."""
+    probabilities = row.probabilities or [None] * len(classes)
+    return [*(_cell(getattr(row, name)) for name in COLUMNS), *map(_cell, probabilities)]
+
+
+def csv_text(lines: Iterable[Sequence[Any]]) -> str:
+    """Returns lines of cells as CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(f"p_{name}" for name in classes)])
-    for row in rows:
-        probabilities = row.probabilities or [None] * len(classes)
-        writer.writerow([*(_cell(getattr(row, name)) for name in COLUMNS), *map(_cell, probabilities)])
-    write_whole(path, text.getvalue())
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def json_object(row: PredictionRow, classes: Sequence[str]) -> dict[str, Any]:
+    """Returns a row as plain JSON values by the names of the columns; None where a value does not apply."""
+    probabilities = row.probabilities or [None] * len(classes)
+    values = {f"p_{name}": value for name, value in zip(classes, probabilities, strict=True)}
+    weights = {"frame_weights": list(row.frame_weights)} if row.frame_weights else {}
+    return {name: getattr(row, name) for name in COLUMNS} | values | weights
 
 
 def _cell(value: Any) -> Any:

@@ -157,8 +157,8 @@ class YuNet(_PerThread):
         self.path, self.threshold = pathlib.Path(path).expanduser(), threshold
         if not self.path.is_file():
             raise UserError(
-                f"{self.path}: there is no such file; give the face_detection_yunet_*.onnx of OpenCV's model zoo, which "
-                "fer-jax fetch yunet downloads"
+                f"{self.path}: there is no such file; give the face_detection_yunet_*.onnx of OpenCV's model zoo, "
+                "which fer-jax fetch yunet downloads"
             )
         self(np.zeros((64, 64, 3), np.uint8))  # another network loads as well, but fails when it runs
 

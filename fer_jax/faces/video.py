@@ -49,17 +49,30 @@ def read(
         raise UserError(f"{path}: every={every} is not valid; give a whole number from 1")
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise UserError(f"{path}: fps={fps} is not valid; give a number above 0")
-    av = _pyav(path)
+    av = require(path)
     container, stream = _opened(av, path)
     return _frames(av, path, container, stream, int(every), fps, on_damage)
 
 
-def _pyav(path: pathlib.Path) -> Any:
+def require(path: str | os.PathLike) -> Any:
+    """Returns PyAV; raises UserError if it is not installed."""
     try:
         import av
     except ImportError as error:
         raise UserError(f"{path}: reading a video needs PyAV: pip install 'fer_jax[video]'") from error
     return av
+
+
+def count_frames(path: str | os.PathLike) -> int:
+    """Returns about how many frames a video has, by its header; 0 if it cannot be opened or does not say."""
+    path = pathlib.Path(path).expanduser()
+    try:
+        container, stream = _opened(require(path), path)
+    except UserError:
+        return 0
+    with container:
+        seconds = _declared_seconds(container, stream) or 0.0
+        return stream.frames or round(seconds * float(stream.average_rate or USUAL_RATE))
 
 
 def _opened(av: Any, path: pathlib.Path) -> tuple[Any, Any]:

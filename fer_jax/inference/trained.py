@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,10 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator, Outputs
 from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
 from fer_jax.evaluation.task import Task, evaluation_task
+from fer_jax.faces.crops import CROPPED_LIKE, MARGIN
+from fer_jax.faces.detection import Detector, best_detector
+from fer_jax.faces.inputs import Input, find_inputs
+from fer_jax.inference.predict import Crops, Reader, predict
 from fer_jax.methods import objective, strategies
 from fer_jax.runs.model_file import MODEL, REMAKE, Variables, read_model
 from fer_jax.storage import reachable
@@ -42,8 +47,9 @@ class Trained:
         preprocessing: from stored pixels to the network's input.
         card: plain JSON values: `method`, `objective`, `model` (the fields of the method's model), `classes`,
             `preprocessing`, `data` (name, split, `data_digest` and picture shape of the training data), `crop` (how its
-            faces were cropped), `scores` (on the test split, once the run is finished), `run` (how it was trained),
-            `config` (the whole config of the run), `versions`.
+            faces were cropped), `scores` (on the test split, once the run is finished), `unsure` (the `threshold` of
+            confidence that keeps the `risk` on the examples that select the model, and what `test` has with it),
+            `run` (how it was trained), `config` (the whole config of the run), `versions`.
         task: what the compiled evaluation reads.
     """
 
@@ -64,24 +70,75 @@ class Trained:
         """The devices that the model is evaluated on."""
         return make_mesh(self.config.train.platform, self.config.train.devices)
 
-    def predict(self, faces: np.ndarray) -> list[PredictionRow]:
-        """Returns a row for each of N cropped faces, with `expression` and `probabilities` in the order of `classes`.
+    def predict(self, faces: Any, *, cropped: bool | None = None, yunet: str | None = None) -> list[PredictionRow]:
+        """Returns a row for each face, with `expression` and `probabilities` in the order of `classes`.
 
         Args:
-            faces: uint8 [N, H, W] or [N, H, W, 1 or 3] (gray, or red, green and blue).
+            faces: N cropped faces, uint8 [N, H, W] or [N, H, W, 1 or 3] (gray, or red, green and blue), which get one
+                row each. Or a picture, uint8 [H, W] or [H, W, 3], or a path of a photo, a video or a folder, or a list
+                of paths, in which faces are searched: then every face has a row with its box, and a picture without
+                a face or that cannot be read one with that status.
+            cropped: whether pictures are faces, already cropped, or are searched for faces, if not as said above.
+            yunet: file of the detector YuNet (see `fer_jax.faces.detection.best_detector`).
 
         Raises:
             UserError: for anything else, and if the method predicts no classes.
         """
+        array = None if isinstance(faces, str | os.PathLike) or not hasattr(faces, "shape") else np.asarray(faces)
+        searched = (array is None or _is_picture(array)) if cropped is None else not cropped
+        if array is None:
+            inputs = find_inputs([faces] if isinstance(faces, str | os.PathLike) else faces)
+        else:
+            array = _checked(array[None] if _is_picture(array) else array)
+            if not searched:
+                self._check_predicts()
+                threshold = self.card.get("unsure", {}).get("threshold")
+                return prediction_rows(
+                    self.logits(array), self.classes, source="array", rows=range(len(array)), threshold=threshold
+                )
+            inputs = [Input("array", "photo", np.broadcast_to(i, (*i.shape[:2], 3)).copy()) for i in array]
+        reader = self.reader(best_detector(yunet) if searched else None)
+        return [row for prediction in predict(inputs, reader) for row in prediction.rows]
+
+    def reader(
+        self, detector: Detector | None, *, smoothing: float = 0.0, frames_per_second: float | None = None
+    ) -> Reader:
+        """Returns how faces are found in pictures and classified by this model; see `Reader`.
+
+        Raises:
+            UserError: if the method predicts no classes.
+        """
+        self._check_predicts()
+        name = self.card["data"]["name"].partition("/")[0]
+        margin, rise = CROPPED_LIKE.get(name, (MARGIN, 0.0))
+        crops = Crops(min(self.card["data"]["picture"][:2]), self.card["crop"].get("margin", margin), rise)
+        clip_logits = self._clip_logits if self.task.method.takes == "frames" else None
+        return Reader(
+            logits=self.logits,
+            classes=self.classes,
+            crops=crops,
+            detector=detector,
+            threshold=self.card.get("unsure", {}).get("threshold"),
+            smoothing=smoothing,
+            frames_per_second=frames_per_second,
+            clip_logits=clip_logits,
+        )
+
+    def _clip_logits(self, frames: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the logits [C] of one clip and the weights [T] of its frames, all equal if the method has none."""
+        source = self.source_of(frames, mask)
+        outputs = self.outputs(source, ("frame_weights",))
+        weights: np.ndarray = outputs.get("frame_weights", mask / np.full(len(mask), max(mask.sum(), 1)))
+        return outputs["logits"][0], weights
+
+    def _check_predicts(self) -> None:
         if self.task.method.measures:
             raise UserError(f"{self.card['method']} predicts no expressions: give a model of another method")
-        logits = self.logits(faces)
-        return prediction_rows(logits, self.classes, source="array", rows=range(len(logits)))
 
     def logits(self, faces: Source | np.ndarray) -> np.ndarray:
         """Returns float32 [N, C] for the examples of a source, or for N cropped faces (see `predict`)."""
         if not isinstance(faces, Source):
-            faces = self._source(faces)
+            faces = self.source_of(faces)
         return self.outputs(faces)["logits"]
 
     def outputs(self, source: Source, names: Sequence[str] = (), variables: Variables | None = None) -> Outputs:
@@ -124,16 +181,18 @@ class Trained:
     def _evaluators(self) -> dict[Any, Evaluator]:
         return {}
 
-    def _source(self, faces: np.ndarray) -> Source:
-        """Makes a source of an array of cropped faces."""
+    def source_of(self, faces: np.ndarray, mask: np.ndarray | None = None) -> Source:
+        """Makes a source of an array of cropped faces; with `mask` [T] they are the frames of one clip."""
         faces = _checked(faces)
         if self.card["data"]["picture"][-1] == 1 and faces.shape[-1] == 3:  # it has learned from gray pictures
             faces = np.rint(faces @ GRAY).astype(np.uint8)[..., None]
-        count = len(faces)
+        count = len(faces) if mask is None else 1
         arrays = {"label": np.zeros(count, np.int32), "index": np.arange(count, dtype=np.int32)}
         frames: dict[str, np.ndarray] = {}
         if self.task.method.takes == "frames":  # each face is a clip of one frame
-            arrays, frames = separate(arrays | {"length": np.ones(count, np.int32), "frames": faces})
+            length, seen = np.full(count, len(faces) // count, np.int32), np.ones(len(faces), bool)
+            fields = {"length": length, "frames": faces, "frame_mask": seen if mask is None else mask}
+            arrays, frames = separate(arrays | fields)
         else:
             arrays["image"] = faces
         if kind := self.config.data.points:
@@ -189,12 +248,15 @@ def build(variables: Variables, card: Mapping[str, Any], changes: Mapping[str, A
     return Trained(task.model, variables, tuple(card["classes"]), task.preprocessing, card, task)
 
 
+def _is_picture(faces: np.ndarray) -> bool:
+    """Whether an array is one picture, [H, W] or [H, W, 3], and not a list of faces."""
+    return faces.ndim == 2 or (faces.ndim == 3 and faces.shape[-1] == 3)
+
+
 def _checked(faces: Any) -> np.ndarray:
     """Returns faces as uint8 [N, H, W, 1 or 3]."""
-    if isinstance(faces, str) or not hasattr(faces, "shape"):
-        raise UserError("faces are not searched for in pictures yet: give an array of cropped faces, [N, H, W, 3]")
     faces = np.asarray(faces)
-    single = faces.ndim == 2 or (faces.ndim == 3 and faces.shape[-1] == 3)
+    single = _is_picture(faces)
     if faces.ndim == 3 and not single:
         faces = faces[..., None]
     if single or faces.ndim != 4 or faces.shape[-1] not in (1, 3) or not faces.size:

@@ -157,6 +157,11 @@ def _by_step(history: Lines, kind: str) -> list[Mapping[str, Any]]:
     return [lines[step] for step in sorted(lines)]
 
 
+def curves_of(history: Lines, kind: str, axis: str) -> dict[str, Curve]:
+    """Returns the curves of one kind of lines of metrics.jsonl, 'train' or 'validation', over 'epoch' or 'step'."""
+    return _curves(_by_step(history, kind), axis)
+
+
 def _curves(lines: Lines, axis: str) -> dict[str, Curve]:
     """By name, positions and values of all that is a finite number in some line, in order of appearance."""
     points: dict[str, list[tuple[float, float]]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import importlib.resources
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -70,11 +70,16 @@ def write_report(
             sections.profile_tables(results["classes"], predictions.labels, profiles or {}),
             seen,
         ]
-    index = folder / "index.html"
+    title = f"{scores.experiment(results)} · {scores.scored_on(results)}"
+    return write_page(folder, title, [scores.header(results), *body, _details(results)])
+
+
+def write_page(folder: epath.Path, title: str, body: Sequence[Html]) -> epath.Path:
+    """Writes `folder/index.html` with these parts; returns its path."""
     template = importlib.resources.files("fer_jax.report").joinpath("page.html").read_text(encoding="utf-8")
-    title = html.escape(f"{scores.experiment(results)} · {scores.scored_on(results)}")
-    page = join([scores.header(results), *body, _details(results)])
-    index.write_text(string.Template(template).substitute(title=title, body=page), encoding="utf-8")
+    page = string.Template(template).substitute(title=html.escape(title), body=join(body))
+    index = folder / "index.html"
+    index.write_text(page, encoding="utf-8")
     return index
 
 

@@ -22,7 +22,8 @@ from fer_jax.engine.rng import stream_key
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.evaluation.matching import whole
-from fer_jax.evaluation.results import headline, main_scores, score_model
+from fer_jax.evaluation.metrics import confidence_threshold, risk_and_coverage
+from fer_jax.evaluation.results import Scored, headline, main_scores, score_model
 from fer_jax.report import Samples
 from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.runs.model_file import MODEL, write_model
@@ -33,6 +34,7 @@ from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState, num_parameters
 
 SAMPLES = 24
+RISK = 0.2  # of a prediction that counts as sure
 GALLERY = 9  # images of each class
 SCORES = ("dataset", "split", "data_digest", "num_examples")  # and the main ones with their intervals: in a model file
 
@@ -84,6 +86,8 @@ def finish(
     card["scores"] = {
         k: v for k, v in results.items() if k in (*SCORES, *main_scores(results)) or k.endswith("_interval")
     }
+    if "logits" in scored.outputs and len(setup.validation):
+        card["unsure"] = _unsure(evaluator(variables, setup.validation)["logits"], setup, scored)
     pictures = Pictures()
     if config.evaluation.report:
         shown = inspect(evaluator, variables, scored, match)
@@ -101,6 +105,15 @@ def finish(
         tests_fold=bool(config.fold),
     )
     return results
+
+
+def _unsure(validation: np.ndarray, setup: Setup, scored: Scored) -> dict[str, Any]:
+    """Returns the confidence below which a prediction is unsure, chosen on the validation logits [V, C]."""
+    threshold = confidence_threshold(validation, setup.validation.arrays["label"], RISK)
+    found = {"risk": RISK, "threshold": threshold, "chosen_on": selected_on(setup.config)}
+    if threshold is None:
+        return found
+    return found | {"test": risk_and_coverage(scored.outputs["logits"], scored.source.arrays["label"], threshold)}
 
 
 def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from sklearn import metrics as reference
 from fer_jax.evaluation.metrics import (
     bootstrap_intervals,
     classification_metrics,
+    confidence_threshold,
     confusion_matrix,
     log_softmax,
+    risk_and_coverage,
 )
 
 NAMES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -237,3 +239,17 @@ def test_a_large_test_set_is_quick():
     start = time.process_time()  # whatever else the machine is doing
     classification_metrics(logits, labels, NAMES, votes=np.eye(8)[labels])
     assert time.process_time() - start < 3.0
+
+
+def test_the_threshold_keeps_the_risk_and_covers_most():
+    """Confidences .9 .8 .8 .7 .6 of two classes; the second and the fifth are wrong."""
+    confidence = np.array([0.9, 0.8, 0.8, 0.7, 0.6])
+    logits, labels = np.log(np.stack([confidence, 1 - confidence], axis=1)), np.array([0, 1, 0, 0, 1])
+    # Wrong from each confidence on: 0/1, 1/3, 1/4, 2/5.
+    assert confidence_threshold(logits, labels, 0.25) == pytest.approx(0.7)
+    assert confidence_threshold(logits, labels, 0.3) == pytest.approx(0.7)
+    assert confidence_threshold(logits, labels, 0.2) == pytest.approx(0.9)
+    assert confidence_threshold(logits, labels, 0.4) == pytest.approx(0.6)
+    assert confidence_threshold(logits, 1 - labels, 0.2) is None
+    kept = confidence_threshold(logits, labels, 0.25)
+    assert risk_and_coverage(logits, labels, kept) == {"risk": 0.25, "coverage": 0.8}

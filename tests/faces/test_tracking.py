@@ -140,7 +140,8 @@ def test_patience_is_in_seconds_whatever_the_frame_rate():
     assert all(answers)
     assert tracker.track == 1
     slow, fast = Tracker(), Tracker()
-    slow([face(0)], 0.0), fast([face(0)], 0.0)
+    for tracker in (slow, fast):
+        tracker([face(0)], 0.0)
     assert fast([face(10)], FRAME).box[0] == pytest.approx(6)
     assert slow([face(10)], 1.0).box[0] == pytest.approx(10)  # nothing of what it saw a second ago
 

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from fer_jax.faces import pictures
+from fer_jax.faces.pictures import BadPicture
 from tfds_builders import __main__ as command
-from tfds_builders import pictures, registry, shards
+from tfds_builders import registry, shards
 from tfds_builders.picture_builder import PictureBuilder
-from tfds_builders.problems import BadPicture
 from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
 
 NAMES = [n for n in registry.names() if issubclass(registry.builder_module(n).Builder, PictureBuilder)]

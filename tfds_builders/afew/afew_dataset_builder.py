@@ -19,12 +19,12 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces import video
+from fer_jax.faces.pictures import BadPicture, encoded
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
 from tfds_builders.layout import folder_of, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted, files_below
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
-from tfds_builders.pictures import encoded
-from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.problems import Problems
 from tfds_builders.sequences import (
     Clip,
     check_choice,

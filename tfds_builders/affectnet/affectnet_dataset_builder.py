@@ -15,13 +15,13 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.alignment import crop_box, transform_points
+from fer_jax.faces.pictures import BadPicture, encoded, is_picture, pixels
 from tfds_builders.affectnet import rows as reading
 from tfds_builders.affectnet.rows import Row
 from tfds_builders.layout import file_of, folder_of, root_of
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
-from tfds_builders.pictures import encoded, is_picture, pixels
-from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.problems import Problems
 from tfds_builders.sequences import check_choice, check_crop
 
 CROPPED = 224  # side of the pictures of the newer release

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from fer_jax.errors import UserError
+from fer_jax.faces.pictures import BadPicture, is_picture
 from tfds_builders.listing import files_below
-from tfds_builders.pictures import is_picture
-from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.problems import Problems
 
 COLUMNS = (
     *("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height"),

@@ -16,11 +16,11 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.crops import align_points, crop_box, transform_points
+from fer_jax.faces.pictures import BadPicture, encoded
 from tfds_builders.ckplus import trees
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
-from tfds_builders.pictures import encoded
-from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.problems import Problems
 from tfds_builders.sequences import (
     Clip,
     archives_below,

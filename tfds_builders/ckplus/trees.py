@@ -9,7 +9,8 @@ import re
 
 import numpy as np
 
-from tfds_builders.problems import BadPicture, Problems
+from fer_jax.faces.pictures import BadPicture
+from tfds_builders.problems import Problems
 from tfds_builders.sequences import folders_in
 
 SUBJECT = r"S\d{3}"

@@ -12,11 +12,11 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.faces.detection import Detector, Haar
+from fer_jax.faces.pictures import pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored, whole
 from tfds_builders.fed_ro import layouts
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import PictureBuilder, picture_feature
-from tfds_builders.pictures import pixels
 from tfds_builders.problems import Problems
 
 COUNTS = {"neutral": 50, "happiness": 59, "surprise": 63, "sadness": 66, "anger": 53, "disgust": 51, "fear": 58}

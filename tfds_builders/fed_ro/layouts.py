@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from fer_jax import labels
 from fer_jax.errors import UserError
+from fer_jax.faces.pictures import EXTENSIONS, is_picture
 from tfds_builders.layout import folders_with, packed, undoubled
 from tfds_builders.listing import check_unlisted, files_below, nfc
-from tfds_builders.pictures import EXTENSIONS, is_picture
 from tfds_builders.problems import Problems
 
 LISTS = (".txt", ".csv", ".lst")

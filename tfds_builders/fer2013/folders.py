@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from tfds_builders import pictures
+from fer_jax.faces import pictures
+from fer_jax.faces.pictures import BadPicture
 from tfds_builders.fer2013 import reading
 from tfds_builders.fer2013.reading import SIDE, USAGES, Faces
-from tfds_builders.problems import BadPicture
 
 _PARTS = ("train", "test")
 _NAMED = re.compile(rf"({'|'.join(USAGES)})_(\d+)\.(?:jpe?g|png)", re.IGNORECASE)  # the Kaggle re-upload

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from fer_jax import labels
 from fer_jax.errors import UserError
+from fer_jax.faces.pictures import is_picture
 from tfds_builders.image_folder.rows import Row, wrong_split
 from tfds_builders.layout import packed
 from tfds_builders.listing import nfc
-from tfds_builders.pictures import is_picture
 from tfds_builders.problems import Problems
 
 DEEPEST = 3  # one folder around the splits is ignored

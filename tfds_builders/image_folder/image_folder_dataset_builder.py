@@ -21,6 +21,7 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.faces.detection import Detector, Haar
+from fer_jax.faces.pictures import pixels
 from tfds_builders.face_crops import (
     NO_FACE,
     Box,
@@ -37,7 +38,6 @@ from tfds_builders.image_folder.rows import Row, check_splits, classes_of, commo
 from tfds_builders.image_folder.table import find_table, read_table
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
-from tfds_builders.pictures import pixels
 from tfds_builders.problems import Problems
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")

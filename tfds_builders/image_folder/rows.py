@@ -11,8 +11,8 @@ from PIL import Image
 
 from fer_jax import labels
 from fer_jax.errors import UserError
+from fer_jax.faces.pictures import ORIENTATION
 from tfds_builders.face_crops import Box
-from tfds_builders.pictures import ORIENTATION
 
 SPLIT = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 RESERVED = "all"  # every split together, in TFDS

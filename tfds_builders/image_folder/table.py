@@ -12,11 +12,11 @@ from collections.abc import Mapping
 
 from fer_jax import labels
 from fer_jax.errors import UserError, nearest
+from fer_jax.faces.pictures import is_picture
 from tfds_builders.face_crops import Box
 from tfds_builders.image_folder.folders import ONE_SPLIT
 from tfds_builders.image_folder.rows import Row, wrong_split
 from tfds_builders.listing import files_below, nfc
-from tfds_builders.pictures import is_picture
 from tfds_builders.problems import Problems
 
 NEEDED = ("path", "label")

@@ -14,11 +14,11 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.faces.detection import Detector, Haar
+from fer_jax.faces.pictures import copied, is_picture, pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.layout import root_with
 from tfds_builders.listing import Item, Listing, files_below
 from tfds_builders.picture_builder import PictureBuilder, picture_feature
-from tfds_builders.pictures import copied, is_picture, pixels
 from tfds_builders.problems import Problems
 
 NAME = re.compile(r"^([A-Z]{2})\.([A-Z]{2})(\d)\.(\d+)\.tiff?$", re.IGNORECASE)  # person, expression, take, number

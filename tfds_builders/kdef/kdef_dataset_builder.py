@@ -17,12 +17,12 @@ from PIL import Image, ImageOps
 from fer_jax import labels
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.detection import Detector, Haar
+from fer_jax.faces.pictures import copied, pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.kdef.names import ANGLES, EXAMPLE, FOLDER, NAME, ODD_SIZE, Photo, read_names
 from tfds_builders.layout import root_with
 from tfds_builders.listing import Item, Listing, files_below
 from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
-from tfds_builders.pictures import copied, pixels
 from tfds_builders.problems import Problems
 
 SIZE = (762, 562)

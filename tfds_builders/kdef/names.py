@@ -8,8 +8,8 @@ import pathlib
 import re
 
 from fer_jax import labels
+from fer_jax.faces.pictures import is_picture
 from tfds_builders.listing import files_below
-from tfds_builders.pictures import is_picture
 from tfds_builders.problems import Problems
 
 EXAMPLE = "AF01AFS.JPG"

@@ -18,11 +18,12 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces import video
+from fer_jax.faces.pictures import BadPicture
 from tfds_builders.frames import check_frames
 from tfds_builders.listing import Item, Listing
 from tfds_builders.mmi import orientation, sessions
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
-from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.problems import Problems
 from tfds_builders.sequences import (
     Clip,
     archives_below,

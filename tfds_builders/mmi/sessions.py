@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from fer_jax.faces.pictures import is_picture
 from tfds_builders.listing import files_below
-from tfds_builders.pictures import is_picture
 from tfds_builders.problems import Problems
 
 FRONTAL, PROFILE, BOTH = "0", "1", "2"  # the views of a track; BOTH: side by side in one frame

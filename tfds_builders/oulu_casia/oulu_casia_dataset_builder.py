@@ -18,9 +18,9 @@ from PIL import Image
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.crops import crop_box
+from fer_jax.faces.pictures import encoded
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
-from tfds_builders.pictures import encoded
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import (
     Clip,

@@ -15,11 +15,11 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.crops import crop_box, transform_points
+from fer_jax.faces.pictures import BadPicture, encoded, pixels
 from tfds_builders.layout import file_of, folder_of, folders_with, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
-from tfds_builders.pictures import encoded, pixels
-from tfds_builders.problems import BadPicture, Problems
+from tfds_builders.problems import Problems
 from tfds_builders.rafdb import annotations
 from tfds_builders.sequences import check_choice, check_crop, pictures_in, refuse_idle
 

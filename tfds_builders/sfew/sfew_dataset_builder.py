@@ -13,11 +13,11 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
+from fer_jax.faces.pictures import pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.layout import folder_of, root_of, undoubled
 from tfds_builders.listing import ALL, Item, Listing
 from tfds_builders.picture_builder import PictureBuilder, picture_feature
-from tfds_builders.pictures import pixels
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import detector_of, folders_in, pictures_in
 

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from tfds_builders.problems import BadPicture
-
 MOST_PIXELS = 64_000_000
 LARGEST_SIDE = 1024  # of a crop
 COPIED = ("JPEG", "PNG")  # formats that TFDS decodes
@@ -34,6 +32,10 @@ TIFF_BITS, TIFF_FORMAT = 258, 339  # tags: bits per sample, and what they are
 SIGNED = 2  # a value of TIFF_FORMAT
 NEAR = 16  # gray levels; a converted picture with fewer than FEW of its values farther from black or white is noted
 FEW = 0.01
+
+
+class BadPicture(Exception):
+    """A picture or video that cannot be used; its text says what is wrong and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)

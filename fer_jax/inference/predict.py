@@ -1,0 +1,221 @@
+"""Predicts the expressions of faces in photos, folders, videos and cameras: found, tracked, cropped, classified."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
+from fer_jax.faces.crops import Face, crop_face
+from fer_jax.faces.detection import Detector
+from fer_jax.faces.inputs import Input, Picture, read
+from fer_jax.faces.pictures import BadPicture
+from fer_jax.faces.tracking import Tracker, Tracks
+
+FACES_AT_ONCE = 32  # the batch of the network
+PIXELS_WAITING = 16_000_000  # of pictures whose faces are not classified yet: bounds the memory
+
+MOST_FRAMES = 4096  # of a clip that a model takes as a whole
+
+Logits = Callable[[np.ndarray], np.ndarray]
+ClipLogits = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """How a model's faces are cropped.
+
+    Attributes:
+        size: side in pixels.
+        margin, rise: as in `fer_jax.faces.alignment.template_points`.
+    """
+
+    size: int
+    margin: float = 0.0
+    rise: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A picture and a row for each of its faces; one row that says so if it has none or cannot be read."""
+
+    picture: Picture
+    rows: list[PredictionRow]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """What becomes of the pictures of an input.
+
+    Attributes:
+        logits: of cropped faces uint8 [N, size, size, 3]: float32 [N, C].
+        classes: C names.
+        crops: how faces are cropped.
+        detector: finds the faces; None where each picture is a face, already cropped.
+        threshold: confidence below which a row is unsure; None where the model has none.
+        smoothing: weight of the earlier probabilities of a face in the next frame of a video, 0 for none.
+        frames_per_second: of a video, at most; None for all frames.
+        clip_logits: of a model that takes clips, in place of `logits`: (frames uint8 [T, size, size, 3], which of them
+            have a face, bool [T]) -> (float32 [C], weights of the frames [T]).
+    """
+
+    logits: Logits
+    classes: Sequence[str]
+    crops: Crops
+    detector: Detector | None
+    threshold: float | None = None
+    smoothing: float = 0.0
+    frames_per_second: float | None = None
+    clip_logits: ClipLogits | None = None
+
+
+def predict(inputs: Iterable[Input], reader: Reader) -> Iterator[Prediction]:
+    """Yields the picture and rows of each photo and frame, in order; memory does not grow with their number.
+
+    A model that takes clips gives one row for each input, of the face that is largest when it begins.
+    """
+    if reader.clip_logits:
+        yield from (_predict_clip(source, reader, reader.clip_logits) for source in inputs)
+        return
+    waiting: list[tuple[Picture, list[_Found]]] = []
+    classifier = _Classifier(reader)
+    for source in inputs:
+        tracks = None if source.kind == "photo" else Tracks()
+        for picture in read(source, reader.frames_per_second):
+            try:
+                found = _find(picture, reader, tracks)
+            except BadPicture as error:
+                picture, found = dataclasses.replace(picture, image=None, problem=str(error)), []
+            waiting.append((picture, found))
+            if source.kind == "camera" or _full(waiting):
+                yield from classifier(waiting)
+                waiting = []
+    yield from classifier(waiting)
+
+
+def _predict_clip(source: Input, reader: Reader, clip_logits: ClipLogits) -> Prediction:
+    tracker, crops, empty = Tracker(), [], np.zeros((reader.crops.size, reader.crops.size, 3), np.uint8)
+    picture = Picture(source.name, None)
+    for picture in read(source, reader.frames_per_second):
+        if picture.image is None or len(crops) == MOST_FRAMES:
+            problem = picture.problem or f"has more than {MOST_FRAMES:,} frames: give --fps, of the frames to take"
+            return Prediction(picture, [PredictionRow(source.name, status=f"unreadable: {problem}")])
+        try:
+            found = _find(picture, reader, tracker)
+        except BadPicture as error:
+            return Prediction(picture, [PredictionRow(source.name, status=f"unreadable: {error}")])
+        crops.append(found[0].crop if found else None)
+    mask = np.array([crop is not None for crop in crops])
+    if not mask.any():
+        return Prediction(picture, [PredictionRow(source.name, status="no_face")])
+    logits, weights = clip_logits(np.stack([empty if crop is None else crop for crop in crops]), mask)
+    rows = prediction_rows(logits[None], reader.classes, source=source.name, rows=[0], threshold=reader.threshold)
+    return Prediction(picture, [dataclasses.replace(rows[0], row=None, frame_weights=tuple(weights.tolist()))])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """A face that was found and cropped; no box where the picture is the face."""
+
+    crop: np.ndarray
+    face: Face | None = None
+    track: int | None = None
+
+
+def _find(picture: Picture, reader: Reader, tracking: Tracks | Tracker | None) -> list[_Found]:
+    """Finds and crops the faces of a picture: all of them, or the one that a tracker follows."""
+    image, crops = picture.image, reader.crops
+    if image is None:
+        return []
+    if reader.detector is None:
+        return [_Found(as_crop(image, crops.size))]
+    faces, time = reader.detector(image), picture.time or 0.0
+    tracked: list[tuple[int | None, Face]] = [(None, face) for face in faces]
+    if isinstance(tracking, Tracks):
+        tracked = [*tracking(faces, time)]
+    elif isinstance(tracking, Tracker):
+        face = tracking(faces, time)
+        tracked = [(tracking.track, face)] if face else []
+    return [
+        _Found(crop_face(image, face, crops.size, crops.margin, crops.rise).image, face, track)
+        for track, face in tracked
+    ]
+
+
+def as_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns a picture that is a cropped face in the size of the model's crops.
+
+    Raises:
+        BadPicture: if it is not square: the face would be stretched.
+    """
+    height, width = image.shape[:2]
+    if height != width:
+        raise BadPicture(f"has {width}x{height} pixels, and a cropped face is square: leave out --cropped to search it")
+    if height == size:
+        return image
+    how = cv2.INTER_AREA if height > size else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how)
+
+
+def _full(waiting: Sequence[tuple[Picture, list[_Found]]]) -> bool:
+    faces = sum(len(found) for _, found in waiting)
+    pixels = sum(picture.image.size // 3 for picture, _ in waiting if picture.image is not None)
+    return faces >= FACES_AT_ONCE or pixels >= PIXELS_WAITING or len(waiting) >= 4 * FACES_AT_ONCE
+
+
+class _Classifier:
+    """Makes rows of pictures whose faces are found; remembers the probabilities of each track."""
+
+    def __init__(self, reader: Reader):
+        self._reader = reader
+        self._batch = 0  # of the network, decided by the first faces: one program serves all
+        self._past: dict[tuple[str, int], np.ndarray] = {}  # log-probabilities by source and track
+
+    def __call__(self, waiting: Sequence[tuple[Picture, list[_Found]]]) -> Iterator[Prediction]:
+        crops = [found.crop for _, founds in waiting for found in founds]
+        logits = iter(self._logits(crops))
+        for picture, founds in waiting:
+            if not founds:
+                status = f"unreadable: {picture.problem}" if picture.image is None else "no_face"
+                place = {"frame": picture.frame, "time": picture.time}
+                yield Prediction(picture, [PredictionRow(picture.source, status=status, **place)])
+                continue
+            yield Prediction(picture, [self._row(picture, n, found, next(logits)) for n, found in enumerate(founds)])
+
+    def _logits(self, crops: list[np.ndarray]) -> np.ndarray:
+        """Classifies in batches of one size, the last one filled up with empty faces."""
+        if not crops:
+            return np.zeros((0, len(self._reader.classes)), np.float32)
+        self._batch = self._batch or min(FACES_AT_ONCE, 1 << (len(crops) - 1).bit_length())
+        padded = [*crops, *[np.zeros_like(crops[0])] * (-len(crops) % self._batch)]
+        parts = [
+            self._reader.logits(np.stack(padded[begin : begin + self._batch]))
+            for begin in range(0, len(padded), self._batch)
+        ]
+        return np.concatenate(parts)[: len(crops)]
+
+    def _row(self, picture: Picture, number: int, found: _Found, logits: np.ndarray) -> PredictionRow:
+        reader = self._reader
+        if reader.smoothing and found.track is not None:
+            logits = self._smoothed((picture.source, found.track), logits)
+        (row,) = prediction_rows(
+            logits[None], reader.classes, source=picture.source, rows=[0], threshold=reader.threshold
+        )
+        place: dict[str, Any] = {"row": None, "frame": picture.frame, "time": picture.time, "track": found.track}
+        if found.face:
+            x, y, width, height = found.face.box
+            place |= {"face": number, "x": x, "y": y, "width": width, "height": height}
+        return dataclasses.replace(row, **place)
+
+    def _smoothed(self, key: tuple[str, int], logits: np.ndarray) -> np.ndarray:
+        """Returns the log of the exponential average of the probabilities along a track."""
+        share = self._reader.smoothing
+        now = np.exp(log_softmax(logits[None])[0])
+        mean = now if key not in self._past else share * self._past[key] + (1 - share) * now
+        self._past[key] = mean
+        return np.log(np.maximum(mean, 1e-30)).astype(np.float32)

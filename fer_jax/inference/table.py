@@ -1,0 +1,144 @@
+"""The file that predictions are written to as they come: CSV or JSON lines, continued after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from fer_jax.errors import UserError, reading, writing
+from fer_jax.evaluation.predictions import PredictionRow, csv_cells, csv_header, csv_text, json_object
+from fer_jax.storage import expect_file, write_whole
+
+JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
+
+
+class Table:
+    """Rows of predictions on their way into a file, or to the standard output.
+
+    Beside FILE lies FILE.origin.json, which says what it was made from: inputs, model and options. The same command
+    continues a table that a kill cut short, and leaves a finished one as it is.
+
+    Attributes:
+        skipped: inputs that are in the file already, all of their rows.
+        rows_there: rows of the next input that are in the file already.
+        finished: whether all rows are there.
+    """
+
+    def __init__(
+        self, path: pathlib.Path | None, classes: Sequence[str], inputs: Sequence[str], origin: Mapping[str, Any]
+    ):
+        """`inputs`: names in order; `origin`: model and options, plain JSON values.
+
+        Raises:
+            UserError: if the file exists and was made from something else, or cannot be written.
+        """
+        self.skipped, self.rows_there, self.finished = 0, 0, False
+        self._path, self._classes = path, classes
+        self._json = path is not None and path.suffix.lower() in JSON_ENDINGS
+        self._file: TextIO = sys.stdout
+        digest = hashlib.sha256("\0".join(inputs).encode(errors="surrogatepass")).hexdigest()
+        self._origin = dict(origin) | {"inputs": len(inputs), "inputs_sha256": digest}
+        if path is None:
+            self._write(self._header())
+            return
+        expect_file(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not self._belongs():
+            raise UserError(
+                f"{path} exists and was made from other inputs, another model or other options: give another --out, or "
+                "delete it"
+            )
+        self._continue(inputs) if path.exists() else self._begin()
+
+    @property
+    def origin_path(self) -> pathlib.Path:
+        assert self._path is not None
+        return self._path.with_name(self._path.name + ".origin.json")
+
+    def add(self, rows: Sequence[PredictionRow]) -> None:
+        """Writes rows and hands them to the system, so that a kill loses none."""
+        if self._json:
+            self._write("".join(json.dumps(json_object(row, self._classes)) + "\n" for row in rows))
+        else:
+            self._write(csv_text(csv_cells(row, self._classes) for row in rows))
+
+    def close(self, finished: bool) -> None:
+        """Closes the file; `finished`: all rows are there."""
+        if self._path is None:
+            return
+        self._file.close()
+        if finished and not self.finished:
+            self._write_origin(finished=True)
+
+    def _write(self, text: str) -> None:
+        with writing(self._path or "the standard output"):
+            self._file.write(text)
+            self._file.flush()
+
+    def _header(self) -> str:
+        return "" if self._json else csv_text([csv_header(self._classes)])
+
+    def _begin(self) -> None:
+        assert self._path is not None
+        self._write_origin(finished=False)
+        with writing(self._path):
+            self._file = self._path.open("w", encoding="utf-8", newline="")
+        self._write(self._header())
+
+    def _belongs(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            there = json.loads(self.origin_path.read_text())
+            self.finished = bool(there.pop("finished"))
+            return there == self._origin
+        return False
+
+    def _continue(self, inputs: Sequence[str]) -> None:
+        """Cuts off an incomplete last row, and finds out which inputs are there."""
+        assert self._path is not None
+        with reading(self._path):
+            text = self._path.read_text(encoding="utf-8")
+        complete, sources = _complete_rows(text, self._json, len(csv_header(self._classes)))
+        counts = [(name, len(list(rows))) for name, rows in itertools.groupby(sources)]
+        if [name for name, _ in counts] != list(inputs[: len(counts)]):
+            raise UserError(f"{self._path} has other rows than this command writes: give another --out, or delete it")
+        with writing(self._path):
+            write_whole(self._path, complete or self._header())
+            self._file = self._path.open("a", encoding="utf-8", newline="")
+        if counts:
+            self.skipped, self.rows_there = len(counts) - 1, counts[-1][1]
+
+    def _write_origin(self, finished: bool) -> None:
+        with writing(self.origin_path):
+            write_whole(self.origin_path, json.dumps(self._origin | {"finished": finished}, indent=1) + "\n")
+
+
+def _complete_rows(text: str, as_json: bool, columns: int) -> tuple[str, list[str]]:
+    """Returns the text of the complete rows of a table (with its header), and the source of each."""
+    if as_json:
+        lines = text.splitlines(keepends=True)
+        lines = lines if text.endswith("\n") else lines[:-1]
+        return "".join(lines), [json.loads(line)["source"] for line in lines]
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    whole = [row for row in rows if len(row) == columns]
+    if rows and not text.endswith("\n"):
+        whole = whole[: len(rows) - 1]
+    return csv_text(whole), [row[0] for row in whole[1:]]
+
+
+def of_remaining(table: Table, predictions: Iterator[Any]) -> Iterator[Any]:
+    """Yields predictions without the rows that the table has already."""
+    left = table.rows_there
+    for prediction in predictions:
+        rows = prediction.rows[left:] if left else prediction.rows
+        left = max(left - len(prediction.rows), 0)
+        yield dataclasses.replace(prediction, rows=rows)
