@@ -23,7 +23,7 @@ from tfds_builders.catalogue import CATALOGUE
 from tfds_builders.contact_sheet import contact_sheet
 from tfds_builders.manual import ManualBuilder, is_prepared
 from tfds_builders.picture_builder import PictureBuilder
-from tfds_builders.preparation import prepare, print_splits
+from tfds_builders.preparation import discard_unfinished, prepare, print_splits
 from tfds_builders.verify import verify
 
 
@@ -168,6 +168,7 @@ def build(
                 )
         print(f"{name} {builder.version} is already prepared: {builder.data_dir}; --overwrite builds it again")
         print_splits(builder)
+        discard_unfinished(builder)
         return
     prepare(builder, manual_dir, overwrite)
 

@@ -176,7 +176,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         shape = self.features["image" if "image" in self.features else "frames"].shape[-3:]
         return None if None in shape else (shape[0], shape[1])
 
-    def _stretched(self) -> tuple[str, ...]:
+    def stretched(self) -> tuple[str, ...]:
         """Returns a warning if the stored pictures are not square, because training resizes them to squares."""
         height, width = self.picture_size() or (1, 1)
         if height == width:
@@ -196,13 +196,13 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         problems.raise_if_any(self.allow_missing)
         counts = listing.counts(self.classes)
         unusual = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
-        more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self._stretched())
+        more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self.stretched())
         return dataclasses.replace(listing, warnings=(*listing.warnings, *more))
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """As in `ManualBuilder`; the shards of a build are deleted when the data set is complete."""
         super().download_and_prepare(**kwargs)
-        shutil.rmtree(self._partial(), ignore_errors=True)
+        shutil.rmtree(self.partial(), ignore_errors=True)
 
     def write_ahead(self) -> None:
         """Reads every picture and writes all shards, before TFDS creates its folder."""
@@ -211,7 +211,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         settings = [self.name, str(self.version), self.builder_config_name, self.options]
         options = dataclasses.asdict(self.options).values()
         settings += [size_and_time(value) for value in options if isinstance(value, str) and os.path.isfile(value)]
-        written = write_splits(self, listing.items, self._partial(), self.jobs, repr(settings))
+        written = write_splits(self, listing.items, self.partial(), self.jobs, repr(settings))
         problems = self._problems
         problems.gaps += [gap for shards in written.values() for _, shard in shards for gap in shard.gaps]
         problems.raise_if_any(self.allow_missing)
@@ -221,7 +221,8 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
             missing = listed(problems.gaps)
             raise UserError(f"{problems.name}: all examples are missing; fix them\n{missing}")
 
-    def _partial(self) -> pathlib.Path:
+    def partial(self) -> pathlib.Path:
+        """Returns the folder of the shards of a build that is not complete."""
         return pathlib.Path(self.data_path).parent / f".{self.version}{PARTIAL}"
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:

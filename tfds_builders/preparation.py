@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError, first_line
 from fer_jax.locks import alone
 from tfds_builders.manual import ManualBuilder, other_versions
+from tfds_builders.picture_builder import PictureBuilder
 
 
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False) -> None:
@@ -27,7 +29,7 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
     folder = builder.data_path
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone(folder.parent / f".{folder.name}.lock"):  # another process may be preparing it
+        with alone(_lock(folder)):  # another process may be preparing it
             if not overwrite and (folder / "dataset_info.json").exists():
                 print(f"{builder.name} {builder.version} has been prepared by another process: {folder}")
                 return
@@ -51,19 +53,37 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
     print(f"wrote {builder.data_dir} in {time.perf_counter() - start:.0f} s")
 
 
+def discard_unfinished(builder: Any) -> None:
+    """Deletes what a killed rebuild left beside prepared data, unless another process is building."""
+    with contextlib.suppress(UserError, OSError), alone(_lock(builder.data_path), busy="is being prepared"):
+        _clear(builder.data_path)
+        if isinstance(builder, PictureBuilder):
+            shutil.rmtree(builder.partial(), ignore_errors=True)
+
+
+def _lock(folder: epath.Path) -> epath.Path:
+    return folder.parent / f".{folder.name}.lock"
+
+
+def _clear(folder: epath.Path) -> tuple[epath.Path, epath.Path]:
+    """Deletes what killed builds left beside a data set; returns the folders for the new and the old data."""
+    new, old = (folder.parent / f".{folder.name}.{word}" for word in ("new", "old"))
+    if old.exists() and not folder.exists():  # a build was killed between the two renames
+        old.rename(folder)
+    for left in folder.parent.iterdir():  # a glob would read brackets in the path of the folder
+        unfinished = left.name.startswith("incomplete.") and left.name.endswith((f"_{folder.name}", f"_{new.name}"))
+        if unfinished or left in (new, old):
+            left.rmtree()
+    return new, old
+
+
 @contextlib.contextmanager
 def _replacing(builder: Any, folder: epath.Path) -> Iterator[None]:
     """Lets `builder` write beside an earlier data set, which is replaced when the new one is whole.
 
     TFDS itself deletes what it overwrites before it writes.
     """
-    new, old = (folder.parent / f".{folder.name}.{word}" for word in ("new", "old"))
-    if old.exists() and not folder.exists():  # a build was killed between the two renames
-        old.rename(folder)
-    for left in folder.parent.iterdir():  # by killed builds; a glob would read brackets in the path of the folder
-        unfinished = left.name.startswith("incomplete.") and left.name.endswith((f"_{folder.name}", f"_{new.name}"))
-        if unfinished or left in (new, old):
-            left.rmtree()
+    new, old = _clear(folder)
     if not folder.exists():
         yield
         return

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from fer_jax.data.sources.decoding import decoded, texts
 from tfds_builders.look_alikes import equal_groups, near_pairs, perceptual_hash, pixel_hash
 from tfds_builders.manual import require_prepared
+from tfds_builders.picture_builder import PictureBuilder
 
 CHUNK = 256  # pictures decoded at a time
 NAMED = 5  # examples that a line names
@@ -67,6 +68,8 @@ def verify(builder: Any) -> Findings:
     _note_look_alikes(findings, splits)
     _check_people(findings, splits)
     _note_names(findings, builder)
+    if isinstance(builder, PictureBuilder):
+        findings.notes += builder.stretched()
     for line in dict(builder.info.metadata or {}).get("missing", []):
         findings.notes.append(f"missing, as --allow_missing allowed: {line}")
     return findings

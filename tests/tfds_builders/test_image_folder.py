@@ -107,7 +107,7 @@ def test_another_process_knows_the_classes(tmp_path):
         (("happy/a.jpg", "train/happy/a.jpg"), "does not arrange its pictures by class"),
         (("train/happy/a.jpg", "test/happy/deep/a.jpg"), "does not arrange its pictures by class"),
         (("train/happy/a.jpg",), "has one class, 'happiness'"),
-        (("happy/a.jpg", "sad/a.mpo"), "left out: 1 .mpo"),
+        (("happy/a.jpg", "sad/a.mpo"), "left out: 1 .mpo; "),
         (("1st/happy/a.jpg", "1st/sad/b.jpg"), "names the split '1st', which may have letters, digits and _ only"),
         (("all/happy/a.jpg", "all/sad/b.jpg"), "names the split 'all', which means every split together"),
         (("happy/train/a.jpg", "sad/train/b.jpg"), "names the split 'happy', which is an emotion"),

@@ -173,6 +173,9 @@ def test_overwriting_keeps_what_is_there_until_all_is_whole(tmp_path, monkeypatc
         now.setattr(rafdb.Builder, "_finish", killed)
         assert command.main([*build, "--overwrite", "--allow_missing=1"]) == 130
     assert len(tfds.data_source("rafdb/basic", split="test", data_dir=str(data))) == 7
+    assert (data / "rafdb" / "basic" / ".1.0.0.partial").exists()
+    assert command.main(build) == 0  # the old data stay
+    assert not (data / "rafdb" / "basic" / ".1.0.0.partial").exists()
     assert command.main([*build, "--overwrite", "--allow_missing=1"]) == 0
     assert len(tfds.data_source("rafdb/basic", split="test", data_dir=str(data))) == 6
     assert [path.name for path in (data / "rafdb" / "basic").iterdir() if path.is_dir()] == ["1.0.0"]

@@ -165,10 +165,8 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         warnings += check_splits(table or root, rows)
         classes = classes_of(row.word for row in rows)
         if len(classes.names) < 2:
-            raise UserError(
-                f"{table or root} has one class, '{''.join(classes.names)}', and two are needed"
-                + "".join(f"; {line}" for line in warnings)
-            )
+            line = f"{table or root} has one class, '{''.join(classes.names)}', and two are needed"
+            raise UserError("; ".join([*warnings, line]))
         size = (options.size, options.size) if options.size else common_size(rows)
         people = sorted({row.subject for row in rows if row.subject is not None})
         self._describe(Schema(classes.names, size, bool(people)))
