@@ -18,7 +18,7 @@ from fer_jax.config.fields import leaves
 from fer_jax.config.protocol import ALL
 from fer_jax.errors import UserError, reading, writing
 from fer_jax.evaluation.predictions import csv_text
-from fer_jax.report.folder import ReportFolder
+from fer_jax.report.images import chart
 from fer_jax.report.learning import accuracy_chart, curves_of
 from fer_jax.report.markup import Html, element, figure_card, percent, plain, section, table
 from fer_jax.report.write import write_page
@@ -83,13 +83,11 @@ def compare(paths: Sequence[epath.Path], folder: epath.Path) -> epath.Path:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "compare.csv", csv_text([*_score_lines(runs), [], *lines]))
-        pictures = ReportFolder(folder)
-        pictures.clear()
         body = [
             element("h1", "Comparison"),
             _scores_section(runs),
             _differences_section(runs, found),
-            _curves_section(pictures, runs),
+            _curves_section(runs),
         ]
         return write_page(folder, " · ".join(run.name for run in runs), [*body, _config_section(runs)])
 
@@ -213,11 +211,11 @@ def _differences_section(runs: Sequence[Compared], found: Sequence[Difference]) 
     return section("Differences", text, element("div", table(rows, head=head), class_="card wide"))
 
 
-def _curves_section(pictures: ReportFolder, runs: Sequence[Compared]) -> Html:
+def _curves_section(runs: Sequence[Compared]) -> Html:
     curves = {run.name: run.curve for run in runs if run.curve is not None}
     if not curves:
         return Html()
-    image = pictures.chart("validation", accuracy_chart(curves, "epoch", {}), "Validation accuracy over epochs")
+    image = chart(accuracy_chart(curves, "epoch", {}), "Validation accuracy over epochs")
     card = figure_card("Validation accuracy", "At every evaluation, of the first seed.", image, wide=True)
     return section("Learning", "All runs on one axis.", card)
 

@@ -22,7 +22,7 @@ def confusion_table(confusion: np.ndarray, classes: Sequence[str]) -> Html:
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     depth = share**0.7  # so that rare mistakes stand out from the white
     colors = np.where(np.eye(len(classes), dtype=bool)[..., None], BLUES(depth), ORANGES(depth))
-    cells = np.full(confusion.shape, "", object)
+    cells = np.full(confusion.shape, "0", object)
     for cell in zip(*np.nonzero(confusion), strict=True):
         cells[cell] = join([f"{confusion[cell]:,}", element("small", percent(float(share[cell]), 0))])
     return _table(colors, cells, classes, classes)

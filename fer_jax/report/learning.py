@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fer_jax.report.folder import ReportFolder
+from fer_jax.report.images import chart
 from fer_jax.report.markup import Html, element, figure_card, percent, plain, section
 from fer_jax.report.style import BLUE, DASHED, FAINT, INK, in_percent, legend_above, new_figure, quiet
 
@@ -23,7 +23,7 @@ COLORS = (BLUE, "#e08a1e", "#2b7b5e", "#a55b97", "#1eb8f1", "#ce3c2b", "#8b95a3"
 FIXED = {"total": INK, "train": FAINT}  # colors of these curves; the others take turns
 
 
-def learning(folder: ReportFolder, results: Mapping[str, Any], history: Lines) -> Html:
+def learning(results: Mapping[str, Any], history: Lines) -> Html:
     """Loss terms, accuracies, and whatever else was logged."""
     train, evaluated = _by_step(history, "train"), _by_step(history, "validation")
     if not train and not evaluated:
@@ -36,25 +36,33 @@ def learning(folder: ReportFolder, results: Mapping[str, Any], history: Lines) -
     accuracies = {"train": logged.pop("accuracy")} if "accuracy" in logged else {}
     accuracies |= {titles[name]: measured[name] for name in titles if name in measured}
     losses = {name.removeprefix("loss/"): curve for name, curve in logged.items() if _is_loss(name, curve)}
+    if "nll" in measured:  # what cross-entropy is on the held-out examples
+        losses[f"{held_out} (cross-entropy)"] = measured["nll"]
     others = {name: curve for name, curve in logged.items() if not _is_loss(name, curve)}
     others |= {f"validation/{name}": measured[name] for name in results.get("measures", ()) if name in measured}
     step = selection.get("best_step")
     selected = next((line for line in evaluated if line["step"] == step), {"step": step})
     cards = []
     if losses:
-        image = folder.chart("loss", loss_chart(losses, axis, selected), _ends("Loss terms", losses, plain))
-        cards.append(figure_card("Loss", "Each term, and their weighted sum in black, on a log scale.", image))
+        image = chart(loss_chart(losses, axis, selected), _ends("Loss terms", losses, plain))
+        cards.append(
+            figure_card(
+                "Loss",
+                "Each term, their weighted sum in black, and the cross-entropy of the evaluations, on a log scale.",
+                image,
+            )
+        )
     if accuracies:
         figure = accuracy_chart(accuracies, axis, selected)
-        image = folder.chart("accuracy", figure, _ends("Accuracy", accuracies, percent))
+        image = chart(figure, _ends("Accuracy", accuracies, percent))
         ring = f"The ring marks step {plain(step)}, whose weights are scored"
         known = "accuracy" in selected
         explanation = f"{ring}: {percent(selected['accuracy'])}." if known else "At every evaluation."
         cards.append(figure_card("Accuracy", explanation, image))
     if others:
         small = []
-        for place, (name, curve) in enumerate(others.items()):
-            image = folder.chart(f"signal_{place}", small_chart(curve, axis), _ends("Logged", {name: curve}, plain))
+        for name, curve in others.items():
+            image = chart(small_chart(curve, axis), _ends("Logged", {name: curve}, plain))
             small.append(element("figure", element("figcaption", name.replace("/", "/\N{ZERO WIDTH SPACE}")), image))
         title = element("h3", "Also logged")
         cards.append(element("div", title, element("div", *small, class_="small"), class_="card wide"))

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.report.folder import ReportFolder
 from fer_jax.report.heat import BLUES, DIVERGING, value_table
+from fer_jax.report.images import picture
 from fer_jax.report.inspection import Inspection
 from fer_jax.report.markup import Html, element, figure_card, join, percent, section, table
-from fer_jax.report.sections import answer, tile, vertical_bars
+from fer_jax.report.sections import answer, strip_of, tile, vertical_bars
 from fer_jax.report.style import BLUE, ORANGE
 
 CLIPS = 8
@@ -22,15 +22,15 @@ NARROWEST = 0.15  # the colors of gates reach at least this far from a half
 SMALLEST, LARGEST = 0.010, 0.042  # radius of a closed and of an open gate, as a share of the image's side
 
 
-def method_sections(folder: ReportFolder, inspection: Inspection | None) -> Html:
+def method_sections(inspection: Inspection | None) -> Html:
     """Draws each section all of whose values are there."""
     if inspection is None:
         return Html()
     names = set(inspection.values)
-    return join(draw(folder, inspection) for draw, needed in SECTIONS.items() if needed <= names)
+    return join(draw(inspection) for draw, needed in SECTIONS.items() if needed <= names)
 
 
-def frame_weights(folder: ReportFolder, inspection: Inspection) -> Html:
+def frame_weights(inspection: Inspection) -> Html:
     """The frames of a few clips, below each a bar of its weight, and the truth where it is known.
 
     Reads `frame_weights` and the fields `frames`, `frame_mask`, `length` and, if there, `frame_intensity`.
@@ -51,7 +51,7 @@ def frame_weights(folder: ReportFolder, inspection: Inspection) -> Html:
         faded = np.where(mask[kept][:, None, None, None], 1.0, 0.4)
         frames = (255 - faded * (255 - fields["frames"][rows[kept]].astype(float))).astype(np.uint8)
         name, predicted = classes[int(inspection.labels[clip])], int(probability[clip].argmax())
-        film = folder.image(f"clip_{clip}", np.hstack(list(frames)), f"Frames of a clip of {name}")
+        film = strip_of(frames, f"Frames of a clip of {name}")
         described = f"predicted {classes[predicted]}, {percent(probability[clip, predicted], 0)} confident"
         described += f"; {len(kept)} of {len(rows):,} frames" if len(kept) < len(rows) else ""
         width = f"max-width:{62 * len(kept)}px"
@@ -82,7 +82,7 @@ def _clips(inspection: Inspection) -> list[int]:
     return [clip for _, clip in sorted((label, clip) for _, label, clip in sorted(turns)[:CLIPS])]
 
 
-def point_gates(folder: ReportFolder, inspection: Inspection) -> Html:
+def point_gates(inspection: Inspection) -> Html:
     """Faces with gates `alpha` [n, P or P + 1] in (0, 1) at `points` [n, P, 2], also behind objects if there are such.
 
     It is empty if every gate is 1, which is how a method without gates answers.
@@ -97,7 +97,7 @@ def point_gates(folder: ReportFolder, inspection: Inspection) -> Html:
     for row in np.argsort(inspection.labels, kind="stable").tolist():
         faces, caption = [], []
         for number, view in enumerate(views):
-            faces.append(_gated(folder, f"gates_{row}_{number}", view, row, reach))
+            faces.append(_gated(view, row, reach))
             caption += answer(view.classes, int(view.labels[row]), int(view.logits[row].argmax()))[number:]
             caption += [element("small", f"gate of the whole face {view.values['alpha'][row, -1]:.2f}")] * whole
         tiles.append(tile(faces, caption))
@@ -109,7 +109,7 @@ def point_gates(folder: ReportFolder, inspection: Inspection) -> Html:
     return section("Where it looks", text, element("div", *tiles, class_=pairs))
 
 
-def _gated(folder: ReportFolder, name: str, view: Inspection, row: int, reach: float) -> Html:
+def _gated(view: Inspection, row: int, reach: float) -> Html:
     """One face with a circle per gate."""
     image, points = view.fields["image"][row], view.fields["points"][row]
     height, width = image.shape[:2]
@@ -118,11 +118,11 @@ def _gated(folder: ReportFolder, name: str, view: Inspection, row: int, reach: f
         opened = 0.5 + (alpha - 0.5) / (2 * reach)
         radius = f"{max(height, width) * (SMALLEST + (LARGEST - SMALLEST) * opened):.2f}"
         circles.append(element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, fill=to_hex(DIVERGING(opened))))
-    face = folder.image(name, image, f"A face of {view.classes[view.labels[row]]}")
+    face = picture(image, f"A face of {view.classes[view.labels[row]]}")
     return element("div", face, element("svg", *circles, viewBox=f"-0.5 -0.5 {width} {height}"), class_="gated")
 
 
-def class_similarity(folder: ReportFolder, inspection: Inspection) -> Html:
+def class_similarity(inspection: Inspection) -> Html:
     """Cosines between the class vectors beside the mean cosine of each class's images with each vector.
 
     Reads `word_similarity` [n, C, C], the same for every example, and `similarity` [n, C].
@@ -145,7 +145,7 @@ def class_similarity(folder: ReportFolder, inspection: Inspection) -> Html:
     return section("Similarity to the class vectors", explanation, element("div", *cards, class_="pair"))
 
 
-def picture_rows(folder: ReportFolder, inspection: Inspection) -> Html:
+def picture_rows(inspection: Inspection) -> Html:
     """A row of pictures for a few examples: all values that are pictures [n, S, S, 3], if there are any."""
     pictures = {name: value for name, value in inspection.values.items() if value.ndim == 4}
     if not pictures:
@@ -153,9 +153,7 @@ def picture_rows(folder: ReportFolder, inspection: Inspection) -> Html:
     rows = []
     for row in np.unique(np.linspace(0, len(inspection.labels) - 1, PICTURE_ROWS).round().astype(int)).tolist():
         first = next(iter(pictures.values()))[row]
-        cells = [
-            folder.image(f"stage_{row}_{name}", in_range(value[row], first), name) for name, value in pictures.items()
-        ]
+        cells = [picture(in_range(value[row], first), name) for name, value in pictures.items()]
         rows.append((inspection.classes[int(inspection.labels[row])], *cells))
     titles = [f"{name.replace('_', ' ')}, {value.shape[1]} x {value.shape[2]}" for name, value in pictures.items()]
     explanation = "What each stage of the network sees. All pictures of a row share the brightness range of the first."
@@ -169,7 +167,7 @@ def in_range(picture: np.ndarray, first: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip((picture - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
 
 
-SECTIONS: dict[Callable[[ReportFolder, Inspection], Html], set[str]] = {
+SECTIONS: dict[Callable[[Inspection], Html], set[str]] = {
     frame_weights: {"frame_weights"},
     point_gates: {"points", "alpha"},
     class_similarity: {"similarity", "word_similarity"},

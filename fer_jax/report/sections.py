@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.report.folder import ReportFolder
 from fer_jax.report.heat import DIVERGING, GRAYS, confusion_table, value_table
+from fer_jax.report.images import LARGEST_SIDE, picture
 from fer_jax.report.markup import Html, element, figure_card, percent, section, table
 from fer_jax.report.scores import examples
 from fer_jax.report.style import ORANGE, class_color
@@ -117,7 +117,7 @@ def calibration(results: Mapping[str, Any], predictions: Predictions) -> Html:
     return section("Confidence", explanation, element("div", reliability, beside, class_="card beside"))
 
 
-def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Predictions) -> Html:
+def mistakes(results: Mapping[str, Any], predictions: Predictions) -> Html:
     """The most confident mistakes as pictures."""
     names, predicted, confidence = results["classes"], predictions.classes, predictions.confidence
     wrong = np.flatnonzero(predicted != predictions.labels)
@@ -133,7 +133,7 @@ def mistakes(folder: ReportFolder, results: Mapping[str, Any], predictions: Pred
         truth, seen, sure = int(predictions.labels[row]), int(predicted[row]), float(confidence[row])
         alt = f"Image {row}: labeled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
         caption = [*answer(names, truth, seen), _bar(sure, ORANGE), element("small", f"no. {row:,}")]
-        tiles.append(tile([folder.image(f"mistake_{row}", predictions.images[row], alt)], caption))
+        tiles.append(tile([picture(predictions.images[row], alt)], caption))
     return section("Most confident mistakes", explanation, element("div", *tiles, class_="tiles"))
 
 
@@ -156,26 +156,31 @@ def profile_tables(names: Sequence[str], labels: np.ndarray, profiles: Mapping[s
     return section("Inside the model", explanation, element("div", *cards, class_="pair")) if cards else Html()
 
 
-def training_images(folder: ReportFolder, names: Sequence[str], samples: Samples | None) -> Html:
+def training_images(names: Sequence[str], samples: Samples | None) -> Html:
     """A row of images of each class, then images beside their augmented copies."""
     if samples is None or not len(samples.images):
         return Html()
     strips = []
     for c, pictures in enumerate(samples.gallery):
         if len(pictures):
-            strip = folder.image(f"gallery_{c}", np.hstack(list(pictures)), f"Training images of the class {names[c]}")
+            strip = strip_of(pictures, f"Training images of the class {names[c]}")
             strips.append((_class_name(names, c), strip))
     tiles = []
     for row, label in enumerate(samples.labels.tolist()):
-        faces = [folder.image(f"sample_{row}", samples.images[row], f"Training image, {names[label]}, as stored")]
+        faces = [picture(samples.images[row], f"Training image, {names[label]}, as stored")]
         if samples.augmented is not None:
-            faces.append(folder.image(f"sample_{row}_seen", samples.augmented[row], "the same, as the network sees it"))
+            faces.append(picture(samples.augmented[row], "the same, as the network sees it"))
         tiles.append(tile(faces, [_class_name(names, label)]))
     both = samples.augmented is not None
     text = "Left as stored, right as a training step sees it after augmentation." if both else "As stored."
     gallery = element("div", table(strips), class_="card gallery") if strips else Html()
     pairs = element("div", *tiles, class_="tiles pairs" if both else "tiles")
     return section("Training images", text, gallery, pairs)
+
+
+def strip_of(pictures: np.ndarray, alt: str) -> Html:
+    """Images [n, H, W, C] side by side, in one image."""
+    return picture(np.hstack(list(pictures)), alt, largest=len(pictures) * LARGEST_SIDE // 3)
 
 
 def vertical_bars(

@@ -12,7 +12,6 @@ from etils import epath
 
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.report import scores, sections
-from fer_jax.report.folder import ReportFolder
 from fer_jax.report.inspection import Inspection
 from fer_jax.report.learning import learning
 from fer_jax.report.markup import Html, element, flatten, join, table
@@ -30,7 +29,7 @@ def write_report(
     profiles: Mapping[str, Profile] | None = None,
     inspection: Inspection | None = None,
 ) -> epath.Path:
-    """Writes `folder/index.html` and the PNGs it shows, and removes those of an earlier report.
+    """Writes `folder/index.html`, a page with all its pictures inside.
 
     Args:
         folder: created if missing; any path object with pathlib's methods.
@@ -46,12 +45,9 @@ def write_report(
     Returns:
         The path of index.html.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = ReportFolder(folder)
-    pictures.clear()
-    trained = scores.sweep(results) if "folds" in results else learning(pictures, results, history)
-    inside = method_sections(pictures, inspection)
-    seen = sections.training_images(pictures, results["classes"], samples)
+    trained = scores.sweep(results) if "folds" in results else learning(results, history)
+    inside = method_sections(inspection)
+    seen = sections.training_images(results["classes"], samples)
     if "seeds" in results:
         body = [scores.mean_cards(results), scores.sweep(results)]
     elif predictions is None:
@@ -64,7 +60,7 @@ def write_report(
             trained,
             sections.classes(results),
             sections.calibration(results, predictions),
-            sections.mistakes(pictures, results, predictions),
+            sections.mistakes(results, predictions),
             scores.degraded(results),
             inside,
             sections.profile_tables(results["classes"], predictions.labels, profiles or {}),
@@ -79,6 +75,7 @@ def write_page(folder: epath.Path, title: str, body: Sequence[Html]) -> epath.Pa
     template = importlib.resources.files("fer_jax.report").joinpath("page.html").read_text(encoding="utf-8")
     page = string.Template(template).substitute(title=html.escape(title), body=join(body))
     index = folder / "index.html"
+    folder.mkdir(parents=True, exist_ok=True)
     index.write_text(page, encoding="utf-8")
     return index
 
