@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Var, jaxpr_as_fun
+from jax.extend.core import JaxprEqn, Var, jaxpr_as_fun
 from jax.sharding import Mesh
 
 from fer_jax.engine.compiler import jit_for
@@ -93,8 +93,8 @@ class Prediction:
         return prepare, predict
 
 
-def split(whole: ClosedJaxpr, weights: int) -> tuple[Part, Part]:
-    """Splits a traced function in two: the equations that need only its first `weights` arguments, and the rest.
+def split(whole: Any, weights: int) -> tuple[Part, Part]:
+    """Splits a traced function, a closed jaxpr, in two: what needs only its first `weights` arguments, and the rest.
 
     Returns:
         (early, late) so that late(*early(*arguments[:weights]), *arguments[weights:]) are the outputs.
@@ -114,6 +114,6 @@ def split(whole: ClosedJaxpr, weights: int) -> tuple[Part, Part]:
     def part(takes: list[Var], equations: list[JaxprEqn], gives: Sequence[Any]) -> Part:
         unnamed = jaxpr.debug_info.with_unknown_names()  # the argument names are those of the whole function
         cut = jaxpr.replace(invars=takes, eqns=equations, outvars=gives, debug_info=unnamed)
-        return jaxpr_as_fun(ClosedJaxpr(cut, whole.consts))
+        return jaxpr_as_fun(whole.replace(jaxpr=cut))
 
     return part(jaxpr.invars[:weights], first, kept), part([*kept, *jaxpr.invars[weights:]], rest, jaxpr.outvars)
