@@ -99,6 +99,13 @@ def headline(results: Mapping[str, Any]) -> str:
     return "; ".join(parts) + _over_folds(results)
 
 
+def never_recognized(results: Mapping[str, Any]) -> str:
+    """Returns a sentence that names the classes of which no test example is recognized; '' if there are none."""
+    recall = zip(results["classes"], results.get("recall", ()), strict=False)  # None without examples
+    names = [name for name, value in recall if value == 0]
+    return f"No example of {', '.join(names)} is recognized: the model has not learned this." if names else ""
+
+
 def _over_seeds(results: Mapping[str, Any]) -> str:
     """The means over seeds, with standard deviation and interval."""
     shown = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_jax.evaluation.results import never_recognized
 from fer_jax.report.markup import Html, duration, element, join, percent, section, table
 
 # Title and unit of each score; what is in % is stored as a share.
@@ -63,6 +64,8 @@ def header(results: Mapping[str, Any]) -> Html:
     ]
     if "protocol" in results:
         parts.append(element("p", results["protocol"], class_="protocol"))
+    if sentence := never_recognized(results):
+        parts.append(element("p", sentence, class_="warning"))
     parts.append(element("div", *(element("span", fact) for fact in facts), class_="facts"))
     if results.get("selection", {}).get("rule") == "best_on_test":
         warning = (

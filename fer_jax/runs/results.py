@@ -15,7 +15,7 @@ from fer_jax.errors import writing
 from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.evaluation.matching import Match
 from fer_jax.evaluation.predictions import prediction_rows, write_table
-from fer_jax.evaluation.results import Scored, headline
+from fer_jax.evaluation.results import Scored, headline, never_recognized
 from fer_jax.evaluation.task import Task
 from fer_jax.report import Inspection, Predictions, Profile, Samples, write_report
 from fer_jax.runs.workdir import git_commit, versions, write_json
@@ -113,7 +113,7 @@ def write_results(
                 page = _write_report(folder / "report", results, scored, task, config, pictures)
             write_predictions(folder, scored, (tuple(task.method.measures) or ("logits",)) if tests_fold else ())
             write_json(target, results)
-        said = (headline(results), results.get("protocol"), target, page)
+        said = (headline(results), never_recognized(results), results.get("protocol"), target, page)
         print("\n".join(str(line) for line in said if line), flush=True)
 
     on_main(write)

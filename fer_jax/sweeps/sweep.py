@@ -17,7 +17,7 @@ from fer_jax.config.fields import Config, assign
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, writing
-from fer_jax.evaluation.results import headline
+from fer_jax.evaluation.results import headline, never_recognized
 from fer_jax.evaluation.task import Task
 from fer_jax.inference import trained
 from fer_jax.inference.evaluate import check_changes, evaluation_folder, make_places
@@ -146,7 +146,7 @@ def _write(
                 facts = results | {"config": config.to_dict()}
                 page = write_report(folder / "report", results=facts, history=[], predictions=predictions)
             write_json(target, results)
-        lines = (headline(results), results.get("protocol"), target, page)
+        lines = (headline(results), never_recognized(results), results.get("protocol"), target, page)
         print("\n".join(str(line) for line in lines if line), flush=True)
 
     on_main(write)

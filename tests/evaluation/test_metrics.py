@@ -20,6 +20,7 @@ from fer_jax.evaluation.metrics import (
     log_softmax,
     risk_and_coverage,
 )
+from fer_jax.evaluation.results import never_recognized
 
 NAMES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 
@@ -113,6 +114,8 @@ def test_class_without_examples_is_left_out_and_said():
     assert scores["mean_recall"] == 0.25
     assert scores["macro_f1"] == pytest.approx(0.2)
     assert scores["classes_without_examples"] == ["happiness"]
+    assert never_recognized(scores).startswith("No example of surprise is recognized")
+    assert not never_recognized(scores | {"recall": [0.5, None, 0.1]})
 
 
 def test_calibration_by_hand():
