@@ -21,7 +21,7 @@ from fer_jax import __version__, methods
 from fer_jax.config.fields import Config, config_from, default_config
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
-from fer_jax.engine.mesh import on_main, told_by_main
+from fer_jax.engine.mesh import device_name, on_main, told_by_main
 from fer_jax.errors import UserError, differences, reading, writing
 from fer_jax.locks import alone
 from fer_jax.runs.checkpoint import has_checkpoint
@@ -132,9 +132,9 @@ def claim(
                 (workdir / "results.json").unlink(missing_ok=True)
             else:
                 check_owner(workdir, config)  # again: another process may have been at work until now
-            # A run without a checkpoint may start from other weights the next time, or have another config.
-            if grows or not path.exists() or started_from or _changes(workdir, config):
-                facts = {"config": json.loads(config.to_json()), "versions": versions(), "git_commit": git_commit()}
+            # A run without a checkpoint may start from other weights the next time, or have another config or machine.
+            if grows or not path.exists() or not _has_saved(workdir):
+                facts = {"config": json.loads(config.to_json())} | _machine() | {"git_commit": git_commit()}
                 write_json(path, facts | ({"started_from": started_from} if started_from else {}))
             for name, values in (files or {}).items():
                 if not (_has_saved(workdir) and (workdir / name).exists()):
@@ -225,6 +225,17 @@ def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 
 def versions() -> dict[str, str]:
     own = {"fer_jax": __version__, "python": platform.python_version()}
     return own | {package: importlib.metadata.version(package) for package in PACKAGES}
+
+
+def changed_machine(workdir: epath.Path) -> str:
+    """Returns what decides the last digits and is not as when the run began, as 'name: then -> now'; '' if nothing."""
+    then, now = read_json(workdir / "config.json", {}), _machine()
+    changed = differences(now, {name: then.get(name, value) for name, value in now.items()})
+    return "; ".join(line for line in changed if not line.startswith("versions.python:"))
+
+
+def _machine() -> dict[str, Any]:
+    return {"versions": versions(), "device": device_name()}
 
 
 def git_commit() -> str | None:

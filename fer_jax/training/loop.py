@@ -26,7 +26,7 @@ from fer_jax.engine.memory import explained
 from fer_jax.engine.mesh import any_process, device_name, is_main
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.runs.checkpoint import has_checkpoint
-from fer_jax.runs.workdir import check_owner, claim, with_kept_files
+from fer_jax.runs.workdir import changed_machine, check_owner, claim, with_kept_files
 from fer_jax.training import results
 from fer_jax.training.initial import read_initial
 from fer_jax.training.log import Progress, Stopwatch
@@ -259,4 +259,6 @@ def _summary(run: Run) -> str:
     )
     if run.step:
         lines.append(f"  resumed at step {run.step} of {setup.total_steps}")
+        if changed := changed_machine(run.workdir):
+            lines.append(f"  not the machine that the run began on, so that its last digits may differ: {changed}")
     return "\n".join(lines)

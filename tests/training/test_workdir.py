@@ -1,6 +1,7 @@
 """Whose a work directory is: of a run that has saved in it, and of hosts that all see the same one."""
 
 import json
+import re
 
 import pytest
 from etils import epath
@@ -44,6 +45,20 @@ def test_a_folder_where_nothing_was_saved_is_anyones(tiny, workdir):
     check_owner(workdir, smaller)
     with pytest.raises(UserError, match=r"belongs to another config \(train.batch_size: 8 -> 16\)"):
         check_owner(workdir, tiny(max_steps=2))
+
+
+def test_a_run_that_resumes_elsewhere_knows_what_has_changed(tiny, workdir, monkeypatch):
+    config = tiny(max_steps=2)
+    begin(workdir, config)
+    assert not workdirs.changed_machine(workdir)
+    monkeypatch.setattr(workdirs, "device_name", lambda: "cpu (x86_64, 99 cores)")
+    assert re.fullmatch(r"device: '.*' -> 'cpu \(x86_64, 99 cores\)'", workdirs.changed_machine(workdir))
+    begin(workdir, config)  # nothing has been saved yet: it begins here
+    assert not workdirs.changed_machine(workdir)
+    save(workdir)
+    monkeypatch.setattr(workdirs, "versions", lambda: {"jax": "0.0.1"})
+    begin(workdir, config)
+    assert "versions.jax" in workdirs.changed_machine(workdir)
 
 
 @pytest.mark.parametrize("name", ["a[b]", "a\\b"])
