@@ -6,6 +6,17 @@
 The paper's four networks: gACNN (as it is), pACNN (--config.model.global_unit=False), and both without gates
 (--config.model.gates=False). Training sees every image twice, clean and behind an object, and the test split is scored
 both ways, on objects of kinds that training never saw.
+
+The authors round the points to whole pixels of 224, leave them where they are when gACNN crops, and normalize over
+batches of 16 (pACNN) or 12 images whose gradients they add up to some 128. Here points keep their fractions and move
+with the crop, and 128 images are one batch; --config.train.accumulate=8 normalizes over 16.
+
+A trained model is tested on other data sets as it is. Of clips it sees three faces; the paper also takes the first ones
+as neutral:
+
+    python run.py --mode=evaluate --model=runs/acnn/affectnet --dataset=fed_ro      # real occlusions
+    python run.py --mode=evaluate --model=runs/acnn/affectnet --dataset=sfew --split=validation
+    python run.py --mode=evaluate --model=runs/acnn/affectnet --dataset=ckplus --split=train    # also mmi, oulu_casia
 """
 
 from experiments import presets

@@ -12,9 +12,10 @@ docs/weights.md; by default EDSR comes from experiments/psr_sr.py on the same da
     --config.model.stn=False                  without the spatial transformer (and --config.optimizer.groups="()")
     --config.data.smoothing_prior=uniform     ordinary label smoothing
 
-The recipe is that of the authors' release; fastai, which it is written in, magnifies with probability 3/4, here every
-image is. FER+'s faces have 48 pixels: enlarged to 96, halved and super-resolved they
-hold nothing new, so that a gain there comes from the sizes rather than from super-resolution.
+The recipe is that of the authors' release, with fastai's augmentation. It differs in what selects: the negative
+log-likelihood of the fused prediction on the labels, where the authors take the loss they train on, branch by branch.
+FER+'s faces have 48 pixels: enlarged to 96, halved and super-resolved they hold nothing new, so that a gain there comes
+from the sizes rather than from super-resolution.
 """
 
 from experiments import presets
@@ -93,7 +94,8 @@ def ferplus_short(config):
 def rafdb(config):
     """RAF-DB's aligned faces at their 100 pixels, PDLS with eps 0.2: 30 epochs of Adam and 20 of SGD.
 
-    The paper rotates the held-out fifth of the training split; the test split is always the official one.
+    The paper rotates the held-out fifth of the training split; the test split is always the official one. Its VGG has
+    learned FER+ before: `rafdb_after_ferplus`.
     """
     config.data.dataset = "rafdb/basic"
     config.data.holdout_fraction = 0.2
@@ -105,6 +107,16 @@ def rafdb(config):
     config.train.phases = ((0.6, {}), (0.4, {"optimizer.name": "sgd"}))
     # The shared part has the middle place in the authors' list, and so the largest rate.
     config.optimizer.groups = ((SLOW, {"lr_multiplier": 0.01}), (SHARED, {"lr_multiplier": 5.0}))
+
+
+def rafdb_after_ferplus(config):
+    """The same from the network of `ferplus`; the authors start from a VGG-16-BN trained on FER+, of one size.
+
+    The last layer starts afresh, where the authors keep its rows for the seven classes.
+    """
+    rafdb(config)
+    config.init_from = "runs/psr/ferplus"
+    config.init_ignore = ("^stn/",)  # which fits 96 pixels only
 
 
 def affectnet(config):
@@ -123,11 +135,12 @@ def affectnet(config):
 def _recipe(config, rotation, zoom):
     presets.imagenet_pixels(config)  # VGG-16-BN's; experiments/psr_sr.py restores the same
     config.augmentation.train = (
-        f"crop_scale:{1 / zoom**2}-1,aspect=1-1",  # magnified up to `zoom` about a random place
+        f"magnify:1-{zoom},p=0.75",
         f"rotate:{rotation},p=0.75",
         "flip",
         "warp:0.2,p=0.75",
-        "all_of:0.75(brightness:0.2|contrast:0.2)",
+        "logit_brightness:0.2,p=0.75",
+        "logit_contrast:0.2,p=0.75",
     )
     config.augmentation.pad = "reflect"
     config.init_from = f"runs/psr_sr/{config.variant}"
@@ -166,5 +179,6 @@ VARIANTS = {
     "ferplus": ferplus,
     "ferplus_short": ferplus_short,
     "rafdb": rafdb,
+    "rafdb_after_ferplus": rafdb_after_ferplus,
     "affectnet": affectnet,
 }

@@ -131,7 +131,9 @@ FIELDS = {
         "one frame per segment, or the triples of the authors of frame attention",
         ("segments", "official", "official_ckplus"),
     ),
-    "data.last_frames": Field(0, "turn clips into images: the last faces of each, this many", range="[0, 1024]"),
+    "data.last_frames": Field(
+        0, "turn clips into images: the last faces of each (of MMI the middle ones), this many", range="[0, 1024]"
+    ),
     "data.neutral_frames": Field(0, "and this many of the first, labeled neutral", range="[0, 1024]"),
     "data.points": Field("", "points of the face that the method looks at", ("", "face24")),
     "data.points_cheek": Field(16.0, "height of cheek points above the mouth corners, pixels of 256", range="[0, 64]"),

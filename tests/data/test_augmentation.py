@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from scipy import special
 
 from fer_jax.data.augment import erasing, geometry
 from fer_jax.data.augment.augmentation import Augmentation, augment, warp_matrices
@@ -186,6 +187,29 @@ def test_brightness_draws_fill_their_range():
     out = run(flat, "brightness:0.4", size=4)[:, 0, 0, 0] * 2.55
     assert 0.6 <= out.min() < 0.62
     assert 1.38 < out.max() <= 1.4 + 1e-6
+
+
+def test_light_is_drawn_in_logits_as_fastai_draws_it():
+    flat = np.full((512, 4, 4, 1), 128, np.uint8)
+    out = run(flat, "logit_brightness:0.2", size=4)[:, 0, 0, 0]
+    assert 0.4 < out.min() < 0.41
+    assert 0.59 < out.max() < 0.605
+    bright = np.full((512, 4, 4, 1), 186, np.uint8)  # a logit of almost 1
+    gain = special.logit(run(bright, "logit_contrast:0.2", size=4)[:, 0, 0, 0]) / special.logit(186 / 255)
+    assert 0.8 <= gain.min() + 1e-4 < 0.81
+    assert 1.23 < gain.max() <= 1.25 + 1e-4
+    assert abs(np.log(gain).mean()) < 0.02  # log-uniform
+
+
+def test_a_magnified_window_lies_anywhere_and_its_factor_is_uniform():
+    matrices = np.asarray(warp_matrices(KEY, (2000, 64, 64, 1), Augmentation(("magnify:1-1.25",)), size=64))
+    factor = 1 / matrices[:, 0, 0]
+    assert 1 <= factor.min() + 1e-5 < 1.01
+    assert 1.24 < factor.max() <= 1.25 + 1e-5
+    assert abs(factor.mean() - 1.125) < 0.005
+    left = matrices[:, :, 2] / (64 * (1 - matrices[:, [0], [0]])).clip(1e-3)  # of the window, as a share of the room
+    assert left.min() > -0.1
+    assert abs(np.median(left) - 0.5) < 0.05
 
 
 @pytest.mark.parametrize("size", [32, 64])

@@ -1,5 +1,7 @@
 """The first faces of clips as neutral images: as CK+, MMI and Oulu-CASIA are used where the classes have neutral."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,14 @@ def test_first_and_last_faces_of_each_clip_and_none_twice():
     assert np.flatnonzero(neutral).tolist() == [0, 1, 8, 12]
     assert images.rows.tolist() == [0] * 5 + [1] * 3 + [3] * 4 + [4] * 4
     assert images.arrays["index"].tolist() == list(range(16))
+
+
+def test_clips_that_return_to_neutral_give_their_middle_faces():
+    data = dataclasses.replace(source([7, 2, 4], hidden=[0]), name="mmi/frontal")  # the first clip has six faces left
+    images = data.last_faces(3, neutral=1)
+    assert images.arrays["image"].ravel().tolist() == [1, 2, 3, 4, 7, 8, 9, 10, 11]
+    assert (images.arrays["label"] == 0).tolist() == [True] + [False] * 8
+    assert data.last_faces(2).arrays["image"].ravel().tolist() == [3, 4, 7, 8, 10, 11]
 
 
 def test_neutral_becomes_a_class_in_canonical_order():

@@ -1,16 +1,23 @@
-"""The experiments of the papers' data sets, on tiny fake copies of these: two steps, then the test split."""
+"""The experiments of the papers' data sets, on tiny fake copies of these: two steps, then the test split and others."""
 
 import importlib
+import importlib.machinery
 
 import fake_afew
 import fake_affectnet
 import fake_ckplus
+import fake_fed_ro
 import fake_fer2013
+import fake_mmi
+import fake_oulu_casia
 import fake_rafdb
+import fake_sfew
 import pytest
+from building import OneFace
 from etils import epath
 
 from fer_jax import labels
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.sweeps import sweep
 from fer_jax.training import loop
 from tfds_builders import __main__ as command
@@ -19,13 +26,37 @@ NARROW = {"model.width": 8, "data.image_size": 32, "augmentation.train": ("flip"
 
 
 @pytest.fixture
-def config_on(tmp_path, monkeypatch, tiny):
-    """A function that builds a data set from a fake tree and returns the config of an experiment on it."""
+def build(tmp_path):
+    """A function that builds a data set from a fake tree and returns the folder of prepared data sets."""
 
-    def make(experiment, variant, dataset, files, *options, **changes):
+    def make(dataset, files, *options):
         data = tmp_path / "data"
         arguments = ["--manual_dir", str(files), "--data_dir", str(data), "--allow_counts", "--jobs=1", *options]
         assert command.main(["build", dataset, *arguments]) == 0
+        return data
+
+    return make
+
+
+@pytest.fixture
+def faces_everywhere(monkeypatch):
+    """The videos of MMI are arrays, and a detector finds a face in every frame of MMI and Oulu-CASIA."""
+    from tfds_builders.mmi import mmi_dataset_builder as mmi
+    from tfds_builders.oulu_casia import oulu_casia_dataset_builder as oulu
+
+    monkeypatch.setattr(mmi.video, "read", fake_mmi.read_array)
+    monkeypatch.setattr(mmi.importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
+    monkeypatch.setattr(oulu, "PEOPLE", len(fake_oulu_casia.PEOPLE))
+    for builder in (mmi, oulu):
+        monkeypatch.setattr(builder, "detector_of", lambda yunet: OneFace())
+
+
+@pytest.fixture
+def config_on(build, monkeypatch, tiny):
+    """A function that builds a data set from a fake tree and returns the config of an experiment on it."""
+
+    def make(experiment, variant, dataset, files, *options, **changes):
+        data = build(dataset, files, *options)
         config = importlib.import_module(f"experiments.{experiment}").get_config(variant)
         assert config.data.dataset.partition("/")[0] == dataset.partition("/")[0]
         config.data.dataset, config.data.data_dir = dataset, str(data)
@@ -44,13 +75,30 @@ def config_on(tmp_path, monkeypatch, tiny):
     return make
 
 
-def test_fdrl_on_rafdb(tmp_path, config_on):
+def test_fdrl_on_rafdb_and_then_on_other_data_sets(tmp_path, config_on, build, faces_everywhere):
     fake_rafdb.make(tmp_path / "files", counts={"train": (4,) * 7, "test": (1,) * 7})
     config = config_on("fdrl", "rafdb", "rafdb/basic", tmp_path / "files")
     results = loop.train(config, epath.Path(tmp_path / "run"))
     assert (results["num_examples"], results["classes"]) == (7, list(labels.EMOTIONS[:7]))
     assert "protocol" not in results  # RAF-DB has a test split of its own
     assert (results["data"]["complete"], results["data"]["missing"]) == (False, 0)  # of 12,271 there are 28
+    fakes = {"fed_ro": fake_fed_ro.make_folders, "sfew": fake_sfew.make, "ckplus": fake_ckplus.make}
+    fakes |= {"mmi": fake_mmi.make, "oulu_casia": fake_oulu_casia.make}
+    splits, scored = {"fed_ro": "test", "sfew": "validation"}, {}
+    for dataset, fake in fakes.items():
+        fake(tmp_path / dataset)
+        build(dataset, tmp_path / dataset)
+        split = splits.get(dataset, "train")
+        other = evaluate(epath.Path(tmp_path / "run"), split, changes={"train.devices": 1}, dataset=dataset)
+        scored[dataset] = other["num_examples"], len(other["classes"])
+    clips = [min(3, frames) for _, _, code, frames in fake_ckplus.SEQUENCES if code not in (None, 2)]
+    assert scored == {
+        "fed_ro": (14, 7),
+        "sfew": (7, 7),
+        "ckplus": (sum(clips), 6),
+        "mmi": (10, 6),
+        "oulu_casia": (36, 6),
+    }
 
 
 def test_fan_on_afew(tmp_path, config_on):
@@ -61,7 +109,7 @@ def test_fan_on_afew(tmp_path, config_on):
     assert results["protocol"].startswith("The published validation split serves as the test split")
 
 
-def test_acnn_on_affectnet(tmp_path, config_on, monkeypatch):
+def test_acnn_on_affectnet_and_then_on_fed_ro(tmp_path, config_on, build, monkeypatch):
     from tfds_builders.affectnet import affectnet_dataset_builder as affectnet
 
     for split in ("train", "validation"):
@@ -75,6 +123,10 @@ def test_acnn_on_affectnet(tmp_path, config_on, monkeypatch):
     assert results["num_examples"] == 7
     assert 0 <= results["occluded"]["accuracy"] <= 1
     assert "validation split serves" in results["protocol"]
+    fake_fed_ro.make_folders(tmp_path / "fed_ro")
+    build("fed_ro", tmp_path / "fed_ro")
+    other = evaluate(epath.Path(tmp_path / "run"), changes={"train.devices": 1}, dataset="fed_ro")
+    assert other["num_examples"] == 14
 
 
 def test_psr_on_ferplus(tmp_path, config_on, monkeypatch):
@@ -105,7 +157,7 @@ def test_every_fold_of_ckplus_with_neutral_faces(tmp_path, config_on):
     fake_ckplus.make(tmp_path / "files", sequences)
     config = config_on(
         *("baseline", "ckplus", "ckplus/labeled", tmp_path / "files", "--option=size=32"),
-        **{"data.folds": "subject:2", "train.max_steps": 1},
+        **{"data.folds": "subject:2", "data.neutral_frames": 1, "train.max_steps": 1},
     )
     config.data.builder.size = 32
     config.evaluation.report = False

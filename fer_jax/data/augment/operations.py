@@ -114,6 +114,10 @@ KINDS: Mapping[str, Kind] = {
         GEOMETRY, "magnify by a log-uniform factor",
         placement.zoom, ("affine", "zoom"), {"factor": Parameter(0.1, 10.0, form=tuple)} | ALWAYS,
     ),
+    "magnify": Kind(
+        GEOMETRY, "magnify by a uniform factor, at a random place",
+        placement.magnify, ("window", "zoom"), {"factor": Parameter(1.0, 10.0, form=tuple)} | ALWAYS,
+    ),
     "translate": Kind(
         GEOMETRY, "move by up to this share of the side in x and y, any fraction of a pixel",
         placement.translate, ("affine", "translate"), {"share": Parameter()} | ALWAYS,
@@ -129,6 +133,14 @@ KINDS: Mapping[str, Kind] = {
     "contrast": Kind(
         PIXELS, "multiply the distance from the image's mean gray by 1 - spread to 1 + spread",
         color.random_contrast, ("contrast",), {"spread": Parameter(high=10.0)} | ALWAYS,
+    ),
+    "logit_brightness": Kind(
+        PIXELS, "shift the logits of pixels so that mid-gray is multiplied by 1 - spread to 1 + spread",
+        color.logit_brightness, ("light", "brightness"), {"spread": Parameter(high=0.99)} | ALWAYS,
+    ),
+    "logit_contrast": Kind(
+        PIXELS, "multiply the logits of pixels by 1 - spread to 1 / (1 - spread), log-uniform",
+        color.logit_contrast, ("light", "contrast"), {"spread": Parameter(high=0.99)} | ALWAYS,
     ),
     "noise": Kind(
         PIXELS, "add Gaussian noise with this standard deviation, of 255 gray levels, and clip",

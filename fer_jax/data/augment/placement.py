@@ -87,6 +87,13 @@ def zoom(key: Key[Array, ""], place: Placement, factor: tuple[float, float]) -> 
     return place._replace(linear=place.linear * jnp.exp(-jax.random.uniform(key, minval=low, maxval=high)))
 
 
+def magnify(key: Key[Array, ""], place: Placement, factor: tuple[float, float]) -> Placement:
+    """Cuts out a window of the picture's form at a random place; the factor is uniform, as fastai's zoom."""
+    factor_key, place_key = jax.random.split(key)
+    extent = place.extent / jax.random.uniform(factor_key, minval=factor[0], maxval=factor[1])
+    return _window(place, (jax.random.uniform(place_key, (2,)) - 0.5) * (place.extent - extent), extent)
+
+
 def translate(key: Key[Array, ""], place: Placement, share: float) -> Placement:
     """Moves the picture by -share .. share of its side in x and in y, any fraction of a pixel."""
     offset = jnp.sum(place.linear * symmetric(key, share, (2,)), axis=1)

@@ -17,6 +17,7 @@ from fer_jax.errors import UserError
 
 # Fields of a data set of clips with a row per frame; so have all whose name begins with 'frame'.
 PER_FRAME = frozenset({"landmarks", "action_units", "pose", "occluded_fraction"})
+MIDDLE_APEX = ("mmi",)  # data sets whose clips return to neutral: the expression is full in the middle, not at the end
 OFFICIAL_FRAMES = 3
 DIVISORS = {"official": 3, "official_ckplus": 5}  # p = N // 3 or N // 5 in the authors' triples
 Arrays = dict[str, np.ndarray]
@@ -155,15 +156,19 @@ def official_triples(count: np.ndarray, divisor: int, seed: int) -> np.ndarray:
 
 
 def end_faces(
-    arrays: Mapping[str, np.ndarray], mask: np.ndarray, last: int, first: int = 0
+    arrays: Mapping[str, np.ndarray], mask: np.ndarray, last: int, first: int = 0, middle: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the first and the last faces of each clip, in order; none is both, and the last ones come first.
+
+    With `middle` those in the middle of a clip stand for the last ones.
 
     Returns:
         (clips, places in the flat list, whether it is one of the first), each [M].
     """
     start, count = face_counts(arrays["start"], arrays["length"], mask)
     closing = np.minimum(count, last)
+    if middle:
+        count = closing + (count - closing) // 2  # what follows the middle is left out
     opening = np.minimum(count - closing, first)
     taken = opening + closing
     owner = _owners(taken)

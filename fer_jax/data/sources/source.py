@@ -93,13 +93,16 @@ class Source:
         return {"frames": int(length.sum()), "without_face": without, "clips_without_face": int((faces == 0).sum())}
 
     def last_faces(self, most: int, neutral: int = 0) -> Source:
-        """Returns the last `most` faces of each clip as images; a clip without a face gives none.
+        """Returns the last `most` faces of each clip as images, of `MIDDLE_APEX` those in its middle.
+
+        A clip without a face gives none.
 
         With `neutral` above 0 that many of its first faces are added, labeled neutral, unless they are among the last
         ones (see `with_neutral`). Fields of the clip (subject, fold, code) are repeated for its images, and
         `clip_frame` int32 [n] is the place of each image in its clip, from 0.
         """
-        owner, place, opening = clips.end_faces(self.arrays, self.frames["frame_mask"], most, neutral)
+        middle = self.name.partition("/")[0] in clips.MIDDLE_APEX
+        owner, place, opening = clips.end_faces(self.arrays, self.frames["frame_mask"], most, neutral, middle)
         if neutral and not opening.any():
             raise UserError(
                 f"config.data.neutral_frames={neutral}: no clip of {self.name}, split {self.split}, has more than the "
