@@ -28,7 +28,7 @@ from fer_jax.errors import UserError
 from fer_jax.storage import in_bucket
 
 GOOD = ("0.10.1", "0.12.0.1")  # versions of JAX that pass
-TOLERANCE = 1e-4  # of the largest value. Rounding gives 1e-6
+TOLERANCE = 1e-3  # of the largest value. Rounding gives 1e-6, and up to 3e-4 where products are taken in TF32
 
 # By what they compute: the shapes of the arguments, the function for JAX and the same for NumPy.
 Program = tuple[tuple[tuple[int, ...], ...], Callable[..., Any], Callable[..., Any]]
