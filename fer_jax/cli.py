@@ -36,14 +36,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "split": {"help": "evaluate: the split to score; the test split of the config by default", "default": ""},
     "dataset": {"help": "evaluate: another data set than the model was trained on", "default": ""},
-    "out": {"help": "evaluate: a JSON file; predict: a table, .csv or .jsonl; export: a file; compare: a folder"},
-    "input": {"help": "predict: a photo, video, folder or camera:0, as an option of run.py"},
-    "cropped": {"help": "predict: every picture is a face, already cropped", "action": "store_true"},
+    "out": {
+        "help": "evaluate: a JSON file; predict: a table, .csv or .jsonl; export: a file; explain, compare: a folder"
+    },
+    "kind": {"help": "explain: cam or gradcam", "default": "cam"},
+    "input": {"help": "predict, explain: a photo, video, folder or camera:0, as an option of run.py"},
+    "cropped": {"help": "predict, explain: every picture is a face, already cropped", "action": "store_true"},
     "format": {"help": "export: stablehlo (for JAX anywhere), model (for fer_jax), or both", "default": "stablehlo"},
     "draw": {"help": "predict: a folder for pictures with boxes and labels"},
     "smooth": {"help": "predict: weight of the frames before, from 0 to below 1", "type": float, "default": 0.0},
     "fps": {"help": "predict: frames per second of a video, at most", "type": float},
-    "yunet": {"help": "predict: the file of the face detector YuNet, where it is not to be fetched"},
+    "yunet": {"help": "predict, explain: the file of the face detector YuNet, where it is not to be fetched"},
     "coordinator": {"help": "several hosts: HOST:PORT of process 0", "default": ""},
     "num_processes": {"help": "several hosts: the number of processes", "type": int, "default": 0},
     "process_id": {"help": "several hosts: the number of this process, from 0", "type": int, "default": -1},
@@ -54,9 +57,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 OF_COMMAND = {  # options that only these commands have
     **dict.fromkeys(("split", "dataset"), ("evaluate",)),
-    "out": ("evaluate", "predict", "export", "compare"),
+    "out": ("evaluate", "predict", "explain", "export", "compare"),
+    "kind": ("explain",),
     "format": ("export",),
-    **dict.fromkeys(("input", "cropped", "draw", "smooth", "fps", "yunet"), ("predict",)),
+    **dict.fromkeys(("input", "cropped", "yunet"), ("predict", "explain")),
+    **dict.fromkeys(("draw", "smooth", "fps"), ("predict",)),
 }
 HOSTS = ("coordinator", "num_processes", "process_id", "distributed", "patience")
 
@@ -106,18 +111,39 @@ def predict(options: Options, config: Config | None, changes: dict[str, Any]) ->
     from fer_jax.inference import trained
     from fer_jax.inference.predict_files import predict_files
 
-    given = [*options.inputs, *([options.input] if options.input else [])]
-    if not given:
-        raise UserError("say where to look for faces: a photo, a video, a folder or camera:0")
     if not 0 <= options.smooth < 1:
         raise UserError(f"--smooth={options.smooth}: give a weight from 0 to below 1")
-    inputs = find_inputs(given)
+    inputs = find_inputs(_given(options))
     out, draw = (pathlib.Path(text).expanduser() if text else None for text in (options.out, options.draw))
     with _prepared(options, epath.Path(options.workdir or ""), None):
         model = trained.load(options.workdir)
         detector = None if options.cropped else best_detector(options.yunet)
         reader = model.reader(detector, smoothing=options.smooth, frames_per_second=options.fps)
         predict_files(model, inputs, reader, out=out, draw=draw)
+    return 0
+
+
+def _given(options: Options) -> list[str]:
+    given = [*options.inputs, *([options.input] if options.input else [])]
+    if not given:
+        raise UserError("say where to look for faces: a photo, a video, a folder or camera:0")
+    return given
+
+
+def explain(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+    """Draws where a model looks on each face of photos: pictures and arrays in a folder."""
+    del config, changes
+    from fer_jax.faces.detection import best_detector
+    from fer_jax.faces.inputs import find_inputs
+    from fer_jax.inference import trained
+    from fer_jax.inference.explain_files import explain_files
+
+    inputs = find_inputs(_given(options))
+    folder = pathlib.Path(options.out or "explanations").expanduser()
+    with _prepared(options, epath.Path(options.workdir or ""), None):
+        model = trained.load(options.workdir)
+        reader = model.reader(None if options.cropped else best_detector(options.yunet))
+        print(explain_files(model, inputs, reader, options.kind, folder), flush=True)
     return 0
 
 
@@ -186,11 +212,12 @@ COMMANDS: dict[str, Callable[[Options, Config | None, dict[str, Any]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
     "export": export,
     "compare": compare,
     "fetch": fetch,
 }
-WITH_INPUTS = ("predict", "compare", "fetch")  # commands that take words that are no options
+WITH_INPUTS = ("predict", "explain", "compare", "fetch")  # commands that take words that are no options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

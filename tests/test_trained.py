@@ -17,7 +17,7 @@ from fer_jax import cli
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation import matching
-from fer_jax.inference import export, trained
+from fer_jax.inference import explain, export, trained
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.runs.model_file import MODEL, read_model, write_model
 from fer_jax.training import loop
@@ -101,6 +101,39 @@ def test_an_exported_model_predicts_what_the_model_does(finished, tmp_path):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"faces\.stablehlo\.zip is not an exported"):
         export.read_stablehlo(path)
+
+
+def test_the_map_of_a_linear_classifier_sums_to_its_logit(finished):
+    """The baseline's features are the mean of its last map: there the class-activation map is exact."""
+    model = fer_jax.load(finished)
+    faces = np.random.default_rng(0).integers(0, 256, (3, *model.card["data"]["picture"])).astype(np.uint8)
+    classes = np.array([2, 0, 6])
+    bias = np.asarray(model.variables["params"]["classifier"]["bias"])
+    task, batch = model.task_for(faces.shape[1:]), explain._batch(model, faces)
+    last = explain._last_map(task, model.placed, batch)
+    maps, logits = explain._relevance(task, "cam", last, model.placed, batch, classes)
+    np.testing.assert_allclose(logits, model.logits(faces), atol=1e-5)
+    expected = np.asarray(logits)[np.arange(3), classes] - bias[classes]
+    np.testing.assert_allclose(np.asarray(maps).sum(axis=(1, 2)), expected, atol=1e-5)
+    found = explain.explain(model, faces, classes)
+    assert found.maps.shape == faces.shape[:3]
+    many = np.concatenate([faces] * 12)  # more than a batch
+    np.testing.assert_allclose(explain.explain(model, many, np.tile(classes, 12)).maps[-3:], found.maps, atol=1e-5)
+    predicted = explain.explain(model, faces, kind="gradcam")
+    np.testing.assert_array_equal(predicted.classes, model.logits(faces).argmax(axis=1))
+    assert predicted.maps.min() >= 0
+
+
+def test_photos_are_explained_in_a_folder(finished, real_data, tmp_path):
+    photo, yunet = real_data / "astronaut.png", real_data / "yunet" / "face_detection_yunet_2023mar.onnx"
+    out = tmp_path / "maps"
+    assert cli.main(["explain", str(photo), f"--model={finished}", f"--yunet={yunet}", f"--out={out}"]) == 0
+    with np.load(out / "explanations.npz") as arrays:
+        assert arrays["faces"].shape[:3] == arrays["maps"].shape
+    assert len(list(out.glob("*.png"))) == 1
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (200, 200)).save(blank)
+    assert cli.main(["explain", str(blank), f"--model={finished}", f"--yunet={yunet}", f"--out={out}"]) == 2
 
 
 def test_an_export_that_differs_is_not_written(finished, tmp_path, monkeypatch):

@@ -94,8 +94,13 @@ class Drawings:
             container.mux(packet)
 
     def _path(self, source: str, ending: str) -> pathlib.Path:
-        name = "_".join(part for part in pathlib.Path(source).parts if part not in (os.sep, "..", "."))
-        return self._folder / f"{name.replace(':', '_')}{ending}"
+        return self._folder / f"{file_name(source)}{ending}"
+
+
+def file_name(source: str) -> str:
+    """Returns a name of one file for a path, or for any text."""
+    parts = [part for part in pathlib.PurePath(source).parts if part not in (os.sep, "..", ".")]
+    return "_".join(parts).replace(":", "_")
 
 
 @functools.cache

@@ -127,6 +127,16 @@ class _Found:
     track: int | None = None
 
 
+def find_crops(source: Input, reader: Reader) -> tuple[list[np.ndarray], str]:
+    """Returns the cropped faces of a photo, and why there are none."""
+    (picture,) = read(source)
+    try:
+        crops = [found.crop for found in _find(picture, reader, None)]
+    except BadPicture as error:
+        return [], str(error)
+    return crops, picture.problem if picture.image is None else "" if crops else "shows no face"
+
+
 def _find(picture: Picture, reader: Reader, tracking: Tracks | Tracker | None) -> list[_Found]:
     """Finds and crops the faces of a picture: all of them, or the one that a tracker follows."""
     image, crops = picture.image, reader.crops
