@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pathlib
 from typing import Any
 
 from etils import epath
 
-from fer_jax.errors import UserError, first_line, reading
+from fer_jax.errors import UserError, first_line
 
 # The schemes that etils knows, and the package that each needs.
-BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
+BUCKETS = {"gs": "'fer_jax[gcs]'", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}
 
 
 def reachable(text: str, option: str) -> epath.Path:
@@ -24,7 +23,7 @@ def reachable(text: str, option: str) -> epath.Path:
     """
     scheme, colon, _ = text.partition("://")
     if not colon:
-        return epath.Path(text).expanduser()
+        return epath.Path(os.path.expanduser(text))
     if scheme not in BUCKETS:
         kinds = ", ".join(f"{kind}://" for kind in BUCKETS)
         raise UserError(f"{option}={text}: '{scheme}://' is not a known storage: give a folder, or one of {kinds}")
@@ -40,6 +39,13 @@ def reachable(text: str, option: str) -> epath.Path:
             f"{option}={text} cannot be reached ({first_line(error)}); check its name, the credentials and the network"
         ) from error
     return path
+
+
+def local(text: str, option: str) -> str:
+    """Returns the path that the user gave with `option`; raises UserError for a bucket or the address of a page."""
+    if "://" in text:
+        raise UserError(f"{option}={text} is not on this machine, where it has to be: copy it here and give the copy")
+    return os.path.expanduser(text)
 
 
 def in_bucket(path: Any) -> bool:
@@ -74,41 +80,6 @@ def sync(path: Any) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def looks_like(data: bytes) -> str:
-    """Returns what a file of an unexpected format seems to be, judged by its first bytes."""
-    beginning = data[:512].lstrip().lower()
-    if not data:
-        return "it is empty"
-    if beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page, perhaps of a failed download"
-    if beginning.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: fetch its file with git lfs pull"
-    if data.startswith(b"PK"):
-        return "it is a zip file, such as PyTorch's .pth and NumPy's .npz, which may hold code"
-    if data.startswith(b"\x89HDF"):
-        return "it is HDF5, as Keras writes it"
-    if data.startswith(b"\x80"):
-        return "it is a pickle, which may hold code"
-    return f"it begins with {data[:8]!r}"
-
-
-def read_lines(path: Any) -> list[dict[str, Any]]:
-    """Returns the whole lines of a file of JSON objects with a `step`; none if there is no file.
-
-    A kill cuts the last line short, and a crash of the machine may leave any bytes: only those lines are lost.
-    """
-    expect_file(path)
-    objects = []
-    with reading(path):
-        lines = path.read_bytes().splitlines() if path.exists() else []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            value = json.loads(line)
-            if isinstance(value, dict) and isinstance(value.get("step"), int):
-                objects.append(value)
-    return objects
 
 
 def expect_folder(path: Any) -> None:

@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fer_jax"
 # Rooms from the bottom to the top. A file may import from its own layer and from lower ones, never from a higher one.
 LAYERS = (
-    ("errors", "labels", "randomness", "storage", "locks"),
+    ("errors", "labels", "randomness", "storage", "locks", "parsing"),
     ("faces",),
     ("nn",),
     ("engine", "methods", "data", "words"),

@@ -339,6 +339,16 @@ def test_a_model_file_is_evaluated_beside_itself(finished, tmp_path, results_of)
     assert (tmp_path / "mine-evaluation-test" / "predictions.csv").exists()
 
 
+def test_a_split_that_has_changed_since_the_run_scored_it_is_said(finished, monkeypatch, capsys):
+    def other(source):
+        return matching.whole(dataclasses.replace(source.select(np.arange(50)), data_digest="other"))
+
+    monkeypatch.setattr("fer_jax.inference.evaluate.whole", other)
+    results = evaluate(finished, changes=ONE_DEVICE)
+    assert "70 images then, 50 now" in results["note"]
+    assert results["note"] in capsys.readouterr().out
+
+
 def test_the_fields_that_scoring_may_change_are_read(finished):
     model = trained.load(str(finished))
     flipped = trained.build(model.variables, model.card, {"evaluation.flip": True})

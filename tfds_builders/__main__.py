@@ -18,6 +18,8 @@ from typing import Any
 from absl import logging
 
 from fer_jax.errors import UserError, print_any_text, writing
+from fer_jax.parsing import parse_json
+from fer_jax.storage import local
 from tfds_builders import registry
 from tfds_builders.catalogue import CATALOGUE
 from tfds_builders.contact_sheet import contact_sheet
@@ -156,7 +158,7 @@ def build(
         given["allow_missing"] = allow_missing
     if given and not registry.takes_options(module) and set(given) != {"allow_counts"}:
         raise UserError(f"{name} has no options: leave out --option={next(iter(given))}")
-    builder = registry.make_builder(name, os.path.expanduser(data_dir) if data_dir else None, **given)
+    builder = registry.make_builder(name, local(data_dir, "--data_dir") if data_dir else None, **given)
     if isinstance(builder, PictureBuilder):
         builder.jobs = jobs
     if is_prepared(builder) and not overwrite:
@@ -175,7 +177,7 @@ def build(
 
 def _builder(args: argparse.Namespace) -> Any:
     """The builder that `verify` and `show` name."""
-    data_dir = os.path.expanduser(args.data_dir) if args.data_dir else None
+    data_dir = local(args.data_dir, "--data_dir") if args.data_dir else None
     return registry.make_builder(args.name, data_dir, **parse_options(args.option))
 
 
@@ -217,7 +219,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         if key in FLAGS:
             raise UserError(f"--option={pair}: give {FLAGS[key]} instead")
         try:
-            options[key] = json.loads(value)
+            options[key] = parse_json(value)
         except ValueError:
             options[key] = value
     return options

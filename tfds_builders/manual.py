@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fer_jax.errors import UserError
+from fer_jax.storage import local
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def encode_png(image: np.ndarray) -> io.BytesIO:
 
 
 def _existing_folder(folder: os.PathLike | str, name: str) -> epath.Path:
-    path = epath.Path(folder).expanduser()
+    path = epath.Path(local(os.fspath(folder), "--manual_dir"))
     if not path.exists():
         raise UserError(f"{path} does not exist; give the folder with {name}'s original files as --manual_dir")
     if not path.is_dir():

@@ -59,7 +59,7 @@ def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> t
         if hasattr(module, "make_builder"):
             return module.make_builder(variant=variant, data_dir=data_dir, **options)
         return module.Builder(data_dir=data_dir, **options)
-    except (AssertionError, KeyError, ValueError, json_format.ParseError) as error:
+    except (AssertionError, KeyError, OSError, RecursionError, ValueError, json_format.ParseError) as error:
         # TFDS reads what is prepared as soon as it makes a builder.
         raise UserError(
             f"what was prepared of {name} under {data_dir or 'the data folder'} cannot be read ({first_line(error)}): "

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from fer_jax.errors import UserError, first_line
 from fer_jax.faces.pictures import BadPicture
+from fer_jax.parsing import parse_json
 from tfds_builders.listing import Item
 from tfds_builders.problems import Gap
 
@@ -240,7 +241,7 @@ def _parts(items: Sequence[Item], weight: int) -> list[tuple[int, int]]:
 def _kept(path: pathlib.Path, stamp: str) -> Written | None:
     """Returns the record of a shard of an earlier build if it is complete and of the same sources."""
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
+        record = parse_json(path.with_suffix(".json").read_bytes())
         if record.pop("stamp") == stamp and path.stat().st_size == record["num_bytes"]:
             return Written(**record | {"gaps": [Gap(*gap) for gap in record["gaps"]]})
     except (OSError, ValueError, KeyError, TypeError):

@@ -30,6 +30,7 @@ from fer_jax.engine.mesh import device_name
 from fer_jax.errors import UserError, print_any_text, writing
 from fer_jax.evaluation.metrics import mean_interval
 from fer_jax.inference.trained import Trained, load
+from fer_jax.parsing import read_json
 from fer_jax.report.style import to_png
 from fer_jax.runs.workdir import check_owner, git_commit, versions, write_json
 from fer_jax.training import loop
@@ -142,9 +143,9 @@ def redraw(trial: Trial, out: pathlib.Path) -> dict[str, Any]:
     """
     path = record_path(trial, out)
     try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"--from_record: cannot read {path} ({error}); without it the claim is measured") from error
+        record = read_json(path, advice="")
+    except UserError as error:
+        raise UserError(f"--from_record: {error}; without it the claim is measured") from error
     arms = record["arms"]
     for arm in trial.arms:
         if lacking := _lacking(trial, arm, arms.get(arm, {})):
@@ -188,7 +189,7 @@ def _measured(trial: Trial, arm: str, seed: int, workdir: epath.Path, max_steps:
     if trial.start is not None and arm in (trial.starting or trial.arms):
         config.init_from = str(start_folder(workdir))
     check_owner(folder, config)
-    if path.exists() and not _lacking(trial, arm, measures := json.loads(path.read_text())["measures"]):
+    if path.exists() and not _lacking(trial, arm, measures := read_json(path)["measures"]):
         return measures
     results = loop.train(config, folder)
     measures = trial.measure(arm, load(str(folder)))
@@ -208,9 +209,9 @@ def _lacking(trial: Trial, arm: str, measures: Mapping[str, Any]) -> list[str]:
 def _record(trial: Trial, values: Mapping[str, Sequence[Measures]], workdir: epath.Path) -> dict[str, Any]:
     """Everything that was measured, and the comparisons, as plain JSON."""
     folders = [run_folder(workdir, arm, seed) for arm, runs in values.items() for seed in range(len(runs))]
-    seconds = [json.loads((folder / "measures.json").read_text())["seconds"] for folder in folders]
+    seconds = [read_json(folder / "measures.json")["seconds"] for folder in folders]
     if trial.start is not None:
-        seconds.append(json.loads((start_folder(workdir) / "results.json").read_text())["wall_seconds"])
+        seconds.append(read_json(start_folder(workdir) / "results.json")["wall_seconds"])
     return {
         "name": trial.name,
         "claim": trial.claim,

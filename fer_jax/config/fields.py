@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype"})
 CLOSE = 0.5  # how alike a misspelt name and the one that is proposed must be, from 0 to 1
 Config = Any  # an ml_collections.ConfigDict, whose fields have no static types
+MOST_LAYERS = 256
 PLAIN = (bool, int, float, str, tuple)
 
 
@@ -99,7 +100,9 @@ def _method_field(owner: Any, name: str, default: Any, helps: Mapping[str, str])
     named = re.search(r"one of ([A-Z_]+)", text)
     choices = tuple(getattr(sys.modules[owner.__module__], named[1])) if named else ()
     limits = ""
-    if isinstance(default, int) and default > 0 and not isinstance(default, bool):
+    if name.endswith(("blocks", "convolutions")):
+        limits = f"[1, {MOST_LAYERS}]"  # each is traced
+    elif isinstance(default, int) and default > 0 and not isinstance(default, bool):
         limits = "[1, inf)"
     elif isinstance(default, float) and name.startswith("dropout"):
         limits = "[0, 1)"

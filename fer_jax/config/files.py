@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import pathlib
 import re
@@ -18,9 +17,11 @@ import fer_jax
 from fer_jax.config.fields import Config, assign, leaves, nearest_field
 from fer_jax.config.table import KINDS
 from fer_jax.errors import UserError, first_line, nearest
+from fer_jax.parsing import LARGEST_INTEGER, literal, number, whole_number
 
 PACKAGE = pathlib.Path(fer_jax.__file__).parent
 INSTALLED = (PACKAGE / "bundled", PACKAGE.parent)  # folders that hold experiments/ in an installation and in a clone
+SHOWN = 80  # characters of a value
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -106,17 +107,22 @@ def parse(changes: Iterable[tuple[str, str]], known: Mapping[str, Any]) -> dict[
             raise UserError(f"--config.{path}={text}: no such field; {nearest_field(path, known, '--config.')}")
         try:
             values[path] = _value(text, known[path])
-        except (ValueError, SyntaxError, KeyError) as error:
-            raise UserError(f"--config.{path}={text}: give {KINDS[type(known[path])]}") from error
+        except (ValueError, KeyError) as error:
+            raise UserError(f"--config.{path}={text[:SHOWN]}: give {KINDS[type(known[path])]}") from error
     return values
 
 
 def _value(text: str, like: Any) -> Any:
     if isinstance(like, bool):
         return BOOLEANS[text.lower()]
+    if isinstance(like, (int, float)):
+        value = whole_number(text, -LARGEST_INTEGER) if isinstance(like, int) else number(text)
+        if value is None:
+            raise ValueError(text)
+        return value
     if not isinstance(like, tuple):
         return type(like)(text)
     if re.fullmatch(r"[a-zA-Z][\w.:,+-]*", text):  # words need no quotes: flip,shift:4
         return tuple(text.split(","))
-    value = ast.literal_eval(text or "()")
+    value = literal(text or "()")
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)

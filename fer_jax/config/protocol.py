@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fer_jax.config.fields import Config
 from fer_jax.data.sources.folds import check_number, parse_division
 from fer_jax.data.sources.source import Source, take_fold
 from fer_jax.errors import UserError
+from fer_jax.parsing import whole_number
 
 NOTHING = "no examples"  # what selects a model where all examples train and the last step is taken
 ALL = "all"  # config.fold: every fold in turn
@@ -18,7 +18,7 @@ NO_TEST_LABELS = ("affectnet", "afew", "sfew")  # data sets whose published vali
 def check_protocol(config: Config) -> None:
     """Raises UserError for a fold without a division, a division without a fold, and splits that folds replace."""
     fold, data = config.fold, config.data
-    if fold and fold != ALL and not re.fullmatch(r"[1-9]\d*", fold):
+    if fold and fold != ALL and not whole_number(fold, 1):
         raise UserError(f"config.fold='{fold}': give the number of a fold, from 1, or all")
     if fold and not data.folds:
         raise UserError(

@@ -25,6 +25,7 @@ import numpy as np
 
 from fer_jax.engine.mesh import told_by_main
 from fer_jax.errors import UserError, differences, first_line
+from fer_jax.parsing import whole_number
 
 PATIENCE = 50  # seconds to wait for all processes at the start
 LONGEST_PATIENCE = 86_400  # seconds: a day
@@ -187,7 +188,7 @@ def _check(coordinator: str, num_processes: int, process_id: int, automatic: boo
             f"got {num_processes} and {process_id}"
         )
     host, _, port = coordinator.rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+    if not (host and whole_number(port, 1, (1 << 16) - 1)):
         raise UserError(f"--coordinator={coordinator}: give HOST:PORT, such as 10.0.0.1:1234, ports from 1 to 65535")
 
 

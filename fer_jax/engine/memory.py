@@ -14,9 +14,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from fer_jax.data.sources.on_disk import machine_memory
 from fer_jax.engine.mesh import memory_limit, on_cpu
 from fer_jax.errors import UserError
+from fer_jax.parsing import machine_memory
 
 SHARE = 0.95  # of the memory of a machine that a program may take
 
@@ -43,6 +43,16 @@ def check_bytes(needed: float, mesh: Mesh, advice: str) -> None:
     there = machine_memory()
     if on_cpu(mesh) and needed > SHARE * there:
         raise UserError(f"not enough memory: {_gib(needed)} of {_gib(there)} in this machine are needed; {advice}")
+
+
+def check_parameters(count: int, mesh: Mesh) -> None:
+    """Raises UserError if a device cannot hold so many float32 parameters, their gradients and two moments of them."""
+    needed, there = 16 * count, memory_limit(mesh) or machine_memory()
+    if needed > SHARE * there:
+        raise UserError(
+            f"not enough memory: training {count:,} parameters takes {_gib(needed)} at least, and there are "
+            f"{_gib(there)}; make the network smaller (config.model)"
+        )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import urllib.request
 from dataclasses import dataclass
 
 from fer_jax.errors import UserError, first_line, writing
-from fer_jax.storage import looks_like, write_whole
+from fer_jax.parsing import looks_like
+from fer_jax.storage import write_whole
 
 SECONDS = 20.0  # without an answer, until an address counts as unreachable
 

@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from fer_jax.parsing import Unreadable, read_bytes
+
 MOST_PIXELS = 64_000_000
+MOST_BYTES = 1 << 29
 LARGEST_SIDE = 1024  # of a crop
 COPIED = ("JPEG", "PNG")  # formats that TFDS decodes
 ORIENTATION = 0x0112  # the EXIF field; 1 is upright
@@ -108,12 +111,9 @@ def is_picture(name: str) -> bool:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        raise BadPicture("is not there: copy it again") from None
-    except OSError as error:
-        raise BadPicture(f"cannot be read ({error.strerror}): copy it again") from error
+        data = read_bytes(path, "copy it again", MOST_BYTES)
+    except Unreadable as error:
+        raise BadPicture(error.what) from error
     if not data:
         raise BadPicture("is empty: copy it again")
     return data

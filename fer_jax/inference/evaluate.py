@@ -19,9 +19,10 @@ from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
 from fer_jax.inference import trained
+from fer_jax.parsing import read_lines
 from fer_jax.runs.results import Pictures, describe, inspect, write_results
 from fer_jax.runs.workdir import SCORED, read_json
-from fer_jax.storage import expect_file, expect_folder, read_lines
+from fer_jax.storage import expect_file, expect_folder
 
 # To these come the fields that a method has in `Method.changeable`.
 CHANGEABLE = ("evaluation.", "data.data_dir", "data.manual_dir", "data.label_noise_file", "train.platform")
@@ -78,6 +79,14 @@ def evaluate(
         results["protocol"] = f"Trained on {model.card['data']['name']}, tested on {source.name}."
     elif is_test and (sentence := protocol(config, model.card["run"].get("fold", {}).get("of", 0))):
         results["protocol"] = sentence
+    before = model.card["scores"]
+    same_split = (before.get("dataset"), before.get("split")) == (source.name, source.split)
+    if same_split and before["data_digest"] != source.data_digest:
+        results["note"] = (
+            f"{source.name} {source.split} has changed since the model was scored on it at the end of its run: "
+            f"{before['num_examples']} {source.unit} then, {len(source)} now, or other pictures or labels"
+        )
+        on_main(lambda: print(f"note: {results['note']}", flush=True))
     pictures = Pictures(read_lines(path / "metrics.jsonl") if path.is_dir() else (), shown)
     tests_fold = bool(config.fold and not (split or dataset))
     write_results(

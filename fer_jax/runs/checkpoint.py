@@ -23,6 +23,7 @@ from etils import epath
 
 from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, first_line, reading, writing
+from fer_jax.parsing import parse_json
 from fer_jax.storage import expect_folder, in_bucket, write_whole
 
 PyTree = Any
@@ -193,7 +194,7 @@ def _write_manifest(folder: epath.Path) -> None:
 def _fault(folder: epath.Path) -> str:
     """Returns what is wrong with the files of a checkpoint; '' if all are as they were written."""
     try:
-        listed = json.loads((folder / MANIFEST).read_text())
+        listed = parse_json((folder / MANIFEST).read_bytes())
         if not listed:
             return f"{MANIFEST} lists no files"
         for name, expected in listed.items():

@@ -24,6 +24,7 @@ from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import device_name, on_main, told_by_main
 from fer_jax.errors import UserError, differences, reading, writing
 from fer_jax.locks import alone
+from fer_jax.parsing import Unreadable, parse_json, read_bytes
 from fer_jax.runs.checkpoint import has_checkpoint
 from fer_jax.runs.model_file import MODEL, read_model
 from fer_jax.storage import absolute, expect_folder, write_whole
@@ -280,7 +281,7 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
 def read_json(path: epath.Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values in a JSON file; raises UserError unless it has the `fields`, given with their types."""
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(read_bytes(path, advice=""))
         if not isinstance(value, dict):
             raise TypeError("it is not a JSON object")
         for field, kind in fields.items():
@@ -288,8 +289,8 @@ def read_json(path: epath.Path, fields: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"it has no '{field}'")
             if not isinstance(value[field], kind):
                 raise TypeError(f"its '{field}' is {value[field]!r:.40}")
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
+    except (ValueError, TypeError, Unreadable) as error:
+        raise UserError(f"{path} cannot be read ({getattr(error, 'what', error)})") from error
     return value
 
 

@@ -7,7 +7,6 @@ Papers report one of two numbers: `pooled`, the scores of all test examples, eac
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +15,11 @@ import numpy as np
 from fer_jax.config.fields import Config
 from fer_jax.config.protocol import fold_facts, protocol, split_to_test
 from fer_jax.data.sources.source import Source, load
-from fer_jax.errors import UserError, first_line
+from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.results import main_scores
 from fer_jax.evaluation.task import Task
+from fer_jax.parsing import read_arrays
 from fer_jax.report import Predictions
 from fer_jax.runs.results import FOLD
 from fer_jax.sweeps.members import Member
@@ -52,11 +52,7 @@ def _outputs(members: Sequence[Member], source: Source) -> Mapping[str, np.ndarr
     for member in members:
         path = member.folder / FOLD
         again = f"delete {member.folder} and start the same command again"
-        try:
-            with path.open("rb") as file, np.load(file) as stored:
-                part = dict(stored)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} cannot be read ({first_line(error)}): {again}") from error
+        part = read_arrays(path, again)
         if not np.array_equal(part.pop("row"), source.rows[source.arrays["fold"] == member.number - 1]):
             raise UserError(
                 f"{path} has other examples than {source.name} now has in fold {member.number}: the data set has "

@@ -16,7 +16,8 @@ from etils import epath
 from tqdm import tqdm
 
 from fer_jax.errors import UserError, writing
-from fer_jax.storage import in_bucket, read_lines, sync, write_whole
+from fer_jax.parsing import read_lines
+from fer_jax.storage import in_bucket, sync, write_whole
 
 
 class JsonLines:

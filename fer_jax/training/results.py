@@ -24,12 +24,12 @@ from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.evaluation.matching import whole
 from fer_jax.evaluation.metrics import confidence_threshold, risk_and_coverage
 from fer_jax.evaluation.results import Scored, headline, main_scores, score_model
+from fer_jax.parsing import read_lines
 from fer_jax.report import Samples
 from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.runs.model_file import MODEL, write_model
 from fer_jax.runs.results import Pictures, describe, inspect, write_results
 from fer_jax.runs.workdir import read_results, versions
-from fer_jax.storage import read_lines
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState, num_parameters
 

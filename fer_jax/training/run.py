@@ -44,6 +44,7 @@ class RunRecord:
         started_from: which weights the run began with; empty from scratch.
         classes: the names of the model's outputs, in order.
         examples: which examples train (see `examples.examples_digest`).
+        count: of these examples.
         lines: of metrics.jsonl.
     """
 
@@ -57,6 +58,7 @@ class RunRecord:
     started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
     classes: list[str] = dataclasses.field(default_factory=list)
     examples: str = ""
+    count: int = 0
     lines: int = 0
 
 
@@ -190,7 +192,7 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
         record.window = {name: step_metric(name, **stored.record["window"][name]) for name in record.window}
         return stored.state, stored.best, record
     state = setup.init()
-    record = RunRecord(classes=list(setup.train.classes), examples=digest)
+    record = RunRecord(classes=list(setup.train.classes), examples=digest, count=len(setup.train))
     if start:
         state, record.started_from = with_weights(state, start, setup.mesh), start.account
     if setup.task.method.fit:
@@ -209,8 +211,8 @@ def _check_data(record: Mapping[str, Any], setup: Setup, digest: str, workdir: e
     if record["examples"] != digest:
         raise UserError(
             f"the training examples of {train.name}, split {setup.config.data.train_split}, their pictures or labels, "
-            f"have changed since the run in {workdir} began: put back the data that it was trained on, or give another "
-            "--workdir; the run is as it was"
+            f"have changed since the run in {workdir} began ({record.get('count')} examples then, {len(train)} now): "
+            "put back the data that it was trained on, or give another --workdir; the run is as it was"
         )
 
 

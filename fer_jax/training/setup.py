@@ -24,7 +24,7 @@ from fer_jax.data.sources.clips import ClipSampler, clip_sampler
 from fer_jax.data.sources.source import Source
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.engine.compiler import once_options, platform_of
-from fer_jax.engine.memory import check_bytes
+from fer_jax.engine.memory import check_bytes, check_parameters
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
 from fer_jax.engine.self_check import check_arithmetic
 from fer_jax.errors import UserError, first_line
@@ -33,7 +33,7 @@ from fer_jax.methods.method import ModelFields
 from fer_jax.nn.lowering import traced_for
 from fer_jax.training.examples import read_examples
 from fer_jax.training.optimizer import make_optimizer
-from fer_jax.training.state import TrainState
+from fer_jax.training.state import TrainState, num_parameters
 from fer_jax.training.step import dry_loss, init_state, with_partners
 
 RESIDENT_SHARE = 0.4  # of a device's memory that data may fill
@@ -146,7 +146,7 @@ def make_setup(config: Config) -> Setup:
             "needs the training data in device memory: use a smaller data set, or 'device'"
         )
     memory, template = _memory(task, train), _template(task, train, drawn)
-    shapes = _dry_run(config, task, template, memory, [stage.size for stage in sizes[:-1]])
+    shapes = _dry_run(config, task, template, memory, [stage.size for stage in sizes[:-1]], mesh)
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(
         config=config,
@@ -189,7 +189,7 @@ def _check_pictures(config: Config, train: Source, mesh: Mesh) -> None:
         check_bytes(size * each / jax.process_count(), mesh, advice)
 
 
-def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequence[int]) -> TrainState:
+def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequence[int], mesh: Mesh) -> TrainState:
     """Traces model and loss, so that what they refuse is refused before anything is written.
 
     Returns:
@@ -200,6 +200,7 @@ def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequ
     """
     init = functools.partial(init_state, task, optax.identity(), ema=False)
     shapes = jax.eval_shape(init, template, memory=memory)
+    check_parameters(num_parameters(shapes.params), mesh)
     jax.eval_shape(functools.partial(dry_loss, task), shapes, template)
     if task.corner_evaluation:
         jax.eval_shape(functools.partial(corner_step, task), shapes.variables(), template, jnp.int32(0))

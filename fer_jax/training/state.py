@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.struct
 import jax
-import numpy as np
 
 PyTree = Any
 
@@ -38,4 +38,4 @@ class TrainState(flax.struct.PyTreeNode):
 
 def num_parameters(params: PyTree) -> int:
     """Returns how many numbers `params` holds."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

@@ -13,27 +13,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-import safetensors
-from etils import epath
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.storage import looks_like
+from fer_jax.parsing import looks_like, read_bytes
+from fer_jax.runs.model_file import FLOATING, tensors
+from fer_jax.storage import reachable
 
-# `safetensors.numpy` knows no bfloat16, so the arrays are built here.
-DTYPES: Mapping[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params")  # entries of a checkpoint that hold the weights
 MAX_NESTING = 4  # a file may contain itself
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how PyTorch's files begin, since version 1.6 and before
@@ -65,14 +51,11 @@ def read_weights(path: str) -> WeightFile:
         UserError: if the file is missing, of another kind or damaged, if reading it would run code, or if a weight is
             NaN or infinite.
     """
-    place = epath.Path(path).expanduser()
-    try:
-        data = place.read_bytes()
-    except FileNotFoundError:
+    place = reachable(path, "config.init_from")
+    if not place.exists():
         others = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise UserError(f"config.init_from: there is no file {path}; {nearest(place.name, others)}") from None
-    except OSError as error:
-        raise UserError(f"config.init_from: cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"config.init_from: there is no file {path}; {nearest(place.name, others)}")
+    data = read_bytes(place)
     if data[8:9] == b"{":  # tested first: the length in front of it may look like the start of a pickle
         kind, arrays = "safetensors", _safetensors(data, path)
     elif data.startswith(PICKLE) or (data.startswith(ZIP) and b"data.pkl" in data):
@@ -85,24 +68,17 @@ def read_weights(path: str) -> WeightFile:
     for name, array in arrays.items():
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise UserError(f"config.init_from: {name} in {path} has values that are not finite: {DAMAGED}")
+        if name.endswith("running_var") and (array < 0).any():
+            raise UserError(f"config.init_from: {name} in {path} has negative variances: {DAMAGED}")
     return WeightFile(path, kind, hashlib.sha256(data).hexdigest(), arrays)
 
 
 def _safetensors(data: bytes, path: str) -> dict[str, np.ndarray]:
     try:
-        entries = safetensors.deserialize(data)  # checks that header and data agree
-    except safetensors.SafetensorError as error:
+        arrays = tensors(data)
+    except ValueError as error:
         raise UserError(f"config.init_from: cannot read {path} ({error}): {DAMAGED}") from error
-    arrays = {}
-    for name, entry in sorted(entries, key=lambda entry: entry[0]):  # they come in any order
-        if entry["dtype"] not in DTYPES:
-            raise UserError(
-                f"config.init_from: {name} in {path} has type {entry['dtype']}; supported are {', '.join(DTYPES)}"
-            )
-        array = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        floating = entry["dtype"] in ("F64", "F32", "F16", "BF16")
-        arrays[name] = array.astype(np.float32) if floating else array
-    return arrays
+    return {name: array.astype(np.float32) if array.dtype in FLOATING else array for name, array in arrays.items()}
 
 
 def _torch(data: bytes, path: str) -> dict[str, np.ndarray]:
@@ -123,6 +99,8 @@ def _torch(data: bytes, path: str) -> dict[str, np.ndarray]:
         raise UserError(f"config.init_from: cannot read {path}: {reason}") from error
     arrays = {}
     for name, tensor in _state_dict(content, path, torch.Tensor).items():
+        if not tensor.is_sparse and tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise UserError(f"config.init_from: {name} in {path} repeats its numbers: {STORE_WEIGHTS}")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
             raise UserError(f"config.init_from: {name} in {path} is sparse, quantized or complex, which is unsupported")
         tensor = tensor.detach()

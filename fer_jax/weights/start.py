@@ -29,6 +29,7 @@ from fer_jax.errors import UserError, differences, nearest
 from fer_jax.inference import trained
 from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.runs.model_file import is_model
+from fer_jax.storage import in_bucket, reachable
 from fer_jax.weights.files import read_weights
 from fer_jax.weights.networks import Match, Shapes, match, part_of, place, short
 
@@ -81,7 +82,7 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start
     """
     ignore, given = config.init_ignore, config.init_from
     # A path that exists may have commas; of several, such a path is put in quotes, as in CSV.
-    is_one = given and epath.Path(given).expanduser().exists()
+    is_one = given and not in_bucket(given) and epath.Path(given).expanduser().exists()
     paths = [given] if is_one else next(csv.reader([given], skipinitialspace=True), [])
     if not all(path.strip() for path in paths):
         raise UserError(f"config.init_from={given}: a path is missing beside a comma; '' starts from scratch")
@@ -93,7 +94,7 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start
     kept: dict[str, str] = {}
     sources, names = [], [short(path) for path in shapes]
     for path in map(str.strip, paths):
-        there = epath.Path(path).expanduser()
+        there = reachable(path, "config.init_from")
         if there.is_dir() or is_model(there):
             kind, (found, sha256) = "run", _from_run(path, config, shapes, class_paths)
         else:

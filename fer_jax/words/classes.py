@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.labels import ALIASES, COMPOUND_EMOTIONS, name_of
+from fer_jax.parsing import read_json
+from fer_jax.storage import local
 from fer_jax.words.readers import read_vectors
 
 HERE = pathlib.Path(__file__).parent
@@ -146,16 +146,13 @@ def _read(source: str, words: str, chosen: Sequence[tuple[str, ...]], classes: t
             f"config.model.words='{words}' needs: give another file or another set of words "
             f"({', '.join(s for s in WORD_SETS if s != words)})"
         )
-    for word in wanted:
-        if not (np.isfinite(found[word]).all() and found[word].any()):
-            raise UserError(f"config.model.vectors: the vector of '{word}' in {source} is zero or not finite")
     rows = [np.mean([found[word] for word in synonyms], axis=0, dtype=np.float32) for synonyms in chosen]
     return ClassVectors(source, classes, tuple(chosen), _tuples(rows))
 
 
 def _stored(path: str, emotions: Sequence[str], classes: tuple[str, ...]) -> ClassVectors:
+    stored = read_json(local(path, "config.model.vectors"), "give another config.model.vectors")
     try:
-        stored = json.loads(epath.Path(path).expanduser().read_text())
         names = [name_of(name) for name in stored["classes"]]
         table = ClassVectors(
             stored["source"],
@@ -172,15 +169,20 @@ def _stored(path: str, emotions: Sequence[str], classes: tuple[str, ...]) -> Cla
             words=tuple(table.words[row] for row in rows),
             vectors=tuple(table.vectors[row] for row in rows),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"config.model.vectors: {path} is not a table of class vectors of {', '.join(classes)} ({error})"
         ) from error
 
 
 def _check(table: ClassVectors) -> None:
-    """Raises UserError if two classes have the same vector."""
+    """Raises UserError if a vector is zero or not finite, and if two classes have the same vector."""
     v = np.asarray(table.vectors, np.float64)
+    for words, vector in zip(table.words, v, strict=True):
+        if not (np.isfinite(vector).all() and vector.any()):
+            raise UserError(
+                f"config.model.vectors: the vector of '{' + '.join(words)}' in {table.source} is zero or not finite"
+            )
     v /= np.linalg.norm(v, axis=1, keepdims=True)
     for a, b in itertools.combinations(range(len(v)), 2):
         if v[a] @ v[b] > SAME:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import lzma
 import pathlib
 import zipfile
 import zlib
@@ -20,6 +21,8 @@ from typing import IO, cast
 import numpy as np
 
 from fer_jax.errors import UserError, first_line
+from fer_jax.parsing import check_regular, numbers, whole_number
+from fer_jax.storage import local
 
 CHUNK = 1 << 20  # bytes read at a time
 LONGEST_WORD = 1 << 12  # bytes; the longest phrase of GoogleNews has about a hundred
@@ -40,13 +43,13 @@ def read_vectors(path: str, words: Collection[str]) -> Vectors:
         UserError: if the file cannot be read, is not an embedding file, is cut off before all words were found, or has
             rows of different dimensions.
     """
-    place = pathlib.Path(path).expanduser()
+    place = pathlib.Path(local(path, "config.model.vectors"))
     try:
         with _opened(place) as (stream, name):
             if name.endswith(".bin"):
                 return _from_binary(stream, place, words)
             return _from_text(stream, place, words, b"," if name.endswith(".csv") else None)
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"config.model.vectors: {place} is damaged or incomplete ({first_line(error)}): download it again"
         ) from error
@@ -61,6 +64,7 @@ def read_vectors(path: str, words: Collection[str]) -> Vectors:
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[tuple[IO[bytes], str]]:
     """Opens a file, unpacking it if necessary; yields it with the name that tells its format."""
+    check_regular(path, "give another config.model.vectors")
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         name, magic = path.name.lower(), raw.peek(4)[:4]
@@ -121,10 +125,12 @@ def _from_text(stream: IO[bytes], path: pathlib.Path, words: Collection[str], se
         raise _no_embedding(path, "its first line is neither 'count dimension' nor a word and its numbers")
     wanted = {word.encode(): word for word in words}
     found: Vectors = {}
-    lines = stream if counts else itertools.chain([first], stream)
+    lines = iter(lambda: stream.readline(CHUNK), b"")
     read = 0
-    for line in lines:
+    for line in lines if counts else itertools.chain([first], lines):
         read += 1
+        if len(line) == CHUNK:
+            raise _no_embedding(path, f"line {read} has more than {CHUNK:,} bytes")
         # Compare the word first: splitting a line into 300 numbers is much slower.
         key = line[:LONGEST_WORD].split(separator, 1)[0] if line.strip() else b""
         if key not in wanted:
@@ -135,8 +141,8 @@ def _from_text(stream: IO[bytes], path: pathlib.Path, words: Collection[str], se
             continue  # GloVe has entries with spaces: this is a longer entry that begins with the word
         if values is None or len(values) != dimension:
             raise UserError(
-                f"config.model.vectors: {path} has {len(fields)} numbers for '{wanted[key]}', but a dimension of "
-                f"{dimension}: it is damaged or incomplete; download it again"
+                f"config.model.vectors: {path} has {len(fields)} numbers for '{wanted[key]}', where {dimension} finite "
+                "ones belong: it is damaged or incomplete; download it again"
             )
         found[wanted.pop(key)] = values
         if not wanted:
@@ -151,18 +157,16 @@ def _from_text(stream: IO[bytes], path: pathlib.Path, words: Collection[str], se
 
 def _header(line: bytes) -> tuple[int, int] | None:
     """Returns (count, dimension) if a line is such a header, else None."""
-    fields = line.split()
-    if len(fields) != 2 or not all(field.isdigit() for field in fields):
+    fields = line.decode("ascii", "replace").split()
+    if len(fields) != 2:
         return None
-    count, dimension = map(int, fields)
-    return (count, dimension) if count > 0 and 0 < dimension <= LARGEST_DIMENSION else None
+    count, dimension = whole_number(fields[0], 1), whole_number(fields[1], 1, LARGEST_DIMENSION)
+    return (count, dimension) if count and dimension else None
 
 
 def _numbers(fields: list[bytes]) -> np.ndarray | None:
-    try:
-        return np.array([float(field) for field in fields], np.float32)
-    except ValueError:
-        return None
+    values = numbers(field.decode("ascii", "replace") for field in fields)
+    return np.array(values, np.float32) if values else None
 
 
 def _no_embedding(path: pathlib.Path, why: str) -> UserError:

@@ -15,6 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from fer_jax.data.sources.records import DIGESTS, data_digest
 from fer_jax.data.sources.source import load, prepared_builder
+from fer_jax.errors import UserError
 
 
 def record(label, picture):
@@ -76,11 +77,13 @@ def test_it_is_written_at_preparation_and_computed_once_for_older_data(tiny, tmp
     assert data_digest(builder, "test") == written["test"]["sha256"]
     kept.write_text(json.dumps({"test": {"sha256": "kept", "files": written["test"]["files"]}}))
     assert data_digest(builder, "test") == "kept"
-    kept.write_text(json.dumps({"test": {"sha256": "kept", "files": {"other": 1}}}))  # of other records
+    kept.write_text(json.dumps({"test": written["test"] | {"files": {"other": 1}}}))  # the folder was copied
+    assert data_digest(builder, "test") == written["test"]["sha256"]
+    kept.write_text("{")
     assert data_digest(builder, "test") == written["test"]["sha256"]
 
 
-def test_records_of_the_same_size_that_were_written_later_are_read_again(stored):
+def test_records_that_were_exchanged_after_preparation_are_refused(stored):
     label = stored.labels.copy()
     label[5] = 0
     first, other = stored("first"), stored("other", labels=label)
@@ -89,4 +92,6 @@ def test_records_of_the_same_size_that_were_written_later_are_read_again(stored)
     assert file.stat().st_size == replacement.stat().st_size
     file.write_bytes(replacement.read_bytes())
     os.utime(file, (later := file.stat().st_mtime + 60, later))
-    assert data_digest(first, "test") == expected != before
+    assert expected != before
+    with pytest.raises(UserError, match="has changed since it was prepared"):
+        data_digest(first, "test")

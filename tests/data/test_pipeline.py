@@ -24,8 +24,9 @@ def test_batches_reach_over_the_end_of_an_epoch():
     assert np.bincount(drawn).tolist() == [4] * 7
 
 
-def test_a_stream_starts_at_any_step():
-    order = index_batches(100, 8, seed=3)
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_stream_starts_at_any_step(batch_size):
+    order = index_batches(100, batch_size, seed=3)
     taken = Stream(order, 17, lambda rows: rows)
     for step in range(17, 40):
         np.testing.assert_array_equal(next(taken), order[step])

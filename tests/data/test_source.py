@@ -1,7 +1,9 @@
 """Splits in RAM: what is held out, what is left out, and the decoded copy on disk."""
 
 import dataclasses
+import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -80,7 +82,7 @@ def test_votes_become_targets_and_rejected_rows_leave():
     np.testing.assert_allclose(scored["vote_target"].sum(-1), 1)
 
 
-@pytest.mark.parametrize("damage", ["other records", "cut", "gone", "cut stamp"])
+@pytest.mark.parametrize("damage", ["other records", "cut", "a bit", "gone", "cut stamp"])
 def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(damage, tiny):
     data = tiny().data
     first = load(data, "test", training=False)
@@ -95,6 +97,11 @@ def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(damage, 
         stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"records": {"other": 1}}))
     elif damage == "cut":
         images.write_bytes(images.read_bytes()[:1000])
+    elif damage == "a bit":
+        status, flipped = images.stat(), bytearray(images.read_bytes())
+        flipped[5000] ^= 1
+        images.write_bytes(flipped)
+        os.utime(images, (status.mtime, status.mtime))
     elif damage == "gone":
         images.unlink()
     else:
@@ -102,7 +109,7 @@ def test_the_decoded_copy_is_the_data_set_and_is_made_anew_when_damaged(damage, 
     fresh = load(data, "test", training=False)
     np.testing.assert_array_equal(first.arrays["image"], fresh.arrays["image"])
     assert json.loads(stamp.read_text())["records"].keys() != {"other"}
-    assert json.loads(stamp.read_text())["arrays"]["image.npy"][0] == images.stat().length
+    assert json.loads(stamp.read_text())["arrays"] == {"image": hashlib.sha256(images.read_bytes()).hexdigest()}
 
 
 def test_held_out_people_are_scored_as_the_test_split_is(tiny):
@@ -133,3 +140,16 @@ def test_a_damaged_data_set_says_what_to_do(tiny, tmp_path):
     with pytest.raises(UserError, match="cannot be read .* delete that folder and prepare it again") as caught:
         load(data, "test", training=False)
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_disagree_on_the_classes_are_refused(tiny, tmp_path):
+    data = tiny().data
+    data.data_dir = str(tmp_path)
+    from fer_jax.data.sources.source import prepared_builder
+
+    features = prepared_builder(data).data_path / "features.json"
+    stored = json.loads(features.read_text())
+    stored["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "8"
+    features.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="features.json and metadata.json disagree"):
+        load(data, "test", training=False)

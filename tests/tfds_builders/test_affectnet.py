@@ -93,9 +93,9 @@ def change_row(files, change):
     [
         (lambda row: row.replace(",0,0.25", ",11,0.25"), "has the expression 11, and codes are 0 to 10"),
         (lambda row: row.replace(",0,0.25", ",happy,0.25"), "has the expression happy"),
-        (lambda row: row.replace("50;60", "nan;60"), "not finite"),
+        (lambda row: row.replace("50;60", "nan;60"), "where finite numbers are expected"),
         (lambda row: row.replace("50;60;", ""), "has 67 landmarks"),
-        (lambda row: row.replace("50;60", "x;60"), "holds words where numbers are expected"),
+        (lambda row: row.replace("50;60", "x;60"), "where finite numbers are expected"),
         (lambda row: row.rpartition(",")[0], "has 8 fields where there are 9"),
         (
             lambda row: row.replace("training0001", "training0000").replace("2/", "1/").replace("JPG", "jpg"),

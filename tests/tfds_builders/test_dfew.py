@@ -74,7 +74,7 @@ def test_a_spreadsheet_that_is_none_or_has_other_columns(tmp_path):
     fake_dfew.write_votes(files, header=False, order=(7, 1, 2, 3, 4, 5, 6))
     assert "annotation.xlsx has most votes for other emotions" in refusal("dfew", files, tmp_path)
     fake_pictures.text(files / "Annotation" / "annotation.xlsx")
-    assert "annotation.xlsx cannot be read as .xlsx (BadZipFile)" in refusal("dfew", files, tmp_path)
+    assert "annotation.xlsx is no .xlsx file (BadZipFile" in refusal("dfew", files, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_folders_that_are_not_there(tmp_path):
     assert "has no EmoLabel_DataSplit of DFEW: unpack data_part_1.zip there first" in refusal("dfew", files, tmp_path)
     fake_dfew.make(files)
     fake_dfew.list_file(files, "test", 3).unlink()
-    assert "set_4.csv of DFEW is not there" in refusal("dfew", files, tmp_path)
+    assert "set_4.csv is not there: get the lists of DFEW again" in refusal("dfew", files, tmp_path)
     assert "has no Clip/clip_224x224 or clip_224x224 of DFEW" in refusal("dfew/clip_224x224", files, tmp_path)
 
 

@@ -229,7 +229,7 @@ def test_missing_files(fake, tmp_path):
 def test_not_text(fake, tmp_path):
     fake_fer2013.write_csv(tmp_path, fake)
     (tmp_path / "fer2013new.csv").write_bytes(HEADER.encode() + b"\nTraining,\xff\n")
-    assert "line 2: not UTF-8 text" in refusal(tmp_path, tmp_path / "out")
+    assert "line 2 is not UTF-8 text" in refusal(tmp_path, tmp_path / "out")
 
 
 def test_subsets_need_names_to_join(fake, tmp_path):

@@ -128,7 +128,7 @@ def test_gaps_may_be_accepted(arrays, tmp_path):
     said = refusal("mmi", tmp_path / "files", tmp_path)
     assert "Sessions/1 holds neither a video nor pictures" in said
     assert "2/session.xml is not there: download the session again" in said
-    assert "S002-005.xml cannot be read (" in said
+    assert "S002-005.xml is no XML (" in said
     builder = build("mmi", tmp_path / "files", tmp_path / "data", allow_missing=3, size=8)
     assert list(examples(builder)) == ["S054-003"]
     assert builder.info.metadata["missing"] == ["1", "2", "17"]

@@ -322,7 +322,7 @@ def test_half_transparent_pixels_lie_on_white(tmp_path):
 
 def test_a_folder_in_place_of_a_picture(tmp_path):
     (tmp_path / "x.jpg").mkdir()
-    with pytest.raises(BadPicture, match="cannot be read"):
+    with pytest.raises(BadPicture, match="is a folder"):
         pictures.copied(tmp_path / "x.jpg", 3)
 
 

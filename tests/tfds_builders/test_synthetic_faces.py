@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -253,13 +254,19 @@ def test_workers_do_not_change_the_examples():
     assert examples_of(plan, "train", 40, 41)[0]["image"] == alone[40]["image"]
 
 
-def test_plan_refuses_what_it_cannot_draw(tmp_path):
+def test_plan_refuses_what_it_cannot_draw(tmp_path, monkeypatch):
     from tfds_builders.synthetic_faces import synthetic_faces_dataset_builder as faces
 
     with pytest.raises(UserError, match="kind"):
         Plan(kind="video")
     with pytest.raises(UserError, match="compound"):
         faces.make_builder("compund", data_dir=str(tmp_path))
+    with pytest.raises(UserError, match="train is 10000000000000; .* 1,048,576 at most"):
+        Plan(train=10**13)
+    large = faces.make_builder("basic", data_dir=str(tmp_path), train=1 << 20, size=1024, per_subject=100)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=1 << 40))
+    with pytest.raises(UserError, match="the pictures take 1,538 GiB, and 1,024 GiB are free"):
+        large.download_and_prepare()
 
 
 @pytest.fixture(scope="module")

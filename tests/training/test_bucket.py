@@ -18,7 +18,7 @@ from fer_jax.errors import UserError
 from fer_jax.report import Predictions, write_report
 from fer_jax.runs.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
 from fer_jax.runs.workdir import stored_config
-from fer_jax.storage import absolute, reachable, write_whole
+from fer_jax.storage import absolute, local, reachable, write_whole
 from fer_jax.training import loop
 from fer_jax.training import run as running
 from fer_jax.training.log import JsonLines, read_lines
@@ -63,6 +63,8 @@ def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch)
     assert reachable("s3://faces/new", "--workdir") == epath.Path("s3://faces/new")
     with pytest.raises(UserError, match="--workdir=gcs://faces: 'gcs://' is not a known storage: give a folder"):
         reachable("gcs://faces", "--workdir")
+    with pytest.raises(UserError, match="config.data.data_dir=http://a/b is not on this machine"):
+        local("http://a/b", "config.data.data_dir")
     for error, says in (
         (ImportError("Please install s3fs"), "needs a package that is not installed: pip install s3fs"),
         (PermissionError("no credentials"), r"cannot be reached \(PermissionError: no credentials\)"),

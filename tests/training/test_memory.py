@@ -14,7 +14,7 @@ from fer_jax.training import loop, setup
 
 
 def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "machine_memory", lambda: 1 << 20)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2 << 20)  # the parameters fit
     config = tiny(max_steps=2)
     config.evaluation.batch_size = 16  # whose pictures fit
     with pytest.raises(UserError) as caught:
@@ -40,6 +40,13 @@ def test_an_evaluation_larger_than_the_machine_is_refused_before_it_runs(clips, 
     said = str(caught.value)
     assert said.startswith("not enough memory: 0.")
     assert said.endswith("give a smaller config.evaluation.batch_size than 32")
+
+
+def test_a_network_larger_than_any_machine_is_refused_by_its_number_of_parameters(tiny):
+    config = tiny()
+    config.model.width = 100_000
+    with pytest.raises(UserError, match=r"training \d+(,\d{3}){4} parameters takes .* GiB"):
+        setup.make_setup(config)
 
 
 @pytest.mark.parametrize("field", ["train", "evaluation"])

@@ -11,8 +11,8 @@ from fer_jax.config.protocol import fold_facts, part_to_score, part_to_test, pro
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.inference.evaluate import evaluate
+from fer_jax.parsing import read_lines
 from fer_jax.runs.workdir import default_workdir
-from fer_jax.storage import read_lines
 from fer_jax.training import loop
 from fer_jax.training.setup import make_setup
 

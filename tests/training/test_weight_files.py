@@ -96,6 +96,7 @@ BROKEN = {
     "Keras": (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5"),
     "empty": (b"", "empty"),
     "a picture": (b"\xff\xd8\xff\xe0JFIF" + bytes(64), "not a weight file: give a .safetensors file"),
+    "negative": (pack(*header_and_data({"bn.running_var": np.array([1, -1], np.float32)})), "negative variances"),
     "not a number": (pack(*header_and_data({"a": np.array([1, np.nan], np.float32)})), "a in .* not finite"),
 }
 
@@ -182,6 +183,12 @@ def test_a_pytorch_file_that_is_cut_short(share, zipped, write):
     with pytest.raises(UserError, match="damaged") as caught:
         read_weights(write(data[: int(share * len(data))], "x.pth"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_small_file_that_claims_a_large_tensor(write):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UserError, match="a in .* repeats its numbers"):
+        read_weights(write(torch_file({"a": torch.ones(1).expand(10**12)}), "x.pth"))
 
 
 def test_nothing_that_has_a_name(write):

@@ -69,7 +69,7 @@ def test_resumed_and_evaluated_without_the_file(config, embedding, tmp_path, mon
 
 def test_a_missing_file_is_said_before_anything_is_written(config, embedding, tmp_path):
     embedding.unlink()
-    with pytest.raises(UserError, match=r"config.model.vectors: cannot read .*vectors.txt: No such file"):
+    with pytest.raises(UserError, match="vectors.txt is not there: give another config.model.vectors"):
         loop.train(config, epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

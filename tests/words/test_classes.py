@@ -77,7 +77,7 @@ def test_the_table_of_a_run_is_the_same_table(tmp_path):
         class_vectors(str(path), "nouns", FER2013_CSV)
     for content in ("{", "[]", '{"classes": 3}'):
         path.write_text(content)
-        with pytest.raises(UserError, match="not a table of class vectors"):
+        with pytest.raises(UserError, match="config.model.vectors"):
             class_vectors(str(path), "nouns", FER2013_CSV)
 
 
@@ -107,5 +107,5 @@ def test_mistakes(tmp_path):
         class_vectors(str(path), "seed", FER2013_CSV)
     for broken in ("0.0 0.0 0.0", "nan 1.0 2.0"):
         path.write_text("x 1.0 2.0 3.0\n" + "".join(f"{word} {broken}\n" for word in FER2013_CSV))
-        with pytest.raises(UserError, match="the vector of 'angry' in .* is zero or not finite"):
+        with pytest.raises(UserError, match="'angry'.* finite"):
             class_vectors(str(path), "seed", FER2013_CSV)

@@ -121,9 +121,9 @@ MISTAKES = {
     "picture.jpg": (bytes(range(256)) * 50, "not an embedding file"),
     "short.txt": (
         text(TABLE).replace(b"angry ", b"angry 1.0 2.0\nx "),
-        "2 numbers for 'angry', .* dimension of 5",
+        "2 numbers for 'angry', where 5",
     ),
-    "long.txt": (text(TABLE).replace(b"angry ", b"angry 1.0 "), "has 6 numbers for 'angry', .* dimension of 5"),
+    "long.txt": (text(TABLE).replace(b"angry ", b"angry 1.0 "), "has 6 numbers for 'angry', where 5"),
     "words.vec": (text(TABLE, header=True).replace(b"angry ", b"angry x"), "5 numbers for 'angry'"),
     "cut.vec": (text(TABLE, header=True).split(b"angry")[0], "6 of 7 words .*'angry'"),
 }
@@ -140,9 +140,9 @@ def test_a_file_that_is_none(name, tmp_path):
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match=r"cannot read .*nowhere.bin: No such file"):
+    with pytest.raises(UserError, match="nowhere.bin is not there: give another config.model.vectors"):
         read_vectors(str(tmp_path / "nowhere.bin"), ["sad"])
-    with pytest.raises(UserError, match="cannot read .*: Is a directory"):
+    with pytest.raises(UserError, match="is a folder"):
         read_vectors(str(tmp_path), ["sad"])
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from fer_jax import parsing
 from fer_jax.errors import UserError
 from fer_jax.faces.pictures import BadPicture, is_picture
+from fer_jax.parsing import table_rows, text_lines, whole_number
 from tfds_builders.listing import files_below
 from tfds_builders.problems import Problems
 
@@ -23,6 +24,7 @@ COLUMNS = (
 CODES = range(11)
 EMOTIONS = 8  # codes from 8 are none, uncertain, no face
 MARKS = 68
+MOST_BYTES = 1 << 20  # of an annotation, which holds 136 numbers at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +50,20 @@ class Row:
 def read_csv(path: pathlib.Path, problems: Problems) -> list[Row]:
     """Reads training.csv or validation.csv; some copies of the second have no header."""
     rows, seen = [], set()
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        lines = csv.reader(file, quoting=csv.QUOTE_NONE)  # no field has a comma in it
-        for line in lines:
-            if not line or (lines.line_num == 1 and line[0].strip() == COLUMNS[0]):
-                if line and tuple(word.strip() for word in line) != COLUMNS:
-                    expected = ",".join(COLUMNS)
-                    raise UserError(f"{path}: the header is {','.join(line)[:80]} where {expected} is expected")
-                continue
-            if (row := _parsed(line, f"{path}:{lines.line_num}", problems)) is None:
-                continue
-            if row.name in seen:
-                problems.mistake(f"{path}:{lines.line_num}", f"names {row.name} a second time: remove one of the rows")
-                continue
-            seen.add(row.name)
-            rows.append(row)
+    # No field has a comma in it.
+    for number_, line in table_rows(text_lines(path), path, "get the list again", quoting=csv.QUOTE_NONE):
+        if number_ == 1 and line[0].strip() == COLUMNS[0]:
+            if tuple(word.strip() for word in line) != COLUMNS:
+                expected = ",".join(COLUMNS)
+                raise UserError(f"{path}: the header is {','.join(line)[:80]} where {expected} is expected")
+            continue
+        if (row := _parsed(line, f"{path}:{number_}", problems)) is None:
+            continue
+        if row.name in seen:
+            problems.mistake(f"{path}:{number_}", f"names {row.name} a second time: remove one of the rows")
+            continue
+        seen.add(row.name)
+        rows.append(row)
     return rows
 
 
@@ -71,22 +72,23 @@ def _parsed(line: list[str], where: str, problems: Problems) -> Row | None:
         problems.mistake(where, f"has {len(line)} fields where there are {len(COLUMNS)}: get the list again")
         return None
     name, *box, marks, code, valence, arousal = (word.strip() for word in line)
-    if not code.isascii() or not code.isdigit() or int(code) not in CODES:
+    expression = whole_number(code)
+    if expression is None or expression not in CODES:
         problems.mistake(where, f"has the expression {code[:20]}, and codes are 0 to 10: correct it")
         return None
-    if int(code) >= EMOTIONS:  # nothing else is used, and the picture may be missing
-        return Row(name, int(code))
-    try:
-        landmarks = np.array(marks.split(";"), np.float32).reshape(-1, 2)
-        numbers = [float(word) for word in (*box, valence, arousal)]
-    except ValueError:
-        problems.mistake(where, "holds words where numbers are expected: get the list again")
+    if expression >= EMOTIONS:  # nothing else is used, and the picture may be missing
+        return Row(name, expression)
+    landmarks = parsing.numbers(marks.split(";"), parsing.LARGEST_PIXEL)
+    others = parsing.numbers((*box, valence, arousal), parsing.LARGEST_PIXEL)
+    if not landmarks or not others:
+        problems.mistake(where, "holds words where finite numbers are expected: get the list again")
         return None
-    if len(landmarks) != MARKS or not np.isfinite(landmarks).all() or not all(map(math.isfinite, numbers)):
-        problems.mistake(where, f"has {len(landmarks)} landmarks or numbers that are not finite: get the list again")
+    if len(landmarks) != 2 * MARKS:
+        problems.mistake(where, f"has {len(landmarks) // 2} landmarks, not {MARKS}: get the list again")
         return None
-    x, y, width, height, valence_, arousal_ = numbers
-    return Row(name, int(code), (x, y, width, height), landmarks, valence_, arousal_)
+    x, y, width, height, valence_, arousal_ = others
+    points = np.array(landmarks, np.float32).reshape(MARKS, 2)
+    return Row(name, expression, (x, y, width, height), points, valence_, arousal_)
 
 
 def read_npy(folder: pathlib.Path, problems: Problems) -> tuple[list[Row], dict[str, str]]:
@@ -130,10 +132,11 @@ def numbers(path: str | os.PathLike[str], count: int) -> np.ndarray:
         BadPicture: for a file that holds something else.
     """
     try:
-        values = np.load(path, allow_pickle=False).reshape(-1).astype(np.float32)
-    except FileNotFoundError:
-        raise BadPicture("is not there: unpack the archive again") from None
-    except (OSError, ValueError, EOFError):
+        stored = parsing.parse_array(parsing.read_bytes(path, "unpack the archive again", MOST_BYTES))
+        values = np.ravel(stored).astype(np.float32)
+    except parsing.Unreadable as error:
+        raise BadPicture(error.what) from None
+    except ValueError:
         raise BadPicture("does not hold numbers: unpack the archive again") from None
     if len(values) != count or not np.isfinite(values).all():
         raise BadPicture(f"holds {len(values)} numbers where {count} finite ones belong: unpack the archive again")
@@ -149,4 +152,5 @@ def folders_below(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _by_number(name: str) -> tuple[int, str]:
-    return (int(name), "") if name.isdigit() else (1 << 60, name)
+    place = whole_number(name)
+    return (parsing.LARGEST_INTEGER, name) if place is None else (place, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
 import re
@@ -10,6 +9,7 @@ import re
 import numpy as np
 
 from fer_jax.faces.pictures import BadPicture
+from fer_jax.parsing import number, numbers, read_text
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import folders_in
 
@@ -59,11 +59,8 @@ def read_emotion(folder: str, problems: Problems) -> tuple[int, str] | None:
         return None
     name, path = files[0]
     words = _text(path).split()
-    try:
-        value = float(words[0]) if len(words) == 1 else math.nan
-    except ValueError:
-        value = math.nan
-    if value not in range(1, 8):
+    value = number(words[0]) if len(words) == 1 else None
+    if value is None or value not in range(1, 8):
         said = " ".join(words)[:40] or "nothing"
         problems.mistake(path, f"says '{said}', and codes are 1 to 7: unpack Emotion_labels.zip again")
         return None
@@ -83,15 +80,13 @@ def read_facs(folder: str, problems: Problems) -> np.ndarray:
         problems.mistake(folder, f"holds {len(files)} files of action units: remove the wrong ones")
     for path in files[:1]:
         for line in filter(str.strip, _text(path).splitlines()):
-            try:
-                number, intensity = (int(float(word)) for word in line.split())
-            except (ValueError, OverflowError):
-                number = intensity = -1
-            if not (0 < number < ACTION_UNITS and 0 <= intensity <= 5):
+            found = [int(value) for value in numbers(line.split())]
+            unit, intensity = found if len(found) == 2 else (-1, -1)
+            if not (0 < unit < ACTION_UNITS and 0 <= intensity <= 5):
                 wanted = "an action unit and its intensity, 0 to 5: unpack FACS_labels.zip again"
                 problems.mistake(path, f"has the row '{line.strip()[:40]}' where it should have {wanted}")
                 break
-            units[number] = intensity
+            units[unit] = intensity
     return units
 
 
@@ -106,11 +101,8 @@ def read_landmarks(path: str, size: tuple[int, int]) -> np.ndarray:
         BadPicture: for another content, or points outside of the frame.
     """
     name = os.path.basename(path)
-    try:
-        points = np.array([float(word) for word in _text(path).split()])
-    except ValueError:
-        points = np.zeros(0)
-    if points.size != 2 * LANDMARKS or not np.isfinite(points).all():
+    points = np.array(numbers(_text(path).split()))
+    if points.size != 2 * LANDMARKS:
         raise BadPicture(f"landmarks {name} are not {LANDMARKS} rows of x and y: unpack Landmarks.zip again")
     points = points.reshape(LANDMARKS, 2)
     height, width = size
@@ -124,5 +116,4 @@ def read_landmarks(path: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def _text(path: str) -> str:
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return file.read()
+    return read_text(path, "unpack the archive again", damaged="replace")

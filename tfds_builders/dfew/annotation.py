@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
 import numpy as np
 
 from fer_jax import labels
+from fer_jax.parsing import LARGEST_INTEGER, Unreadable, number, read_sheet, whole_number
 from tfds_builders.dfew.lists import CODES
 from tfds_builders.problems import Problems
 
@@ -20,6 +20,7 @@ STRINGS = "xl/sharedStrings.xml"
 MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 COLUMN = re.compile("[A-Z]+")
 AGREEMENT = 0.99  # share of clips whose label must have the most votes; otherwise the columns were misread
+REMEDY = "get it again, or remove it, it is optional"
 NAME_COLUMN = len(CODES)  # after the votes comes the name of the clip
 
 
@@ -30,16 +31,14 @@ def read_votes(path: pathlib.Path, problems: Problems) -> dict[int, np.ndarray]:
     """
     try:
         rows = list(_rows(path))
-    except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, ValueError, IndexError, OSError) as error:
-        problems.mistake(
-            path, f"cannot be read as .xlsx ({type(error).__name__}): get it again, or remove it, it is optional"
-        )
+    except Unreadable as error:
+        problems.mistake(path, error.what)
         return {}
     columns = [labels.FERPLUS_VOTES.index(labels.canonical("dfew", code)) for code in CODES]
     votes = {}
     for line, row in enumerate(rows, start=1):
         cells = [row.get(column, "") for column in range(NAME_COLUMN + 1)]
-        numbers = [number for cell in cells if (number := _whole(cell)) is not None]
+        numbers = [whole for cell in cells if (whole := _whole(cell)) is not None]
         if line == 1 and len(numbers) < len(cells):
             columns = _columns(cells[:NAME_COLUMN]) or columns
         elif not any(cells):
@@ -74,13 +73,11 @@ def _columns(header: list[str]) -> list[int] | None:
 
 def _rows(path: os.PathLike[str]) -> Iterator[dict[int, str]]:
     """Yields column -> text of every row of the first sheet."""
-    with zipfile.ZipFile(path) as archive:
-        strings: list[str] = []
-        if STRINGS in archive.namelist():
-            root = ElementTree.fromstring(archive.read(STRINGS))
-            strings = [_text(entry) for entry in root.iter(f"{MAIN}si")]
-        root = ElementTree.fromstring(archive.read(SHEET))
-    for row in root.iter(f"{MAIN}row"):
+    parts = read_sheet(path, (SHEET, STRINGS), REMEDY)
+    if SHEET not in parts:
+        raise Unreadable(path, f"has no {SHEET}", REMEDY)
+    strings = [_text(entry) for entry in parts[STRINGS].iter(f"{MAIN}si")] if STRINGS in parts else []
+    for row in parts[SHEET].iter(f"{MAIN}row"):
         cells: dict[int, str] = {}
         for place, cell in enumerate(row.iter(f"{MAIN}c")):
             name = COLUMN.match(cell.get("r", ""))
@@ -89,8 +86,12 @@ def _rows(path: os.PathLike[str]) -> Iterator[dict[int, str]]:
                 text = _text(cell)
             elif value is None or value.text is None:
                 continue
+            elif cell.get("t") != "s":
+                text = value.text
+            elif (index := whole_number(value.text, 0, len(strings) - 1)) is not None:
+                text = strings[index]
             else:
-                text = strings[int(value.text)] if cell.get("t") == "s" else value.text
+                raise Unreadable(path, f"has a cell with text {value.text[:20]} of {len(strings)}", REMEDY)
             cells[_number(name[0]) if name else place] = text.strip()
         yield cells
 
@@ -109,8 +110,5 @@ def _number(letters: str) -> int:
 
 def _whole(text: str) -> int | None:
     """Returns the number in a cell, '3' or '3.0'; None if there is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() and value >= 0 else None
+    value = number(text, LARGEST_INTEGER)
+    return int(value) if value is not None and value.is_integer() and value >= 0 else None

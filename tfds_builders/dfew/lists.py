@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import pathlib
 
 from fer_jax import labels
-from fer_jax.errors import UserError
+from fer_jax.parsing import read_text, table_rows, whole_number
 from tfds_builders.layout import folder_of
 from tfds_builders.problems import Problems
 
@@ -78,24 +77,22 @@ def _check_training(path: pathlib.Path, fold: int, clips: dict[int, Labeled], pr
 
 def _read(path: pathlib.Path, problems: Problems) -> dict[int, int]:
     """Returns number -> code of the rows `video_name,label`, such as `1600,3`; the header may be missing."""
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except FileNotFoundError:
-        raise UserError(f"{path} of DFEW is not there: get the lists again") from None
+    text = read_text(path, "get the lists of DFEW again", damaged="replace")
     rows: dict[int, int] = {}
-    for line, row in enumerate(csv.reader(text.splitlines()), start=1):
+    for line, row in table_rows(text.splitlines(), path, "get the lists of DFEW again"):
         fields = [field.strip() for field in row]
         if not any(fields) or (line == 1 and fields[0] == "video_name"):
             continue
         where = f"{path}:{line}"
-        if len(fields) != 2 or not fields[0].isascii() or not fields[0].isdigit():
+        number = whole_number(fields[0])
+        if len(fields) != 2 or number is None:
             problems.mistake(where, f"is '{','.join(row)[:60]}' where '1600,3' is expected: get the list again")
         elif fields[1] not in map(str, CODES):
             problems.mistake(
                 where, f"has the label {fields[1][:20]}, and codes are {CODES[0]} to {CODES[-1]}: correct it"
             )
-        elif int(fields[0]) in rows:
-            problems.mistake(where, f"names the clip {int(fields[0])} a second time: remove one of the rows")
+        elif number in rows:
+            problems.mistake(where, f"names the clip {number} a second time: remove one of the rows")
         else:
-            rows[int(fields[0])] = int(fields[1])
+            rows[number] = int(fields[1])
     return rows

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.pictures import EXTENSIONS, is_picture
+from fer_jax.parsing import read_text, text_lines, whole_number
 from tfds_builders.layout import folders_with, packed, undoubled
 from tfds_builders.listing import check_unlisted, files_below, nfc
 from tfds_builders.problems import Problems
@@ -80,7 +81,7 @@ def _by_folder(root: pathlib.Path, problems: Problems) -> tuple[list[Picture], s
 def _by_list(path: pathlib.Path, problems: Problems) -> tuple[list[Picture], str]:
     there = _pictures_beside(path.parent)
     pictures, seen = [], set()
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = read_text(path, damaged="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -89,7 +90,7 @@ def _by_list(path: pathlib.Path, problems: Problems) -> tuple[list[Picture], str
         word = (match["label"] if match else None) or image.rpartition("/")[0].rpartition("/")[2]
         if not match or not word:
             problems.mistake(where, f"is '{line.strip()[:60]}' where 'a.jpg happy' is expected: correct it")
-        elif word.isdigit():
+        elif whole_number(word) is not None:
             problems.mistake(where, f"has the label {word}, and the class of a number is unknown: write names instead")
         elif canonical(word) is None:
             known = ", ".join(labels.classes(7))
@@ -134,8 +135,7 @@ def _lists(folder: pathlib.Path) -> list[pathlib.Path]:
     lists = []
     for name, path in sorted(files_below(folder).items()):
         if _may_be_list(name):
-            with open(path, encoding="utf-8-sig", errors="replace") as file:
-                first = next((line.strip() for line in file if line.strip()), "")
+            first = next((line.strip() for line in text_lines(path) if line.strip()), "")
             if ROW.match(first):
                 lists.append(pathlib.Path(path))
     return lists

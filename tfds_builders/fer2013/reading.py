@@ -5,8 +5,6 @@ Everything is checked while it is read; a mistake is reported with its file, lin
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import hashlib
 import tarfile
 import warnings
@@ -21,6 +19,7 @@ from tqdm import tqdm
 
 from fer_jax import labels
 from fer_jax.errors import UserError
+from fer_jax.parsing import LONGEST_LINE, check_regular, table_rows, whole_number
 from tfds_builders.listing import one_sided
 
 SPLITS = ("train", "public_test", "private_test")
@@ -123,7 +122,7 @@ def read_csv(path: epath.Path) -> Faces:
     Raises:
       UserError: for anything but a header and rows of a code, 2,304 pixels and a split.
     """
-    if path.stat().length == 0:
+    if check_regular(path) == 0:
         raise UserError(f"{path} is empty: {WHERE}")
     if not path.name.endswith(".tar.gz"):
         with path.open("rb") as file:
@@ -135,7 +134,7 @@ def read_csv(path: epath.Path) -> Faces:
                     file = archive.extractfile(member)
                     assert file is not None  # it is a regular file
                     return _parse(file, f"{path}:{member.name}", member.size)
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"{path} is damaged ({reason}): download it again") from error
     raise UserError(f"{path} holds neither {' nor '.join(CSV_NAMES)}: {WHERE}")
@@ -170,15 +169,13 @@ def is_complete(faces: Faces) -> bool:
 
 def _parse(file: IO[bytes], name: str, size: int) -> Faces:
     digest = hashlib.md5(usedforsecurity=False)
-    reader = csv.reader(_lines(file, name, size, digest), skipinitialspace=True)
+    records = table_rows(_lines(file, name, size, digest), name, "get the original file", skipinitialspace=True)
     images, codes, splits = [], [], []
-    with warnings.catch_warnings(), _csv_errors(reader, name):
+    with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # older NumPy warns of a bad number where newer raises
-        columns = _columns(next(reader, []), name)
-        for record in reader:
-            if not record:
-                continue  # a blank line
-            where = f"{name}, line {reader.line_num} (row {len(codes)})"
+        columns = _columns(next(records, (1, []))[1], name)
+        for line, record in records:
+            where = f"{name}, line {line} (row {len(codes)})"
             if len(record) != len(columns):
                 raise UserError(
                     f"{where}: {len(record)} fields instead of {len(columns)}; if it is the last line, "
@@ -202,7 +199,7 @@ def _parse(file: IO[bytes], name: str, size: int) -> Faces:
 def _lines(file: IO[bytes], name: str, size: int, digest) -> Iterator[str]:
     # Decoded line by line, to report the line of a wrong byte.
     with tqdm(total=size, desc=f"reading {name.rpartition('/')[2]}", unit="B", unit_scale=True, disable=None) as bar:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
             digest.update(line)
             bar.update(len(line))
             try:
@@ -212,14 +209,6 @@ def _lines(file: IO[bytes], name: str, size: int, digest) -> Iterator[str]:
                     f"{name}, line {number}: byte {error.start} is not UTF-8 text; the file is damaged or "
                     "was saved by a spreadsheet: get the original"
                 ) from error
-
-
-@contextlib.contextmanager
-def _csv_errors(reader, name: str):
-    try:
-        yield
-    except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num}: {error}: get the original file") from error
 
 
 def _columns(header: Iterable[str], name: str) -> dict[str, int]:
@@ -260,7 +249,7 @@ def _pixels(text: str, where: str) -> np.ndarray:
 def _why_bad(text: str) -> str:
     words = text.split()
     for position, word in enumerate(words):
-        if not word.isascii() or not word.isdigit() or int(word) > 255:
+        if whole_number(word, 0, 255) is None:
             return f"pixel {position} is {word[:20]!r}, not a number from 0 to 255"
     return f"{len(words):,} pixels instead of {NUM_PIXELS:,} ({SIDE}x{SIDE})"
 

@@ -7,7 +7,6 @@ numbers but drift by up to 85. `label.csv`, one per split, has most rows, in the
 from __future__ import annotations
 
 import collections
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.labels import FERPLUS_VOTES
+from fer_jax.parsing import read_text, table_rows, whole_number
 from tfds_builders.fer2013.reading import SPLITS, USAGES
 
 NEW_CSV = "fer2013new.csv"
@@ -26,7 +26,7 @@ LABEL_COUNTS = (28558, 3579, 3573)
 WHERE = "get it from github.com/microsoft/FERPlus"
 
 _HEADER = ("Usage", "Image name", *FERPLUS_VOTES)
-_NAME = re.compile(r"fer(\d{7})\.png")
+_NAME = re.compile(r"fer([0-9]{7})\.png")
 _MOST_VOTES = 10
 
 # Rows of fer2013.csv that the label.csv files leave out: those without a name (every annotator said "not a
@@ -219,12 +219,13 @@ def _check_order(names: Sequence[str], lines: Sequence[int], path: epath.Path) -
 
 
 def _votes(fields: Sequence[str], where: str) -> list[int]:
+    votes = []
     for column, field in zip(FERPLUS_VOTES, fields, strict=True):
-        if not field.strip().isdecimal() or int(field) > _MOST_VOTES:
+        if (count := whole_number(field.strip(), 0, _MOST_VOTES)) is None:
             raise UserError(
                 f"{where}, column {column}: {field[:20]!r} is not a number of votes, 0 to {_MOST_VOTES}: {WHERE}"
             )
-    votes = [int(field) for field in fields]
+        votes.append(count)
     if sum(votes) not in (_MOST_VOTES - 1, _MOST_VOTES):  # one published row has nine
         raise UserError(f"{where}: {sum(votes)} votes in all, not {_MOST_VOTES}: {WHERE}")
     return votes
@@ -232,18 +233,7 @@ def _votes(fields: Sequence[str], where: str) -> list[int]:
 
 def _records(path: epath.Path) -> Iterator[tuple[int, list[str]]]:
     """Yields line number and fields of every line that is not blank."""
-    data = path.read_bytes()
-    if not data.strip():
+    text = read_text(path, WHERE)
+    if not text.strip():
         raise UserError(f"{path} is empty: {WHERE}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text, the file is damaged: {WHERE}") from error
-    reader = csv.reader(text.splitlines())
-    try:
-        for record in reader:
-            if record:
-                yield reader.line_num, record
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}: {WHERE}") from error
+    yield from table_rows(text.splitlines(), path, WHERE)

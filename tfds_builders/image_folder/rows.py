@@ -12,6 +12,7 @@ from PIL import Image
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.pictures import ORIENTATION
+from fer_jax.parsing import whole_number
 from tfds_builders.face_crops import Box
 
 SPLIT = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -107,7 +108,7 @@ def check_splits(where: object, rows: Sequence[Row]) -> list[str]:
     numbers = {
         split: sorted(map(int, some))
         for split, some in words.items()
-        if len(some) > 1 and all(word.isascii() and word.isdigit() for word in some)
+        if len(some) > 1 and all(whole_number(word) is not None for word in some)
     }
     for one, other in itertools.combinations(splits, 2):
         if one.lower() == other.lower():
@@ -172,8 +173,8 @@ def _size_of(path: str) -> tuple[int, int] | None:
 
 
 def _numbers_by_value(word: str) -> tuple[bool, int, str]:
-    digits = word.isascii() and word.isdigit()
-    return not digits, int(word) if digits else 0, word
+    value = whole_number(word)
+    return value is None, value or 0, word
 
 
 def _joined(words: Sequence[str]) -> str:

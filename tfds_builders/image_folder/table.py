@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -13,6 +11,7 @@ from collections.abc import Mapping
 from fer_jax import labels
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.pictures import is_picture
+from fer_jax.parsing import LARGEST_PIXEL, numbers, read_text, table_rows
 from tfds_builders.face_crops import Box
 from tfds_builders.image_folder.folders import ONE_SPLIT
 from tfds_builders.image_folder.rows import Row, wrong_split
@@ -50,16 +49,9 @@ def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[
     Raises:
         UserError: for a header without the needed columns, and text that is not CSV in UTF-8.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not in UTF-8: save it as 'CSV UTF-8'") from None
-    delimiter = _delimiter(path, text.partition("\n")[0])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        header, *table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num} is not a row of a CSV file ({error}): correct it") from None
+    text = read_text(path, "save it as 'CSV UTF-8'")
+    lines = table_rows(io.StringIO(text, newline=""), path, "correct it", delimiter=_delimiter(path, text))
+    header, *table = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
     header = [column.lower() for column in header[1]]
     for column in COLUMNS:
         if header.count(column) > 1:
@@ -93,7 +85,8 @@ def read_table(path: pathlib.Path, problems: Problems) -> tuple[list[Row], list[
     return rows, _warnings(path, header, rows, folders)
 
 
-def _delimiter(path: pathlib.Path, header: str) -> str:
+def _delimiter(path: pathlib.Path, text: str) -> str:
+    header = text.partition("\n")[0]
     for delimiter in DELIMITERS:
         columns = [column.strip().strip('"').lower() for column in header.split(delimiter)]
         if all(column in columns for column in NEEDED):
@@ -145,11 +138,8 @@ def _or_leave_out(column: str) -> str:
 
 
 def _box(cells: list[str]) -> Box | None:
-    try:
-        x, y, w, h = map(float, cells)
-    except ValueError:
-        return None
-    return (x, y, w, h) if all(map(math.isfinite, (x, y, w, h))) and w > 0 and h > 0 else None
+    found = numbers(cells, LARGEST_PIXEL)
+    return (found[0], found[1], found[2], found[3]) if len(found) == 4 and min(found[2:]) > 0 else None
 
 
 def _warnings(

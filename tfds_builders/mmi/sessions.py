@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fer_jax.faces.pictures import is_picture
+from fer_jax.parsing import Unreadable, read_xml, whole_number
 from tfds_builders.listing import files_below
 from tfds_builders.problems import Problems
 
@@ -116,19 +117,20 @@ def _emotion(path: str, problems: Problems) -> int | None:
     if not values:
         return 0
     value = values[0].strip()
-    if not (value.isascii() and value.isdigit() and int(value) >= 1):
+    code = whole_number(value, 1)
+    if code is None:
         problems.mistake(
             path, f"has the emotion '{value[:20]}', and codes are numbers from 1: download the session again"
         )
         return None
-    return int(value)
+    return code
 
 
 def _parsed(path: str, problems: Problems) -> xml.Element | None:
     try:
-        return xml.parse(path).getroot()
-    except (xml.ParseError, OSError, ValueError, LookupError) as error:
-        problems.gap(path, f"cannot be read ({str(error)[:80]}): download the session again")
+        return read_xml(path, "download the session again")
+    except Unreadable as error:
+        problems.gap(path, error.what)
         return None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 import re
 from typing import Any
 
 import numpy as np
 
+from fer_jax.parsing import LARGEST_PIXEL, Unreadable, numbers, read_text, whole_number
 from tfds_builders.problems import Problems
 
 NAME = re.compile(r"^(train|test)_\d+\.jpg$")
@@ -19,7 +19,7 @@ ATTRIBUTES = {"gender": 3, "race": 3, "age": 5}  # how many codes each has
 def read_list(path: pathlib.Path, codes: range, problems: Problems) -> list[tuple[str, int]]:
     """Returns (name, code) of each row of `<image> <label>`; the list has no header."""
     rows, seen = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, damaged="replace").splitlines(), start=1):
         parts = line.split()
         if not parts:
             continue
@@ -28,7 +28,7 @@ def read_list(path: pathlib.Path, codes: range, problems: Problems) -> list[tupl
             problems.mistake(
                 where, f"is '{line.strip()[:60]}' where 'train_00001.jpg 5' is expected: get the list again"
             )
-        elif not parts[1].isascii() or not parts[1].isdigit() or int(parts[1]) not in codes:
+        elif whole_number(parts[1]) not in codes:
             problems.mistake(
                 where, f"has the label {parts[1][:20]}, and codes are {codes[0]} to {codes[-1]}: correct it"
             )
@@ -47,19 +47,14 @@ def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np
     """
     points, attributes = np.full((5, 2), np.nan, np.float32), dict.fromkeys(ATTRIBUTES, UNKNOWN)
     path = folder / f"{stem}_manu_attri.txt"
-    try:
-        numbers = [float(word) for word in path.read_text().split()]
-        codes = [int(number) for number in numbers[10:]]
-        found = np.array(numbers[:10], np.float32).reshape(5, 2)
-    except FileNotFoundError:
+    if not path.exists():
         return points, attributes
-    except (ValueError, OverflowError):  # also for binary files
-        numbers = []
-    if len(numbers) != 10 + len(ATTRIBUTES):
+    found = _numbers(path)
+    if len(found) != 10 + len(ATTRIBUTES):
         problems.mistake(path, "does not hold five points and three codes: unpack manual.zip again")
         return points, attributes
-    points = found
-    for (name, most), code in zip(ATTRIBUTES.items(), codes, strict=True):
+    points = np.array(found[:10], np.float32).reshape(5, 2)
+    for (name, most), code in zip(ATTRIBUTES.items(), map(int, found[10:]), strict=True):
         if not 0 <= code < most:
             problems.mistake(path, f"has the {name} {code}, and codes are 0 to {most - 1}: correct it")
         attributes[name] = code
@@ -69,14 +64,19 @@ def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np
 def read_box(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[float, float, float, float] | None:
     """Returns (x_min, y_min, x_max, y_max) in pixels of the original; None, and a gap, if there is none."""
     path = folder / f"{stem}_boundingbox.txt"
-    try:
-        numbers = [float(word) for word in path.read_text().split()]
-    except FileNotFoundError:
+    if not path.exists():
         problems.gap(path, "is not there: unpack boundingbox.zip again")
         return None
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+    found = _numbers(path)
+    if len(found) != 4:
         problems.mistake(path, "does not hold four numbers: unpack boundingbox.zip again")
         return None
-    return numbers[0], numbers[1], numbers[2], numbers[3]
+    return found[0], found[1], found[2], found[3]
+
+
+def _numbers(path: pathlib.Path) -> list[float]:
+    """Returns the numbers in a file; [] if it holds something else."""
+    try:
+        return numbers(read_text(path).split(), LARGEST_PIXEL)
+    except Unreadable:
+        return []

@@ -39,8 +39,14 @@ class Plan:
         if not 0 <= self.seed < 1 << 63:
             raise UserError(f"seed is {self.seed}; it must be 0 or more")
         for name in ("train", "test", "per_subject", "frames"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; synthetic faces need at least 1")
+            if not 1 <= (number := getattr(self, name)) <= _SPLIT_STRIDE:
+                raise UserError(f"{name} is {number}; synthetic faces need 1 at least, and {_SPLIT_STRIDE:,} at most")
+        if max(self.train, self.test) > _SUBJECT_STRIDE * self.per_subject:
+            raise UserError(f"per_subject is {self.per_subject}, which needs more than {_SUBJECT_STRIDE:,} people")
+
+    def picture_bytes(self) -> int:
+        """Returns the size of all pictures as pixels."""
+        return (self.train + self.test) * (self.frames if self.kind == "clips" else 1) * self.size**2 * 3
 
     def count(self, split: str) -> int:
         return {"train": self.train, "test": self.test}[split]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, Plan] = {
     "occluded_test": Plan(bank="test"),
 }
 LARGEST = 1024  # pixels
+COMPRESSED = 0.5  # of the bytes of the pixels, at the very least
 _DESCRIPTIONS = {
     "basic": "Neutral and the six basic expressions.",
     "compound": "The 22 categories of Du, Tao and Martinez (2014).",
@@ -137,6 +139,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # nothing to download
+        needed, free = self.plan.picture_bytes() * COMPRESSED, shutil.disk_usage(self.data_dir_root).free
+        if needed > free:
+            raise UserError(
+                f"synthetic_faces: the pictures take {needed / 2**30:,.0f} GiB, and {free / 2**30:,.0f} GiB are free "
+                f"under {self.data_dir_root}: give fewer with train, test or size"
+            )
         config = self.builder_config
         assert isinstance(config, FacesConfig)
         return {split: self._generate_examples(split) for split in config.splits()}

@@ -14,10 +14,12 @@ from typing import Any
 
 from fer_jax.data.augment import color, erasing, placement
 from fer_jax.errors import UserError, nearest
+from fer_jax.parsing import number, whole_number
 
 FIELD = "config.augmentation.train"
 GEOMETRY, PIXELS, INPUT = "geometry", "pixels", "input"  # what an operation changes; INPUT is after normalization
 WINDOWS = ("crop", "crop_scale")
+MOST_GROUPS = 99  # inside of a group
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"
 
 
@@ -47,8 +49,8 @@ class Parameter:
             value = tuple(map(float, numbers.groups())) if numbers else ()
             fits = len(value) == 2 and self.low <= value[0] <= value[1] <= self.high
         else:
-            value = self.form(text)
-            fits = self.form is not str and self.low <= value <= self.high
+            value = {int: whole_number, float: number}.get(self.form, lambda _: None)(text)
+            fits = value is not None and self.low <= value <= self.high
         if not fits:
             raise ValueError(text)
         return value
@@ -243,7 +245,7 @@ def _entry(text: str, grouped: bool) -> Operation:
     name, colon, given = head.partition(":")
     if name not in KINDS and name not in GROUPS:
         raise UserError(f"{FIELD}: '{text}': there is no operation '{name}'; {nearest(name, (*KINDS, *GROUPS))}")
-    if bool(bracket) != (name in GROUPS) or (bracket and not rest.endswith(")")):
+    if bool(bracket) != (name in GROUPS) or (bracket and not rest.endswith(")")) or rest.count("(") > MOST_GROUPS:
         raise UserError(f"{FIELD}: cannot read '{text}'; write {_syntax(name)}")
     parameters = ALWAYS if name in GROUPS or (grouped and name == "flip") else KINDS[name].parameters
     values = _values(text, name, parameters, given.split(",") if colon else [])

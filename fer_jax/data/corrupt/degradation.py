@@ -36,6 +36,7 @@ from PIL import Image
 from fer_jax.data.corrupt.occluders import BANKS
 from fer_jax.data.corrupt.occlusion import INPUT, TEST_SEED, paint
 from fer_jax.errors import UserError, nearest
+from fer_jax.parsing import whole_number
 from fer_jax.randomness import PI, Purpose, cosine, raw_words, sine
 
 if TYPE_CHECKING:
@@ -125,10 +126,11 @@ def parse(text: Any) -> dict[str, Any]:
         return {"kind": kind, "bank": level}
     if kind not in KINDS:
         raise UserError(f"{FIELD}: '{text}': there is no degradation '{kind}'; {nearest(kind, (*KINDS, 'occlusion'))}")
-    if level.isdecimal() and int(level) in LEVELS:
-        return {"kind": kind, KINDS[kind].unit: KINDS[kind].amounts[int(level) - 1]}
-    if kind == "low_resolution" and level.isdecimal() and int(level):
-        return {"kind": kind, "pixels": int(level)}
+    number = whole_number(level) or 0
+    if number in LEVELS:
+        return {"kind": kind, KINDS[kind].unit: KINDS[kind].amounts[number - 1]}
+    if kind == "low_resolution" and number:
+        return {"kind": kind, "pixels": number}
     pixels = ", or a number of pixels" if kind == "low_resolution" else ""
     raise UserError(f"{FIELD}: '{text}': give a level, {kind}:1 to {kind}:5{pixels}")
 

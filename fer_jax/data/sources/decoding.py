@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -17,6 +18,8 @@ import numpy as np
 from fer_jax.data.sources import clips
 from fer_jax.data.sources.on_disk import LazyPictures, RecordReader, fit_in_memory
 from fer_jax.data.sources.records import file_stamps, in_chunks, pictures_in, readable, records
+from fer_jax.errors import UserError
+from fer_jax.parsing import parse_array, read_bytes, read_json
 
 FIELDS_LEFT_ON_DISK = frozenset({"occlusion_mask"})  # ground truth for analyses, never fed to a network
 PICTURES = ("image", "frames")
@@ -122,10 +125,12 @@ def _lazy_pictures(
 
 def _read_kept(folder: pathlib.Path, stamp: Mapping[str, list[int]]) -> Arrays | None:
     """Returns the arrays that an earlier run kept in a folder; None unless they are whole and of the same records."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
-        kept = json.loads((folder / "stamp.json").read_text())
-        if kept["records"] == stamp and kept["arrays"] == file_stamps(folder, "*.npy"):
-            return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}
+    with contextlib.suppress(UserError, ValueError, KeyError, TypeError, AttributeError):
+        kept = read_json(folder / "stamp.json")
+        if kept["records"] == stamp:
+            files = {name: read_bytes(folder / f"{name}.npy") for name in kept["arrays"]}
+            if kept["arrays"] == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}:
+                return {name: parse_array(data) for name, data in files.items()}
     return None
 
 
@@ -136,9 +141,11 @@ def _keep(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], stamp: Mapping
         shutil.rmtree(folder, ignore_errors=True)
         temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
         try:
-            for key, values in arrays.items():
-                np.save(temporary / f"{key}.npy", values)
-            kept = {"records": stamp, "arrays": file_stamps(temporary, "*.npy")}
+            sums = {}
+            for name, values in arrays.items():
+                np.save(temporary / f"{name}.npy", values)
+                sums[name] = hashlib.sha256((temporary / f"{name}.npy").read_bytes()).hexdigest()
+            kept = {"records": stamp, "arrays": sums}
             (temporary / "stamp.json").write_text(json.dumps(kept))
             os.rename(temporary, folder)
         except OSError:

@@ -5,13 +5,13 @@ Arrays count folds from 0; users see them counted from 1, as papers do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.parsing import whole_number
 
 WAYS = ("subject:10", "leave_one_subject_out", "stored", "examples:5")
 
@@ -35,11 +35,12 @@ def parse_division(text: str) -> Division:
     """Parses `config.data.folds`: 'subject:K', 'leave_one_subject_out', 'stored' or 'examples:K'."""
     if text in WAYS[1:3]:
         return Division(text)
-    if match := re.fullmatch(r"(subject|examples):(\d+)", text):
-        if int(match[2]) < 2:
-            raise UserError(f"config.data.folds='{text}': give at least 2 folds, for example '{match[1]}:10'")
-        return Division(match[1], int(match[2]))
-    raise UserError(f"config.data.folds='{text}': {nearest(text, WAYS)}")
+    way, _, count = text.partition(":")
+    if way not in ("subject", "examples") or (number := whole_number(count)) is None:
+        raise UserError(f"config.data.folds='{text}': {nearest(text, WAYS)}")
+    if number < 2:
+        raise UserError(f"config.data.folds='{text}': give at least 2 folds, for example '{way}:10'")
+    return Division(way, number)
 
 
 def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndarray:

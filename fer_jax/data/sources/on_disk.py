@@ -8,10 +8,8 @@ interpreter lock). So a host reads only what it trains on, in any order.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 
 from fer_jax.data.sources.records import pictures_in
 from fer_jax.errors import UserError, first_line
+from fer_jax.parsing import machine_memory
 
 PART = 64  # examples that a thread reads at once
 MEMORY_SHARE = 0.4  # of the machine's memory that the pixels of a split may fill; larger splits stay on disk
@@ -134,14 +133,6 @@ class RecordReader:
 def fit_in_memory(shape: Sequence[int]) -> bool:
     """Whether uint8 pixels of this shape take no more than `MEMORY_SHARE` of the machine's memory."""
     return int(np.prod(shape, dtype=np.int64)) <= MEMORY_SHARE * machine_memory()
-
-
-def machine_memory() -> int:
-    """Returns the bytes of memory that this process may use: those of the machine, or of its container."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 16 << 30
-    with contextlib.suppress(OSError, ValueError):  # no container, or no limit
-        memory = min(memory, int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
-    return memory
 
 
 def select(values: Any, rows: np.ndarray) -> Any:

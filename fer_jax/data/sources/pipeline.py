@@ -43,7 +43,7 @@ def index_batches(
             return int(mine[rng.integers(len(mine))])
 
         rows = rows.repeat(None).seed(seed).random_map(draw)
-    return rows.batch(batch_size, batch_fn=lambda values: np.asarray(values, np.int32))
+    return rows.batch(batch_size, drop_remainder=True, batch_fn=lambda values: np.asarray(values, np.int32))
 
 
 class Stream(Iterator[Item]):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fer_jax.errors import UserError, first_line
+from fer_jax.parsing import read_json
 
 DIGESTS = "data_digest.json"  # beside the records: by split, its digest and the files that it is of
 CHUNK = 1024  # records read at once
@@ -37,19 +38,44 @@ def data_digest(builder: Any, split: str) -> str:
     It covers the class names and, in row order, each row's label (its votes where nothing is labeled) and the bytes of
     its pictures as stored. How the rows are divided into files does not matter. Preparation writes it beside the data;
     for data prepared before that it is computed once and kept there.
+
+    Raises:
+        UserError: if the records have changed since the digest was written.
     """
     kept = pathlib.Path(builder.data_path) / DIGESTS
     files = file_stamps(builder.data_path, "*record*")
-    digests: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        digests = json.loads(kept.read_text())
-    if digests.get(split, {}).get("files") == files:
-        return digests[split]["sha256"]
+    digests, known = {}, {}
+    with contextlib.suppress(UserError, TypeError, ValueError):  # none yet, or damaged
+        digests = dict(read_json(kept))
+        known = dict(digests.get(split, {}))
+    if "sha256" in known and known.get("files") == files:
+        return known["sha256"]
     with readable(builder, split):
         sha256 = _sha256(builder, split)
+    if known.get("sha256", sha256) != sha256:
+        raise UserError(
+            f"{builder.info.name}, split {split}, under {builder.data_path} has changed since it was prepared: put its "
+            "files back, or delete that folder and prepare it again"
+        )
     with contextlib.suppress(OSError):  # a read-only folder: the next run computes it again
         kept.write_text(json.dumps(digests | {split: {"sha256": sha256, "files": files}}, indent=1) + "\n")
     return sha256
+
+
+def check_classes(builder: Any) -> None:
+    """Raises UserError if the files beside the records disagree on the fields or classes: somebody has edited one."""
+    folder, features = pathlib.Path(builder.data_path), builder.info.features
+    names = list(features["label"].names) if "label" in features else []
+    with readable(builder, "all"):
+        stored = read_json(folder / "features.json")["featuresDict"]["features"]
+        count = int(stored["label"]["classLabel"]["numClasses"]) if names else 0
+        counted = (builder.info.metadata or {}).get("counts", {}) if names else {}
+        different = [split for split, classes in counted.items() if list(classes) != names]
+    if stored.keys() != features.keys() or count != len(names) or different:
+        raise UserError(
+            f"{folder}: label.labels.txt, features.json and metadata.json disagree on the fields or classes "
+            f"({', '.join(names)}): one of them was changed; delete that folder and prepare it again"
+        )
 
 
 def _sha256(builder: Any, split: str) -> str:

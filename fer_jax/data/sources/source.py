@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +14,10 @@ from fer_jax.data.sources.decoding import decoded, texts
 from fer_jax.data.sources.folds import check_number, divide
 from fer_jax.data.sources.on_disk import LazyPictures, select
 from fer_jax.data.sources.points import attach_points
-from fer_jax.data.sources.records import data_digest
+from fer_jax.data.sources.records import check_classes, data_digest, readable
 from fer_jax.data.targets.labeled import attach_targets, with_neutral
 from fer_jax.errors import UserError, nearest
+from fer_jax.storage import local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,15 +240,16 @@ def prepared_builder(config: Any) -> Any:
     """Returns the TFDS builder of `config.dataset`; prepares the data set first if that needs no files of the user."""
     registry = importlib.import_module("tfds_builders.registry")
     manual = importlib.import_module("tfds_builders.manual")
-    data_dir = os.path.expanduser(config.data_dir) or None
+    data_dir = local(config.data_dir, "config.data.data_dir") or None
     builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
     if not manual.is_prepared(builder):
-        manual_dir = os.path.expanduser(config.manual_dir) or None
+        manual_dir = local(config.manual_dir, "config.data.manual_dir") or None
         if isinstance(builder, manual.ManualBuilder) and manual_dir is None:
             manual.require_prepared(builder)
         print(f"preparing {config.dataset} (once)", flush=True)
         importlib.import_module("tfds_builders.preparation").prepare(builder, manual_dir=manual_dir)
         builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
+    check_classes(builder)
     return builder
 
 
@@ -273,4 +274,5 @@ def image_names(config: Any, split: str) -> list[str]:
     builder = prepared_builder(config)
     if "name" not in builder.info.features:
         return [f"{split}_{number:05d}" for number in range(1, builder.info.splits[split].num_examples + 1)]
-    return texts(builder, split, "name")
+    with readable(builder, split):
+        return texts(builder, split, "name")

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,9 @@ from jaxtyping import Float, Int
 from fer_jax.data.targets.prior import FERPLUS, emotion_indices
 from fer_jax.errors import UserError
 from fer_jax.labels import ALIASES, CODES, canonical
+from fer_jax.parsing import read_text
 from fer_jax.randomness import Purpose, Stream
+from fer_jax.storage import local
 
 if TYPE_CHECKING:
     from fer_jax.data.sources.source import Source
@@ -82,7 +83,7 @@ def with_label_noise(source: Source, data: Any, names: Sequence[str] = ()) -> tu
     """
     clean = source.arrays["label"]
     if data.label_noise_file:
-        path = pathlib.Path(os.path.expanduser(data.label_noise_file))
+        path = pathlib.Path(local(data.label_noise_file, "config.data.label_noise_file"))
         listed = read_noise_list(path, source.name.partition("/")[0], source.classes, source.split, names)
         labels = listed[source.rows]
         _check_agreement(path, labels, clean, len(source.classes))
@@ -169,11 +170,7 @@ def read_noise_list(
     Raises:
         UserError: naming the file and the row of the first mistake.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise UserError(f"config.data.label_noise_file: cannot read {path}: {reason}") from error
+    lines = read_text(path, "give another config.data.label_noise_file").splitlines()
     codes = _codes(dataset, classes)
     places = {_stem(name): place for place, name in enumerate(names)}
     labels, seen = np.full(len(names), -1, np.int32), np.zeros(len(names), int)
