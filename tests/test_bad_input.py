@@ -96,7 +96,6 @@ def assert_refused(done, says, tmp_path):
         ("data.exclude", ("blck",), "no flag 'blck'"),
         ("data.target", "majorty", "did you mean 'majority'"),
         ("data.points", "face2", "config.data.points='face2': did you mean 'face24'"),
-        ("data.points_cheek", -1.0, "config.data.points_cheek=-1.0 .* 0 to 64"),
         ("data.path", "tape", "config.data.path='tape'"),
         ("data.holdout_fraction", 0.0, "leaves nothing to validate"),
         ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),

@@ -123,8 +123,7 @@ FIELDS = {
     "data.class_weights": Field(False, "weigh each example by N / (C n), n the size of its class"),
     "data.class_weight_power": Field(1.0, "exponent of these weights", range="[0, 4]"),
     "data.label_smoothing": Field(0.0, "the share of a target that is spread over the classes", range="[0, 1]"),
-    "data.smoothing_prior": Field("uniform", "the distribution it is spread by", ("uniform", "ferplus", "votes")),
-    "data.smoothing_literal": Field(False, "keep prior rows unnormalized if classes are missing, as published"),
+    "data.smoothing_prior": Field("uniform", "the distribution it is spread by", ("uniform", "ferplus")),
     "data.clip_frames": Field(3, "training frames per clip", range="[1, 1024]"),
     "data.clip_sampling": Field(
         "segments",
@@ -136,7 +135,6 @@ FIELDS = {
     ),
     "data.neutral_frames": Field(0, "and this many of the first, labeled neutral", range="[0, 1024]"),
     "data.points": Field("", "points of the face that the method looks at", ("", "face24")),
-    "data.points_cheek": Field(16.0, "height of cheek points above the mouth corners, pixels of 256", range="[0, 64]"),
     "data.occluded_copies": Field(False, "train on each image twice: as it is, and behind an object"),
     "data.label_noise": Field("", "corrupt the training labels", ("", "symmetric", "asymmetric", "pair")),
     "data.label_noise_rate": Field(0.0, "probability that a label is corrupted", range="[0, 1]"),

@@ -196,8 +196,7 @@ class Trained:
         else:
             arrays["image"] = faces
         if kind := self.config.data.points:
-            cheek = self.config.data.points_cheek
-            arrays = attach_points(arrays, kind=kind, cheek=cheek, dataset="the array", split="")
+            arrays = attach_points(arrays, kind=kind, dataset="the array", split="")
         return Source("array", "", self.classes, arrays, np.arange(count), frames)
 
 

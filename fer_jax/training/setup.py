@@ -256,11 +256,8 @@ def make_task(config: Config, train: Source, fields: ModelFields, accelerated: b
         power = config.data.class_weight_power
         class_weights = tuple(float(w) for w in (counts.sum() / (len(counts) * counts)) ** power)
     prior = None
-    if config.data.smoothing_prior != "uniform":
-        literal = config.data.smoothing_literal
-        votes = train.arrays.get(config.data.votes)
-        rows = prior_matrix(config.data.smoothing_prior, train.classes, votes, literal=literal)
-        prior = tuple(map(tuple, rows.tolist()))
+    if config.data.smoothing_prior == "ferplus":
+        prior = tuple(map(tuple, prior_matrix(train.classes).tolist()))
     return dataclasses.replace(
         task,
         label_smoothing=config.data.label_smoothing,

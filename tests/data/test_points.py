@@ -36,22 +36,20 @@ def test_the_recipe():
         (59, 118), (57, 114), (29, 58), (35, 70), (41.5, 83), (47.5, 95), (38.5, 77), (42, 84),
         (33, 82), (71, 94),  # beside the mouth's corners, 16 away and 16 up
     ]  # fmt: skip
-    np.testing.assert_array_equal(face_points(numbered(), 256, 256, cheek=16.0)[0], expected)
-    expected[22:] = (33, 88), (71, 100)
-    np.testing.assert_array_equal(face_points(numbered(), 256, 256, cheek=10.0)[0], expected)
+    np.testing.assert_array_equal(face_points(numbered(), 256, 256)[0], expected)
 
 
 def test_offsets_grow_with_the_crop():
-    large = face_points(numbered(), 256, 256, cheek=16.0)
-    np.testing.assert_allclose(face_points(numbered() / 4, 64, 64, cheek=16.0), large / 4, rtol=1e-6)
-    stretched = face_points(numbered() * [0.5, 1], 256, 128, cheek=16.0)
+    large = face_points(numbered(), 256, 256)
+    np.testing.assert_allclose(face_points(numbered() / 4, 64, 64), large / 4, rtol=1e-6)
+    stretched = face_points(numbered() * [0.5, 1], 256, 128)
     np.testing.assert_allclose(stretched, large * [0.5, 1], rtol=1e-6)
 
 
 def test_from_a_crop_of_256_to_an_input_of_224():
     """The augmentation's resize does what the release does: times 224 / 256, to half a pixel."""
     image = np.zeros((1, 256, 256, 3), np.uint8)
-    batch = {"image": image, "points": face_points(numbered(), 256, 256, cheek=16.0)}
+    batch = {"image": image, "points": face_points(numbered(), 256, 256)}
     moved = plain_inputs(batch, Preprocessing(224))["points"]
     released = np.floor(batch["points"] * 224 / 256 + 0.5)
     assert np.abs(np.asarray(moved) - released).max() <= 0.6
@@ -61,7 +59,7 @@ def test_mirror_pairs_follow_from_the_landmarks():
     rng = np.random.default_rng(0)
     marks = rng.uniform(20, 80, (3, 68, 2)).astype(np.float32)
     flipped = (np.array([99, 0]) + np.array([-1, 1]) * marks)[:, IBUG_MIRROR]
-    ours, theirs = (face_points(m.astype(np.float32), 100, 100, cheek=16.0) for m in (marks, flipped))
+    ours, theirs = (face_points(m.astype(np.float32), 100, 100) for m in (marks, flipped))
     expected = (np.array([99, 0]) + np.array([-1, 1]) * ours)[:, list(MIRROR["face24"])]
     np.testing.assert_allclose(theirs, expected, rtol=1e-5)
     assert np.array_equal(np.array(MIRROR["face24"])[list(MIRROR["face24"])], np.arange(24))
@@ -71,11 +69,11 @@ def test_a_flip_swaps_the_patches():
     """Through the augmentation, as in evaluation with both views, a patch stays the same part of the face."""
     marks = np.random.default_rng(0).uniform(10, 50, (12, 68, 2)).astype(np.float32)
     image = np.zeros((12, 64, 64, 3), np.uint8)
-    batch = {"image": image, "points": face_points(marks, 64, 64, cheek=16.0)}
+    batch = {"image": image, "points": face_points(marks, 64, 64)}
     inputs = plain_inputs(batch, Preprocessing(64))
     flipped = np.asarray(mirrored(inputs, MIRROR["face24"])["points"])
     other = (np.array([63, 0]) + np.array([-1, 1]) * marks)[:, IBUG_MIRROR].astype(np.float32)
-    np.testing.assert_allclose(flipped, face_points(other, 64, 64, cheek=16.0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(flipped, face_points(other, 64, 64), rtol=1e-4, atol=1e-4)
 
     flip = Augmentation(("flip",))
     augmented = augmented_inputs(jax.random.key(0), batch, flip, Preprocessing(64), mirror=MIRROR["face24"])
@@ -87,12 +85,12 @@ def test_a_flip_swaps_the_patches():
 
 
 def test_the_template_is_an_average_face():
-    found = face_template(224, 224, cheek=16.0)
+    found = face_template(224, 224)
     assert found.shape == (24, 2)
     np.testing.assert_allclose(found[4:9], [(63, 72), (34, 77), (155, 72), (183, 78), (109, 74)])
     np.testing.assert_allclose(found[:4, 1], [48 - 1.75, 54 - 8.75, 54 - 8.75, 48 - 1.75])  # 2 and 10 of 256
     np.testing.assert_allclose(found[22:], [(62 - 14, 166 - 14), (157 + 14, 166 - 14)])
-    np.testing.assert_allclose(face_template(48, 48, cheek=16.0), found * 48 / 224, rtol=1e-6)
+    np.testing.assert_allclose(face_template(48, 48), found * 48 / 224, rtol=1e-6)
 
 
 def test_faces_without_landmarks_get_the_template(capsys):
@@ -101,11 +99,11 @@ def test_faces_without_landmarks_get_the_template(capsys):
     marks[2, 5, 1] = np.nan
     arrays = {"image": np.zeros((4, 64, 64, 3), np.uint8), "landmarks": marks}
     for _ in range(2):
-        found = attach_points(arrays, kind="face24", cheek=16.0, dataset="faces", split="train")["points"]
-    template = face_template(64, 64, cheek=16.0)
+        found = attach_points(arrays, kind="face24", dataset="faces", split="train")["points"]
+    template = face_template(64, 64)
     np.testing.assert_array_equal(found[1], template)
     np.testing.assert_array_equal(found[2], template)
-    np.testing.assert_allclose(found[[0, 3]], face_points(marks[[0, 3]], 64, 64, cheek=16.0))
+    np.testing.assert_allclose(found[[0, 3]], face_points(marks[[0, 3]], 64, 64))
     said = "faces, split train: 2 of 4 faces have no landmarks and get the points of an average face\n"
     assert capsys.readouterr().out == said  # once
 
@@ -113,7 +111,7 @@ def test_faces_without_landmarks_get_the_template(capsys):
 def test_a_data_set_without_landmarks_says_so_once(capsys):
     arrays = {"image": np.zeros((3, 48, 48, 1), np.uint8)}
     for split in ("train", "test"):
-        found = attach_points(arrays, kind="face24", cheek=16.0, dataset="fer2013", split=split)["points"]
+        found = attach_points(arrays, kind="face24", dataset="fer2013", split=split)["points"]
     assert found.shape == (3, 24, 2)
     assert found.dtype == np.float32
     assert capsys.readouterr().out.count("fer2013 has no landmarks: every face gets the same 24 points") == 1
@@ -134,7 +132,7 @@ def test_a_data_set_without_landmarks_says_so_once(capsys):
 def test_bad_landmarks_get_one_line(marks, says):
     arrays = {"image": np.zeros((2, 64, 64, 3), np.uint8), "landmarks": marks.astype(np.float32)}
     with pytest.raises(UserError, match=says) as caught:
-        attach_points(arrays, kind="face24", cheek=16.0, dataset="x", split="y")
+        attach_points(arrays, kind="face24", dataset="x", split="y")
     assert "\n" not in str(caught.value)
 
 
@@ -143,8 +141,8 @@ def test_a_tight_crop_may_cut_the_jaw_off():
     marks = np.random.default_rng(0).uniform(4, 60, (2, 68, 2)).astype(np.float32)
     marks[:, :22, 1] += 70
     arrays = {"image": np.zeros((2, 64, 64, 3), np.uint8), "landmarks": marks}
-    found = attach_points(arrays, kind="face24", cheek=16.0, dataset="x", split="y")["points"]
-    np.testing.assert_allclose(found, face_points(marks, 64, 64, cheek=16.0))
+    found = attach_points(arrays, kind="face24", dataset="x", split="y")["points"]
+    np.testing.assert_allclose(found, face_points(marks, 64, 64))
     marks[1, 22:28, 0] -= 70
     with pytest.raises(UserError, match="landmarks of 1 faces lie outside of the image, the first those of example 1"):
-        attach_points(arrays, kind="face24", cheek=16.0, dataset="x", split="y")
+        attach_points(arrays, kind="face24", dataset="x", split="y")

@@ -17,6 +17,7 @@ from fer_jax.errors import UserError
 
 KINDS = ("face24",)
 CROP = 256.0  # side of the face crop that the offsets are for
+CHEEK = 16.0  # by how much points 23 and 24 lie above the corners of the mouth: the script; its lists have 10
 BROWS = (-2.0, -10.0, -10.0, -2.0)  # points 1 to 4 above the brows: the release's script as it runs, not as it reads
 TEMPLATE_CROP = 224.0
 
@@ -44,38 +45,34 @@ SMALLEST = 0.05  # share of the image's side that the landmarks of a face must r
 OUTSIDE = 1 / 3  # share of the landmarks that may lie outside of the image: a tight crop cuts the line of the jaw
 
 
-def face_points(landmarks: np.ndarray, height: int, width: int, cheek: float) -> np.ndarray:
+def face_points(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
     """Returns the 24 points [N, 24, 2], (x, y) in pixels, of landmarks [N, 68, 2] of faces that fill the image.
 
     Args:
         landmarks: in iBUG order.
         height, width: of the image.
-        cheek: by how much points 23 and 24 lie above the corners of the mouth, in pixels of a crop of 256. The
-            release's script says 16, its lists say 10.
     """
     first, second = (np.array([pair[k] - 1 for pair in _FACE24]) for k in (0, 1))
-    return _with_offsets((landmarks[:, first] + landmarks[:, second]) / 2, height, width, cheek)
+    return _with_offsets((landmarks[:, first] + landmarks[:, second]) / 2, height, width)
 
 
-def face_template(height: int, width: int, cheek: float) -> np.ndarray:
+def face_template(height: int, width: int) -> np.ndarray:
     """Returns the 24 points [24, 2] of an average aligned face, for faces without landmarks."""
     places = _TEMPLATE * np.array([width, height], np.float32) / TEMPLATE_CROP
-    return _with_offsets(places[None], height, width, cheek)[0]
+    return _with_offsets(places[None], height, width)[0]
 
 
-def _with_offsets(places: np.ndarray, height: int, width: int, cheek: float) -> np.ndarray:
+def _with_offsets(places: np.ndarray, height: int, width: int) -> np.ndarray:
     """Raises the brows of points [N, 22, 2] and adds the two beside the mouth."""
     scale = np.array([width, height], np.float32) / CROP
     corners = places[:, list(_CORNERS)]
-    beside = corners + np.array([[-16.0, -cheek], [16.0, -cheek]], np.float32) * scale
+    beside = corners + np.array([[-16.0, -CHEEK], [16.0, -CHEEK]], np.float32) * scale
     places = places.copy()
     places[:, :4, 1] += np.array(BROWS, np.float32) * scale[1]
     return np.concatenate([places, beside], axis=1).astype(np.float32)
 
 
-def attach_points(
-    arrays: Mapping[str, np.ndarray], *, kind: str, cheek: float, dataset: str, split: str
-) -> dict[str, np.ndarray]:
+def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, split: str) -> dict[str, np.ndarray]:
     """Adds `points` float32 [N, 24, 2], (x, y) in pixels of the stored image.
 
     Faces without landmarks (none in the data set, not finite, or all on one spot, where a detector found nothing) have
@@ -84,7 +81,6 @@ def attach_points(
     Args:
         arrays: fields of the data set.
         kind: one of `KINDS`.
-        cheek: see `face_points`.
         dataset, split: for messages.
 
     Raises:
@@ -92,7 +88,7 @@ def attach_points(
     """
     name = f"{dataset}, split {split}"
     height, width = arrays["image"].shape[1:3]
-    template = face_template(height, width, cheek)
+    template = face_template(height, width)
     landmarks = arrays.get("landmarks")
     if landmarks is None:
         _say_once(
@@ -111,7 +107,7 @@ def attach_points(
     _check_pixels(landmarks, reach, there, height, width, name)
     if missing := int((~there).sum()):
         _say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and get the points of an average face")
-    points = face_points(landmarks, height, width, cheek)
+    points = face_points(landmarks, height, width)
     return {**arrays, "points": np.where(there[:, None, None], points, template)}
 
 

@@ -168,7 +168,10 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     digest = data_digest(builder, split)
     source = Source(config.dataset, split, classes, arrays, rows, frames, folds, digest)
     source = source.last_faces(config.last_frames, config.neutral_frames) if config.last_frames else source
-    return source if source.frames or not config.points else _with_points(source, config.points, config.points_cheek)
+    if config.points and not source.frames:
+        arrays = attach_points(source.arrays, kind=config.points, dataset=source.name, split=split)
+        source = dataclasses.replace(source, arrays=arrays)
+    return source
 
 
 def _without(arrays: Mapping[str, np.ndarray], flags: tuple[str, ...], dataset: str) -> dict[str, np.ndarray]:
@@ -180,11 +183,6 @@ def _without(arrays: Mapping[str, np.ndarray], flags: tuple[str, ...], dataset: 
             raise UserError(f"config.data.exclude: {dataset} has no flag '{flag}'; {nearest(flag, known)}")
         keep &= ~arrays[flag]
     return {name: values[keep] for name, values in arrays.items()}
-
-
-def _with_points(source: Source, kind: str, cheek: float) -> Source:
-    arrays = attach_points(source.arrays, kind=kind, cheek=cheek, dataset=source.name, split=source.split)
-    return dataclasses.replace(source, arrays=arrays)
 
 
 def check_split(builder: Any, dataset: str, split: str) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
-from fer_jax.data.targets.votes import vote_distribution
 from fer_jax.errors import UserError
 from fer_jax.labels import ALIASES, EMOTIONS
 
@@ -31,29 +30,17 @@ FERPLUS = np.array(
 )
 
 
-def prior_matrix(
-    kind: str, classes: Sequence[str], votes: Integer[np.ndarray, "N 10"] | None, *, literal: bool = False
-) -> Float[np.ndarray, "C C"]:
+def prior_matrix(classes: Sequence[str]) -> Float[np.ndarray, "C C"]:
     """Returns D for any selection and order of emotions: a label of class y is mixed with the distribution in row y.
 
-    Args:
-        kind: 'ferplus' (the published table) or 'votes' (estimated from the votes of the training examples).
-        classes: names of the data set's classes.
-        votes: counts of the training examples per column of `labels.FERPLUS_VOTES`; None if the data set has no votes.
-        literal: if classes are missing, leave the rows as in the authors' code, where they sum to a little less than
-            1; otherwise they are normalized again.
+    If classes are missing, the rows are normalized again; the authors' code leaves them at a little less than 1.
 
     Raises:
-        UserError: for classes that FER+ does not have, and for 'votes' without votes.
+        UserError: for classes that FER+ does not have.
     """
-    if kind == "votes" and votes is None:
-        raise UserError(
-            "config.data.smoothing_prior='votes': this data set has no votes; give 'ferplus' for those of FER+"
-        )
-    index = emotion_indices(classes, f"config.data.smoothing_prior='{kind}'", "uniform")
-    table = FERPLUS if kind == "ferplus" or votes is None else vote_prior(votes)
-    rows = table[np.ix_(index, index)]
-    return rows if literal else rows / rows.sum(axis=1, keepdims=True)
+    index = emotion_indices(classes, "config.data.smoothing_prior='ferplus'", "uniform")
+    rows = FERPLUS[np.ix_(index, index)]
+    return rows / rows.sum(axis=1, keepdims=True)
 
 
 def emotion_indices(classes: Sequence[str], field: str, alternative: str) -> list[int]:
@@ -62,20 +49,3 @@ def emotion_indices(classes: Sequence[str], field: str, alternative: str) -> lis
         if name.lower() not in ALIASES:
             raise UserError(f"{field} needs classes among {', '.join(EMOTIONS)}, not '{name}': give '{alternative}'")
     return [EMOTIONS.index(ALIASES[name.lower()]) for name in classes]
-
-
-def vote_prior(votes: Integer[np.ndarray, "N 10"]) -> Float[np.ndarray, "8 8"]:
-    """Estimates the matrix from votes; on FER+'s training split this reproduces the published one.
-
-    An example counts for the emotion with at least half of all its votes, including "unknown" and "not a face", and
-    contributes its distribution over the emotions, single votes included. The row of an emotion without examples is
-    one-hot.
-    """
-    label = votes.argmax(axis=1)
-    decided = (2 * votes.max(axis=1) >= votes.sum(axis=1)) & (votes.max(axis=1) > 0)
-    distribution = vote_distribution(votes)
-    prior = np.eye(len(EMOTIONS))
-    for emotion in range(len(EMOTIONS)):
-        if (members := decided & (label == emotion)).any():
-            prior[emotion] = distribution[members].mean(axis=0)
-    return prior
