@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import itertools
@@ -16,15 +15,16 @@ from jaxtyping import Bool, Float, Int
 
 from fer_jax.config.fields import leaves
 from fer_jax.config.protocol import ALL
-from fer_jax.errors import UserError, reading, writing
+from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.predictions import csv_text
+from fer_jax.parsing import read_lines, read_text, table_rows
 from fer_jax.report.images import chart
 from fer_jax.report.learning import accuracy_chart, curves_of
 from fer_jax.report.markup import Html, element, figure_card, percent, plain, section, table
 from fer_jax.report.write import write_page
 from fer_jax.runs.results import TABLE
 from fer_jax.runs.workdir import read_results, stored_config
-from fer_jax.storage import read_lines, write_whole
+from fer_jax.storage import write_whole
 
 DRAWS = 2000  # of the bootstrap
 CELLS_AT_ONCE = 1 << 24  # resampled examples in memory
@@ -167,8 +167,10 @@ def _of_drawn_seeds(
 
 def _predictions(path: epath.Path) -> tuple[tuple[str, ...], list[str], list[str]]:
     """Reads a prediction table: which examples (source and row), their true and their predicted classes."""
-    with reading(path, "evaluate the run again, which writes it"):
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    advice = "evaluate the run again, which writes it"
+    text = read_text(path, advice)
+    header, *rows = (fields for _, fields in table_rows(io.StringIO(text, newline=""), path, advice))
+    rows = [dict(zip(header, fields, strict=False)) for fields in rows]
     keys = tuple(f"{row['source']} {row['row']} {row['frame']}" for row in rows)
     return keys, [row["truth"] for row in rows], [row["expression"] for row in rows]
 

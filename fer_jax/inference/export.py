@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.errors import UserError, first_line, nearest, reading, writing
+from fer_jax.errors import UserError, first_line, nearest, writing
 from fer_jax.evaluation.task import eval_step
 from fer_jax.inference.trained import Trained
 from fer_jax.nn.lowering import traced_for
+from fer_jax.parsing import parse_json, read_bytes
 from fer_jax.runs.model_file import write_model
 from fer_jax.storage import write_whole
 
@@ -95,12 +96,11 @@ def read_stablehlo(path: str | pathlib.Path) -> tuple[Function, dict[str, Any]]:
     Returns:
         The function from faces, uint8 [B, H, W, C], to probabilities, float32 [B, classes], and the card.
     """
-    with reading(path):
-        data = pathlib.Path(path).read_bytes()
+    data = read_bytes(path)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
-            return _called(file.read(PROGRAM)), json.loads(file.read(CARD))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            return _called(file.read(PROGRAM)), parse_json(file.read(CARD))
+    except Exception as error:  # damaged archives lead to errors of zipfile, zlib and of JAX
         raise UserError(f"{path} is not an exported StableHLO model ({first_line(error)}): export it again") from error
 
 

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from fer_jax.errors import UserError, reading, writing
+from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.predictions import PredictionRow, csv_cells, csv_header, csv_text, json_object
+from fer_jax.parsing import parse_json, read_json, read_text
 from fer_jax.storage import expect_file, write_whole
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -96,8 +97,8 @@ class Table:
         self._write(self._header())
 
     def _belongs(self) -> bool:
-        with contextlib.suppress(OSError, ValueError):
-            there = json.loads(self.origin_path.read_text())
+        with contextlib.suppress(UserError, KeyError, TypeError, AttributeError):
+            there = read_json(self.origin_path)
             self.finished = bool(there.pop("finished"))
             return there == self._origin
         return False
@@ -105,8 +106,7 @@ class Table:
     def _continue(self, inputs: Sequence[str]) -> None:
         """Cuts off an incomplete last row, and finds out which inputs are there."""
         assert self._path is not None
-        with reading(self._path):
-            text = self._path.read_text(encoding="utf-8")
+        text = read_text(self._path, "give another --out, or delete it")
         complete, sources = _complete_rows(text, self._json, len(csv_header(self._classes)))
         counts = [(name, len(list(rows))) for name, rows in itertools.groupby(sources)]
         if [name for name, _ in counts] != list(inputs[: len(counts)]):
@@ -127,7 +127,7 @@ def _complete_rows(text: str, as_json: bool, columns: int) -> tuple[str, list[st
     if as_json:
         lines = text.splitlines(keepends=True)
         lines = lines if text.endswith("\n") else lines[:-1]
-        return "".join(lines), [json.loads(line)["source"] for line in lines]
+        return "".join(lines), [parse_json(line)["source"] for line in lines]
     rows = list(csv.reader(io.StringIO(text, newline="")))
     whole = [row for row in rows if len(row) == columns]
     if rows and not text.endswith("\n"):
