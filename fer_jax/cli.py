@@ -174,6 +174,18 @@ def compare(options: Options, config: Config | None, changes: dict[str, Any]) ->
     return 0
 
 
+def runs(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+    """Lists the work directories in runs/, or in another folder, and writes a page of them."""
+    del config, changes
+    from fer_jax.inference import runs_index
+
+    for text in options.inputs or ["runs"]:
+        folder = reachable(text, "runs")
+        rows = runs_index.list_runs(folder)
+        print(f"{runs_index.printed(rows)}\n{runs_index.write_index(folder, rows)}")
+    return 0
+
+
 def fetch(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
     """Downloads a file that fer_jax uses but does not carry: yunet, the face detector."""
     del config, changes
@@ -215,9 +227,10 @@ COMMANDS: dict[str, Callable[[Options, Config | None, dict[str, Any]], int]] = {
     "explain": explain,
     "export": export,
     "compare": compare,
+    "runs": runs,
     "fetch": fetch,
 }
-WITH_INPUTS = ("predict", "explain", "compare", "fetch")  # commands that take words that are no options
+WITH_INPUTS = ("predict", "explain", "compare", "runs", "fetch")  # commands that take words that are no options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -168,6 +168,20 @@ def test_runs_are_compared_on_one_page(finished, tmp_path):
     assert cli.main(["compare", str(finished)]) == 2
 
 
+def test_runs_are_listed_with_their_state(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "runs" / "fdrl" / "done")
+    shutil.copytree(finished, tmp_path / "runs" / "half", ignore=shutil.ignore_patterns("results.json"))
+    assert cli.main(["runs", str(tmp_path / "runs")]) == 0
+    done, half, page = capsys.readouterr().out.splitlines()
+    accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
+    assert done.split()[:2] == ["fdrl/done", "finished"]
+    assert f"{100 * accuracy:.1f}" in done
+    assert half.split() == ["half", "at", "step", "4"]
+    assert "fdrl/done" in (tmp_path / "runs" / "index.html").read_text()
+    assert page.endswith("index.html")
+    assert cli.main(["runs", str(tmp_path / "nothing")]) == 2
+
+
 def test_the_prediction_table_holds_every_example(finished, results_of):
     rows, results = table(finished), results_of(finished)
     columns = "source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,status"
