@@ -124,7 +124,7 @@ def device_name() -> str:
     device = jax.devices()[0]
     if device.platform == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"cpu ({platform.machine()}, {cores} cores)"
+        return f"cpu ({platform.machine()}, {cores} core{'s' if cores != 1 else ''})"
     return f"{jax.device_count()} x {device.device_kind}"
 
 
