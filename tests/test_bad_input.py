@@ -344,7 +344,7 @@ def test_a_disk_that_fills_up_in_a_save(tiny, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    monkeypatch.setattr(ocp.Checkpointer, "save", full)
     with pytest.raises(UserError, match="could not write the checkpoint of step .* No space left .* make room"):
         loop.train(tiny(max_steps=2), epath.Path(tmp_path / "run"))
 
@@ -392,7 +392,7 @@ def test_evaluation_with_changes(trained, tmp_path):
 
 
 def test_evaluating_the_folder_above_some_runs_names_them(trained):
-    with pytest.raises(UserError, match=f"give one of the runs inside, {trained}$"):
+    with pytest.raises(UserError, match=f"holds several runs: give one of them, {trained}$"):
         evaluate(trained.parent)
 
 

@@ -187,20 +187,12 @@ def config_from(stored: Mapping[str, Any]) -> Config:
     """Returns the config that was stored as plain values; fields that it lacks are at their default."""
     config = default_config("", "", stored["method"])
     with config.unlocked():
-        _assign_all(config, stored)
+        config.update(as_tuples(stored))
     return config
 
 
-def _assign_all(config: Config, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            if key not in config:
-                config[key] = ml_collections.ConfigDict()
-            _assign_all(config[key], value)
-        else:
-            config[key] = as_tuples(value)
-
-
 def as_tuples(value: Any) -> Any:
-    """Returns JSON's lists as tuples, which are hashable."""
+    """Returns a JSON value with tuples, which are hashable, in place of lists."""
+    if isinstance(value, Mapping):
+        return {name: as_tuples(v) for name, v in value.items()}
     return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value

@@ -30,10 +30,6 @@ class Phase:
     end: int
     config: Config
 
-    @property
-    def steps(self) -> int:
-        return self.end - self.start
-
 
 @dataclasses.dataclass(frozen=True)
 class Stage:

@@ -108,7 +108,9 @@ FIELDS = {
     "data.manual_dir": Field("", "folder of the original files, to prepare a data set when it is first used"),
     "data.train_split": Field("train", "the split to train on"),
     "data.validation_split": Field("", "the split that selects the model; '' holds out a part of train_split"),
-    "data.holdout_fraction": Field(0.1, "the share of train_split that is held out", range="[0, 0.9]"),
+    "data.holdout_fraction": Field(
+        0.1, "the share of train_split that is held out; may be 0 if the last step is taken", range="[0, 0.9]"
+    ),
     "data.test_split": Field("test", "the split to test on"),
     "data.folds": Field("", "cross-validation of train_split: 'subject:10', 'leave_one_subject_out' or 'stored'"),
     "data.exclude": Field((), "flags of examples to leave out of training, such as ('black', 'leaked')", members=str),

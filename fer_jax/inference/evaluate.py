@@ -20,7 +20,7 @@ from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
 from fer_jax.inference import trained
 from fer_jax.parsing import read_lines
-from fer_jax.runs.results import Pictures, describe, inspect, write_results
+from fer_jax.runs.results import describe, inspect, write_results
 from fer_jax.runs.workdir import SCORED, read_json
 from fer_jax.storage import expect_file, expect_folder
 
@@ -71,7 +71,7 @@ def evaluate(
     with explained(model.mesh, f"give a smaller config.evaluation.batch_size than {batch_size}"):
         evaluator = Evaluator(model.task_for(source.picture_shape), model.mesh, batch_size)
         scored = score_model(evaluator, model.placed, match, config)
-        shown = inspect(evaluator, model.placed, scored, match) if config.evaluation.report else None
+        seen = inspect(evaluator, model.placed, scored, match) if config.evaluation.report else None
     results = describe(model.card, scored) | facts(config.data)
     if match.left_out:
         results["left_out"] = match.left_out
@@ -87,11 +87,8 @@ def evaluate(
             f"{before['num_examples']} {source.unit} then, {len(source)} now, or other pictures or labels"
         )
         on_main(lambda: print(f"note: {results['note']}", flush=True))
-    pictures = Pictures(read_lines(path / "metrics.jsonl") if path.is_dir() else (), shown)
-    tests_fold = bool(config.fold and not (split or dataset))
-    write_results(
-        target, folder, results, scored, task=model.task, config=config, pictures=pictures, tests_fold=tests_fold
-    )
+    shown = {"history": read_lines(path / "metrics.jsonl") if path.is_dir() else [], "inspection": seen}
+    write_results(target, folder, results, scored, task=model.task, config=config, shown=shown)
     return results
 
 

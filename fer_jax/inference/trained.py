@@ -272,17 +272,15 @@ def _why_missing(place: Any) -> str:
     """Says why there is no model at a path."""
     if not place.is_dir():
         return f"there is no model file and no run at {place}"
-    if not (place / "config.json").exists():
-        below = sorted(folder for folder in place.iterdir() if folder.is_dir())
-        below += sorted(folder for one in below for folder in one.iterdir() if folder.is_dir())
-        runs = [str(folder) for folder in below if (folder / "config.json").exists()]
+    below = sorted(folder for folder in place.iterdir() if folder.is_dir())
+    below += sorted(folder for one in below for folder in one.iterdir() if folder.is_dir())
+    if runs := [str(folder) for folder in below if (folder / "config.json").exists()]:
         more = ", ..." if len(runs) > RUNS_NAMED else ""
-        inside = f": give one of the runs inside, {', '.join(runs[:RUNS_NAMED])}{more}" if runs else ""
-        return f"{place} is not the folder of a run, and holds no {MODEL}{inside}"
+        return f"{place} holds several runs: give one of them, {', '.join(runs[:RUNS_NAMED])}{more}"
+    if not (place / "config.json").exists():
+        return f"{place} is not the folder of a run, and holds no {MODEL}"
     from fer_jax.runs.checkpoint import has_checkpoint
-    from fer_jax.runs.workdir import stored_run
 
-    stored_run(place)  # raises for the folder of several runs, naming one of them
     if has_checkpoint(place / "checkpoints"):
         return (
             f"{place / MODEL} is missing: {REMAKE}; a run of fer_jax 0.1.0, which wrote no model files, is evaluated "

@@ -1,16 +1,15 @@
 """The one place that knows about Orbax: writes checkpoints, and restores the newest undamaged one.
 
-A checkpoint counts once its manifest exists: a list of its files with sizes and checksums, written last. The list
-decides whether a checkpoint is damaged, before anything reads it.
+A checkpoint is a folder named after its step: the arrays in `tree/`, as Orbax writes them, and `manifest.json` with the
+record of the run and a list of the files with sizes and checksums. The manifest is written last: without it a
+checkpoint does not count. Its list decides whether a checkpoint is damaged, before anything reads it.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
 import json
-import logging
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,139 +17,79 @@ import flax.traverse_util
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging as absl_logging
+from absl import logging
 from etils import epath
 
 from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, first_line, reading, writing
 from fer_jax.parsing import parse_json
-from fer_jax.storage import expect_folder, in_bucket, write_whole
+from fer_jax.storage import expect_folder, write_whole
 
 PyTree = Any
-MANIFEST = "manifest.json"
+Record = Mapping[str, Any]  # plain JSON values
+MANIFEST, TREE = "manifest.json", "tree"
 ARRAYS = "tree/manifest.ocdbt"  # without this file of Orbax no array is found
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """What a checkpoint holds.
+def save(folder: epath.Path, step: int, tree: PyTree, record: Record, keep: int) -> None:
+    """Writes the checkpoint of `step`, unless it exists; then deletes all but the newest ones.
 
-    Attributes:
-        state: everything the next step needs.
-        best: variables of the best evaluation so far ({'params', 'collections'}).
-        record: plain JSON values (best scores, open log window, seconds trained).
+    Args:
+        folder: of all checkpoints; created if missing.
+        step: optimizer steps made.
+        tree: of arrays.
+        record: kept with them.
+        keep: how many checkpoints are left.
+
+    Raises:
+        UserError: if it cannot be written (a full disk); earlier checkpoints stay as they are.
     """
+    if step in _steps(folder):
+        return
+    place = folder / str(step)
+    try:
+        on_main(lambda: _delete_unfinished(folder))
+        _orbax().save(place / TREE, args=ocp.args.StandardSave(tree))
+        on_main(lambda: _write_manifest(place, record))
+    except Exception as error:
+        on_main(lambda: _delete_unfinished(folder))
+        raise UserError(
+            f"could not write the checkpoint of step {step} under {folder} ({first_line(error)}); "
+            "make room and start the same command again: it resumes from the checkpoint before"
+        ) from error
+    on_main(lambda: _delete(folder, _steps(folder)[:-keep]))
 
-    state: PyTree
-    best: PyTree
-    record: Mapping[str, Any]
 
+def restore(
+    folder: epath.Path, like: PyTree, check: Callable[[Record], None] = lambda record: None
+) -> tuple[PyTree, Record, list[str]] | None:
+    """Returns the tree and record of the newest undamaged checkpoint, and what is wrong with newer ones.
 
-class Checkpoints:
-    """The checkpoints of one work directory. Each is written whole: state, best model and record together.
+    Args:
+        folder: of all checkpoints.
+        like: a tree with the shapes, types and shardings to restore into.
+        check: is given the record before the arrays are read, and may refuse it.
 
-    Attributes:
-        folder: where they are.
-        keep: how many of the newest are kept.
+    Returns:
+        None if there is no checkpoint.
+
+    Raises:
+        UserError: if every checkpoint is damaged, or the newest undamaged one does not fit this program.
     """
-
-    def __init__(self, folder: epath.Path, keep: int):
-        for noisy in ("orbax", "absl"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        absl_logging.set_verbosity(absl_logging.ERROR)
-        self.folder, self.keep = folder, keep
-        # Not asynchronous: the step after a save donates the buffers that were saved. Old checkpoints are deleted here,
-        # after the manifest of the new one is written, and not by Orbax.
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, enable_async_checkpointing=False, create=True)
-        expect_folder(folder)
-        try:
-            self._manager = ocp.CheckpointManager(folder, options=options)
-        except OSError as error:
-            raise UserError(f"cannot write checkpoints under {folder}: {error.strerror or error}") from error
-
-    def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Writes the checkpoint of `step`, unless it exists.
-
-        Raises:
-            UserError: if it cannot be written (a full disk); earlier checkpoints stay as they are.
-        """
-        if step in self._steps():
-            return
-        tree = {"state": checkpoint.state, "best": checkpoint.best}
-        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(dict(checkpoint.record)))
-        try:
-            if step in self._manager.all_steps():  # a kill left it without a manifest
-                self._manager.delete(step)
-            on_main(lambda: _check_room(self.folder, tree))
-            self._manager.save(step, args=args, force=True)
-            self._manager.wait_until_finished()
-            on_main(lambda: _write_manifest(self.folder / str(step)))
-        except Exception as error:
-            on_main(lambda: _remove_unfinished(self.folder))
-            raise UserError(
-                f"could not write the checkpoint of step {step} under {self.folder} ({first_line(error)}); "
-                "make room and start the same command again: it resumes from the checkpoint before"
-            ) from error
-        self._delete(self._steps()[: -self.keep])
-
-    def restore(
-        self, like: PyTree, best_like: PyTree, check: Callable[[Mapping[str, Any]], None] = lambda record: None
-    ) -> tuple[Checkpoint | None, list[str]]:
-        """Returns the newest undamaged checkpoint (None if there is none), and what is wrong with newer ones.
-
-        Args:
-            like: a state with the shapes, types and shardings to restore into.
-            best_like: the same for the best variables.
-            check: is given the record before the arrays are read, and may refuse it.
-
-        Raises:
-            UserError: if every checkpoint is damaged, or the newest undamaged one does not fit this program.
-        """
-        step, damaged = self._newest_whole()
-        if step is None:
-            return None, []
-        record = self._read(step, record=ocp.args.JsonRestore()).record
-        check(record)
-        abstract = jax.tree.map(_abstract, {"state": like, "best": best_like})
-        tree = self._read(step, tree=ocp.args.StandardRestore(abstract)).tree
-        self._delete(damaged)  # the same step will be saved again
-        return Checkpoint(tree["state"], tree["best"], record), list(damaged.values())
-
-    def close(self) -> None:
-        self._manager.close()
-
-    def _delete(self, steps: Iterable[int]) -> None:
-        with writing(self.folder, "check the permissions of its files"):
-            for step in steps:
-                self._manager.delete(step)
-
-    def _steps(self) -> list[int]:
-        """Returns the steps of the checkpoints that have a manifest, in order."""
-        return sorted(s for s in self._manager.all_steps() if (self.folder / str(s) / MANIFEST).exists())
-
-    def _newest_whole(self) -> tuple[int | None, dict[int, str]]:
-        """Returns the newest undamaged step (None if there is no checkpoint), and what is wrong with newer ones."""
-        damaged: dict[int, str] = {}
-        for step in reversed(self._steps()):
-            fault = _fault(self.folder / str(step))
-            if not fault:
-                return step, damaged
-            damaged[step] = f"checkpoint {step} under {self.folder} is damaged: {fault}"
-        if damaged:
-            raise UserError(
-                f"every checkpoint under {self.folder} is damaged ({len(damaged)}; {next(iter(damaged.values()))}); "
-                f"delete the work directory {self.folder.parent} to start again"
-            )
-        return None, damaged
-
-    def _read(self, step: int, **parts: Any) -> Any:
-        try:
-            return self._manager.restore(step, args=ocp.args.Composite(**parts))
-        except Exception as error:
-            raise UserError(
-                f"checkpoint {step} under {self.folder} is undamaged but does not fit this program "
-                f"({first_line(error)}): another version wrote it; give another --workdir"
-            ) from error
+    step, damaged = _newest_whole(folder)
+    if step is None:
+        return None
+    record = json.loads((folder / str(step) / MANIFEST).read_text())["record"]
+    check(record)
+    try:
+        tree = _orbax().restore(folder / str(step) / TREE, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
+    except Exception as error:
+        raise UserError(
+            f"checkpoint {step} under {folder} is undamaged but does not fit this program "
+            f"({first_line(error)}): another version wrote it; give another --workdir"
+        ) from error
+    on_main(lambda: _delete(folder, damaged))  # the same step will be saved again
+    return tree, record, list(damaged.values())
 
 
 def tree_sha256(*trees: PyTree) -> str:
@@ -170,35 +109,78 @@ def has_checkpoint(folder: epath.Path) -> bool:
         UserError: if the folder cannot be read, or is a file.
     """
     expect_folder(folder)
+    return bool(_steps(folder))
+
+
+@functools.cache
+def _orbax() -> ocp.Checkpointer:
+    """Returns what reads and writes trees. Not asynchronous: the step after a save donates the buffers it saved."""
+    logging.set_verbosity(logging.FATAL)  # its threads log the stack trace of what is raised as well
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _steps(folder: epath.Path) -> list[int]:
+    """Returns the steps of the checkpoints that have a manifest, in order."""
     with reading(folder):
-        return folder.exists() and any((step / MANIFEST).exists() for step in folder.iterdir() if step.is_dir())
+        places = list(folder.iterdir()) if folder.exists() else []
+        return sorted(int(place.name) for place in places if place.name.isdigit() and (place / MANIFEST).exists())
+
+
+def _delete(folder: epath.Path, steps: Iterable[int]) -> None:
+    with writing(folder, "check the permissions of its files"):
+        for step in steps:
+            (folder / str(step)).rmtree()
+
+
+def _delete_unfinished(folder: epath.Path) -> None:
+    """Deletes what a kill or a full disk left of a save."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in folder.iterdir():
+        if place.is_dir() and not (place / MANIFEST).exists():
+            place.rmtree()
+
+
+def _newest_whole(folder: epath.Path) -> tuple[int | None, dict[int, str]]:
+    """Returns the newest undamaged step (None if there is no checkpoint), and what is wrong with newer ones."""
+    damaged: dict[int, str] = {}
+    for step in reversed(_steps(folder)):
+        fault = _fault(folder / str(step))
+        if not fault:
+            return step, damaged
+        damaged[step] = f"checkpoint {step} under {folder} is damaged: {fault}"
+    if damaged:
+        raise UserError(
+            f"every checkpoint under {folder} is damaged ({len(damaged)}; {next(iter(damaged.values()))}); "
+            f"delete the work directory {folder.parent} to start again"
+        )
+    return None, damaged
+
+
+def _write_manifest(place: epath.Path, record: Record) -> None:
+    if not (place / ARRAYS).exists():
+        raise OSError(f"Orbax has not written {ARRAYS}")
+    files = {
+        str(path.relative_to(place)): {"bytes": path.stat().length, "sha256": _sha256(path)} for path in _files(place)
+    }
+    write_whole(place / MANIFEST, json.dumps({"record": record, "files": files}, indent=1) + "\n")
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _files(path)
-        elif not path.name.startswith(MANIFEST):
+        else:
             yield path
 
 
-def _write_manifest(folder: epath.Path) -> None:
-    if not (folder / ARRAYS).exists():
-        raise OSError(f"Orbax has not written {ARRAYS}")
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().length, "sha256": _sha256(path)} for path in _files(folder)
-    }
-    write_whole(folder / MANIFEST, json.dumps(files, indent=1) + "\n")
-
-
-def _fault(folder: epath.Path) -> str:
+def _fault(place: epath.Path) -> str:
     """Returns what is wrong with the files of a checkpoint; '' if all are as they were written."""
     try:
-        listed = parse_json((folder / MANIFEST).read_bytes())
-        if not listed:
-            return f"{MANIFEST} lists no files"
-        for name, expected in listed.items():
-            path = folder / name
+        manifest = parse_json((place / MANIFEST).read_bytes())
+        if not (manifest["files"] and isinstance(manifest["record"], dict)):
+            return f"{MANIFEST} lists no files or has no record"
+        for name, expected in manifest["files"].items():
+            path = place / name
             if not path.exists():
                 return f"{name} is missing"
             if path.stat().length != expected["bytes"]:
@@ -213,21 +195,6 @@ def _fault(folder: epath.Path) -> str:
 def _sha256(path: epath.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore
-
-
-def _check_room(folder: epath.Path, tree: PyTree) -> None:
-    """Raises OSError if the disk has no room: a write that fails halfway makes Orbax log a stack trace."""
-    if in_bucket(folder):
-        return
-    needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)), shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(f"No space left on device: it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")
-
-
-def _remove_unfinished(folder: epath.Path) -> None:
-    for path in folder.iterdir():
-        if "orbax-checkpoint-tmp" in path.name:
-            path.rmtree()
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:

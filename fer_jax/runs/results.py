@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fer_jax.evaluation.matching import Match
 from fer_jax.evaluation.predictions import prediction_rows, write_table
 from fer_jax.evaluation.results import Scored, headline, never_recognized
 from fer_jax.evaluation.task import Task
-from fer_jax.report import Inspection, Predictions, Profile, Samples, write_report
+from fer_jax.report import Inspection, Predictions, Profile, write_report
 from fer_jax.runs.workdir import git_commit, versions, write_json
 
 TABLE = "predictions.csv"
@@ -67,21 +67,6 @@ def inspect(evaluator: Evaluator, variables: Any, scored: Scored, match: Match) 
     return shown if scored.covered is None else dataclasses.replace(shown, occluded=look(scored.covered))
 
 
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """What the report shows besides the scores.
-
-    Attributes:
-        history: lines of the run's metrics.jsonl.
-        inspection: a few examples as the model sees them.
-        samples: training images.
-    """
-
-    history: Sequence[dict[str, Any]] = ()
-    inspection: Inspection | None = None
-    samples: Samples | None = None
-
-
 def write_results(
     target: epath.Path,
     folder: epath.Path,
@@ -90,8 +75,7 @@ def write_results(
     *,
     task: Task,
     config: Any,
-    pictures: Pictures,
-    tests_fold: bool,
+    shown: Mapping[str, Any],
 ) -> None:
     """Writes the prediction table and, if the config says so, the report into `folder`; then the scores.
 
@@ -102,16 +86,15 @@ def write_results(
         scored: what they are of.
         task: of the model.
         config: of the run.
-        pictures: what the report shows.
-        tests_fold: whether a fold is tested, whose outputs the scores over all folds will need.
+        shown: by the report, besides the scores: `history`, `inspection` and `samples` of `write_report`.
     """
 
     def write() -> None:
         page = None
         with writing(f"the results under {folder}", "make room and start the same command again"):
             if config.evaluation.report:
-                page = _write_report(folder / "report", results, scored, task, config, pictures)
-            write_predictions(folder, scored, (tuple(task.method.measures) or ("logits",)) if tests_fold else ())
+                page = _write_report(folder / "report", results, scored, task, config, shown)
+            write_predictions(folder, scored, (tuple(task.method.measures) or ("logits",)) if config.fold else ())
             write_json(target, results)
         said = (headline(results), never_recognized(results), results.get("protocol"), target, page)
         print("\n".join(str(line) for line in said if line), flush=True)
@@ -137,7 +120,7 @@ def write_predictions(folder: epath.Path, scored: Scored, fold_outputs: tuple[st
 
 
 def _write_report(
-    folder: epath.Path, results: dict[str, Any], scored: Scored, task: Task, config: Any, pictures: Pictures
+    folder: epath.Path, results: dict[str, Any], scored: Scored, task: Task, config: Any, shown: Mapping[str, Any]
 ) -> epath.Path:
     source, outputs = scored.source, scored.outputs
     predictions = None
@@ -147,9 +130,7 @@ def _write_report(
     return write_report(
         folder,
         results=results | {"config": config.to_dict()},
-        history=list(pictures.history),
         predictions=predictions,
-        samples=pictures.samples,
         profiles={name: Profile(title, outputs[name]) for name, title in titles.items() if name in outputs},
-        inspection=pictures.inspection,
+        **shown,
     )

@@ -174,25 +174,6 @@ def stored_config(workdir: epath.Path) -> Config:
     return with_kept_files(config_from(_read_config(workdir)), workdir)
 
 
-def stored_run(workdir: epath.Path) -> Config:
-    """Returns the config of the single run in a work directory.
-
-    Raises:
-        UserError: if the work directory holds several runs, naming one of them.
-    """
-    config = stored_config(workdir)
-    if config.seeds > 1:
-        raise UserError(
-            f"{workdir} holds a run for each of {config.seeds} seeds: give one of them, for example "
-            f"{seed_folder(workdir, config.seed)}"
-        )
-    if config.fold == ALL:
-        raise UserError(
-            f"{workdir} holds a run for every fold: give one of them, for example {fold_folder(workdir, 1)}"
-        )
-    return config
-
-
 def with_kept_files(config: Config, workdir: epath.Path) -> Config:
     """Returns the config of a run whose model fields name the files kept with it in place of their first source.
 
@@ -245,8 +226,7 @@ def git_commit() -> str | None:
     try:
         # An installation may lie in the repository of something else.
         _git(here, "ls-files", "--error-unmatch", os.path.basename(__file__))
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+        return _git(here, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
     except (OSError, subprocess.SubprocessError):
         return None
 

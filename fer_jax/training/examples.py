@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from typing import Any
 
@@ -20,23 +19,12 @@ from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """The examples of a run.
-
-    Attributes:
-        train: those that the model is trained on.
-        validation: those that select the model; empty where the last step is taken and nothing is held out.
-        label_noise: what was done to the training labels; None if they are those of the data set.
-    """
-
-    train: Source
-    validation: Source
-    label_noise: dict[str, Any] | None
-
-
-def read_examples(config: Config) -> Examples:
+def read_examples(config: Config) -> tuple[Source, Source, dict[str, Any] | None]:
     """Reads the examples of a run.
+
+    Returns:
+        Those that the model is trained on; those that select it, none where the last step is taken and nothing is held
+        out; and what was done to the training labels, None if they are those of the data set.
 
     Raises:
         UserError: if the config, the data set and the method do not fit together, or hosts have different data.
@@ -48,16 +36,20 @@ def read_examples(config: Config) -> Examples:
         train, noise = with_label_noise(train, config.data, names)
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
         train = with_occluded_copies(train, config.seed)
-    digests = {"training": _digest(train), "validation": _digest(validation)}
-    agree("data", digests, "prepare the same on every host")
-    return Examples(train, validation, noise)
+    parts = {"training": train, "validation": validation}
+    facts = {
+        name: {"examples": len(part), "classes": list(part.classes), "digest": examples_digest(part)[:12]}
+        for name, part in parts.items()
+    }
+    agree("data", facts, "prepare the same on every host")
+    return train, validation, noise
 
 
-def examples_digest(train: Source) -> str:
-    """Returns the SHA-256 of the training examples: of the data set, and which of its rows, with which labels."""
-    digest = hashlib.sha256(train.data_digest.encode())
-    digest.update(np.ascontiguousarray(train.rows, "<i8").tobytes())
-    digest.update(np.ascontiguousarray(train.arrays["label"], "<i8").tobytes())
+def examples_digest(source: Source) -> str:
+    """Returns the SHA-256 of some examples: of the data set, and which of its rows, with which labels."""
+    digest = hashlib.sha256(source.data_digest.encode())
+    digest.update(np.ascontiguousarray(source.rows, "<i8").tobytes())
+    digest.update(np.ascontiguousarray(source.arrays["label"], "<i8").tobytes())
     return digest.hexdigest()
 
 
@@ -126,18 +118,3 @@ def _check_options_of_clips(config: Config, train: Source) -> None:
     for field, value in only_images.items():
         if value and train.frames:
             raise UserError(f"config.{field}={value!r} is for images, and {train.name} gives clips: leave it out")
-
-
-def _digest(source: Source) -> dict[str, Any]:
-    """What all hosts must have in common of a split."""
-    order = hashlib.sha256(np.ascontiguousarray(source.rows.astype(np.int64)).tobytes())
-    labels = hashlib.sha256(np.ascontiguousarray(source.arrays["label"].astype(np.int64)).tobytes())
-    return {
-        "data set": f"{source.name} {source.split}",
-        "examples": len(source),
-        "classes": list(source.classes),
-        "picture": list(source.picture_shape),
-        "contents": source.data_digest[:12],
-        "labels": labels.hexdigest()[:12],
-        "order": order.hexdigest()[:12],
-    }

@@ -33,7 +33,7 @@ def class_paths(setup: Setup, classes: Sequence[str]) -> set[str]:
     if list(classes) == list(setup.train.classes):
         return set()
     task = dataclasses.replace(setup.task, model=setup.task.method.wider(setup.task.model))
-    batch = setup.template() | {"target": jnp.zeros((2, len(setup.train.classes) + 1))}
+    batch = setup.template | {"target": jnp.zeros((2, len(setup.train.classes) + 1))}
     others = _shapes(jax.eval_shape(lambda: init_state(task, optax.identity(), batch, ema=False)))
     return {path for path, shape in _shapes(setup.abstract_state()).items() if others[path] != shape}
 

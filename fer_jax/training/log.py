@@ -7,11 +7,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from clu import metrics
 from etils import epath
 from tqdm import tqdm
 
@@ -121,7 +119,6 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.images = 0
-        self._lap = (0, 0.0, 0.0)
         self._since, self._waited = time.perf_counter(), 0.0
 
     def restart(self, waited: float) -> None:
@@ -131,28 +128,14 @@ class Stopwatch:
     def split(self, waited: float) -> tuple[int, float, float]:
         """Returns (images, seconds, seconds waited) since the last `split` or `restart`."""
         since = (self.images, time.perf_counter() - self._since, waited - self._waited)
-        self._lap = tuple(a + b for a, b in zip(self._lap, since, strict=True))  # type: ignore[assignment]
         self.restart(waited)
         return since
 
-    def lap(self) -> dict[str, float]:
-        """Returns the speed over all splits since the last `lap`."""
-        images, seconds, waited = self._lap
-        self._lap = (0, 0.0, 0.0)
-        seconds = max(seconds, 1e-9)
-        return {"images_per_second": images / seconds, "seconds": seconds, "waiting": waited / seconds}
 
-
-def step_metric(name: str, total: float, count: int = 1) -> metrics.Metric:
-    """Returns the metric that a scalar of training steps is logged by: the last learning rate, the mean of others."""
-    kind: Any = metrics.LastValue if name == "learning_rate" else metrics.Average
-    return kind(total=np.float64(total), count=count)  # NumPy's, so that nothing runs on a device
-
-
-def add_step(window: Mapping[str, metrics.Metric], record: Mapping[str, float]) -> dict[str, metrics.Metric]:
-    """Returns the metrics of a log window with those of one more step."""
-    step = {name: step_metric(name, value) for name, value in record.items()}
-    return {name: window[name].merge(metric) if name in window else metric for name, metric in step.items()}
+def add_step(window: Mapping[str, Sequence[float]], record: Mapping[str, float]) -> dict[str, Sequence[float]]:
+    """Returns (sum, number) of each metric of a log window and one more step; of the learning rate only the last."""
+    before = {name: (0.0, 0) if name == "learning_rate" else window.get(name, (0.0, 0)) for name in record}
+    return {name: (before[name][0] + value, before[name][1] + 1) for name, value in record.items()}
 
 
 def first_not_finite(record: Mapping[str, float]) -> str:

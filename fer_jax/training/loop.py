@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any
 
 import jax
+import numpy as np
 from clu.parameter_overview import get_parameter_overview
 from etils import epath
 
@@ -87,7 +88,7 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
     progress = Progress(setup.total_steps, run.step, setup.steps_per_epoch, enabled=is_main())
     log = TrainingLog(run, steps, progress)
     programs = 0
-    with Signals() as signals, contextlib.closing(run), contextlib.closing(progress), contextlib.closing(steps):
+    with Signals() as signals, contextlib.closing(progress), contextlib.closing(steps):
         while run.step < setup.total_steps:
             first = run.step
             run.state, metrics, made = steps.run(run.state, _next_stop(setup, first) - first)
@@ -122,7 +123,7 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
                 run.save()
                 raise Interrupted(signals.caught[0], run.step)
         run.count_wall_seconds()
-    if signals.caught and jax.process_count() == 1:  # while the run was closed, after its last checkpoint
+    if signals.caught and jax.process_count() == 1:  # after the last checkpoint
         raise Interrupted(signals.caught[0], run.step)
 
 
@@ -132,6 +133,7 @@ class TrainingLog:
     def __init__(self, run: Run, steps: StepRunner, progress: Progress):
         self._run, self._steps, self._progress = run, steps, progress
         self._watch = Stopwatch()
+        self._logged = self._so_far()
         self._pending: deque[tuple[int, Any, int]] = deque()
 
     def add(self, first: int, metrics: Any, images: int) -> None:
@@ -161,10 +163,17 @@ class TrainingLog:
             return
         self._run.add_time(*self._watch.split(self._steps.waited))
         if lines:
-            timing = self._watch.lap()
+            images, seconds, waited = np.maximum(self._so_far() - self._logged, (0, 1e-9, 0)).tolist()
+            self._logged = self._so_far()
+            timing = {"images_per_second": images / seconds, "seconds": seconds, "waiting": waited / seconds}
             self._run.timing_log.append({"step": read_to} | timing)
             left = (self._run.setup.total_steps - read_to) * self._run.setup.images_per_step
             self._progress.show(read_to, lines[-1], timing, left)
+
+    def _so_far(self) -> np.ndarray:
+        """Returns [images, seconds, seconds waited] of the whole run."""
+        record = self._run.record
+        return np.array([record.images, record.seconds, record.waited])
 
 
 def evaluation_is_due(step: int, every: int, total: int) -> bool:

@@ -47,11 +47,11 @@ def make_optimizer(
         UserError: for a field that is out of place, or a group that matches no parameter.
     """
     parts = phases(config, total_steps)
-    made = [_one_phase(part.config, params, part.steps, steps_per_epoch) for part in parts]
+    made = [_one_phase(part.config, params, part.end - part.start, steps_per_epoch) for part in parts]
     if len(parts) == 1:
         return made[0]
-    starts, ends = [part.start for part in parts], [part.end for part in parts]
-    return in_phases([tx for tx, _ in made], ends), schedule_in_phases([s for _, s in made], starts, ends)
+    ends = [part.end for part in parts]
+    return in_phases([tx for tx, _ in made], ends), optax.join_schedules([schedule for _, schedule in made], ends[:-1])
 
 
 def _one_phase(
@@ -282,23 +282,8 @@ def in_phases(transformations: Sequence[Any], ends: Sequence[int]) -> optax.Grad
             return mine, (*inner[:number], new, *inner[number + 1 :])
 
         branches = [lambda inner, n=n: in_phase(n, inner) for n in range(len(transformations))]
-        mine, inner = jax.lax.switch(_phase(state.count, ends), branches, state.inner)
+        phase = jnp.sum(state.count >= jnp.asarray(ends[:-1]), dtype=jnp.int32)
+        mine, inner = jax.lax.switch(phase, branches, state.inner)
         return mine, PhasesState(state.count + 1, inner)
 
     return optax.GradientTransformation(init, update)
-
-
-def schedule_in_phases(
-    schedules: Sequence[Callable[[Any], Any]], starts: Sequence[int], ends: Sequence[int]
-) -> Callable[[Any], jax.Array]:
-    """Returns the learning rate by step of the whole run."""
-
-    def schedule(step: Any) -> jax.Array:
-        values = [s(step - start) for s, start in zip(schedules, starts, strict=True)]
-        return jnp.stack(values)[_phase(jnp.asarray(step), ends)]
-
-    return schedule
-
-
-def _phase(step: jax.Array, ends: Sequence[int]) -> jax.Array:
-    return jnp.sum(step >= jnp.asarray(ends[:-1]), dtype=jnp.int32)

@@ -28,7 +28,7 @@ from fer_jax.parsing import read_lines
 from fer_jax.report import Samples
 from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.runs.model_file import MODEL, write_model
-from fer_jax.runs.results import Pictures, describe, inspect, write_results
+from fer_jax.runs.results import describe, inspect, write_results
 from fer_jax.runs.workdir import read_results, versions
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState, num_parameters
@@ -88,22 +88,14 @@ def finish(
     }
     if "logits" in scored.outputs and len(setup.validation):
         card["unsure"] = _unsure(evaluator(variables, setup.validation)["logits"], setup, scored)
-    pictures = Pictures()
+    shown: dict[str, Any] = {}
     if config.evaluation.report:
-        shown = inspect(evaluator, variables, scored, match)
-        pictures = Pictures(read_lines(workdir / "metrics.jsonl"), shown, _samples(setup))
+        seen = inspect(evaluator, variables, scored, match)
+        shown = {"history": read_lines(workdir / "metrics.jsonl"), "inspection": seen, "samples": _samples(setup)}
     tested = variables | {"params": setup.task.method.at_test(best["params"])}
     on_main(lambda: write_model(workdir / MODEL, tested, card))
-    write_results(
-        workdir / "results.json",
-        workdir,
-        results,
-        scored,
-        task=setup.task,
-        config=config,
-        pictures=pictures,
-        tests_fold=bool(config.fold),
-    )
+    target = workdir / "results.json"
+    write_results(target, workdir, results, scored, task=setup.task, config=config, shown=shown)
     return results
 
 

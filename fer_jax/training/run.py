@@ -9,19 +9,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from clu import metrics
 from etils import epath
 
 from fer_jax.engine.mesh import is_main, on_main
 from fer_jax.errors import UserError
 from fer_jax.evaluation.results import main_scores
-from fer_jax.runs.checkpoint import Checkpoint, Checkpoints
+from fer_jax.runs import checkpoint
 from fer_jax.runs.model_file import MODEL, write_model
 from fer_jax.storage import absolute
 from fer_jax.training.examples import examples_digest
 from fer_jax.training.fit import fitted
 from fer_jax.training.initial import with_weights
-from fer_jax.training.log import JsonLines, add_step, first_not_finite, step_metric
+from fer_jax.training.log import JsonLines, add_step, first_not_finite
 from fer_jax.training.results import model_card
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState
@@ -37,7 +36,8 @@ class RunRecord:
     Attributes:
         best: scores and step of the best evaluation so far.
         last: scores and step of the newest evaluation.
-        window: metrics of the steps since the last log line, so that a resumed run writes the same line.
+        window: sum and number of each metric over the steps since the last log line, of the learning rate the last
+            value and 1; so a resumed run writes the same line.
         images, seconds: trained so far, over all starts of the run, without the steps that compiled.
         wall_seconds: since the first start, without the time between starts.
         waited: seconds of waiting for data.
@@ -50,7 +50,7 @@ class RunRecord:
 
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
     last: dict[str, Any] = dataclasses.field(default_factory=dict)
-    window: dict[str, metrics.Metric] = dataclasses.field(default_factory=dict)
+    window: dict[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     images: int = 0
     seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -77,7 +77,7 @@ class Run:
     def __init__(self, setup: Setup, workdir: epath.Path, began: float, start: Start | None):
         """`began`: when the command was started, by `time.perf_counter`; `start`: initial weights, if any."""
         self.setup, self.workdir = setup, workdir
-        self._checkpoints = Checkpoints(absolute(workdir / "checkpoints"), setup.config.train.keep_checkpoints)
+        self._checkpoints = absolute(workdir / "checkpoints")
         self.state, self.best, self.record = _restore_or_init(setup, self._checkpoints, start)
         self.step = int(self.state.step)
         self.metrics_log = JsonLines(workdir / "metrics.jsonl", write=is_main())
@@ -99,7 +99,7 @@ class Run:
                 raise UserError(_divergence(name, step, record))
             self.record.window = add_step(self.record.window, record)
             if step % every == 0 or step == self.setup.total_steps:
-                means = {name: float(metric.compute()) for name, metric in self.record.window.items()}
+                means = {name: total / count for name, (total, count) in self.record.window.items()}
                 self._log("train", step, means)
                 lines.append(means)
                 self.record.window = {}
@@ -146,7 +146,8 @@ class Run:
         self.count_wall_seconds()
         self.metrics_log.flush()
         self.timing_log.flush()
-        self._checkpoints.save(self.step, Checkpoint(self.state, self.best, dataclasses.asdict(self.record)))
+        tree, keep = {"state": self.state, "best": self.best}, self.setup.config.train.keep_checkpoints
+        checkpoint.save(self._checkpoints, self.step, tree, dataclasses.asdict(self.record), keep)
         if self._model_step != self.record.best.get("step"):
             self._model_step = self.record.best.get("step")
             on_main(self._write_model)
@@ -160,9 +161,6 @@ class Run:
     def count_wall_seconds(self) -> None:
         self.record.wall_seconds = self._wall_before + time.perf_counter() - self._began
 
-    def close(self) -> None:
-        self._checkpoints.close()
-
     def _log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
         place = {"kind": kind, "step": step, "epoch": step / self.setup.steps_per_epoch}
@@ -170,7 +168,7 @@ class Run:
         self.record.lines += 1
 
 
-def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None) -> tuple[TrainState, Any, RunRecord]:
+def _restore_or_init(setup: Setup, folder: epath.Path, start: Start | None) -> tuple[TrainState, Any, RunRecord]:
     """Returns the state, best variables and record to continue from.
 
     1. The newest undamaged checkpoint of the run.
@@ -181,16 +179,14 @@ def _restore_or_init(setup: Setup, checkpoints: Checkpoints, start: Start | None
     digest = examples_digest(setup.train)
 
     def check(record: Mapping[str, Any]) -> None:
-        _check_data(record, setup, digest, checkpoints.folder.parent)
+        _check_data(record, setup, digest, folder.parent)
 
-    stored, problems = checkpoints.restore(like, _evaluated(like), check)
-    for problem in problems:
-        if is_main():
-            print(f"warning: {problem}; the one before is used", flush=True)
-    if stored is not None:
-        record = RunRecord(**stored.record)
-        record.window = {name: step_metric(name, **stored.record["window"][name]) for name in record.window}
-        return stored.state, stored.best, record
+    if stored := checkpoint.restore(folder, {"state": like, "best": _evaluated(like)}, check):
+        tree, record, problems = stored
+        for problem in problems:
+            if is_main():
+                print(f"warning: {problem}; the one before is used", flush=True)
+        return tree["state"], tree["best"], RunRecord(**record)
     state = setup.init()
     record = RunRecord(classes=list(setup.train.classes), examples=digest, count=len(setup.train))
     if start:

@@ -60,7 +60,8 @@ class Setup:
         resident: whether the training data live on the device.
         instances: of clips, what an epoch draws frames from; None where examples are images.
         label_noise: the record of what was done to the training labels; None where they are the data set's own.
-        memory: what the method remembers of each training example at step 0.
+        template: two examples in the shape of a batch.
+        memory: what the method remembers of each training example at step 0; None where it remembers nothing.
     """
 
     config: Config
@@ -79,8 +80,9 @@ class Setup:
     steps_per_dispatch: int
     resident: bool
     instances: ClipSampler | None
-    label_noise: dict[str, Any] | None = None
-    memory: Any = None
+    label_noise: dict[str, Any] | None
+    template: dict[str, jax.Array]
+    memory: Any
 
     @property
     def images_per_step(self) -> int:
@@ -90,10 +92,6 @@ class Setup:
     def at_size(self, size: int) -> Setup:
         """Returns the same with images of another size."""
         return dataclasses.replace(self, task=self.task.at_size(size))
-
-    def template(self) -> dict[str, jax.Array]:
-        """Returns two examples in the shape of a batch."""
-        return _template(self.task, self.train, self.instances)
 
     def init(self) -> TrainState:
         """Makes the state of step 0, born on the mesh."""
@@ -111,7 +109,7 @@ class Setup:
 
         def first(seed: Any, memory: Any) -> TrainState:
             task = dataclasses.replace(self.task, seed=seed)
-            return init_state(task, self.tx, self.template(), self.config.train.ema_decay > 0, memory)
+            return init_state(task, self.tx, self.template, self.config.train.ema_decay > 0, memory)
 
         where = replicated(self.mesh)
         born = traced_for(platform_of(self.mesh), first)
@@ -128,8 +126,7 @@ def make_setup(config: Config) -> Setup:
     mesh = make_mesh(config.train.platform, config.train.devices)
     check_arithmetic(mesh)
     check_batch(mesh, config.train.batch_size, config.train.accumulate)
-    examples = read_examples(config)
-    train = examples.train
+    train, validation, label_noise = read_examples(config)
     _check_pictures(config, train, mesh)
     for text in config.evaluation.degraded:  # before training, not after it
         degradation.check_size(text, train.picture_shape)
@@ -145,7 +142,9 @@ def make_setup(config: Config) -> Setup:
             f"config.data.path={config.data.path}: {config.method} looks up other examples for those of a batch, which "
             "needs the training data in device memory: use a smaller data set, or 'device'"
         )
-    memory, template = _memory(task, train), _template(task, train, drawn)
+    memory, template = None, _template(task, train, drawn)
+    if task.method.memory:
+        memory = task.method.memory({k: v for k, v in train.arrays.items() if k != "image"})
     shapes = _dry_run(config, task, template, memory, [stage.size for stage in sizes[:-1]], mesh)
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(
@@ -154,7 +153,7 @@ def make_setup(config: Config) -> Setup:
         model_fields=fields,
         mesh=mesh,
         train=train,
-        validation=examples.validation,
+        validation=validation,
         # The parameters of a fitted method are set before its one step, which measures the loss.
         tx=optax.set_to_zero() if task.method.fit else tx,
         schedule=schedule,
@@ -166,7 +165,8 @@ def make_setup(config: Config) -> Setup:
         steps_per_dispatch=config.train.steps_per_dispatch or (1 if on_cpu(mesh) else _evenly(eval_steps)),
         resident=resident,
         instances=drawn,
-        label_noise=examples.label_noise,
+        label_noise=label_noise,
+        template=template,
         memory=memory,
     )
 
@@ -213,13 +213,6 @@ def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequ
                 f"evaluates at {config.data.image_size} ({first_line(error)}); give ()"
             ) from error
     return shapes
-
-
-def _memory(task: Task, train: Source) -> Any:
-    """What the method remembers of each training example at step 0; None where it remembers nothing."""
-    if task.method.memory is None:
-        return None
-    return task.method.memory({k: v for k, v in train.arrays.items() if k != "image"})
 
 
 def _clip_sampler(config: Config, train: Source, task: Task) -> ClipSampler | None:

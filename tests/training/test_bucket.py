@@ -16,11 +16,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from fer_jax.errors import UserError
 from fer_jax.report import Predictions, write_report
-from fer_jax.runs.checkpoint import MANIFEST, Checkpoint, _fault, _write_manifest
+from fer_jax.runs import checkpoint
 from fer_jax.runs.workdir import stored_config
 from fer_jax.storage import absolute, local, reachable, write_whole
 from fer_jax.training import loop
-from fer_jax.training import run as running
 from fer_jax.training.log import JsonLines, read_lines
 
 
@@ -74,54 +73,37 @@ def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch)
             reachable("s3://faces", "--out")
 
 
-class Stored:
-    """Stands in for `Checkpoints`: pickles, with the real manifests."""
+class Pickles:
+    """Stands in for Orbax."""
 
-    def __init__(self, folder, keep):
-        assert str(folder).startswith("s3://faces/")
-        self.folder = folder
+    def save(self, path, args):
+        assert str(path).startswith("s3://faces/")
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "manifest.ocdbt").write_bytes(pickle.dumps(jax.device_get(args.item)))
 
-    def save(self, step, checkpoint):
-        folder = self.folder / str(step)
-        if not (folder / MANIFEST).exists():
-            tree = jax.device_get((checkpoint.state, checkpoint.best))
-            (folder / "tree").mkdir(parents=True, exist_ok=True)
-            (folder / "tree" / "pickle").write_bytes(pickle.dumps((tree, dict(checkpoint.record))))
-            (folder / "tree" / "manifest.ocdbt").write_bytes(b"")
-            _write_manifest(folder)
-
-    def restore(self, like, best_like, check):
-        steps = sorted(int(path.name) for path in self.folder.iterdir()) if self.folder.exists() else []
-        if not steps:
-            return None, []
-        assert _fault(self.folder / str(steps[-1])) == ""
-        (state, best), record = pickle.loads((self.folder / str(steps[-1]) / "tree" / "pickle").read_bytes())
-        check(record)
-        where = jax.tree.leaves(like)[0].sharding
-        return Checkpoint(*jax.device_put((state, best), where), record), []
-
-    def close(self):
-        pass
+    def restore(self, path, args):
+        tree = pickle.loads((path / "manifest.ocdbt").read_bytes())
+        return jax.device_put(tree, jax.tree.leaves(args.item)[0].sharding)
 
 
 def test_a_run_lives_in_a_bucket_and_goes_on_there(tiny, bucket, tmp_path, monkeypatch):
     reference = epath.Path(tmp_path / "reference")
     config = tiny(max_steps=8)
     expected = loop.train(config, reference)
-    monkeypatch.setattr(running, "Checkpoints", Stored)
-    original, saves = Stored.save, []
+    monkeypatch.setattr(checkpoint, "_orbax", Pickles)
+    original, saves = checkpoint.save, []
 
-    def stop_after_a_save(self, step, checkpoint):
-        original(self, step, checkpoint)
+    def stop_after_a_save(folder, step, *rest):
+        original(folder, step, *rest)
         saves.append(step)
         raise KeyboardInterrupt
 
     workdir = bucket / "baseline"
-    monkeypatch.setattr(Stored, "save", stop_after_a_save)
+    monkeypatch.setattr(checkpoint, "save", stop_after_a_save)
     with pytest.raises(KeyboardInterrupt):
         loop.train(config, workdir)
     assert max(line["step"] for line in read_lines(workdir / "metrics.jsonl")) == saves[0] < 8
-    monkeypatch.setattr(Stored, "save", original)
+    monkeypatch.setattr(checkpoint, "save", original)
     results = loop.train(config, workdir)
     assert results["params_sha256"] == expected["params_sha256"]
     assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()

@@ -2,8 +2,9 @@
 
 import dataclasses
 import pathlib
+import resource
 import shutil
-import types
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from etils import epath
 
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
-from fer_jax.runs.checkpoint import Checkpoint, Checkpoints, _write_manifest, has_checkpoint
+from fer_jax.runs.checkpoint import _write_manifest, has_checkpoint, restore, save
 from fer_jax.training import loop
 
 
@@ -25,19 +26,16 @@ def tree(value):
 @pytest.fixture
 def saved(tmp_path):
     folder = epath.Path(tmp_path / "checkpoints")
-    checkpoints = Checkpoints(folder, keep=2)
     for step in (1, 2, 3):
-        checkpoints.save(step, Checkpoint(tree(step), tree(10 * step), {"x": [0.1, step]}))
-    checkpoints.close()
+        save(folder, step, tree(step), {"x": [0.1, step]}, keep=2)
     return folder
 
 
-def restore(folder):
-    checkpoints = Checkpoints(folder, keep=2)
-    try:
-        return checkpoints.restore(tree(0), tree(0))
-    finally:
-        checkpoints.close()
+def restored(folder):
+    """The tree and record of the newest whole checkpoint, and what is wrong with newer ones."""
+    found = restore(folder, tree(0))
+    assert found is not None
+    return found
 
 
 def damage(folder, step, how):
@@ -54,31 +52,27 @@ def damage(folder, step, how):
 
 
 def test_the_newest_comes_back_bit_for_bit(saved):
-    stored, problems = restore(saved)
+    stored, record, problems = restored(saved)
     assert problems == []
-    assert stored is not None
-    jax.tree.map(np.testing.assert_array_equal, stored.state, tree(3))
-    jax.tree.map(np.testing.assert_array_equal, stored.best, tree(30))
-    assert stored.record == {"x": [0.1, 3]}
+    jax.tree.map(np.testing.assert_array_equal, stored, tree(3))
+    assert record == {"x": [0.1, 3]}
 
 
 @pytest.mark.parametrize("how", ["cut", "gone", "flipped"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(saved, how):
     damage(saved, 3, how)
-    stored, problems = restore(saved)
-    assert stored is not None
-    assert int(stored.state["n"]) == 2
+    stored, _, problems = restored(saved)
+    assert int(stored["n"]) == 2
     assert len(problems) == 1
     assert "checkpoint 3" in problems[0]
     assert "\n" not in problems[0]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '{"tree/x": 1}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '{"record": {}, "files": {"tree/x": 1}}'])
 def test_a_damaged_manifest_is_a_damaged_checkpoint(text, saved):
     (pathlib.Path(saved) / "3" / "manifest.json").write_text(text)
-    stored, problems = restore(saved)
-    assert stored is not None
-    assert int(stored.state["n"]) == 2
+    stored, _, problems = restored(saved)
+    assert int(stored["n"]) == 2
     assert len(problems) == 1
     assert "checkpoint 3" in problems[0]
 
@@ -89,7 +83,7 @@ def test_when_all_are_damaged_it_says_what_to_do(saved):
     with pytest.raises(
         UserError, match=f"every checkpoint .* is damaged .* delete the work directory {saved.parent} to"
     ):
-        restore(saved)
+        restored(saved)
 
 
 def refused(*_, **__):
@@ -100,7 +94,7 @@ def test_a_damaged_checkpoint_that_cannot_be_removed_is_said_in_one_line(saved, 
     damage(saved, 3, "cut")
     monkeypatch.setattr("shutil.rmtree", refused)  # a folder's permissions do not stop root
     with pytest.raises(UserError, match=f"cannot write {saved}: Permission denied; check the permissions"):
-        restore(saved)
+        restored(saved)
     assert (saved / "3").exists()
 
 
@@ -114,25 +108,20 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(saved, monke
 def test_a_save_that_could_not_be_read_does_not_count(saved):
     (saved / "3" / "tree" / "manifest.ocdbt").unlink()
     with pytest.raises(OSError, match="manifest.ocdbt"):
-        _write_manifest(saved / "3")
+        _write_manifest(saved / "3", {})
 
 
 def test_an_empty_folder_holds_no_checkpoint(tmp_path):
-    assert restore(epath.Path(tmp_path / "none")) == (None, [])
+    assert restore(epath.Path(tmp_path / "none"), tree(0)) is None
 
 
 def test_a_save_without_its_manifest_does_not_count_and_is_made_again(saved):
     (pathlib.Path(saved) / "3" / "manifest.json").unlink()
-    stored, problems = restore(saved)
+    stored, _, problems = restored(saved)
     assert problems == []
-    assert stored is not None
-    assert int(stored.state["n"]) == 2
-    checkpoints = Checkpoints(saved, keep=2)
-    checkpoints.save(3, Checkpoint(tree(3), tree(30), {}))
-    checkpoints.close()
-    stored, _ = restore(saved)
-    assert stored is not None
-    assert int(stored.state["n"]) == 3
+    assert int(stored["n"]) == 2
+    save(saved, 3, tree(3), {}, keep=2)
+    assert int(restored(saved)[0]["n"]) == 3
 
 
 def test_only_the_newest_are_kept(saved):
@@ -140,20 +129,22 @@ def test_only_the_newest_are_kept(saved):
 
 
 def test_a_checkpoint_of_another_program_is_kept_and_said_so(saved):
-    checkpoints = Checkpoints(saved, keep=2)
-    other = tree(0) | {"b": jnp.zeros(3)}
     with pytest.raises(UserError, match="does not fit this program"):
-        checkpoints.restore(other, other)
-    checkpoints.close()
+        restore(saved, tree(0) | {"b": jnp.zeros(3)})
     assert (pathlib.Path(saved) / "3").exists()
 
 
-def test_a_disk_without_room_is_found_before_anything_is_written(saved, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=1000))
-    checkpoints = Checkpoints(saved, keep=2)
-    with pytest.raises(UserError, match="No space left on device: it needs .* make room"):
-        checkpoints.save(4, Checkpoint(tree(4), tree(40), {}))
-    checkpoints.close()
+def test_a_disk_that_fills_up_leaves_the_earlier_ones_and_no_stack_trace(saved, capfd):
+    """A limit on the size of files stands in for a full disk."""
+    ignored, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit[1]))
+    try:
+        with pytest.raises(UserError, match="could not write the checkpoint of step 4 .* make room"):
+            save(saved, 4, tree(4), {}, keep=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert capfd.readouterr().err == ""
     assert sorted(p.name for p in pathlib.Path(saved).iterdir()) == ["2", "3"]
 
 

@@ -21,7 +21,6 @@ from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.results import Scored
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.report import write_report
-from fer_jax.runs.checkpoint import Checkpoints
 from fer_jax.runs.results import write_predictions
 from fer_jax.runs.workdir import check_owner, default_workdir
 from fer_jax.sweeps import sweep
@@ -102,13 +101,13 @@ def test_a_killed_sweep_goes_on_and_each_seed_is_that_seed_alone(seeds_of, finis
 
 
 def test_ctrl_c_between_the_last_save_and_the_test_ends_the_sweep(seeds_of, tmp_path, monkeypatch):
-    original = Checkpoints.close
+    original = StepRunner.close
 
-    def close(checkpoints):
+    def close(steps):
         signal.raise_signal(signal.SIGINT)
-        original(checkpoints)
+        original(steps)
 
-    monkeypatch.setattr(Checkpoints, "close", close)
+    monkeypatch.setattr(StepRunner, "close", close)
     with pytest.raises(loop.Interrupted, match="stopped by SIGINT at step 2, saved"):
         sweep.train(seeds_of(seeds=2), epath.Path(tmp_path / "run"))
     assert [path.name for path in (tmp_path / "run").glob("seed*")] == ["seed04"]
@@ -172,11 +171,11 @@ def test_every_seed_is_scored_again(seeds_of, finished, tmp_path):
     assert (on_train["split"], on_train["num_examples"]) == ("train", 280)
     assert (finished / "evaluation-train" / "results.json").exists()
     assert json.loads((finished / "results.json").read_text()) == stored
-    with pytest.raises(UserError, match="holds a run for each of 3 seeds: give one of them, for example .*seed04"):
+    with pytest.raises(UserError, match="holds several runs: give one of them, .*seed04"):
         evaluate(finished)
     start = seeds_of(seeds=1)
     start.init_from = str(finished)
-    with pytest.raises(UserError, match="holds a run for each of 3 seeds: give one of them"):
+    with pytest.raises(UserError, match="holds several runs: give one of them"):
         loop.train(start, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -31,7 +31,7 @@ def test_every_strategy_is_traced_over_every_kind_of_method(method, tiny):
     task = dataclasses.replace(setup.task, method=methods.of(config))
     state = setup.abstract_state()
     step = functools.partial(train_step, task, setup.tx, setup.schedule)
-    after, metrics = jax.eval_shape(step, state, setup.template())
+    after, metrics = jax.eval_shape(step, state, setup.template)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert "selected" in metrics
 
