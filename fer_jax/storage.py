@@ -69,17 +69,17 @@ def write_whole(path: Any, content: str | bytes) -> None:
         file.write(data)
     sync(temporary)
     temporary.replace(local)
-    sync(local.parent)
+    with contextlib.suppress(OSError):  # Windows and some network file systems cannot
+        sync(local.parent)
 
 
 def sync(path: Any) -> None:
     """Waits until a local file, or the entries of a folder, are on the disk: a crash of the machine keeps them."""
-    with contextlib.suppress(PermissionError):  # Windows opens no folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def expect_folder(path: Any) -> None:
