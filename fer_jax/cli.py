@@ -113,6 +113,8 @@ def predict(options: Options, config: Config | None, changes: dict[str, Any]) ->
 
     if not 0 <= options.smooth < 1:
         raise UserError(f"--smooth={options.smooth}: give a weight from 0 to below 1")
+    if not options.out:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` is not a mistake
     inputs = find_inputs(_given(options))
     out, draw = (pathlib.Path(text).expanduser() if text else None for text in (options.out, options.draw))
     with _prepared(options, epath.Path(options.workdir or ""), None):

@@ -123,9 +123,10 @@ def _camera(source: Input, frames_per_second: float | None) -> Iterator[Picture]
     import cv2
 
     number = source.path.partition(":")[2]
+    cv2.utils.logging.setLogLevel(0)  # what is wrong is said below
     camera: Any = cv2.VideoCapture(int(number))
     if not camera.isOpened():
-        raise UserError(f"there is no camera {number}, or another program uses it: give camera:0, or a file")
+        raise UserError(f"there is no camera {number}, or another program uses it: connect one, or give a file")
     try:
         began, due, frame = time.monotonic(), 0.0, 0
         while (answer := camera.read())[0]:

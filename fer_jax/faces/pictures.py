@@ -7,6 +7,7 @@ stored or the other way round, and pictures that an EXIF field turns. One that c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -31,6 +32,12 @@ EXTENSIONS = frozenset(
         *(f".{form}" for form in ("avif", "webp") if features.check(form)),
     ]
 )
+HEIC = frozenset({".heic", ".heif"})  # as phones write them; read with the extra [heic]
+with contextlib.suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    EXTENSIONS |= HEIC
 TIFF_BITS, TIFF_FORMAT = 258, 339  # tags: bits per sample, and what they are
 SIGNED = 2  # a value of TIFF_FORMAT
 NEAR = 16  # gray levels; a converted picture with fewer than FEW of its values farther from black or white is noted
@@ -135,6 +142,8 @@ def _opened(data: bytes, channels: int) -> tuple[Image.Image, tuple[str, ...]]:
     except BadPicture:
         raise
     except UnidentifiedImageError:
+        if data[4:8] == b"ftyp":
+            raise BadPicture("is HEIC, or a video: pip install 'fer_jax[heic]', or save it as JPEG") from None
         raise BadPicture("is not a picture, or of a kind that is not read: copy it again, or save it as PNG") from None
     except Image.DecompressionBombError:
         raise BadPicture(f"has more than the {MOST_PIXELS:,} pixels allowed: shrink it") from None

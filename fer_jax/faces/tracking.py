@@ -75,10 +75,15 @@ class Tracks:
         _check(smoothing, patience)
         self.smoothing, self.patience = smoothing, patience
         self._count, self._active = 0, dict[int, _Track]()
+        self._before = 0.0  # time of the frame before
 
     def __call__(self, faces: Sequence[Face], time: float) -> list[tuple[int, Face]]:
         """Returns (number of its track, the face, smoothed) for each face of the next frame, in order."""
-        self._active = {number: track for number, track in self._active.items() if not track.lost(time)}
+        # A face of the frame before may go on, however long ago that was: few frames a second may have been taken.
+        self._active = {
+            n: track for n, track in self._active.items() if not track.lost(time) or track.seen_at(self._before)
+        }
+        self._before = time
         pairs = [
             (likeness, -number, -place)
             for number, track in self._active.items()
@@ -110,6 +115,10 @@ class _Track:
     def lost(self, time: float) -> bool:
         """Whether the face has been missing for too long."""
         return time - self._time > self.patience + TINY
+
+    def seen_at(self, time: float) -> bool:
+        """Whether the face was in the frame of this time."""
+        return self._time >= time - TINY
 
     def likeness(self, face: Face) -> float | None:
         """Returns how well a face continues the track: the higher the better, None if it is another one."""

@@ -154,4 +154,6 @@ def test_all_faces_are_tracked_each_in_the_order_found():
     assert [number for number, _ in tracks([face(360), face(310)], 0.08)] == [2, 1]
     assert tracks([], 0.12) == []
     assert [number for number, _ in tracks([face(310)], 0.16)] == [1]
-    assert [number for number, _ in tracks([face(310)], 1.0)] == [3]  # nobody was seen for too long
+    assert [number for number, _ in tracks([face(310)], 1.0)] == [1]  # it was in the frame before
+    assert tracks([], 1.04) == []
+    assert [number for number, _ in tracks([face(310)], 2.0)] == [3]  # nobody was seen for too long
