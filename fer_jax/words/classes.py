@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.labels import ALIASES, COMPOUND_EMOTIONS, name_of
+from fer_jax.labels import ALIASES, COMPOUND_EMOTIONS, EMOTIONS, name_of
 from fer_jax.parsing import read_json
 from fer_jax.storage import local
 from fer_jax.words.readers import read_vectors
@@ -23,52 +23,26 @@ SHIPPED = MappingProxyType({"minilm": HERE / "class_vectors_minilm.csv"})
 STORED = "class_vectors.json"  # the table of a run, in its work directory
 SAME = 0.9999  # a cosine above this is the same vector
 
-# The words for each emotion; several are averaged.
+# The words for each emotion; several are averaged. _SEED mixes adjectives and nouns, so part of their similarity comes
+# from the part of speech.
+_SEED = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+_NOUNS = ("neutrality", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+_SYNONYMS = {
+    "neutral": ("neutral", "neutrality", "expressionless", "calm"),
+    "happiness": ("happy", "happiness", "joy", "smiling"),
+    "surprise": ("surprise", "surprised", "astonished", "amazed"),
+    "sadness": ("sad", "sadness", "sorrow", "unhappy"),
+    "anger": ("angry", "anger", "rage", "furious"),
+    "disgust": ("disgust", "disgusted", "revulsion", "repulsed"),
+    "fear": ("fear", "afraid", "scared", "frightened"),
+    "contempt": ("contempt", "contemptuous", "scorn", "disdain"),
+}  # needs a file with a full vocabulary
 WORD_SETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        # Adjectives and nouns mixed, so part of their similarity comes from the part of speech.
-        "seed": {
-            "neutral": ("neutral",),
-            "happiness": ("happy",),
-            "surprise": ("surprise",),
-            "sadness": ("sad",),
-            "anger": ("angry",),
-            "disgust": ("disgust",),
-            "fear": ("fear",),
-            "contempt": ("contempt",),
-        },
-        "nouns": {
-            "neutral": ("neutrality",),
-            "happiness": ("happiness",),
-            "surprise": ("surprise",),
-            "sadness": ("sadness",),
-            "anger": ("anger",),
-            "disgust": ("disgust",),
-            "fear": ("fear",),
-            "contempt": ("contempt",),
-        },
-        # Both forms, if the shipped table has both.
-        "both": {
-            "neutral": ("neutral", "neutrality"),
-            "happiness": ("happy", "happiness"),
-            "surprise": ("surprise",),
-            "sadness": ("sad", "sadness"),
-            "anger": ("angry", "anger"),
-            "disgust": ("disgust",),
-            "fear": ("fear",),
-            "contempt": ("contempt",),
-        },
-        # Needs a file with a full vocabulary.
-        "synonyms": {
-            "neutral": ("neutral", "neutrality", "expressionless", "calm"),
-            "happiness": ("happy", "happiness", "joy", "smiling"),
-            "surprise": ("surprise", "surprised", "astonished", "amazed"),
-            "sadness": ("sad", "sadness", "sorrow", "unhappy"),
-            "anger": ("angry", "anger", "rage", "furious"),
-            "disgust": ("disgust", "disgusted", "revulsion", "repulsed"),
-            "fear": ("fear", "afraid", "scared", "frightened"),
-            "contempt": ("contempt", "contemptuous", "scorn", "disdain"),
-        },
+        "seed": {emotion: (word,) for emotion, word in zip(EMOTIONS, _SEED, strict=True)},
+        "nouns": {emotion: (word,) for emotion, word in zip(EMOTIONS, _NOUNS, strict=True)},
+        "both": {e: tuple(dict.fromkeys(pair)) for e, *pair in zip(EMOTIONS, _SEED, _NOUNS, strict=True)},
+        "synonyms": _SYNONYMS,
     }
 )
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fer_jax.data.sources import clips
 from fer_jax.data.sources.on_disk import LazyPictures, RecordReader, fit_in_memory
-from fer_jax.data.sources.records import file_stamps, in_chunks, pictures_in, readable, records
+from fer_jax.data.sources.records import file_stamps, in_chunks, pictures_in, place_of, readable, records
 from fer_jax.errors import UserError
 from fer_jax.parsing import parse_array, read_bytes, read_json
 
@@ -43,7 +43,7 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
     """
     beside = pathlib.Path(builder.data_path) / "decoded"
     stamp = file_stamps(builder.data_path, "*record*")
-    with readable(builder, split):
+    with readable(place_of(builder, split)):
         stored = records(builder, split)
         fields = _read_kept(beside / f"{split}_fields", stamp)
         if fields is None:
@@ -118,8 +118,7 @@ def _lazy_pictures(
         first = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
         assert first is not None, "the first picture cannot be decoded"
         shape = (*first.shape[:2], *shape[2:])
-    where = f"{builder.info.name}, split {split}, under {builder.data_path}"
-    reader = RecordReader(stored, name, shape, record, number.astype(np.int32), where)
+    reader = RecordReader(stored, name, shape, record, number.astype(np.int32), place_of(builder, split))
     return name, LazyPictures(reader, shape, np.arange(len(record), dtype=np.int32))
 
 

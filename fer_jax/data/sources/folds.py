@@ -65,8 +65,6 @@ def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndar
         return stored_folds(arrays["fold"])
     if division.way == "examples":
         return example_folds(arrays["label"], division.count)
-    if not division.count:
-        return leave_one_out(arrays["subject"])
     folds = subject_folds(arrays["subject"], division.count)
     if "fold" in arrays and arrays["fold"].max() + 1 == division.count and (arrays["fold"] != folds).any():
         raise UserError(
@@ -76,15 +74,15 @@ def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndar
     return folds
 
 
-def subject_folds(subject: np.ndarray, k: int) -> np.ndarray:
-    """Returns the rank of each example's subject modulo k, int32 [N]: every k-th subject shares a fold."""
+def subject_folds(subject: np.ndarray, k: int = 0) -> np.ndarray:
+    """Returns the rank of each example's subject modulo k, int32 [N]; each subject has its own fold if k is 0."""
     people, rank = np.unique(subject, return_inverse=True)
-    if len(people) < k:
+    if len(people) < max(k, 2):
         raise UserError(
-            f"config.data.folds='subject:{k}': there are {len(people)} subjects; use at most that many folds, or "
+            f"config.data.folds: there are {len(people)} subjects, and {max(k, 2)} are needed; use fewer folds, or "
             "'leave_one_subject_out'"
         )
-    return (rank % k).astype(np.int32)
+    return (rank % (k or len(people))).astype(np.int32)
 
 
 def example_folds(label: np.ndarray, k: int) -> np.ndarray:
@@ -96,14 +94,6 @@ def example_folds(label: np.ndarray, k: int) -> np.ndarray:
     folds = np.empty(len(order), np.int32)
     folds[order] = np.arange(len(order)) % k
     return folds
-
-
-def leave_one_out(subject: np.ndarray) -> np.ndarray:
-    """Returns a fold of its own for each subject, in the order of their numbers, int32 [N]."""
-    people, rank = np.unique(subject, return_inverse=True)
-    if len(people) < 2:
-        raise UserError(f"config.data.folds='leave_one_subject_out': there are {len(people)} subjects; two are needed")
-    return rank.astype(np.int32)
 
 
 def stored_folds(fold: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fer_jax.data.sources.records import pictures_in
-from fer_jax.errors import UserError, first_line
+from fer_jax.data.sources.records import pictures_in, readable
+from fer_jax.errors import UserError
 from fer_jax.parsing import machine_memory
 
 PART = 64  # examples that a thread reads at once
@@ -92,7 +92,9 @@ class RecordReader:
         first = np.searchsorted(owner[order], np.arange(len(examples) + 1))
 
         def fill(part: np.ndarray) -> None:
-            for example, data in zip(part, self._stored(examples[part]), strict=True):
+            with readable(self._where):
+                stored = self._records.__getitems__(examples[part].tolist())
+            for example, data in zip(part, stored, strict=True):
                 files = pictures_in(data, self._feature)
                 for row in order[first[example] : first[example + 1]]:
                     pixels[row] = self._decode(files[int(self._number[places[row]])])
@@ -101,15 +103,6 @@ class RecordReader:
             count = max(min(len(examples), threads()), len(examples) // PART)  # a thread holds the files of one part
             list(_pool(threads()).map(fill, np.array_split(np.arange(len(examples)), count)))
         return pixels
-
-    def _stored(self, examples: np.ndarray) -> Sequence[bytes]:
-        try:
-            return self._records.__getitems__(examples.tolist())
-        except Exception as error:
-            raise UserError(
-                f"{self._where} cannot be read ({first_line(error)}): the disk or the network failed, or the files "
-                "have changed; check that they are there and start the same command again"
-            ) from error
 
     def _decode(self, data: bytes) -> np.ndarray:
         flag = cv2.IMREAD_GRAYSCALE if self.shape[-1] == 1 else cv2.IMREAD_COLOR_RGB

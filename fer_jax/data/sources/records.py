@@ -21,6 +21,11 @@ def records(builder: Any, split: str) -> Any:
     return builder.as_data_source(split).data_source
 
 
+def place_of(builder: Any, split: str) -> str:
+    """Returns where a split is, for messages."""
+    return f"{builder.info.name}, split {split}, under {builder.data_path}"
+
+
 def in_chunks(stored: Any) -> Iterator[bytes]:
     """Yields all records in row order."""
     for start in range(0, len(stored), CHUNK):
@@ -50,12 +55,12 @@ def data_digest(builder: Any, split: str) -> str:
         known = dict(digests.get(split, {}))
     if "sha256" in known and known.get("files") == files:
         return known["sha256"]
-    with readable(builder, split):
+    with readable(place_of(builder, split)):
         sha256 = _sha256(builder, split)
     if known.get("sha256", sha256) != sha256:
         raise UserError(
-            f"{builder.info.name}, split {split}, under {builder.data_path} has changed since it was prepared: put its "
-            "files back, or delete that folder and prepare it again"
+            f"{place_of(builder, split)} has changed since it was prepared: put its files back, or delete that folder "
+            "and prepare it again"
         )
     with contextlib.suppress(OSError):  # a read-only folder: the next run computes it again
         kept.write_text(json.dumps(digests | {split: {"sha256": sha256, "files": files}}, indent=1) + "\n")
@@ -66,7 +71,7 @@ def check_classes(builder: Any) -> None:
     """Raises UserError if the files beside the records disagree on the fields or classes: somebody has edited one."""
     folder, features = pathlib.Path(builder.data_path), builder.info.features
     names = list(features["label"].names) if "label" in features else []
-    with readable(builder, "all"):
+    with readable(str(folder)):
         stored = read_json(folder / "features.json")["featuresDict"]["features"]
         count = int(stored["label"]["classLabel"]["numClasses"]) if names else 0
         counted = (builder.info.metadata or {}).get("counts", {}) if names else {}
@@ -113,14 +118,14 @@ def file_stamps(folder: Any, pattern: str) -> dict[str, list[int]]:
 
 
 @contextlib.contextmanager
-def readable(builder: Any, split: str) -> Iterator[None]:
-    """Turns whatever damaged records lead to inside the `with` block into one line."""
+def readable(where: str) -> Iterator[None]:
+    """Turns whatever damaged records lead to inside the `with` block into one line about `where` they are."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         raise UserError(
-            f"{builder.info.name}, split {split}, under {builder.data_path} cannot be read ({first_line(error)}): it "
-            "is damaged or another version wrote it; delete that folder and prepare it again"
+            f"{where} cannot be read ({first_line(error)}): it is damaged, or the disk failed; delete that folder and "
+            "prepare it again"
         ) from error

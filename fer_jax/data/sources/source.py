@@ -14,7 +14,7 @@ from fer_jax.data.sources.decoding import decoded, texts
 from fer_jax.data.sources.folds import check_number, divide
 from fer_jax.data.sources.on_disk import LazyPictures, select
 from fer_jax.data.sources.points import attach_points
-from fer_jax.data.sources.records import check_classes, data_digest, readable
+from fer_jax.data.sources.records import check_classes, data_digest, place_of, readable
 from fer_jax.data.targets.labeled import attach_targets, with_neutral
 from fer_jax.errors import UserError, nearest
 from fer_jax.storage import local
@@ -272,5 +272,5 @@ def image_names(config: Any, split: str) -> list[str]:
     builder = prepared_builder(config)
     if "name" not in builder.info.features:
         return [f"{split}_{number:05d}" for number in range(1, builder.info.splits[split].num_examples + 1)]
-    with readable(builder, split):
+    with readable(place_of(builder, split)):
         return texts(builder, split, "name")
