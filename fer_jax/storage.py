@@ -43,8 +43,8 @@ def reachable(text: str, option: str) -> epath.Path:
 
 def local(text: str, option: str) -> str:
     """Returns the path that the user gave with `option`; raises UserError for a bucket or the address of a page."""
-    if "://" in text:
-        raise UserError(f"{option}={text} is not on this machine, where it has to be: copy it here and give the copy")
+    if "://" in text or "\0" in text:
+        raise UserError(f"{option}={text!r} is not on this machine, where it has to be: copy it here and give the copy")
     return os.path.expanduser(text)
 
 

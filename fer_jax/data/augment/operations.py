@@ -246,7 +246,7 @@ def _entry(text: str, grouped: bool) -> Operation:
     if name not in KINDS and name not in GROUPS:
         raise UserError(f"{FIELD}: '{text}': there is no operation '{name}'; {nearest(name, (*KINDS, *GROUPS))}")
     if bool(bracket) != (name in GROUPS) or (bracket and not rest.endswith(")")) or rest.count("(") > MOST_GROUPS:
-        raise UserError(f"{FIELD}: cannot read '{text}'; write {_syntax(name)}")
+        raise UserError(f"{FIELD}: cannot read '{text:.80}'; write {_syntax(name)}")
     parameters = ALWAYS if name in GROUPS or (grouped and name == "flip") else KINDS[name].parameters
     values = _values(text, name, parameters, given.split(",") if colon else [])
     members = tuple(_entry(part, grouped=True) for part in _split(rest[:-1])) if bracket else ()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fer_jax.errors import UserError, first_line
-from fer_jax.parsing import read_json
+from fer_jax.parsing import read_json, read_text
 
 DIGESTS = "data_digest.json"  # beside the records: by split, its digest and the files that it is of
 CHUNK = 1024  # records read at once
@@ -71,15 +71,19 @@ def check_classes(builder: Any) -> None:
     """Raises UserError if the files beside the records disagree on the fields or classes: somebody has edited one."""
     folder, features = pathlib.Path(builder.data_path), builder.info.features
     names = list(features["label"].names) if "label" in features else []
+    again = "delete that folder and prepare it again"
     with readable(str(folder)):
-        stored = read_json(folder / "features.json")["featuresDict"]["features"]
-        count = int(stored["label"]["classLabel"]["numClasses"]) if names else 0
-        counted = (builder.info.metadata or {}).get("counts", {}) if names else {}
-        different = [split for split, classes in counted.items() if list(classes) != names]
-    if stored.keys() != features.keys() or count != len(names) or different:
+        stored = read_json(folder / "features.json", again)["featuresDict"]["features"]
+        same = stored.keys() == features.keys()
+        if names:
+            same &= list(filter(None, read_text(folder / "label.labels.txt", again).split("\n"))) == names
+            same &= int(stored["label"]["classLabel"]["numClasses"]) == len(names)
+            counts = (builder.info.metadata or {}).get("counts", {})
+            same &= all(list(classes) == names for classes in counts.values())
+    if not same:
         raise UserError(
             f"{folder}: label.labels.txt, features.json and metadata.json disagree on the fields or classes "
-            f"({', '.join(names)}): one of them was changed; delete that folder and prepare it again"
+            f"({', '.join(names)}): one of them was changed; {again}"
         )
 
 
