@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 
 from fer_jax.data.corrupt.degradation import KINDS, check_size, degraded, images_sha256, parse, streak
-from fer_jax.data.corrupt.occlusion import behind_test_objects
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 
 N = 12
-ALL = [f"{kind}:{level}" for kind in KINDS for level in (1, 3, 5)] + ["low_resolution:9", "occlusion:train"]
+ALL = [f"{kind}:{level}" for kind in KINDS for level in (1, 3, 5)] + ["low_resolution:9"]
 
 
 def scenes(channels, height, width=None, rows=None):
@@ -117,19 +116,10 @@ def test_a_streak_is_a_line_of_its_length_in_its_direction(angle):
     assert (kernel * across**2).sum() < 0.3
 
 
-def test_objects_of_both_banks():
-    source = scenes(3, 64)
-    test = degraded(source, "occlusion:test").arrays["image"]
-    np.testing.assert_array_equal(test, behind_test_objects(source).arrays["image"])
-    train = degraded(source, "occlusion:train").arrays["image"]
-    assert (train != test).any(axis=(1, 2, 3)).all()
-
-
 def test_what_a_name_means_is_recorded():
     assert parse("gaussian_noise:3") == {"kind": "gaussian_noise", "deviation_of_255": 30}
     assert parse("low_resolution:5") == {"kind": "low_resolution", "times_fewer_pixels": 8}
     assert parse("low_resolution:24") == {"kind": "low_resolution", "pixels": 24}
-    assert parse("occlusion:train") == {"kind": "occlusion", "bank": "train"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +131,6 @@ def test_what_a_name_means_is_recorded():
         (("jpeg:-1",), "give a level"),
         (("low_resolution:0",), "low_resolution:5, or a number of pixels"),
         (("low_resolution:64",), "'low_resolution:64': .* 64 pixels; give fewer"),
-        (("occlusion:2",), "give occlusion:train or occlusion:test"),
         ((3,), "degraded: '3'"),
         ("jpeg:1", "config.evaluation.degraded='jpeg:1': give a"),
     ],

@@ -13,8 +13,8 @@ those of the benchmark for 224 pixels and those for 32.
     brightness       10    20    30    40    50     percent of white added
     contrast         60    45    30    20    10     percent of the distance from the image's mean color that is left
 
-`low_resolution:24`, or any number above 5, means that many pixels on the longer side. `occlusion:train` and
-`occlusion:test` paint objects of either bank (fer_jax/data/corrupt/occlusion.py).
+`low_resolution:24`, or any number above 5, means that many pixels on the longer side. Objects in front of faces are
+config.evaluation.occluded (fer_jax/data/corrupt/occlusion.py).
 
 Random numbers depend only on the seed and the example's row in the split as stored, and are the same for every level.
 OpenCV and the JPEG library may differ between versions in the last bit, so results.json records the SHA-256 of the
@@ -33,8 +33,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fer_jax.data.corrupt.occluders import BANKS
-from fer_jax.data.corrupt.occlusion import INPUT, TEST_SEED, paint
+from fer_jax.data.corrupt.occlusion import INPUT, TEST_SEED
 from fer_jax.errors import UserError, nearest
 from fer_jax.parsing import whole_number
 from fer_jax.randomness import PI, Purpose, cosine, raw_words, sine
@@ -120,12 +119,8 @@ def parse(text: Any) -> dict[str, Any]:
         UserError: for an unknown kind or level.
     """
     kind, _, level = str(text).partition(":")
-    if kind == "occlusion":
-        if level not in BANKS:
-            raise UserError(f"{FIELD}: '{text}': give occlusion:{' or occlusion:'.join(BANKS)}")
-        return {"kind": kind, "bank": level}
     if kind not in KINDS:
-        raise UserError(f"{FIELD}: '{text}': there is no degradation '{kind}'; {nearest(kind, (*KINDS, 'occlusion'))}")
+        raise UserError(f"{FIELD}: '{text}': there is no degradation '{kind}'; {nearest(kind, KINDS)}")
     number = whole_number(level) or 0
     if number in LEVELS:
         return {"kind": kind, KINDS[kind].unit: KINDS[kind].amounts[number - 1]}
@@ -151,9 +146,7 @@ def degraded(source: Source, text: str, seed: int = TEST_SEED) -> Source:
     images = source.arrays["image"]
     check_size(text, images.shape[1:])
     kind = found["kind"]
-    if kind == "occlusion":
-        worse, _ = paint(source, found["bank"], seed)
-    elif "pixels" in found:
+    if "pixels" in found:
         worse = np.stack([low_resolution(image, found["pixels"]) for image in images])
     else:
         amount, apply, number = found[KINDS[kind].unit], KINDS[kind].apply, list(KINDS).index(kind)
