@@ -131,7 +131,6 @@ def test_what_a_name_means_is_recorded():
         (("jpeg:-1",), "give a level"),
         (("low_resolution:0",), "low_resolution:5, or a number of pixels"),
         (("low_resolution:64",), "'low_resolution:64': .* 64 pixels; give fewer"),
-        ((3,), "degraded: '3'"),
         ("jpeg:1", "config.evaluation.degraded='jpeg:1': give a"),
     ],
 )
