@@ -23,8 +23,9 @@ from fer_jax.errors import UserError
 from fer_jax.methods.losses import classification_loss
 from fer_jax.methods.method import Batch, Clock, Method, Outputs
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
-from fer_jax.nn.linear import precision_of
+from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
+from fer_jax.nn.pooling import adaptive_average_pool
 from fer_jax.nn.stn import IDENTITY, STN
 from fer_jax.nn.vgg import LAYERS, VGG, cut
 
@@ -35,27 +36,35 @@ PYRAMIDS = ((1,), (1, 2, 1), (1, 2, 4, 1))
 class Head(nn.Module):
     """The classifier on a map of any size: maximum and mean, then two layers with normalization and dropout.
 
+    The maximum and the mean are over the cells of torchvision's adaptive average, which the authors' stack leaves
+    between VGG and the head. On a map of 3x3 they weigh its middle less than its corners.
+
     Attributes:
         num_classes: C.
+        average_7x7: false leaves that average out.
         hidden: width of the first layer.
         dropout: before the last layer; half of it before the first.
     """
 
     num_classes: int
+    average_7x7: bool = True
     hidden: int = 512
     dropout: float = 0.5
 
     @nn.compact
     def __call__(self, maps: Float[Array, "B h w P"], *, train: bool) -> Float[Array, "B C"]:
-        maps = maps.astype(jnp.float32)
-        he = nn.initializers.he_normal()
-        x = jnp.concatenate([jnp.max(maps, axis=(1, 2)), jnp.mean(maps, axis=(1, 2))], axis=-1)  # [B, 2P]
+        maps = adaptive_average_pool(maps, 7) if self.average_7x7 else maps.astype(jnp.float32)
+        cells = maps.reshape(len(maps), -1, maps.shape[-1])
+        # Its gradient goes to the first of equal cells, as in PyTorch. That of jnp.max looks for cells equal to the
+        # maximum, and is 0 / 0 where the compiler computes the average twice and rounds it differently.
+        first = stop_gradient(jax.nn.one_hot(jnp.argmax(cells, axis=1), cells.shape[1], axis=1))
+        x = jnp.concatenate([jnp.sum(cells * first, axis=1), jnp.mean(cells, axis=1)], axis=-1)  # [B, 2P]
         x = BatchNorm(name="bn1")(x, train=train)
         x = nn.Dropout(self.dropout / 2, deterministic=not train)(x)
-        x = nn.relu(nn.Dense(self.hidden, kernel_init=he, precision=precision_of(jnp.float32), name="fc1")(x))
+        x = nn.relu(Linear(self.hidden, name="fc1")(x))
         x = BatchNorm(name="bn2")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=he, precision=precision_of(jnp.float32), name="fc2")(x)
+        return Linear(self.num_classes, name="fc2")(x)
 
 
 class Model(nn.Module):
@@ -73,6 +82,7 @@ class Model(nn.Module):
         width: channels of VGG's first stage; 64 is VGG-16.
         sr_blocks: residual blocks of EDSR (`fer_jax.nn.edsr`).
         sr_width: channels of EDSR.
+        average_7x7: whether the head averages each branch's map to 7x7 cells first, as torchvision's VGG does.
         hidden: width of the head's first layer.
         dropout: rate before the head's last layer; half of it before the first.
         dtype: of the convolutions; sampling, head and logits are float32.
@@ -87,6 +97,7 @@ class Model(nn.Module):
     width: int = 64
     sr_blocks: int = 16
     sr_width: int = 64
+    average_7x7: bool = True
     hidden: int = 512
     dropout: float = 0.5
     dtype: Any = jnp.float32
@@ -117,7 +128,7 @@ class Model(nn.Module):
 
         lows = [VGG(last=last_low, width=self.width, dtype=self.dtype, name=f"low_{b}") for b in self._numbers()]
         high = VGG(first=first_high, last=self.last, width=self.width, dtype=self.dtype, name="high")
-        head = Head(self.num_classes, self.hidden, self.dropout, name="head")
+        head = Head(self.num_classes, self.average_7x7, self.hidden, self.dropout, name="head")
         # In this order: the shared statistics of normalization follow the branches one after the other.
         branches = [
             head(high(low(s.astype(self.dtype), train=train), train=train), train=train)

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from fer_jax.nn.linear import full_einsum
 from fer_jax.nn.lowering import for_cpu
 
 
@@ -69,3 +71,20 @@ max_pool_axis.defvjp(_max_pool_forward, _max_pool_backward)
 def global_average_pool(x: jax.Array) -> jax.Array:
     """Returns the mean over the map, computed in float32: [B, H, W, C] -> [B, C]."""
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def adaptive_average_pool(x: jax.Array, cells: int) -> jax.Array:
+    """Returns PyTorch's `AdaptiveAvgPool2d(cells)` of x [B, H, W, C], float32 [B, cells, cells, C].
+
+    Cell i is the mean of the rows floor(i H / cells) to ceil((i + 1) H / cells), columns likewise: cells overlap where
+    their number does not divide the side, and repeat each other where the map is smaller.
+    """
+    rows, columns = (_shares(size, cells) for size in x.shape[1:3])
+    return full_einsum("ih,jw,bhwc->bijc", rows, columns, x.astype(jnp.float32))
+
+
+def _shares(size: int, cells: int) -> jax.Array:
+    """Returns the weight of each row in each cell, [cells, size]."""
+    cell, row = np.arange(cells)[:, None], np.arange(size)
+    inside = (row >= cell * size // cells) & (row < -(-(cell + 1) * size // cells))
+    return jnp.asarray(inside / inside.sum(1, keepdims=True), jnp.float32)

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from fer_jax.nn.lowering import compiled_for
-from fer_jax.nn.pooling import global_average_pool, max_pool
+from fer_jax.nn.pooling import adaptive_average_pool, global_average_pool, max_pool
 
 CASES = [
     (3, 2, 1, (12, 12)),
@@ -65,3 +65,15 @@ def test_global_average_pool():
     x = jnp.arange(2 * 3 * 4 * 5, dtype=jnp.float32).reshape(2, 3, 4, 5)
     np.testing.assert_allclose(global_average_pool(x), np.asarray(x).mean((1, 2)), rtol=1e-6)
     assert global_average_pool(x.astype(jnp.bfloat16)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("size", [(3, 1), (7, 12)])
+def test_adaptive_average_is_the_mean_of_each_cells_rows_and_columns(size):
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    got = np.asarray(adaptive_average_pool(jnp.asarray(x), 7))
+    for i in range(7):
+        for j in range(7):
+            (top, bottom), (left, right) = (
+                (k * n // 7, int(np.ceil((k + 1) * n / 7))) for k, n in zip((i, j), size, strict=True)
+            )
+            np.testing.assert_allclose(got[:, i, j], x[:, top:bottom, left:right].mean((1, 2)), rtol=1e-5, atol=1e-6)

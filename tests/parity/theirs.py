@@ -123,6 +123,7 @@ def psr(image, w, blocks):
     branches = []
     for number, scaled in enumerate((half, edsr(half, w["sr_2"], blocks), x), start=1):
         y = vgg(vgg(scaled, w[f"low_{number}"], LOW), w["high"], HIGH)
+        y = F.adaptive_avg_pool2d(y, 7)  # torchvision's, which stays where fastai cuts VGG
         y = torch.cat([F.adaptive_max_pool2d(y, 1), F.adaptive_avg_pool2d(y, 1)], dim=1).flatten(1)
         y = F.relu(linear(norm(y, w["head"]["bn1"]), w["head"]["fc1"]))
         branches.append(linear(norm(y, w["head"]["bn2"]), w["head"]["fc2"]))
@@ -181,7 +182,7 @@ def acnn(image, points, w, low, global_layers, stride, side):
 def gated(phi, w):
     psi = F.relu(linear(phi.permute(0, 2, 3, 1).flatten(1), w["fc"]))
     gate = w["gate"]
-    x = F.relu(norm(conv(F.max_pool2d(phi, 2, 2), gate["conv"]), gate["bn"])).mean((2, 3))
+    x = F.relu(norm(conv(F.max_pool2d(phi, 2, 2), gate["conv"], padding=1), gate["bn"])).mean((2, 3))
     x = F.relu(norm(linear(x, gate["fc1"]), gate["bn1"]))
     x = norm(linear(x, gate["fc2"]), gate["bn2"]) * gate.tensor("scale")
     return psi, torch.sigmoid(x[:, 0])
