@@ -89,15 +89,19 @@ def ferplus_short(config):
 
 
 def _paper(config):
-    """SGD with weight decay on kernels only, biases at twice the rate, and a learning rate that falls to 0 linearly."""
+    """SGD with weight decay, none on biases but twice the rate, and a learning rate that falls to 0 linearly.
+
+    As in the authors' prototxt, scales (after the input's normalization and in the gates) and the bias that goes with
+    the input's are like kernels.
+    """
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
     config.optimizer.decoupled = False
     config.optimizer.groups = (
+        ("input_bn/bias$", {}),
         ("bias$", {"lr_multiplier": 2.0, "weight_decay": 0.0}),
-        ("scale$", {"weight_decay": 0.0}),
     )
     config.schedule.name = "linear"
 

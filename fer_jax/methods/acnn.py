@@ -6,8 +6,10 @@ should be closed. gACNN adds one such unit for the whole face (GG-Unit). The gat
 only loss is the cross-entropy of the expression.
 
 Choices where the sources are silent or disagree:
-  * The gate's 1x1 convolution has no padding and is followed by a global average, as the released network
-    (which pads: constant cells that only dilute the average), not by the fully connected layer of the figure.
+  * The gate's 1x1 convolution is followed by a global average, as in the released network, not by the fully
+    connected layer of the figure. It pads as the release does: the constant cells around the map (16 beside 9) enter
+    the mean and the variance of the normalization that follows, and with them the threshold of the ReLU.
+    `gate_padding=False` is the figure's, without them.
   * The gradient of the crop is the true one; the released layer reads one row of each patch for all six.
   * Input in any normalization: a BatchNorm with scale and bias over the three channels follows.
   * Running statistics follow with 0.9, as everywhere here, and not with Caffe's 0.999, which needs thousands of steps.
@@ -45,6 +47,7 @@ class Gate(nn.Module):
 
     channels: int = 128
     hidden: int = 64
+    padding: bool = True
     affine: bool = False
     dtype: Any = jnp.float32
 
@@ -53,6 +56,8 @@ class Gate(nn.Module):
         norm = functools.partial(BatchNorm, use_affine=self.affine, dtype=self.dtype)
         linear = functools.partial(Linear, kernel_init=he_fan_in, bias_init=zeros, dtype=self.dtype)
         x = max_pool(phi, window=2, stride=2, padding=0)
+        if self.padding:
+            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = Conv(self.channels, (1, 1), use_bias=True, kernel_init=he_fan_in, dtype=self.dtype, name="conv")(x)
         x = nn.relu(norm(name="bn")(x, train=train))
         x = global_average_pool(x)
@@ -160,6 +165,7 @@ class Model(nn.Module):
         global_features: D of the whole face, the length of psi_G.
         gate_channels: channels of a gate's convolution.
         gate_hidden: width of a gate's first linear layer.
+        gate_padding: whether a gate's convolution pads its map with a cell of zeros on each side.
         hidden: width of the classifier's first layer.
         dropout: rate before the last layer (needs the RNG stream 'dropout').
         dtype: of the convolutions and of the products; gates, logits and statistics are float32.
@@ -176,6 +182,7 @@ class Model(nn.Module):
     global_features: int = 512
     gate_channels: int = 128
     gate_hidden: int = 64
+    gate_padding: bool = True
     hidden: int = 1024
     dropout: float = 0.5
     dtype: Any = jnp.float32
@@ -195,7 +202,9 @@ class Model(nn.Module):
         self._check(batch)
         gate = None
         if self.gates:
-            gate = functools.partial(Gate, self.gate_channels, self.gate_hidden, self.affine, self.dtype)
+            gate = functools.partial(
+                Gate, self.gate_channels, self.gate_hidden, self.gate_padding, self.affine, self.dtype
+            )
 
         image = BatchNorm(dtype=self.dtype, name="input_bn")(batch["image"].astype(self.dtype), train=train)
         norm = "batch" if self.affine else "plain_batch"
