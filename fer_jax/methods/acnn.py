@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.methods.baseline import loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Classifier, Method
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.lowering import for_cpu
@@ -149,7 +149,7 @@ class GGUnit(nn.Module):
         return GatedDescription(self.features, self.gate, self.dtype, name="out")(phi, train)
 
 
-class Model(nn.Module):
+class Model(Classifier):
     """pACNN (patches) or gACNN (patches and the whole face), with gates or without.
 
     Attributes:
@@ -187,13 +187,16 @@ class Model(nn.Module):
     dropout: float = 0.5
     dtype: Any = jnp.float32
 
+    def setup(self) -> None:
+        self.classifier = Linear(self.num_classes, kernel_init=he_fan_in, bias_init=zeros, name="fc2")
+
     @nn.compact
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux).
+    def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B P"], dict[str, Any]]:
+        """Returns (the classifier's hidden layer [B, hidden], aux).
 
         Needs batch['points'] [B, 24, 2], (x, y) in pixels of batch['image'].
 
-        aux has the map F ('maps'), points, psi [B, 24, D], alpha [B, 24] or, with psi_global [B, D], [B, 25], the
+        aux has the map F (maps['last']), points, psi [B, 24, D], alpha [B, 24] or, with psi_global [B, D], [B, 25], the
         global gate last, and features, the concatenation of all alpha psi.
 
         An optional batch['alpha'] [24 or 25] replaces the gates wherever it is not NaN: a zero shows what the
@@ -213,7 +216,7 @@ class Model(nn.Module):
         patches = crops(f, batch["points"], stride_of(self.cut), self.patch)  # [B, 24, K, K, C]
         units = PGUnits(f.shape[-1], self.patch_features, gate, self.affine, self.dtype, name="pg_units")
         psi, alpha = units(patches, train)  # [B, 24, D], [B, 24]
-        aux: dict[str, Any] = {"maps": {"f": f}, "points": batch["points"], "psi": psi}
+        aux: dict[str, Any] = {"maps": {"last": f}, "points": batch["points"], "psi": psi}
         if self.global_unit:
             unit = GGUnit(self.cut, self.width, self.global_features, gate, self.affine, self.dtype, name="gg_unit")
             aux["psi_global"], alpha_global = unit(f, train)
@@ -226,10 +229,9 @@ class Model(nn.Module):
         if self.global_unit:
             features = jnp.concatenate([features, alpha[:, POINTS:] * aux["psi_global"]], axis=1)
         aux["features"] = features
-        linear = functools.partial(Linear, kernel_init=he_fan_in, bias_init=zeros)
-        x = linear(self.hidden, dtype=self.dtype, name="fc1")(features)
+        x = Linear(self.hidden, kernel_init=he_fan_in, bias_init=zeros, dtype=self.dtype, name="fc1")(features)
         x = nn.relu(nn.Dropout(self.dropout, deterministic=not train)(x))
-        return linear(self.num_classes, name="fc2")(x.astype(jnp.float32)), aux
+        return x.astype(jnp.float32), aux
 
     def _check(self, batch: dict[str, Array]) -> None:
         side = min(batch["image"].shape[1:3]) // stride_of(self.cut)

@@ -7,12 +7,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Batch, Clock, Method, Outputs
+from fer_jax.methods.method import Batch, Classifier, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
 
-class Model(nn.Module):
+class Model(Classifier):
     """ResNet trunk, dropout, linear classifier.
 
     Attributes:
@@ -35,27 +35,18 @@ class Model(nn.Module):
 
     def setup(self) -> None:
         self.classifier = Linear(self.num_classes)
-        self.Dropout_0 = nn.Dropout(self.dropout)  # its random numbers follow from this name
 
     @nn.compact
     def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B P"], dict[str, Any]]:
-        """Returns (features [B, P], the trunk's maps by name)."""
+        """Returns (features [B, P], aux with the features before dropout and the trunk's maps)."""
         if self.backbone is None:
             trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
         else:
             trunk = self.backbone(dtype=self.dtype, name="trunk")
         features, maps = trunk(batch["image"].astype(self.dtype), train=train)
-        return features.astype(jnp.float32), maps
-
-    def classify(self, features: Float[Array, "*B P"]) -> Float[Array, "*B C"]:
-        """Returns the logits of features, or of each place of a map of them."""
-        return self.classifier(features)
-
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux with features [B, P] and the trunk's maps)."""
-        features, maps = self.embed(batch, train=train)
-        hidden = self.Dropout_0(features, deterministic=not train)
-        return self.classify(hidden), {"features": features, "maps": maps}
+        features = features.astype(jnp.float32)
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
+        return dropped, {"features": features, "maps": maps}
 
 
 def loss(

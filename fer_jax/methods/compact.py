@@ -18,7 +18,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.methods.baseline import loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Classifier, Method
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
@@ -55,7 +55,7 @@ class Stage(nn.Module):
         return x
 
 
-class Model(nn.Module):
+class Model(Classifier):
     """Patch stem, stages, global maximum, linear classifier without a bias.
 
     Attributes:
@@ -82,11 +82,10 @@ class Model(nn.Module):
 
     def setup(self) -> None:
         self.classifier = Linear(self.num_classes, use_bias=False)
-        self.Dropout_0 = nn.Dropout(self.dropout)  # its random numbers follow from this name
 
     @nn.compact
     def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B P"], dict[str, Any]]:
-        """Returns (features [B, P], the map before pooling, under the name 'last')."""
+        """Returns (features [B, P], aux with the features before dropout and the map before pooling)."""
         gray = jnp.mean(batch["image"], axis=-1, keepdims=True).astype(self.dtype)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         x = Conv(self.stem_width, STEMS[self.stem], 2, ((1, 1), (1, 1)), dtype=self.dtype, name="stem")(gray)
@@ -95,17 +94,9 @@ class Model(nn.Module):
             pool = number < len(self.widths) - self.strided
             stage = Stage(width, self.convolutions, pool, dtype=self.dtype, name=f"stage{number}")
             x = stage(x, train=train)
-        return HEADS[self.head](x.astype(jnp.float32), axis=(1, 2)), {"last": x}
-
-    def classify(self, features: Float[Array, "*B P"]) -> Float[Array, "*B C"]:
-        """Returns the logits of features, or of each place of a map of them."""
-        return self.classifier(features)
-
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux with features [B, P] and the map before pooling)."""
-        features, maps = self.embed(batch, train=train)
-        hidden = self.Dropout_0(features, deterministic=not train)
-        return self.classify(hidden), {"features": features, "maps": maps}
+        features = HEADS[self.head](x.astype(jnp.float32), axis=(1, 2))
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
+        return dropped, {"features": features, "maps": {"last": x}}
 
 
 METHOD = Method(

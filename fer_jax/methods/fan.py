@@ -22,7 +22,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from fer_jax.methods.baseline import loss
-from fer_jax.methods.method import Method
+from fer_jax.methods.method import Classifier, Method
 from fer_jax.nn.linear import Linear, full_einsum, full_matmul, uniform_fan_in
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
@@ -54,7 +54,7 @@ class RelationScore(nn.Module):
         return full_matmul(drop(frames), q1[:size]) + beside + b1
 
 
-class Model(nn.Module):
+class Model(Classifier):
     """FAN on a ResNet.
 
     Attributes:
@@ -90,9 +90,12 @@ class Model(nn.Module):
         """Whether training takes frames one by one, each an example of its own."""
         return self.attention == "score_fusion"
 
+    def setup(self) -> None:
+        self.classifier = Linear(self.num_classes)
+
     @nn.compact
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux).
+    def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B *T P"], dict[str, Any]]:
+        """Returns (what is classified, aux).
 
         Args:
             batch: `frames` [B, T, H, W, 3], or what the trunk made of them, `frame_features` [B, T, P];
@@ -100,16 +103,19 @@ class Model(nn.Module):
             train: whether dropout and batch statistics are those of training.
 
         Returns:
-            logits, and aux with frame_features f [B, T, P] and, as far as `attention` has them, frame_self a,
-            frame_relation b and frame_weights w, all [B, T], anchor f'_v [B, P], clip f_v [B, 2P] and
-            frame_logits [B, T, C].
+            f_v [B, 2P], or as `attention` says f'_v [B, P] or each f_i [B, T, P]; and aux with frame_features f
+            [B, T, P] and, as far as `attention` has them, frame_self a, frame_relation b and frame_weights w, all
+            [B, T], anchor f'_v [B, P] and clip f_v [B, 2P];
+            with `frames`, the trunk's maps.
         """
         mask = batch["frame_mask"]
-        f = batch["frame_features"] if "frame_features" in batch else self._embed(batch["frames"], mask, train)
+        f, maps = (
+            (batch["frame_features"], {}) if "frame_features" in batch else self._look(batch["frames"], mask, train)
+        )
         f = jnp.where(mask[..., None], f.astype(jnp.float32), 0.0)  # what a masked frame shows is nothing
+        aux: dict[str, Any] = {"frame_features": f, "maps": maps}
         if self.attention == "score_fusion":
-            return self._score_fusion(f, mask)
-        aux: dict[str, Any] = {"frame_features": f}
+            return f, aux | {"frame_weights": normalized(mask.astype(jnp.float32))}
 
         def drop(rate: float) -> nn.Dropout:
             return nn.Dropout(rate, deterministic=not train)
@@ -121,9 +127,8 @@ class Model(nn.Module):
         w = normalized(a)
         anchor = weighted_sum(w, f)  # f'_v = sum_i a_i f_i / sum_i a_i
         aux |= {"frame_self": a, "anchor": anchor}
-        classifier = Linear(self.num_classes, name="classifier")
         if self.attention != "relation":
-            return classifier(drop(self.dropout_anchor)(anchor)), aux | {"frame_weights": w}
+            return drop(self.dropout_anchor)(anchor), aux | {"frame_weights": w}
 
         score = RelationScore(self.dropout_relation, name="relation_attention")(f, anchor, train=train)
         b = jnp.where(mask, nn.sigmoid(score), 0.0)  # b_i = sigmoid(q1 . u_i + b1)
@@ -134,34 +139,35 @@ class Model(nn.Module):
             sides = (weighted_sum(w, f), jnp.sum(w, axis=-1, keepdims=True) * anchor)
         clip = jnp.concatenate(sides, axis=-1)
         aux |= {"frame_relation": b, "frame_weights": w, "clip": clip}
-        return classifier(drop(self.dropout_clip)(clip)), aux
+        return drop(self.dropout_clip)(clip), aux
 
-    def _embed(self, frames: Array, mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T P"]:
-        """The trunk's features of all frames; masked ones have no part in the batch statistics."""
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C], aux of `embed`, with 'score_fusion' also frame_logits [B, T, C])."""
+        logits, aux = super().__call__(batch, train=train)
+        if self.attention != "score_fusion":
+            return logits, dict(aux)
+        return fused(logits, batch["frame_mask"]), {**aux, "frame_logits": logits}
+
+    def _look(self, frames: Array, mask: Bool[Array, "B T"], train: bool) -> tuple[Float[Array, "B T P"], dict]:
+        """The trunk's features and maps of all frames; masked ones have no part in the batch statistics."""
         if self.backbone is None:
             trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
         else:
             trunk = self.backbone(dtype=self.dtype, name="trunk")
         flat = frames.reshape(-1, *frames.shape[2:]).astype(self.dtype)
-        features, _ = trunk(flat, train=train, mask=mask.reshape(-1))
-        return features.reshape(*mask.shape, -1)
+        features, maps = trunk(flat, train=train, mask=mask.reshape(-1))
+        return jax.tree.map(lambda x: x.reshape(*mask.shape, *x.shape[1:]), (features, maps))
 
-    def _score_fusion(
-        self, f: Float[Array, "B T P"], mask: Bool[Array, "B T"]
-    ) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """The logarithm of the mean of the frames' softmax vectors: their sum has the same largest class."""
-        classifier = Linear(self.num_classes, name="classifier")
-        frame_logits = classifier(f)
-        w = normalized(mask.astype(jnp.float32))
-        log_p = jax.nn.log_softmax(frame_logits)
-        any_face = jnp.any(mask, axis=-1, keepdims=True)
-        # Without a face the classifier is asked about a zero vector once, as in the other modes.
-        counted = jnp.where(any_face, mask, jnp.arange(mask.shape[1]) == 0)
-        fused = (
-            jax.nn.logsumexp(log_p, axis=1, where=counted[..., None])
-            - jnp.log(jnp.sum(counted.astype(jnp.float32), axis=1))[:, None]
-        )
-        return fused, {"frame_features": f, "frame_logits": frame_logits, "frame_weights": w}
+
+def fused(frame_logits: Float[Array, "B T C"], mask: Bool[Array, "B T"]) -> Float[Array, "B C"]:
+    """The logarithm of the mean of the frames' softmax vectors: their sum has the same largest class."""
+    any_face = jnp.any(mask, axis=-1, keepdims=True)
+    # Without a face the classifier is asked about a zero vector once, as in the other modes.
+    counted = jnp.where(any_face, mask, jnp.arange(mask.shape[1]) == 0)
+    return (
+        jax.nn.logsumexp(jax.nn.log_softmax(frame_logits), axis=1, where=counted[..., None])
+        - jnp.log(jnp.sum(counted.astype(jnp.float32), axis=1))[:, None]
+    )
 
 
 def normalized(a: Float[Array, "B T"]) -> Float[Array, "B T"]:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fer_jax.errors import UserError
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Batch, Clock, Method, Outputs
+from fer_jax.methods.method import Batch, Classifier, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear, ParallelLinear, full_einsum, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
 
@@ -104,7 +104,7 @@ class EPN(nn.Module):
         return Linear(self.num_classes, name="fc")(y)
 
 
-class Model(nn.Module):
+class Model(Classifier):
     """FDRL on a ResNet.
 
     Attributes:
@@ -144,9 +144,12 @@ class Model(nn.Module):
     backbone: TrunkFactory | None = None
     dtype: Any = jnp.float32
 
+    def setup(self) -> None:
+        self.classifier = EPN(self.num_classes, name="epn")
+
     @nn.compact
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux).
+    def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B P"], dict[str, Any]]:
+        """Returns (what EPN classifies: y, or as `modules` says x or all l_j in a row, aux).
 
         aux has features x [B, P], the trunk's maps and, as far as `modules` has them, latent [B, M, D],
         importance [B, M], intra, messages and inter [B, M, D], omega [B, M, M], expression y [B, D] and the
@@ -163,7 +166,7 @@ class Model(nn.Module):
         x, maps = trunk(batch["image"].astype(self.dtype), train=train)
         aux: dict[str, Any] = {"features": x.astype(jnp.float32), "maps": maps}
         if self.modules == "none":
-            return EPN(self.num_classes, name="epn")(aux["features"]), aux
+            return aux["features"], aux
 
         fdn = FDN(self.num_features, self.feature_dim, self.use_bias, self.dtype, name="fdn")
         latent = fdn(x)  # l_j
@@ -171,7 +174,7 @@ class Model(nn.Module):
             latent = latent * batch["feature_mask"].astype(jnp.float32)[:, None]
         aux["latent"] = latent
         if self.modules == "wide":
-            return EPN(self.num_classes, name="epn")(latent.reshape(len(latent), -1)), aux
+            return latent.reshape(len(latent), -1), aux
 
         f = latent
         if self.modules in ("intra", "both"):
@@ -187,7 +190,7 @@ class Model(nn.Module):
         y = jnp.sum(per_feature, axis=1)  # y = sum_j y_j
         aux["expression"] = y
         aux.update(self._centers(latent, aux.get("importance"), batch, train=train))
-        return EPN(self.num_classes, name="epn")(y), aux
+        return y, aux
 
     def _centers(
         self,

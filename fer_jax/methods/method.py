@@ -112,6 +112,30 @@ def in_clips(model: Any) -> bool:
     return False
 
 
+class Classifier(nn.Module):
+    """A model in two steps: `embed` describes an example, `classify` turns the description into logits.
+
+    A subclass has `embed`, and makes the layer `classifier` in `setup`.
+    """
+
+    def embed(self, batch: Batch, *, train: bool) -> tuple[Array, Aux]:
+        """Returns (the features [B, P] that `classify` takes, while training after their dropout; aux).
+
+        aux maps names to intermediates. aux['maps'] holds feature maps by name: 'last' is the last one [B, H, W, P],
+        or [B, T, H, W, P] of clips, of a network that has one.
+        """
+        raise NotImplementedError
+
+    def classify(self, features: Array) -> Float[Array, "*B C"]:
+        """Returns the logits of features, or of each place of a map of them."""
+        return self.classifier(features)
+
+    def __call__(self, batch: Batch, *, train: bool) -> tuple[Float[Array, "*B C"], Aux]:
+        """Returns (logits [B, C], the intermediates of `embed`)."""
+        features, aux = self.embed(batch, train=train)
+        return self.classify(features), aux
+
+
 @dataclass(frozen=True)
 class Method:
     """One method of the literature, as the harness sees it.
@@ -120,8 +144,7 @@ class Method:
 
     Attributes:
         model: called with num_classes, dtype and `config.model`; its `__call__(batch, *, train)` returns
-            (logits [B, C], aux), where aux maps names to intermediates. One with a linear classifier has it apart:
-            `embed(batch, *, train)` returns (features [B, P], maps by name), `classify(features)` the logits.
+            (logits [B, C], aux), where aux maps names to intermediates. One with a linear classifier is a `Classifier`.
         targets: (memory, batch, clock) -> batch. Changes `target` [B, C] (relabeling) or adds fields, before
             smoothing, metrics and loss see the batch.
         views: what the step draws for each example; the model is called for each.

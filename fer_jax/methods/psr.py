@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
 from fer_jax.methods.losses import classification_loss
-from fer_jax.methods.method import Batch, Clock, Method, Outputs
+from fer_jax.methods.method import Batch, Classifier, Clock, Method, Outputs
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
@@ -51,8 +51,12 @@ class Head(nn.Module):
     hidden: int = 512
     dropout: float = 0.5
 
+    def setup(self) -> None:
+        self.fc2 = Linear(self.num_classes)
+
     @nn.compact
-    def __call__(self, maps: Float[Array, "B h w P"], *, train: bool) -> Float[Array, "B C"]:
+    def __call__(self, maps: Float[Array, "B h w P"], *, train: bool) -> Float[Array, "B hidden"]:
+        """Returns what the last layer, `fc2`, classifies."""
         maps = adaptive_average_pool(maps, 7) if self.average_7x7 else maps.astype(jnp.float32)
         cells = maps.reshape(len(maps), -1, maps.shape[-1])
         # Its gradient goes to the first of equal cells, as in PyTorch. That of jnp.max looks for cells equal to the
@@ -63,11 +67,10 @@ class Head(nn.Module):
         x = nn.Dropout(self.dropout / 2, deterministic=not train)(x)
         x = nn.relu(Linear(self.hidden, name="fc1")(x))
         x = BatchNorm(name="bn2")(x, train=train)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return Linear(self.num_classes, name="fc2")(x)
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
-class Model(nn.Module):
+class Model(Classifier):
     """PSR on VGG-16-BN.
 
     Attributes:
@@ -102,12 +105,16 @@ class Model(nn.Module):
     dropout: float = 0.5
     dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C]: the log of the mean of the branches' probabilities, aux).
+    def setup(self) -> None:
+        self.head = Head(self.num_classes, self.average_7x7, self.hidden, self.dropout)
 
-        aux has branch_logits [B, C, m], aligned [B, S, S, 3], with the STN its theta [B, 2, 3], and with more than one
-        branch half [B, s, s, 3] (the reduced image), super_resolved and bicubic [B, 2s, 2s, 3].
+    @nn.compact
+    def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B P m"], dict[str, Any]]:
+        """Returns (the head's hidden layer for each branch, aux).
+
+        aux has the last branch's map before the head (maps['last']), aligned [B, S, S, 3], with the STN its theta
+        [B, 2, 3], and with more than one branch half [B, s, s, 3] (the reduced image), super_resolved and bicubic
+        [B, 2s, 2s, 3].
         """
         image = batch["image"]
         self._check(image.shape)
@@ -128,18 +135,29 @@ class Model(nn.Module):
 
         lows = [VGG(last=last_low, width=self.width, dtype=self.dtype, name=f"low_{b}") for b in self._numbers()]
         high = VGG(first=first_high, last=self.last, width=self.width, dtype=self.dtype, name="high")
-        head = Head(self.num_classes, self.average_7x7, self.hidden, self.dropout, name="head")
+        features = []
         # In this order: the shared statistics of normalization follow the branches one after the other.
-        branches = [
-            head(high(low(s.astype(self.dtype), train=train), train=train), train=train)
-            for low, s in zip(lows, scaled, strict=True)
-        ]
+        for low, s in zip(lows, scaled, strict=True):
+            last = high(low(s.astype(self.dtype), train=train), train=train)
+            features.append(self.head(last, train=train))
+            aux["maps"] = {"last": last}
         if self.is_initializing():
             self._start_alike()
-        logits = jnp.stack(branches, axis=-1)  # [B, C, m]
-        aux["branch_logits"] = logits
-        log_p = jax.nn.log_softmax(logits, axis=1)
-        return jax.nn.logsumexp(log_p, axis=-1) - jnp.log(jnp.float32(len(branches))), aux
+        return jnp.stack(features, axis=-1), aux
+
+    def classify(self, features: Float[Array, "B P m"]) -> Float[Array, "B C"]:
+        """Returns the logarithm of the mean of the branches' probabilities."""
+        return fused(self.branch_logits(features))
+
+    def branch_logits(self, features: Float[Array, "B P m"]) -> Float[Array, "B C m"]:
+        """Returns the logits of each branch."""
+        return jnp.stack([self.head.fc2(x) for x in split(features)], axis=-1)
+
+    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
+        """Returns (logits [B, C], aux of `embed` and branch_logits [B, C, m])."""
+        features, aux = self.embed(batch, train=train)
+        logits = self.branch_logits(features)
+        return fused(logits), aux | {"branch_logits": logits}
 
     def _enlarge(self, half: Float[Array, "B s s 3"], k: int) -> Float[Array, "B ks ks 3"]:
         if self.upsampler == "bicubic":
@@ -200,9 +218,15 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
     return values
 
 
-def split(branch_logits: Float[Array, "B C m"]) -> list[Float[Array, "B C"]]:
-    """The logits of each branch."""
-    return [branch_logits[..., b] for b in range(branch_logits.shape[-1])]
+def split(branches: Float[Array, "B C m"]) -> list[Float[Array, "B C"]]:
+    """The values of each branch."""
+    return [branches[..., b] for b in range(branches.shape[-1])]
+
+
+def fused(branch_logits: Float[Array, "B C m"]) -> Float[Array, "B C"]:
+    """The logarithm of the mean of the branches' probabilities."""
+    log_p = jax.nn.log_softmax(branch_logits, axis=1)
+    return jax.nn.logsumexp(log_p, axis=-1) - jnp.log(jnp.float32(branch_logits.shape[-1]))
 
 
 METHOD = Method(

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
 from fer_jax.methods.losses import cross_entropy
-from fer_jax.methods.method import Batch, Clock, Config, Method, ModelFields, Outputs
+from fer_jax.methods.method import Batch, Classifier, Clock, Config, Method, ModelFields, Outputs
 from fer_jax.nn.linear import Linear, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, resnet
 from fer_jax.words.classes import STORED, class_vectors
@@ -55,7 +55,7 @@ WORST_CONDITION = 1e3  # of G, where it is inverted
 SCALE_RANGE = (1.0, 100.0)
 
 
-class Model(nn.Module):
+class Model(Classifier):
     """ResNet trunk and a linear layer into the space of the words.
 
     Attributes:
@@ -93,39 +93,47 @@ class Model(nn.Module):
     backbone: TrunkFactory | None = None
     dtype: Any = jnp.float32
 
+    def setup(self) -> None:
+        v = self.unit_vectors()
+        delta = self.param("delta", nn.initializers.zeros_init(), v.shape) if self.learn_delta else None
+        t = self.param("log_scale", nn.initializers.constant(math.log(self.scale)), ()) if self.learn_scale else None
+        self.v = jnp.asarray(v) if delta is None else normalize(jnp.asarray(v) + delta)
+        self.s = self._scale(t)
+        self.learned = {name: x for name, x in (("delta", delta), ("log_scale", t)) if x is not None}
+
     @nn.compact
-    def __call__(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits [B, C], aux).
+    def embed(self, batch: dict[str, Array], *, train: bool) -> tuple[Float[Array, "B D"], dict[str, Any]]:
+        """Returns (output u [B, dimension], aux).
 
         aux has features [B, P], the trunk's maps, output u [B, dimension], similarity S [B, C], scale s,
         class_vectors v [C, dimension], word_similarity G [B, C, C] (of the words, whatever the control, the same for
         every example) and, where they are learned, log_scale t and delta [C, dimension].
         """
-        v = jnp.asarray(self.unit_vectors())
         if self.backbone is None:
             trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
         else:
             trunk = self.backbone(dtype=self.dtype, name="trunk")
         f, maps = trunk(batch["image"].astype(self.dtype), train=train)
         f = f.astype(jnp.float32)
-        u = Linear(v.shape[1], name="head")(f)  # u = W f + b
-        aux: dict[str, Any] = {"features": f, "maps": maps, "output": u}
-        if self.learn_delta:
-            delta = self.param("delta", nn.initializers.zeros_init(), v.shape)
-            v, aux["delta"] = normalize(v + delta), delta
-        if self.learn_scale:
-            aux["log_scale"] = self.param("log_scale", nn.initializers.constant(math.log(self.scale)), ())  # t
-        s = self._scale(aux.get("log_scale"))
-        similarity = cosines(u, v)
-        if self.decode == "nearest":
-            logits = s * similarity
-        else:
-            check_invertible(self.unit_vectors(), "decode='pinv'")
-            logits = s * jnp.matmul(normalize(u), pseudo_inverse(v), precision="highest")
-        aux |= {"similarity": similarity, "class_vectors": v, "scale": s}
+        u = Linear(self.v.shape[1], name="head")(f)  # u = W f + b
         words = jnp.asarray(gram_matrix(self.raw_vectors()), jnp.float32)
-        aux["word_similarity"] = jnp.broadcast_to(words, (len(u), *words.shape))
-        return logits, aux
+        return u, {
+            "features": f,
+            "maps": maps,
+            "output": u,
+            "similarity": cosines(u, self.v),
+            "scale": self.s,
+            "class_vectors": self.v,
+            "word_similarity": jnp.broadcast_to(words, (len(u), *words.shape)),
+            **self.learned,
+        }
+
+    def classify(self, features: Float[Array, "B D"]) -> Float[Array, "B C"]:
+        """Returns the logits of outputs u."""
+        if self.decode == "nearest":
+            return self.s * cosines(features, self.v)
+        check_invertible(self.unit_vectors(), "decode='pinv'")
+        return self.s * jnp.matmul(normalize(features), pseudo_inverse(self.v), precision="highest")
 
     @nn.nowrap
     def unit_vectors(self) -> Float[np.ndarray, "C D"]:

@@ -83,7 +83,8 @@ class ResNet(nn.Module):
         dtype: of the computation; parameters and batch statistics are float32.
 
     Called with images, `train` and optionally `mask`, bool [B]; images outside it do not enter the batch statistics.
-    Returns (features [B, width * 8 * expansion], maps), where maps contains the outputs 'layer1' ... 'layer4'.
+    Returns (features [B, width * 8 * expansion], maps), where maps contains the outputs 'layer1' ... 'layer4',
+    the last one also as 'last'.
     """
 
     stage_sizes: Sequence[int]
@@ -111,7 +112,7 @@ class ResNet(nn.Module):
                 width = self.width * 2 ** (i - 1)
                 x = self.block(width, stride, dtype=self.dtype, name=f"layer{i}_{j}")(x, train=train, mask=mask)
             maps[f"layer{i}"] = x
-        return global_average_pool(x), maps
+        return global_average_pool(x), maps | {"last": x}
 
 
 ResNet10 = functools.partial(ResNet, stage_sizes=(1, 1, 1, 1), block=BasicBlock)

@@ -82,11 +82,11 @@ def test_1_shapes_of_the_paper():
             lambda d, m=model: m.init_with_output(jax.random.key(0), d, train=False), data
         )
         assert logits.shape == (2, 7)
-        assert aux["maps"]["f"].shape == (2, 28, 28, 512)
+        assert aux["maps"]["last"].shape == (2, 28, 28, 512)
         assert aux["psi"].shape == (2, 24, 64)
         assert aux["alpha"].shape == (2, gates)
         assert aux["features"].shape == (2, length)
-        patches = jax.eval_shape(lambda f, p: acnn.crops(f, p, 8, 6), aux["maps"]["f"], data["points"])
+        patches = jax.eval_shape(lambda f, p: acnn.crops(f, p, 8, 6), aux["maps"]["last"], data["points"])
         assert patches.shape == (2, 24, 6, 6, 512)
 
 

@@ -4,6 +4,9 @@ import ast
 import pathlib
 import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fer_jax
@@ -70,3 +73,36 @@ def test_what_a_method_gives_fits_its_contract(name):
     assert method.weights
     assert all(isinstance(weight, float) for weight in method.weights.values())
     assert method.takes in ("image", "frames")
+
+
+RESNET = dict(num_classes=3, depth=10, width=4, stem="small")
+# method -> the fields of a small model; one that predicts no classes has no classifier
+SMALL = {
+    "acnn": dict(num_classes=3, width=4, cut="conv3_1", patch=3, patch_features=4, global_features=4, hidden=8),
+    "baseline": RESNET,
+    "compact": dict(num_classes=3, stem_width=4, widths=(4, 4, 8), convolutions=1),
+    "fan": RESNET,
+    "fdrl": RESNET,
+    "psr": dict(num_classes=3, width=2, sr_blocks=1, sr_width=4, hidden=8),
+    "word2vec": RESNET | dict(class_vectors=((1.0, 0.0), (0.6, 0.8), (0.0, 1.0))),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in methods.names() if not methods.load(n).measures])
+def test_the_logits_are_those_of_the_features(name):
+    model = methods.load(name).model(**SMALL[name])
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.normal(size=(2, 32, 32, 3)), "frames": rng.normal(size=(2, 2, 32, 32, 3))}
+    batch |= {"points": rng.uniform(0, 32, (2, 24, 2)), "frame_mask": np.array([[True, True], [True, False]])}
+    batch = {key: jnp.asarray(value, bool if key == "frame_mask" else jnp.float32) for key, value in batch.items()}
+
+    @jax.jit
+    def both():
+        variables = model.init(jax.random.key(0), batch, train=False)
+        features, aux = model.apply(variables, batch, train=False, method="embed")
+        logits = model.apply(variables, features, method="classify")
+        return logits, aux["maps"]["last"], model.apply(variables, batch, train=False)[0]
+
+    logits, last, whole = both()
+    np.testing.assert_allclose(logits, whole, rtol=1e-6)
+    assert last.ndim == (5 if name == "fan" else 4)

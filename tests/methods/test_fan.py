@@ -336,6 +336,8 @@ def test_numbers_are_float32_whatever_the_trunk_computes_in(dtype):
         variables, batch
     )
     seen = fan.monitor(logits, aux, batch)
+    maps = aux.pop("maps")
+    assert maps["last"].dtype == dtype
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((logits, aux, seen, variables)))
     assert {"inequality", "masked_share", "self_mean", "relation_mean"} <= set(seen)
 
