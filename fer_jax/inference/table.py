@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import hashlib
 import io
@@ -14,11 +13,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from fer_jax.errors import UserError, writing
+from fer_jax.errors import UserError, first_line, writing
 from fer_jax.evaluation.predictions import PredictionRow, csv_cells, csv_header, csv_text, json_object
-from fer_jax.parsing import parse_json, read_json, read_text
+from fer_jax.parsing import parse_json, read_json, read_text, table_rows
 from fer_jax.storage import expect_file, write_whole
 
+ANOTHER = "give another --out, or delete it"
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 
 
@@ -106,11 +106,14 @@ class Table:
     def _continue(self, inputs: Sequence[str]) -> None:
         """Cuts off an incomplete last row, and finds out which inputs are there."""
         assert self._path is not None
-        text = read_text(self._path, "give another --out, or delete it")
-        complete, sources = _complete_rows(text, self._json, len(csv_header(self._classes)))
+        text = read_text(self._path, ANOTHER)
+        try:
+            complete, sources = _complete_rows(text, self._json, len(csv_header(self._classes)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self._path} is damaged ({first_line(error)}): {ANOTHER}") from error
         counts = [(name, len(list(rows))) for name, rows in itertools.groupby(sources)]
         if [name for name, _ in counts] != list(inputs[: len(counts)]):
-            raise UserError(f"{self._path} has other rows than this command writes: give another --out, or delete it")
+            raise UserError(f"{self._path} has other rows than this command writes: {ANOTHER}")
         with writing(self._path):
             write_whole(self._path, complete or self._header())
             self._file = self._path.open("a", encoding="utf-8", newline="")
@@ -128,7 +131,7 @@ def _complete_rows(text: str, as_json: bool, columns: int) -> tuple[str, list[st
         lines = text.splitlines(keepends=True)
         lines = lines if text.endswith("\n") else lines[:-1]
         return "".join(lines), [parse_json(line)["source"] for line in lines]
-    rows = list(csv.reader(io.StringIO(text, newline="")))
+    rows = [row for _, row in table_rows(io.StringIO(text, newline=""), "the table", ANOTHER)]
     whole = [row for row in rows if len(row) == columns]
     if rows and not text.endswith("\n"):
         whole = whole[: len(rows) - 1]

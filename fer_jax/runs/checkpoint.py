@@ -22,7 +22,7 @@ from etils import epath
 
 from fer_jax.engine.mesh import on_main
 from fer_jax.errors import UserError, first_line, reading, writing
-from fer_jax.parsing import parse_json
+from fer_jax.parsing import parse_json, whole_number
 from fer_jax.storage import expect_folder, write_whole
 
 PyTree = Any
@@ -79,7 +79,7 @@ def restore(
     step, damaged = _newest_whole(folder)
     if step is None:
         return None
-    record = json.loads((folder / str(step) / MANIFEST).read_text())["record"]
+    record = parse_json((folder / str(step) / MANIFEST).read_bytes())["record"]
     check(record)
     try:
         tree = _orbax().restore(folder / str(step) / TREE, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
@@ -123,7 +123,8 @@ def _steps(folder: epath.Path) -> list[int]:
     """Returns the steps of the checkpoints that have a manifest, in order."""
     with reading(folder):
         places = list(folder.iterdir()) if folder.exists() else []
-        return sorted(int(place.name) for place in places if place.name.isdigit() and (place / MANIFEST).exists())
+        steps = ((whole_number(place.name), place) for place in places)
+        return sorted(step for step, place in steps if step is not None and (place / MANIFEST).exists())
 
 
 def _delete(folder: epath.Path, steps: Iterable[int]) -> None:

@@ -9,7 +9,6 @@ whose name contains one stays at init, and a weight whose name contains one need
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,6 +26,7 @@ from fer_jax.config.fields import Config, config_from
 from fer_jax.engine.mesh import put_replicated
 from fer_jax.errors import UserError, differences, nearest
 from fer_jax.inference import trained
+from fer_jax.parsing import table_rows
 from fer_jax.runs.checkpoint import tree_sha256
 from fer_jax.runs.model_file import is_model
 from fer_jax.storage import in_bucket, reachable
@@ -83,7 +83,8 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start
     ignore, given = config.init_ignore, config.init_from
     # A path that exists may have commas; of several, such a path is put in quotes, as in CSV.
     is_one = given and not in_bucket(given) and epath.Path(given).expanduser().exists()
-    paths = [given] if is_one else next(csv.reader([given], skipinitialspace=True), [])
+    listed = table_rows([given], "config.init_from", "put a path in quotes", skipinitialspace=True)
+    paths = [given] if is_one else next(listed, (1, []))[1]
     if not all(path.strip() for path in paths):
         raise UserError(f"config.init_from={given}: a path is missing beside a comma; '' starts from scratch")
     if not paths:

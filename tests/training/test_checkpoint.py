@@ -14,7 +14,7 @@ from etils import epath
 
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
-from fer_jax.runs.checkpoint import _write_manifest, has_checkpoint, restore, save
+from fer_jax.runs.checkpoint import MANIFEST, _steps, _write_manifest, has_checkpoint, restore, save
 from fer_jax.training import loop
 
 
@@ -191,3 +191,10 @@ def test_a_run_is_not_resumed_on_other_data(change, tiny, tmp_path, monkeypatch)
     assert before == {
         str(path): path.read_bytes() for path in (tmp_path / "run" / "checkpoints").rglob("*") if path.is_file()
     }
+
+
+def test_only_folders_named_by_a_step_are_checkpoints(tmp_path):
+    for name in ("20", "3", "²", "٤", "9" * 30, "latest"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MANIFEST).write_text("{}")
+    assert _steps(epath.Path(tmp_path)) == [3, 20]

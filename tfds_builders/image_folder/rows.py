@@ -74,7 +74,7 @@ def classes_of(words: Iterable[str]) -> Classes:
                 f"{_joined(others)} among the classes {are}, so all classes keep their own names, sorted: correct a "
                 "misspelt one"
             )
-        if all(word.isascii() and word.isdigit() for word in words):
+        if all(whole_number(word) is not None for word in words):
             warnings.append("the classes are numbers: if they are emotions, name them, which gives the canonical order")
         first: dict[str, str] = {}
         name_of = {word: first.setdefault(word.casefold(), word) for word in words}
