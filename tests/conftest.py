@@ -1,5 +1,6 @@
 """What every test shares: four virtual CPU devices, strict dtypes, tiny faces, and where real data lies."""
 
+import gc
 import importlib
 import importlib.metadata
 import json
@@ -45,6 +46,7 @@ LONGEST = (
     "training/test_resolutions.py",
 )
 
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)  # of commands, in this process and others
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_compilation_cache_dir", str(COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -59,6 +61,11 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     order = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))  # stable: the rest stays as it is
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported stays: looking through it for garbage takes a tenth of the time of tracing
+    gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +105,7 @@ def tiny(data_dir, monkeypatch):
         config = importlib.import_module(f"experiments.{method}").get_config(variant)
         config.data.data_dir = data_dir
         if "depth" in config.model:
-            config.model.depth = 10  # half of what there is to compile
+            config.model.depth, config.data.image_size = 10, 16  # less than half of what there is to trace and compile
         if "widths" in config.model:
             config.model.widths = (8, 8, 8)
         else:
@@ -121,7 +128,6 @@ def run_py(data_dir):
     def start(*arguments: str, wait: bool = True, devices: int = 1, timeout: float = 240):
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}" + QUICK,
-            "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
             "TFDS_DATA_DIR": data_dir,
             "JAX_PLATFORMS": "cpu",
         }

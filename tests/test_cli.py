@@ -1,6 +1,7 @@
 """The command line: help, the resolved config, overridden fields, and commands that are the same."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ from fer_jax import methods
 from fer_jax.config.fields import default_config, fields_of, leaves
 from fer_jax.config.files import experiments, load_config, override, read_experiment
 from fer_jax.errors import UserError
-from tests.conftest import ROOT
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def test_help_lists_commands_experiments_and_variants(run_here):

@@ -1,5 +1,6 @@
 """Every experiment: its variants are sound, and its smoke form trains, stops, goes on and is evaluated."""
 
+import functools
 import importlib
 import json
 import pathlib
@@ -52,8 +53,16 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     config = get_config(experiment, variant)
     check_config(config)
     assert (config.experiment, config.variant) == (experiment, variant)
-    model = methods.build_model(config, EMOTIONS[:7], "float32")
-    size = config.data.image_size
+    count = parameters(methods.build_model(config, EMOTIONS[:7], "float32"), config.data.image_size)
+    full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "word2vec": 11_373_504}
+    network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
+    if network in full and config.model.width == 64:
+        smaller_stem = (49 - 9) * 3 * 64 if config.model.stem == "small" else 0  # 3x3 in place of 7x7
+        assert count == full[network] - smaller_stem
+
+
+@functools.cache  # many data sets have one model
+def parameters(model, size):
     batch = {
         "image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"),
         "frames": jax.ShapeDtypeStruct((2, 3, size, size, 3), "float32"),
@@ -62,12 +71,7 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
         "points": jax.ShapeDtypeStruct((2, 24, 2), "float32"),
     }
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    variables = jax.eval_shape(lambda b: model.init(keys, b, train=True), batch)
-    full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "word2vec": 11_373_504}
-    network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
-    if network in full and config.model.width == 64:
-        smaller_stem = (49 - 9) * 3 * 64 if config.model.stem == "small" else 0  # 3x3 in place of 7x7
-        assert num_parameters(variables["params"]) == full[network] - smaller_stem
+    return num_parameters(jax.eval_shape(lambda b: model.init(keys, b, train=True), batch)["params"])
 
 
 def test_acnn_on_its_own_data_is_the_paper_network_and_recipe():
@@ -108,7 +112,7 @@ def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_pa
         assert on_train["num_examples"] == config.data.builder.train
 
 
-def test_the_test_split_is_read_once_and_an_unknown_one_never(tiny, tmp_path, monkeypatch):
+def test_the_options_of_training_train_together_and_the_test_split_is_read_once(tiny, tmp_path, monkeypatch):
     read = []
     original = source.load
 
@@ -119,27 +123,41 @@ def test_the_test_split_is_read_once_and_an_unknown_one_never(tiny, tmp_path, mo
     monkeypatch.setattr("fer_jax.training.results.load", remember)
     monkeypatch.setattr("fer_jax.inference.evaluate.load", remember)
     monkeypatch.setattr("fer_jax.training.examples.load", remember)
+    config = tiny("baseline", max_steps=4, accumulate=2, ema_decay=0.9, dtype="bfloat16")
+    config.data.class_weights = True
+    config.data.balanced_sampling = True
+    config.data.label_smoothing = 0.1
+    config.evaluation.flip = True
+    config.augmentation.train = ("crop:59", "flip", "rotate:10", "brightness:0.2", "erase:0.5")
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.groups = (("trunk/", {"lr_multiplier": 0.1}), ("classifier/", {"frozen": True}))
     workdir = epath.Path(tmp_path / "run")
-    loop.train(tiny(max_steps=6), workdir)
+    assert loop.train(config, workdir)["steps"] == 4
     assert read == ["train", "test"]
     with pytest.raises(UserError, match="no split 'tests'; did you mean 'test'"):
         evaluate(workdir, split="tests")
 
 
-def test_best_on_test_is_printed_as_such(tiny, tmp_path, capsys):
+def test_votes_train_with_the_test_split_as_judge_which_is_said(tiny, tmp_path, capsys):
     config = tiny(max_steps=4)
+    config.data.target = "probability"
     config.selection.rule = "best_on_test"
     results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert len(results["classes"]) == 8
+    assert results["kl_to_votes"] > 0
     assert "TEST (selection on it" in capsys.readouterr().out
     assert results["selection"]["rule"] == "best_on_test"
     assert results["accuracy"] == results["selection"]["best_validation"]["accuracy"]
 
 
-def test_the_last_step_is_selected_where_asked(tiny, tmp_path):
-    config = tiny(max_steps=6)
+def test_votes_train_as_several_targets_and_the_last_step_is_selected(tiny, tmp_path):
+    config = tiny(max_steps=4)
+    config.data.target, config.loss.options.classification = "multi_target", "multi_target"
     config.selection.rule = "last"
     results = loop.train(config, epath.Path(tmp_path / "run"))
-    assert results["selection"]["best_step"] == 6
+    assert len(results["classes"]) == 8
+    assert results["kl_to_votes"] > 0
+    assert results["selection"]["best_step"] == 4
     assert results["accuracy"] == results["selection"]["last"]["test"]["accuracy"]
 
 
@@ -155,27 +173,3 @@ def test_sixteen_images_can_be_learned_by_heart(tiny, tmp_path):
     loop.train(config, workdir)
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line for line in lines if line["kind"] == "train"][-1]["accuracy"] > 0.95
-
-
-def test_the_options_of_training_train_together(tiny, tmp_path):
-    config = tiny("baseline", max_steps=4, accumulate=2, ema_decay=0.9, dtype="bfloat16")
-    config.data.class_weights = True
-    config.data.balanced_sampling = True
-    config.data.label_smoothing = 0.1
-    config.evaluation.flip = True
-    config.augmentation.train = ("crop:59", "flip", "rotate:10", "brightness:0.2", "erase:0.5")
-    config.optimizer.clip_norm = 1.0
-    config.optimizer.groups = (("trunk/", {"lr_multiplier": 0.1}), ("classifier/", {"frozen": True}))
-    results = loop.train(config, epath.Path(tmp_path / "run"))
-    assert results["steps"] == 4
-
-
-@pytest.mark.parametrize("rule", ["probability", "multi_target"])
-def test_votes_train(rule, tiny, tmp_path):
-    config = tiny(max_steps=2)
-    config.data.target = rule
-    if rule == "multi_target":
-        config.loss.options.classification = "multi_target"
-    results = loop.train(config, epath.Path(tmp_path / rule))
-    assert len(results["classes"]) == 8
-    assert results["kl_to_votes"] > 0

@@ -1,6 +1,7 @@
 """The frame of the claims on trial: pairing, intervals, verdicts, and a trial that was stopped."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -79,7 +80,10 @@ def test_a_trial_that_was_stopped_goes_on(small_trial, tmp_path, monkeypatch):
         trained.append(folder.parent.name)
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return real(config, folder)
+        if config.seed == 0:
+            return real(config, folder)
+        shutil.copytree(folder.parent / "seed0", folder)  # as good as a run of its own here
+        return json.loads((folder / "results.json").read_text())
 
     monkeypatch.setattr(trial.loop, "train", train)
     arguments = ["--seeds=2", f"--workdir={workdir}", f"--out={out}", "--max_steps=2"]

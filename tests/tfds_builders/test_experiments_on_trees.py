@@ -144,6 +144,10 @@ def test_psr_on_ferplus(tmp_path, config_on, monkeypatch):
     ]
     (tmp_path / "files" / "fer2013new.csv").write_text("\n".join([header, *votes]) + "\n")
     narrow = {"model.sr_blocks": 1, "model.sr_width": 4, "model.hidden": 8, "model.last": "pool4", "model.width": 4}
+    narrow |= {
+        "model.multiples": (1,),
+        "optimizer.groups": (),
+    }  # one size: tests/test_experiments.py trains the pyramid
     config = config_on(
         *("psr", "ferplus", "ferplus", tmp_path / "files"),
         **narrow | {"init_from": "", "data.votes": "votes_new", "data.exclude": ("black",)},

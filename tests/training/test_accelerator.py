@@ -21,6 +21,7 @@ from fer_jax.training.runner import StepRunner, training_program
 from fer_jax.training.setup import _evenly, make_setup, make_task
 
 STEPS = 3
+TWO_AT_ONCE = {"max_steps": 12, "steps_per_dispatch": 2, "ema_decay": 0.9}
 METHODS = ("baseline", "fdrl", "acnn", "psr", "word2vec", "fan", "fer2013_fast")
 # Convolutions that look at what no parameter stands before: they have no gradient to their input. ACNN normalises the
 # image first; of PSR's branches the one that the STN's parameters stand before is not among them.
@@ -161,11 +162,12 @@ def test_what_an_accelerator_chooses_by_itself(tiny):
 
 def test_a_donated_state_gives_its_memory_away(tiny):
     """On the CPU's program: the new state lies where the old one lay, and a dispatch is one call for all its steps."""
-    setup = make_setup(tiny("baseline", steps_per_dispatch=2, ema_decay=0.9))
+    setup = make_setup(tiny("baseline", **TWO_AT_ONCE))
     feed, state = StepRunner(setup, 0), setup.init()
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     indices = np.stack([feed.next_batch() for _ in range(2)])
-    analysis = feed._programs[48].lower(state, feed._seed, feed._data, indices).compile().memory_analysis()
+    (program,) = feed._programs.values()
+    analysis = program.lower(state, feed._seed, feed._data, indices).compile().memory_analysis()
     assert analysis.alias_size_in_bytes >= held
     for step in (2, 4):
         before = jax.tree.leaves(state)
@@ -226,7 +228,7 @@ def test_the_host_reads_a_dispatch_after_it_has_begun_the_next(tiny, tmp_path, m
     begin = array.copy_to_host_async
     monkeypatch.setattr(StepRunner, "run", watched)
     monkeypatch.setattr(array, "copy_to_host_async", lambda self: (copied.append(self.shape), begin(self))[1])
-    config = tiny("baseline", max_steps=12, log_every_steps=3, eval_every_epochs=6 / (222 / 16), steps_per_dispatch=2)
+    config = tiny("baseline", log_every_steps=3, eval_every_epochs=6 / (222 / 16), **TWO_AT_ONCE)
     loop.train(config, epath.Path(tmp_path / "run"))
     assert issued == [2] * 6
     when = dict(reads)

@@ -53,7 +53,7 @@ def test_a_network_larger_than_any_machine_is_refused_by_its_number_of_parameter
 def test_a_batch_larger_than_the_machine_is_refused_before_its_pictures_are_gathered(field, tiny, monkeypatch):
     monkeypatch.setattr(memory, "machine_memory", lambda: 24 << 30)
     config = tiny()
-    config[field].batch_size = 1 << 20
+    config[field].batch_size, config.data.image_size = 1 << 20, 48
     with pytest.raises(UserError, match=rf"39\.0 GiB of 24\.0 GiB .*config\.{field}\.batch_size than 1048576"):
         setup.make_setup(config)
     setup.make_setup(tiny())

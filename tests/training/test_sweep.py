@@ -181,7 +181,7 @@ def test_the_command_line_finds_it_finished(folds_of, finished, run_here):
     fields = {f"model.{name}": config.model[name] for name in names}
     names = ("batch_size", "devices", "max_steps", "log_every_steps", "eval_every_epochs")
     fields |= {f"train.{name}": config.train[name] for name in names}
-    fields |= {f"data.{name}": config.data[name] for name in ("data_dir", "folds", "path")}
+    fields |= {f"data.{name}": config.data[name] for name in ("data_dir", "folds", "image_size", "path")}
     fields |= {"fold": "all", "evaluation.batch_size": 32, "evaluation.bootstrap": 20}
     done = run_here(
         "--config=experiments/baseline.py:smoke",
