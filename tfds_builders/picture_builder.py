@@ -176,7 +176,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         shape = self.features["image" if "image" in self.features else "frames"].shape[-3:]
         return None if None in shape else (shape[0], shape[1])
 
-    def stretched(self) -> tuple[str, ...]:
+    def _stretched(self) -> tuple[str, ...]:
         """Returns a warning if the stored pictures are not square, because training resizes them to squares."""
         height, width = self.picture_size() or (1, 1)
         if height == width:
@@ -196,7 +196,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         problems.raise_if_any(self.allow_missing)
         counts = listing.counts(self.classes)
         unusual = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
-        more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self.stretched())
+        more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self._stretched())
         return dataclasses.replace(listing, warnings=(*listing.warnings, *more))
 
     def download_and_prepare(self, **kwargs: Any) -> None:

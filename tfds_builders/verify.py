@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from fer_jax.data.sources.decoding import decoded, texts
+from fer_jax.data.sources.decoding import decoded
 from tfds_builders.look_alikes import equal_groups, near_pairs, perceptual_hash, pixel_hash
 from tfds_builders.manual import require_prepared
-from tfds_builders.picture_builder import PictureBuilder
 
 CHUNK = 256  # pictures decoded at a time
 NAMED = 5  # examples that a line names
@@ -67,11 +65,9 @@ def verify(builder: Any) -> Findings:
     _note_equal(findings, splits)
     _note_look_alikes(findings, splits)
     _check_people(findings, splits)
-    _note_names(findings, builder)
-    if isinstance(builder, PictureBuilder):
-        findings.notes += builder.stretched()
-    for line in dict(builder.info.metadata or {}).get("missing", []):
-        findings.notes.append(f"missing, as --allow_missing allowed: {line}")
+    stored = dict(builder.info.metadata or {})
+    findings.notes += [f"when it was built: {line}" for line in stored.get("warnings", [])]
+    findings.notes += [f"missing, as --allow_missing allowed: {line}" for line in stored.get("missing", [])]
     return findings
 
 
@@ -170,16 +166,6 @@ def _check_people(findings: Findings, splits: list[_Split]) -> None:
         for other in names[i + 1 :]:
             if both := sorted(people[one] & people[other]):
                 findings.wrong.append(f"{len(both)} people are in {one} and in {other}: {_some(map(str, both))}")
-
-
-def _note_names(findings: Findings, builder: Any) -> None:
-    """Files that have examples in two splits, cut in the same way or not."""
-    if "name" not in builder.info.features:
-        return
-    names = {split: set(texts(builder, split, "name")) for split in builder.info.splits}
-    for one, other in itertools.combinations(names, 2):
-        if both := sorted(names[one] & names[other]):
-            findings.notes.append(f"{len(both):,} names are in {one} and in {other}: {_some(both)}")
 
 
 def _some(names: Any) -> str:
