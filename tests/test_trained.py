@@ -31,6 +31,18 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
+def tiny(tiny):
+    """The same at a size of which the last map still has places, for explanations."""
+
+    def make(*arguments, **train):
+        config = tiny(*arguments, **train)
+        config.data.image_size = 48
+        return config
+
+    return make
+
+
+@pytest.fixture
 def finished(run, tiny):
     """The folder of a finished run."""
     if not (run / "results.json").exists():
