@@ -9,7 +9,6 @@ from etils import epath
 from fer_jax.data.sources.source import load
 from fer_jax.inference import trained
 from fer_jax.inference.evaluate import evaluate
-from fer_jax.report.folder import ReportFolder
 from fer_jax.report.method_sections import method_sections
 from fer_jax.runs import results as writing
 from fer_jax.training import loop, runner
@@ -41,9 +40,7 @@ def test_a_run_is_scored_clean_and_covered_shows_its_gates_and_resumes(tiny, tmp
     assert shown.values["alpha"].shape == shown.occluded.values["alpha"].shape == (14, 25)
     assert not np.allclose(shown.values["alpha"], shown.occluded.values["alpha"])
     np.testing.assert_array_equal(shown.values["points"], shown.occluded.values["points"])
-    folder = tmp_path / "report"
-    folder.mkdir()
-    text = method_sections(ReportFolder(folder), shown)
+    text = method_sections(shown)
     assert "behind an object" in text
     assert text.count("<circle") == 2 * 14 * 24
 
