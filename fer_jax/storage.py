@@ -60,15 +60,21 @@ def write_whole(path: Any, content: str | bytes) -> None:
         path.write_bytes(data)
         return
     local = pathlib.Path(path)
+    if local.is_file() and not str(local).startswith("/dev/"):
+        local = local.resolve()  # a link stays
     if local.is_symlink() or (local.exists() and not local.is_file()):  # such as /dev/stdout
         local.write_bytes(data)
         return
     temporary = local.with_name(local.name + ".tmp")
     temporary.unlink(missing_ok=True)
-    with temporary.open("xb") as file:  # a new file: a link that was put in its place is not followed
-        file.write(data)
-    sync(temporary)
-    temporary.replace(local)
+    try:
+        with temporary.open("xb") as file:  # a new file: a link that was put in its place is not followed
+            file.write(data)
+        sync(temporary)
+        temporary.replace(local)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     with contextlib.suppress(OSError):  # Windows and some network file systems cannot
         sync(local.parent)
 
@@ -80,6 +86,20 @@ def sync(path: Any) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_all(folder: Any) -> None:
+    """Waits until a folder, all files and folders in it and its own entry are on the disk; nothing for a bucket."""
+    if in_bucket(folder):
+        return
+    folders = [os.path.dirname(folder)]
+    for place, _, names in os.walk(folder):
+        folders.append(place)
+        for name in names:
+            sync(os.path.join(place, name))
+    for place in folders:
+        with contextlib.suppress(OSError):  # as above
+            sync(place)
 
 
 def expect_folder(path: Any) -> None:

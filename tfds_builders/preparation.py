@@ -15,6 +15,7 @@ from etils import epath
 from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError, first_line
 from fer_jax.locks import alone
+from fer_jax.storage import sync, sync_all
 from tfds_builders.manual import ManualBuilder, other_versions
 from tfds_builders.picture_builder import PictureBuilder
 
@@ -35,9 +36,9 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
                 return
             with _replacing(builder, folder):
                 builder.download_and_prepare(download_config=config)
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, MemoryError) as error:
         raise UserError(
-            f"a process that wrote {builder.name} was killed, perhaps because memory ran out; run the same "
+            f"a process that wrote {builder.name} ended early, perhaps because memory ran out; run the same "
             "command again to resume, with --jobs=1 for less memory"
         ) from error
     except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
@@ -92,8 +93,11 @@ def _replacing(builder: Any, folder: epath.Path) -> Iterator[None]:
         yield
     finally:
         builder._data_dir = str(folder)
+    sync_all(new)
     folder.rename(old)
     new.rename(folder)
+    with contextlib.suppress(OSError):  # Windows cannot
+        sync(folder.parent)
     builder.info.update_data_dir(str(folder))
     old.rmtree()
 

@@ -7,6 +7,7 @@ checkpoint does not count. Its list decides whether a checkpoint is damaged, bef
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -20,14 +21,16 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from fer_jax.engine.mesh import on_main
+from fer_jax.engine.hosts import agree
+from fer_jax.engine.mesh import any_process, is_main, on_main
 from fer_jax.errors import UserError, first_line, reading, writing
 from fer_jax.parsing import parse_json, whole_number
-from fer_jax.storage import expect_folder, write_whole
+from fer_jax.storage import expect_folder, sync_all, write_whole
 
 PyTree = Any
 Record = Mapping[str, Any]  # plain JSON values
 MANIFEST, TREE = "manifest.json", "tree"
+FORMAT = 1  # of the manifest
 ARRAYS = "tree/manifest.ocdbt"  # without this file of Orbax no array is found
 
 
@@ -44,7 +47,7 @@ def save(folder: epath.Path, step: int, tree: PyTree, record: Record, keep: int)
     Raises:
         UserError: if it cannot be written (a full disk); earlier checkpoints stay as they are.
     """
-    if step in _steps(folder):
+    if any_process(is_main() and step in _steps(folder)):  # the listings of other hosts may be old
         return
     place = folder / str(step)
     try:
@@ -52,7 +55,9 @@ def save(folder: epath.Path, step: int, tree: PyTree, record: Record, keep: int)
         _orbax().save(place / TREE, args=ocp.args.StandardSave(tree))
         on_main(lambda: _write_manifest(place, record))
     except Exception as error:
-        on_main(lambda: _delete_unfinished(folder))
+        if is_main():  # without waiting for the others, which may not have failed
+            with contextlib.suppress(Exception):  # the next save tries again
+                _delete_unfinished(folder)
         raise UserError(
             f"could not write the checkpoint of step {step} under {folder} ({first_line(error)}); "
             "make room and start the same command again: it resumes from the checkpoint before"
@@ -74,9 +79,11 @@ def restore(
         None if there is no checkpoint.
 
     Raises:
-        UserError: if every checkpoint is damaged, or the newest undamaged one does not fit this program.
+        UserError: if every checkpoint is damaged, one cannot be read or is of another version, or the newest undamaged
+            one does not fit this program.
     """
     step, damaged = _newest_whole(folder)
+    agree("newest checkpoint", {"step": step}, "all hosts must see the same files: start it again")
     if step is None:
         return None
     record = parse_json((folder / str(step) / MANIFEST).read_bytes())["record"]
@@ -130,6 +137,7 @@ def _steps(folder: epath.Path) -> list[int]:
 def _delete(folder: epath.Path, steps: Iterable[int]) -> None:
     with writing(folder, "check the permissions of its files"):
         for step in steps:
+            (folder / str(step) / MANIFEST).unlink(missing_ok=True)  # first: what a kill leaves does not count
             (folder / str(step)).rmtree()
 
 
@@ -163,7 +171,8 @@ def _write_manifest(place: epath.Path, record: Record) -> None:
     files = {
         str(path.relative_to(place)): {"bytes": path.stat().length, "sha256": _sha256(path)} for path in _files(place)
     }
-    write_whole(place / MANIFEST, json.dumps({"record": record, "files": files}, indent=1) + "\n")
+    sync_all(place)
+    write_whole(place / MANIFEST, json.dumps({"format": FORMAT, "record": record, "files": files}, indent=1) + "\n")
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
@@ -175,21 +184,31 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def _fault(place: epath.Path) -> str:
-    """Returns what is wrong with the files of a checkpoint; '' if all are as they were written."""
-    try:
-        manifest = parse_json((place / MANIFEST).read_bytes())
-        if not (manifest["files"] and isinstance(manifest["record"], dict)):
-            return f"{MANIFEST} lists no files or has no record"
-        for name, expected in manifest["files"].items():
-            path = place / name
-            if not path.exists():
-                return f"{name} is missing"
-            if path.stat().length != expected["bytes"]:
-                return f"{name} has {path.stat().length} bytes, not {expected['bytes']}"
-            if _sha256(path) != expected["sha256"]:
-                return f"the contents of {name} do not match their checksum"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return first_line(error)
+    """Returns what is wrong with the files of a checkpoint; '' if all are as they were written.
+
+    Raises:
+        UserError: if they cannot be read now, or another version wrote them: neither is damage.
+    """
+    with reading(place):
+        try:
+            return _fault_in(place, parse_json((place / MANIFEST).read_bytes()))
+        except FileNotFoundError as error:
+            return f"{error.filename or error} is missing"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return first_line(error)
+
+
+def _fault_in(place: epath.Path, manifest: Any) -> str:
+    if isinstance(manifest, dict) and manifest and manifest.get("format") != FORMAT:
+        raise UserError(f"checkpoint {place} was written by another version of fer_jax: read it with that one")
+    if not (manifest["files"] and isinstance(manifest["record"], dict)):
+        return f"{MANIFEST} lists no files or has no record"
+    for name, expected in manifest["files"].items():
+        path = place / name
+        if (size := path.stat().length) != expected["bytes"]:
+            return f"{name} has {size} bytes, not {expected['bytes']}"
+        if _sha256(path) != expected["sha256"]:
+            return f"the contents of {name} do not match their checksum"
     return ""
 
 

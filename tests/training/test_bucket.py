@@ -142,11 +142,16 @@ def test_the_absolute_path_of_a_bucket_is_itself(bucket):
     assert absolute(epath.Path("runs")).is_absolute()
 
 
-def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path):
+def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path, monkeypatch):
     """As root `--out=/dev/stdout` would otherwise replace what every process of the machine writes to."""
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     link.symlink_to(real)
-    write_whole(epath.Path(link), "whole")
-    assert link.is_symlink()
-    assert real.read_text() == "whole"
+    for text in ("whole", "again"):  # there is no file the first time
+        write_whole(epath.Path(link), text)
+        assert link.is_symlink()
+        assert real.read_text() == text
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(link, "cut")
+    assert real.read_text() == "again"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "real.json"]

@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(saved, how):
     assert "\n" not in problems[0]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '{"record": {}, "files": {"tree/x": 1}}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '{"format": 1, "record": {}, "files": {"tree/x": 1}}'])
 def test_a_damaged_manifest_is_a_damaged_checkpoint(text, saved):
     (pathlib.Path(saved) / "3" / "manifest.json").write_text(text)
     stored, _, problems = restored(saved)
@@ -96,6 +96,21 @@ def test_a_damaged_checkpoint_that_cannot_be_removed_is_said_in_one_line(saved, 
     with pytest.raises(UserError, match=f"cannot write {saved}: Permission denied; check the permissions"):
         restored(saved)
     assert (saved / "3").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(saved, monkeypatch):
+    monkeypatch.setattr("hashlib.file_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(UserError, match=f"cannot read {saved / '3'}: Input/output error"):
+        restored(saved)
+    assert (saved / "3" / MANIFEST).exists()
+
+
+def test_a_checkpoint_of_another_version_is_not_taken_for_a_damaged_one(saved):
+    manifest = saved / "3" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"format": 1,', ""))
+    with pytest.raises(UserError, match="written by another version of fer_jax"):
+        restored(saved)
+    assert manifest.exists()
 
 
 def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(saved, monkeypatch):
