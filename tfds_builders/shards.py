@@ -159,6 +159,8 @@ def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], set
             try:
                 example, found = encoder.encode(item)
                 digest, record = _digest(example), encoder.serialize(example)
+            except MemoryError:  # no fault of the file
+                raise
             except Exception as error:  # whatever one file leads to, the others are still read
                 told = isinstance(error, BadPicture | UserError)
                 gaps.append(
@@ -239,11 +241,14 @@ def _parts(items: Sequence[Item], weight: int) -> list[tuple[int, int]]:
 
 
 def _kept(path: pathlib.Path, stamp: str) -> Written | None:
-    """Returns the record of a shard of an earlier build if it is complete and of the same sources."""
+    """Returns the record of a shard of an earlier build if it is complete, without gaps and of the same sources.
+
+    What could not be read may have failed for a passing reason, such as a network disk: it is read again.
+    """
     try:
         record = parse_json(path.with_suffix(".json").read_bytes())
-        if record.pop("stamp") == stamp and path.stat().st_size == record["num_bytes"]:
-            return Written(**record | {"gaps": [Gap(*gap) for gap in record["gaps"]]})
+        if record.pop("stamp") == stamp and path.stat().st_size == record["num_bytes"] and not record["gaps"]:
+            return Written(**record)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None

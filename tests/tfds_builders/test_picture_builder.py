@@ -206,13 +206,15 @@ def test_whatever_one_picture_leads_to_is_told_with_the_others(tmp_path, monkeyp
             raise ZeroDivisionError("division by zero")
         return encode(self, item)
 
-    monkeypatch.setattr(rafdb.Builder, "encode", failing)
     folders = ["--manual_dir", str(tmp_path / "files"), "--data_dir", str(tmp_path / "data")]
-    assert command.main(["build", "rafdb", "--jobs=1", *folders]) == 2
+    with monkeypatch.context() as now:
+        now.setattr(rafdb.Builder, "encode", failing)
+        assert command.main(["build", "rafdb", "--jobs=1", *folders]) == 2
     said = capsys.readouterr().err
     assert "2 problems" in said
     assert "train_00002_aligned.jpg cannot be stored (ZeroDivisionError: division by zero)" in said
     assert "test_0003_aligned.jpg is damaged" in said
+    assert command.main(["build", "rafdb", "--jobs=1", "--allow_missing=1", *folders]) == 0  # what failed is read again
 
 
 def test_a_disk_that_fills_up_at_the_end_loses_no_shard(tmp_path, monkeypatch, capsys):
