@@ -68,8 +68,10 @@ def numbers(words: Iterable[str], most: float = LARGEST_NUMBER) -> list[float]:
 
 def literal(text: str) -> Any:
     """Returns a value in Python's syntax; raises ValueError for any other text."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"it has {len(text):,} characters, more than the {LONGEST_TEXT:,} that are read")
     try:
-        return ast.literal_eval(text[:LONGEST_TEXT])
+        return ast.literal_eval(text)
     except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"not a value in Python's syntax: {first_line(error)}") from error
 
@@ -90,7 +92,7 @@ def check_regular(path: Any, advice: str = COPY) -> int:
         status = os.stat(path)
     except FileNotFoundError as error:
         raise Unreadable(path, "is not there", advice) from error
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+    except Exception as error:  # ValueError: a name with a NUL; the packages of buckets have errors of their own
         raise Unreadable(repr(str(path)), f"cannot be read ({first_line(error)})", "check its permissions") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "device or a pipe, which may never end"

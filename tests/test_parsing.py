@@ -38,9 +38,14 @@ def test_numbers_are_ascii_finite_and_of_a_size_that_fits():
 @pytest.mark.parametrize("parse", [literal, parse_json])
 def test_a_deep_nest_is_no_value(parse):
     assert parse("[[1]]") == [[1]]
-    for text in ("[" * 3000 + "]" * 3000, "9" * 5000 + "x", "[" * 100_000):
+    for text in ("[" * 3000 + "]" * 3000, "9" * 5000 + "x", "[" * 60_000):
         with pytest.raises(ValueError, match="value|nest|delimiter"):
             parse(text)
+
+
+def test_a_long_text_is_not_cut():
+    with pytest.raises(ValueError, match="65,537 characters"):
+        literal("1".ljust((1 << 16) + 1))
 
 
 def npy(values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from fer_jax.evaluation.results import Scored, headline, never_recognized
 from fer_jax.evaluation.task import Task
 from fer_jax.report import Inspection, Predictions, Profile, write_report
 from fer_jax.runs.workdir import git_commit, versions, write_json
+from fer_jax.storage import write_whole
 
 TABLE = "predictions.csv"
 FOLD = "predictions.npz"  # of a fold: the scores over all folds are computed from it
@@ -115,8 +117,9 @@ def write_predictions(folder: epath.Path, scored: Scored, fold_outputs: tuple[st
         write_table(folder / TABLE, rows, source.classes)
     if fold_outputs:
         arrays: dict[str, Any] = {"row": source.rows, "label": labels} | {name: outputs[name] for name in fold_outputs}
-        with (folder / FOLD).open("wb") as file:
-            np.savez(file, **arrays)
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        write_whole(folder / FOLD, file.getvalue())
 
 
 def _write_report(

@@ -193,7 +193,9 @@ def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        scores = read_json(path, FACTS).get("measures", SCORES)
+        scores = read_json(path, FACTS).get("measures", dict.fromkeys(SCORES))
+        if not isinstance(scores, dict):
+            raise UserError(f"{path} cannot be read (its 'measures' is {scores!r:.40})")
         return read_json(path, FACTS | dict.fromkeys(scores, (*NUMBER, type(None))))
     except UserError as error:
         raise UserError(f"{error}; delete it and start the same command again: nothing is trained again") from error

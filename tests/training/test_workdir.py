@@ -142,7 +142,16 @@ WHOLE |= {"wall_seconds": 1.0, "accuracy": 0.5, "mean_recall": 0.5, "macro_f1": 
 
 
 @pytest.mark.parametrize(
-    "edited", [{"accuracy": "high"}, {"params": "5"}, {"selection": 5}, {"nll": []}, {"accuracy_interval": ["a", 1]}]
+    "edited",
+    [
+        {"accuracy": "high"},
+        {"params": "5"},
+        {"selection": 5},
+        {"nll": []},
+        {"accuracy_interval": ["a", 1]},
+        {"measures": 5},
+        {"measures": [["a"]]},
+    ],
 )
 def test_edited_results_are_refused_in_one_line(edited, workdir):
     workdir.mkdir()

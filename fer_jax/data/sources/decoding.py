@@ -142,8 +142,10 @@ def _keep(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], stamp: Mapping
         try:
             sums = {}
             for name, values in arrays.items():
-                np.save(temporary / f"{name}.npy", values)
-                sums[name] = hashlib.sha256((temporary / f"{name}.npy").read_bytes()).hexdigest()
+                path = temporary / f"{name}.npy"
+                np.save(path, values)
+                with path.open("rb") as file:  # not read whole: it may fill half of the memory
+                    sums[name] = hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore
             kept = {"records": stamp, "arrays": sums}
             (temporary / "stamp.json").write_text(json.dumps(kept))
             os.rename(temporary, folder)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fer_jax.errors import UserError, first_line
 from fer_jax.parsing import read_json, read_text
+from fer_jax.storage import write_whole
 
 DIGESTS = "data_digest.json"  # beside the records: by split, its digest and the files that it is of
 CHUNK = 1024  # records read at once
@@ -63,7 +64,7 @@ def data_digest(builder: Any, split: str) -> str:
             "and prepare it again"
         )
     with contextlib.suppress(OSError):  # a read-only folder: the next run computes it again
-        kept.write_text(json.dumps(digests | {split: {"sha256": sha256, "files": files}}, indent=1) + "\n")
+        write_whole(kept, json.dumps(digests | {split: {"sha256": sha256, "files": files}}, indent=1) + "\n")
     return sha256
 
 
