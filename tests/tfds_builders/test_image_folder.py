@@ -112,6 +112,7 @@ def test_another_process_knows_the_classes(tmp_path):
         (("all/happy/a.jpg", "all/sad/b.jpg"), "names the split 'all', which means every split together"),
         (("happy/train/a.jpg", "sad/train/b.jpg"), "names the split 'happy', which is an emotion"),
         (("train/a.jpg", "test/b.jpg"), "has 'test' and 'train' in place of classes"),
+        (tuple(f"s{i}/{word}/a.jpg" for i in range(101) for word in ("cat", "dog")), "has 101 splits ('s0', 's1', "),
         (("Test/cat/a.jpg", "test/dog/b.jpg"), "splits 'Test' and 'test', which differ only in case"),
         (("train/0/a.jpg", "train/1/a.jpg", "test/1/b.jpg", "test/2/b.jpg"), "train numbers its classes from 0 to 1"),
         (("train/cat/a.jpg", "train/\u200b/a.jpg"), "has a name without a visible character: rename it"),

@@ -16,6 +16,7 @@ from fer_jax.parsing import whole_number
 from tfds_builders.face_crops import Box
 
 SPLIT = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+MOST_SPLITS = 100
 RESERVED = "all"  # every split together, in TFDS
 SPLIT_WORDS = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "public_test", "private_test")
@@ -97,11 +98,18 @@ def check_splits(where: object, rows: Sequence[Row]) -> list[str]:
         rows: all of them.
 
     Raises:
-        UserError: for classes named like splits, splits whose names differ only in case, and splits that number the
-            same classes from different bases.
+        UserError: for very many splits, classes named like splits, splits whose names differ only in case, and splits
+            that number the same classes from different bases.
     """
     splits = split_order(rows)
-    words = {split: {row.word for row in rows if row.split == split} for split in splits}
+    if len(splits) > MOST_SPLITS:
+        raise UserError(
+            f"{where} has {len(splits):,} splits ({_joined(splits)}), more than {MOST_SPLITS}: correct the column "
+            "split, or without a table the folders above those of the classes"
+        )
+    words: dict[str, set[str]] = {}
+    for row in rows:
+        words.setdefault(row.split, set()).add(row.word)
     if all(word.lower() in SPLIT_WORDS for some in words.values() for word in some):
         named = _joined(sorted(set().union(*words.values())))
         raise UserError(f"{where} has {named} in place of classes: arrange it as <split>/<class>/a.jpg")
