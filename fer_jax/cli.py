@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import pathlib
 import signal
 import sys
@@ -20,7 +21,7 @@ from fer_jax.config.fields import Config, fields_of, leaves, nearest_field
 from fer_jax.config.table import FIELDS
 from fer_jax.errors import UserError, nearest, print_any_text
 from fer_jax.methods import strategies
-from fer_jax.storage import reachable
+from fer_jax.storage import local, reachable
 
 Options = Any  # argparse.Namespace, with the fields of OPTIONS
 NAMING = ("fold", "seeds")  # fields that name the default work directory
@@ -45,8 +46,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "format": {"help": "export: stablehlo (for JAX anywhere), model (for fer_jax), or both", "default": "stablehlo"},
     "draw": {"help": "predict: a folder for pictures with boxes and labels"},
     "smooth": {"help": "predict: weight of the frames before, from 0 to below 1", "type": float, "default": 0.0},
-    "fps": {"help": "predict: frames per second of a video, at most", "type": float},
-    "yunet": {"help": "predict, explain: the file of the face detector YuNet, where it is not to be fetched"},
+    "fps": {"help": "predict: read at most this many frames per second of a video", "type": float},
+    "yunet": {"help": "predict, explain: path of YuNet's ONNX file, instead of downloading it"},
     "coordinator": {"help": "several hosts: HOST:PORT of process 0", "default": ""},
     "num_processes": {"help": "several hosts: the number of processes", "type": int, "default": 0},
     "process_id": {"help": "several hosts: the number of this process, from 0", "type": int, "default": -1},
@@ -55,15 +56,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "print_config": {"help": "print the resolved config and exit", "action": "store_true"},
     "help": {"help": "print this text; with --config, every field of the experiment", "action": "store_true"},
 }
+HOSTS = ("coordinator", "num_processes", "process_id", "distributed", "patience")
 OF_COMMAND = {  # options that only these commands have
     **dict.fromkeys(("split", "dataset"), ("evaluate",)),
+    **dict.fromkeys(HOSTS, ("train", "evaluate")),
     "out": ("evaluate", "predict", "explain", "export", "compare"),
     "kind": ("explain",),
     "format": ("export",),
     **dict.fromkeys(("input", "cropped", "yunet"), ("predict", "explain")),
     **dict.fromkeys(("draw", "smooth", "fps"), ("predict",)),
 }
-HOSTS = ("coordinator", "num_processes", "process_id", "distributed", "patience")
 
 
 def train(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
@@ -110,17 +112,23 @@ def predict(options: Options, config: Config | None, changes: dict[str, Any]) ->
     from fer_jax.faces.inputs import find_inputs
     from fer_jax.inference import trained
     from fer_jax.inference.predict_files import predict_files
+    from fer_jax.inference.table import ENDINGS
 
     if not 0 <= options.smooth < 1:
         raise UserError(f"--smooth={options.smooth}: give a weight from 0 to below 1")
-    if not options.out:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` is not a mistake
+    if options.fps is not None and not 0 < options.fps < math.inf:
+        raise UserError(f"--fps={options.fps}: give a number above 0")
     inputs = find_inputs(_given(options))
-    out, draw = (pathlib.Path(text).expanduser() if text else None for text in (options.out, options.draw))
+    given = {"--out": options.out, "--draw": options.draw}
+    out, draw = (pathlib.Path(local(text, name)) if text else None for name, text in given.items())
+    if out and out.suffix.lower() not in ENDINGS:
+        raise UserError(f"--out={out}: give a name that ends in {' or '.join(ENDINGS)}")
     with _prepared(options, epath.Path(options.workdir or ""), None):
         model = trained.load(options.workdir)
         detector = None if options.cropped else best_detector(options.yunet)
         reader = model.reader(detector, smoothing=options.smooth, frames_per_second=options.fps)
+        if not out:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` is not a mistake
         predict_files(model, inputs, reader, out=out, draw=draw)
     return 0
 
@@ -141,7 +149,7 @@ def explain(options: Options, config: Config | None, changes: dict[str, Any]) ->
     from fer_jax.inference.explain_files import explain_files
 
     inputs = find_inputs(_given(options))
-    folder = pathlib.Path(options.out or "explanations").expanduser()
+    folder = pathlib.Path(local(options.out or "explanations", "--out"))
     with _prepared(options, epath.Path(options.workdir or ""), None):
         model = trained.load(options.workdir)
         reader = model.reader(None if options.cropped else best_detector(options.yunet))
@@ -156,13 +164,17 @@ def export(options: Options, config: Config | None, changes: dict[str, Any]) -> 
     from fer_jax.inference.export import ENDINGS
     from fer_jax.inference.export import export as exported
 
-    with _prepared(options, epath.Path(options.workdir or ""), None):
-        model = trained.load(options.workdir)
-        for form in options.format.split(","):
-            path = pathlib.Path(options.out or "model").expanduser()
-            if not options.out or "," in options.format:
-                path = path.with_name(path.name + ENDINGS.get(form, ""))
-            print(exported(model, form, path), flush=True)
+    forms, place = options.format.split(","), local(options.out or "model", "--out")
+    if unknown := [form for form in forms if form not in ENDINGS]:
+        raise UserError(f"there is no format '{unknown[0]}'; {nearest(unknown[0], ENDINGS)}")
+    if options.workdir is None:
+        raise UserError("say which model to export: --model=PATH, the work directory of a run or a model file")
+    with _prepared(options, epath.Path(options.workdir), None):
+        # In float32 wherever it is exported: the program runs on any device.
+        model = trained.build(*trained.read(options.workdir), {"train.dtype": "float32"})
+        for form in forms:
+            ending = ENDINGS[form] if not options.out or len(forms) > 1 else ""
+            print(exported(model, form, pathlib.Path(f"{place}{ending}")), flush=True)
     return 0
 
 
@@ -184,7 +196,8 @@ def runs(options: Options, config: Config | None, changes: dict[str, Any]) -> in
     for text in options.inputs or ["runs"]:
         folder = reachable(text, "runs")
         rows = runs_index.list_runs(folder)
-        print(f"{runs_index.printed(rows)}\n{runs_index.write_index(folder, rows)}")
+        print(runs_index.printed(rows), flush=True)
+        print(runs_index.write_index(folder, rows))
     return 0
 
 
@@ -248,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command resumes it", file=sys.stderr)
         return INTERRUPTED + signal.SIGINT
 
 
@@ -304,7 +317,9 @@ def _parse(arguments: list[str]) -> tuple[Options, list[tuple[str, str]]]:
         raise UserError(f"{options.inputs[0]}: every option begins with --, such as {EXAMPLE}")
     for name, commands in OF_COMMAND.items():
         if vars(options)[name] != parser.get_default(name) and options.command not in commands:
-            raise UserError(f"--{name}: {options.command} has no such option; {' and '.join(commands)} has it")
+            raise UserError(f"--{name} is an option of {' and '.join(commands)}, not of {options.command}")
+    if options.command not in ("train", "evaluate") and (options.config or overrides):
+        raise UserError(f"--config: {options.command} uses the config that the model was trained with: leave it out")
     return options, overrides
 
 

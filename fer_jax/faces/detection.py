@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import functools
 import itertools
 import os
 import pathlib
@@ -205,6 +206,7 @@ def make_detector(yunet: str | os.PathLike | None = None) -> Detector:
     return YuNet(yunet) if yunet else Haar()
 
 
+@functools.cache
 def best_detector(yunet: str | os.PathLike | None = None) -> Detector:
     """Returns YuNet, from its ONNX file if one is given, else fetched once; the cascades where it cannot be fetched.
 
@@ -222,7 +224,7 @@ def best_detector(yunet: str | os.PathLike | None = None) -> Detector:
             raise unreachable from None
         print(
             f"warning: {unreachable}. Until then OpenCV's older cascades find the faces: in 13 photos they found 24 of "
-            "33 faces and 16 that were none, where YuNet found all 33",
+            "33 faces, with 16 false detections, where YuNet found all 33",
             file=sys.stderr,
             flush=True,
         )

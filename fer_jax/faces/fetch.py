@@ -108,4 +108,4 @@ def _fault(file: RemoteFile, data: bytes) -> str:
         return "its bytes have another SHA-256"
     if len(data) > file.size:
         return f"it has more than {file.size:,} bytes"
-    return f"it has {len(data):,} bytes, not {file.size:,}; {looks_like(data)}"
+    return f"it has {len(data):,} bytes, not {file.size:,}; {looks_like(data).partition(':')[0]}"

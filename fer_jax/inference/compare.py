@@ -68,7 +68,7 @@ class Difference:
 
 
 def compare(paths: Sequence[epath.Path], folder: epath.Path) -> epath.Path:
-    """Writes `folder/index.html` and `folder/compare.csv` about finished runs; returns the path of the page.
+    """Writes `index.html`, `scores.csv` and `differences.csv` about finished runs; returns the path of the page.
 
     Raises:
         UserError: for fewer than two runs, one that is not finished, or one without predictions of classes.
@@ -82,7 +82,8 @@ def compare(paths: Sequence[epath.Path], folder: epath.Path) -> epath.Path:
     lines += [[d.first, d.second, d.score, *(f"{v:.6f}" for v in (d.difference, d.low, d.high))] for d in found]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "compare.csv", csv_text([*_score_lines(runs), [], *lines]))
+        write_whole(folder / "scores.csv", csv_text(_score_lines(runs)))
+        write_whole(folder / "differences.csv", csv_text(lines))
         body = [
             element("h1", "Comparison"),
             _scores_section(runs),
@@ -103,6 +104,8 @@ def short_names(paths: Sequence[epath.Path]) -> list[str]:
 
 def read_run(path: epath.Path, name: str) -> Compared:
     """Reads a finished run, or several seeds of one."""
+    if not path.is_dir():
+        raise UserError(f"there is no work directory {path}")
     results = read_results(path)
     if results is None:
         raise UserError(f"{path} is not finished: train it first, or give another run")
@@ -112,6 +115,8 @@ def read_run(path: epath.Path, name: str) -> Compared:
         raise UserError(f"{path} {kind}: runs are compared by the examples that they classify correctly")
     members = [path / seed["folder"] for seed in results["seeds"]] if "seeds" in results else [path]
     tables = [_predictions(member / TABLE) for member in members]
+    if any(found[:2] != tables[0][:2] for found in tables):
+        raise UserError(f"the seeds of {path} were scored on different examples: evaluate them again")
     curve = curves_of(read_lines(members[0] / "metrics.jsonl"), "validation", "epoch").get("accuracy")
     truths, classes = tables[0][1], list(results["classes"])
     return Compared(
@@ -171,6 +176,8 @@ def _predictions(path: epath.Path) -> tuple[tuple[str, ...], list[str], list[str
     text = read_text(path, advice)
     header, *rows = (fields for _, fields in table_rows(io.StringIO(text, newline=""), path, advice))
     rows = [dict(zip(header, fields, strict=False)) for fields in rows]
+    if missing := {"source", "row", "frame", "truth", "expression"} - set(rows[0] if rows else ()):
+        raise UserError(f"{path} has no row, or no column {min(missing)}: evaluate the run again, which writes it")
     keys = tuple(f"{row['source']} {row['row']} {row['frame']}" for row in rows)
     return keys, [row["truth"] for row in rows], [row["expression"] for row in rows]
 

@@ -45,7 +45,7 @@ def annotated(image: np.ndarray, rows: Sequence[PredictionRow], classes: Sequenc
 
 
 class Drawings:
-    """Writes annotated pictures into a folder: FOLDER/NAME.jpg for a photo, FOLDER/NAME.mp4 for a video."""
+    """Writes annotated pictures into a folder: FOLDER/PATH.jpg for a photo, FOLDER/PATH.mp4 for a video."""
 
     def __init__(self, folder: pathlib.Path, classes: Sequence[str]):
         self._folder, self._classes = folder, classes
@@ -57,7 +57,7 @@ class Drawings:
         """Draws one picture; frames of a video come one after the other."""
         if self._video is not None and self._video[0] != picture.source:
             self.close()
-        if picture.image is None:
+        if picture.image is None or any(row.frame_weights for row in rows):  # a row of a clip has no place in a frame
             return
         drawn = annotated(picture.image, rows, self._classes)
         if picture.frame is None:
@@ -94,13 +94,16 @@ class Drawings:
             container.mux(packet)
 
     def _path(self, source: str, ending: str) -> pathlib.Path:
-        return self._folder / f"{file_name(source)}{ending}"
+        path = self._folder / f"{place_of(source)}{ending}"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
 
-def file_name(source: str) -> str:
-    """Returns a name of one file for a path, or for any text."""
-    parts = [part for part in pathlib.PurePath(source).parts if part not in (os.sep, "..", ".")]
-    return "_".join(parts).replace(":", "_")
+def place_of(source: str) -> pathlib.PurePath:
+    """Returns where something about a path is written in another folder: at the same path in there."""
+    parts = ("up" if part == ".." else part.replace(":", "_") for part in pathlib.PurePath(source).parts)
+    return pathlib.PurePath(*(part for part in parts if part != os.sep))
 
 
 @functools.cache

@@ -165,8 +165,8 @@ def _relevance(
     gradient, (found, logits) = jax.grad(logit, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
     if kind == "gradcam":
         weights = gradient.mean(axis=(1, 2), keepdims=True)
-        return nn.relu((weights * found).sum(axis=-1)), logits
-    return (gradient * found).sum(axis=-1), logits
+        return nn.relu((weights * found).astype(jnp.float32).sum(axis=-1)), logits.astype(jnp.float32)
+    return (gradient * found).astype(jnp.float32).sum(axis=-1), logits.astype(jnp.float32)
 
 
 def _on_face(small: np.ndarray, side: tuple[int, int], crop: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fer_jax.errors import UserError, writing
 from fer_jax.faces.inputs import Input
-from fer_jax.inference.draw import file_name
+from fer_jax.inference.draw import place_of
 from fer_jax.inference.explain import explain, overlay
 from fer_jax.inference.predict import Reader, find_crops
 from fer_jax.inference.trained import Trained
@@ -21,7 +21,7 @@ SIDE = 336  # pixels of a face as drawn
 
 
 def explain_files(model: Trained, inputs: Sequence[Input], reader: Reader, kind: str, folder: pathlib.Path) -> str:
-    """Writes FOLDER/NAME_<face>_<class>.png for each face, the face beside its map, and FOLDER/explanations.npz.
+    """Writes FOLDER/PATH_<face>_<class>.png for each face, the face beside its map, and FOLDER/explanations.npz.
 
     The arrays are `faces` uint8 [N, H, W, 3], `maps` float32 [N, H, W], `classes` [N] and `logits` [N, C], in the order
     of `sources` [N].
@@ -38,7 +38,7 @@ def explain_files(model: Trained, inputs: Sequence[Input], reader: Reader, kind:
     found, problems = [], []
     for source in inputs:
         crops, problem = find_crops(source, reader)
-        found += [(f"{file_name(source.name)}_{number}", crop) for number, crop in enumerate(crops)]
+        found += [(f"{place_of(source.name)}_{number}", crop) for number, crop in enumerate(crops)]
         problems += [f"{source.name} {problem}"] if problem else []
         if len(found) > MOST_FACES:
             raise UserError(f"more than {MOST_FACES:,} faces: explain fewer photos at once")
@@ -48,13 +48,12 @@ def explain_files(model: Trained, inputs: Sequence[Input], reader: Reader, kind:
     faces = np.stack(crops)
     explained = explain(model, faces, kind=kind)
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         for name, face, relevance, c in zip(names, faces, explained.maps, explained.classes, strict=True):
             both = Image.fromarray(np.hstack([face, overlay(face, relevance)]))
-            both = both.resize((2 * SIDE, SIDE), Image.Resampling.BILINEAR)
-            both.save(folder / f"{name}_{file_name(model.classes[c])}.png")
+            path = folder / f"{name}_{place_of(model.classes[c]).name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            both.resize((2 * SIDE, SIDE), Image.Resampling.BILINEAR).save(path)
         arrays = {field.name: getattr(explained, field.name) for field in dataclasses.fields(explained)}
         np.savez_compressed(folder / "explanations.npz", faces=faces, sources=np.array(names), **arrays)
-    return f"{folder}: {len(faces):,} {'faces' if len(faces) > 1 else 'face'} explained" + (
-        f"; {'; '.join(problems)}" if problems else ""
-    )
+    without = f"; {len(problems):,} photos without: {'; '.join(problems[:3])}" if problems else ""
+    return f"{folder}: {len(faces):,} {'faces' if len(faces) > 1 else 'face'} explained{without}"

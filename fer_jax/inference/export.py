@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -44,7 +45,9 @@ def export(model: Trained, form: str, path: pathlib.Path) -> str:
         raise UserError(f"there is no format '{form}'; {nearest(form, FORMS)}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    return FORMS[form](model, path)
+    # A program sees each face once, also where evaluation averages magnified views of it.
+    single = dataclasses.replace(model, task=dataclasses.replace(model.task, corner_evaluation=False))
+    return FORMS[form](single, path)
 
 
 def to_model_file(model: Trained, path: pathlib.Path) -> str:

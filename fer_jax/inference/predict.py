@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
 from fer_jax.faces.crops import Face, crop_face
@@ -151,10 +153,12 @@ def _find(picture: Picture, reader: Reader, tracking: Tracks | Tracker | None) -
     elif isinstance(tracking, Tracker):
         face = tracking(faces, time)
         tracked = [(tracking.track, face)] if face else []
-    return [
-        _Found(crop_face(image, face, crops.size, crops.margin, crops.rise).image, face, track)
-        for track, face in tracked
-    ]
+    found = []
+    for track, face in tracked:
+        with contextlib.suppress(UserError):  # points that cannot be those of a face
+            crop = crop_face(image, face, crops.size, crops.margin, crops.rise).image
+            found.append(_Found(crop, face, track))
+    return found
 
 
 def as_crop(image: np.ndarray, size: int) -> np.ndarray:
@@ -198,7 +202,7 @@ class _Classifier:
             yield Prediction(picture, [self._row(picture, n, found, next(logits)) for n, found in enumerate(founds)])
 
     def _logits(self, crops: list[np.ndarray]) -> np.ndarray:
-        """Classifies in batches of one size, the last one filled up with empty faces."""
+        """Classifies in batches of one size, the last one padded."""
         if not crops:
             return np.zeros((0, len(self._reader.classes)), np.float32)
         self._batch = self._batch or min(FACES_AT_ONCE, 1 << (len(crops) - 1).bit_length())
@@ -227,5 +231,5 @@ class _Classifier:
         share = self._reader.smoothing
         now = np.exp(log_softmax(logits[None])[0])
         mean = now if key not in self._past else share * self._past[key] + (1 - share) * now
-        self._past[key] = mean
+        self._past = {k: v for k, v in self._past.items() if k[0] == key[0]} | {key: mean}
         return np.log(np.maximum(mean, 1e-30)).astype(np.float32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import pathlib
 import sys
 from collections import Counter
@@ -10,11 +12,12 @@ from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
+from fer_jax.errors import UserError
 from fer_jax.faces import video
 from fer_jax.faces.inputs import Input
 from fer_jax.inference.draw import Drawings
 from fer_jax.inference.predict import Prediction, Reader, predict
-from fer_jax.inference.table import Table, of_remaining
+from fer_jax.inference.table import ANOTHER, Table
 from fer_jax.inference.trained import Trained
 
 
@@ -41,7 +44,12 @@ def predict_files(
     Raises:
         UserError: if the table was made from something else, or cannot be written.
     """
-    table = Table(out, model.classes, [source.name for source in inputs], _origin(model, reader))
+    camera = any(source.kind == "camera" for source in inputs)
+    if camera and out and out.exists():
+        raise UserError(f"{out} exists, and a camera cannot continue it: {ANOTHER}")
+    if camera and reader.clip_logits:
+        raise UserError(f"{model.card['method']} takes whole clips: record a video, and give that")
+    table = Table(out, model.classes, [source.name for source in inputs], _origin(model, reader, inputs))
     counts: Counter[str] = Counter()
     if table.finished:
         print(f"{out} is finished: delete it to predict again", file=sys.stderr)
@@ -50,7 +58,7 @@ def predict_files(
     finished = False
     try:
         with contextlib.closing(drawings) if drawings else contextlib.nullcontext():
-            for prediction in of_remaining(table, _with_progress(inputs[table.skipped :], reader)):
+            for prediction in _with_progress(inputs[table.skipped :], reader):
                 table.add(prediction.rows)
                 if drawings:
                     drawings.add(prediction.picture, prediction.rows)
@@ -60,7 +68,7 @@ def predict_files(
         finished = True
     finally:
         table.close(finished)
-    print(_summary(counts, out), file=sys.stderr, flush=True)
+        print(_summary(counts, out), file=sys.stderr, flush=True)
     return counts
 
 
@@ -69,17 +77,22 @@ def _with_progress(inputs: Sequence[Input], reader: Reader) -> Iterator[Predicti
     total = None
     if sys.stderr.isatty() and not any(source.kind == "camera" for source in inputs):
         total = sum(1 if source.kind == "photo" else video.count_frames(source.path) for source in inputs)
+    if reader.frames_per_second or reader.clip_logits:
+        total = None  # fewer frames are taken, or several make one row
     with tqdm(total=total, unit="picture", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
         for prediction in predict(inputs, reader):
             yield prediction
             bar.update()
 
 
-def _origin(model: Trained, reader: Reader) -> dict[str, object]:
+def _origin(model: Trained, reader: Reader, inputs: Sequence[Input]) -> dict[str, object]:
+    """Returns what a table is made from, besides the names of its inputs."""
     return {
+        "folder": os.getcwd() if any(not os.path.isabs(source.path) for source in inputs) else "",
+        "detector": type(reader.detector).__name__,
+        "crops": dataclasses.asdict(reader.crops),
         "model_sha256": model.card["run"]["params_sha256"],
         "classes": list(model.classes),
-        "searched": reader.detector is not None,
         "smoothing": reader.smoothing,
         "frames_per_second": reader.frames_per_second,
     }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from fer_jax.errors import UserError, first_line, writing
@@ -19,7 +18,8 @@ from fer_jax.parsing import parse_json, read_json, read_text, table_rows
 from fer_jax.storage import expect_file, write_whole
 
 ANOTHER = "give another --out, or delete it"
-JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
+JSON_ENDINGS = (".jsonl", ".ndjson")
+ENDINGS = (".csv", *JSON_ENDINGS)
 
 
 class Table:
@@ -59,7 +59,10 @@ class Table:
                 f"{path} exists and was made from other inputs, another model or other options: give another --out, or "
                 "delete it"
             )
-        self._continue(inputs) if path.exists() else self._begin()
+        if not path.exists():
+            self._begin()
+        elif not self.finished:
+            self._continue(inputs)
 
     @property
     def origin_path(self) -> pathlib.Path:
@@ -67,7 +70,8 @@ class Table:
         return self._path.with_name(self._path.name + ".origin.json")
 
     def add(self, rows: Sequence[PredictionRow]) -> None:
-        """Writes rows and hands them to the system, so that a kill loses none."""
+        """Writes the rows that are not in the file yet and hands them to the system, so that a kill loses none."""
+        rows, self.rows_there = rows[self.rows_there :], max(self.rows_there - len(rows), 0)
         if self._json:
             self._write("".join(json.dumps(json_object(row, self._classes)) + "\n" for row in rows))
         else:
@@ -75,10 +79,11 @@ class Table:
 
     def close(self, finished: bool) -> None:
         """Closes the file; `finished`: all rows are there."""
-        if self._path is None:
+        if self._path is None or self.finished:
             return
-        self._file.close()
-        if finished and not self.finished:
+        with writing(self._path):
+            self._file.close()
+        if finished:
             self._write_origin(finished=True)
 
     def _write(self, text: str) -> None:
@@ -106,7 +111,7 @@ class Table:
     def _continue(self, inputs: Sequence[str]) -> None:
         """Cuts off an incomplete last row, and finds out which inputs are there."""
         assert self._path is not None
-        text = read_text(self._path, ANOTHER)
+        text = read_text(self._path, ANOTHER, damaged="replace")  # the last row may be cut inside a letter
         try:
             complete, sources = _complete_rows(text, self._json, len(csv_header(self._classes)))
         except (ValueError, KeyError, TypeError) as error:
@@ -136,12 +141,3 @@ def _complete_rows(text: str, as_json: bool, columns: int) -> tuple[str, list[st
     if rows and not text.endswith("\n"):
         whole = whole[: len(rows) - 1]
     return csv_text(whole), [row[0] for row in whole[1:]]
-
-
-def of_remaining(table: Table, predictions: Iterator[Any]) -> Iterator[Any]:
-    """Yields predictions without the rows that the table has already."""
-    left = table.rows_there
-    for prediction in predictions:
-        rows = prediction.rows[left:] if left else prediction.rows
-        left = max(left - len(prediction.rows), 0)
-        yield dataclasses.replace(prediction, rows=rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -70,6 +71,12 @@ class Trained:
         """The devices that the model is evaluated on."""
         return make_mesh(self.config.train.platform, self.config.train.devices)
 
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which a prediction is unsure; above all if none keeps the risk, None if none was set."""
+        unsure = self.card.get("unsure")
+        return None if unsure is None else math.inf if unsure["threshold"] is None else unsure["threshold"]
+
     def predict(self, faces: Any, *, cropped: bool | None = None, yunet: str | None = None) -> list[PredictionRow]:
         """Returns a row for each face, with `expression` and `probabilities` in the order of `classes`.
 
@@ -87,16 +94,19 @@ class Trained:
         array = None if isinstance(faces, str | os.PathLike) or not hasattr(faces, "shape") else np.asarray(faces)
         searched = (array is None or _is_picture(array)) if cropped is None else not cropped
         if array is None:
-            inputs = find_inputs([faces] if isinstance(faces, str | os.PathLike) else faces)
+            paths = [faces] if isinstance(faces, str | os.PathLike) else faces
+            if not (isinstance(paths, list | tuple) and all(isinstance(path, str | os.PathLike) for path in paths)):
+                raise UserError("give a path, a list of paths, or an array of uint8")
+            inputs = find_inputs(paths)
         else:
             array = _checked(array[None] if _is_picture(array) else array)
             if not searched:
                 self._check_predicts()
-                threshold = self.card.get("unsure", {}).get("threshold")
                 return prediction_rows(
-                    self.logits(array), self.classes, source="array", rows=range(len(array)), threshold=threshold
+                    self.logits(array), self.classes, source="array", rows=range(len(array)), threshold=self.threshold
                 )
-            inputs = [Input("array", "photo", np.broadcast_to(i, (*i.shape[:2], 3)).copy()) for i in array]
+            images = [np.broadcast_to(image, (*image.shape[:2], 3)).copy() for image in array]
+            inputs = [Input(f"array[{n}]" if len(images) > 1 else "array", "photo", i) for n, i in enumerate(images)]
         reader = self.reader(best_detector(yunet) if searched else None)
         return [row for prediction in predict(inputs, reader) for row in prediction.rows]
 
@@ -118,7 +128,7 @@ class Trained:
             classes=self.classes,
             crops=crops,
             detector=detector,
-            threshold=self.card.get("unsure", {}).get("threshold"),
+            threshold=self.threshold,
             smoothing=smoothing,
             frames_per_second=frames_per_second,
             clip_logits=clip_logits,
@@ -165,7 +175,8 @@ class Trained:
 
     def _evaluator(self, source: Source, names: tuple[str, ...]) -> Evaluator:
         """Returns the compiled evaluation for such a source; it is kept for the next call."""
-        batch = min(self.config.evaluation.batch_size, 1 << max(len(source) - 1, 0).bit_length())
+        count = len(source.frames["frames"]) if source.frames else len(source)  # the trunk takes frames
+        batch = min(self.config.evaluation.batch_size, 1 << max(count - 1, 0).bit_length())
         key = batch, names, min(source.picture_shape[:2])
         if key not in self._evaluators:
             task = dataclasses.replace(self.task_for(source.picture_shape), profiles=names or self.task.profiles)

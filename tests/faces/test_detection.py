@@ -246,8 +246,9 @@ def test_without_yunet_the_cascades_are_used_and_that_is_said(monkeypatch, capsy
         raise UserError(f"{file.name} could not be fetched")
 
     monkeypatch.setattr(detection, "fetch", offline)
-    assert isinstance(detection.best_detector(), Haar)
+    best = detection.best_detector.__wrapped__  # nothing of this test is kept
+    assert isinstance(best(), Haar)
     assert "24 of 33 faces" in capsys.readouterr().err
     monkeypatch.setattr(detection, "FACE_CASCADE", "absent.xml")  # as in OpenCV 5
     with pytest.raises(UserError, match="could not be fetched"):
-        detection.best_detector()
+        best()

@@ -1,7 +1,10 @@
 """Predictions of faces in files: a row for each face in order, one program, and a table that continues after a kill."""
 
+import contextlib
 import csv
+import itertools
 import json
+import types
 
 import numpy as np
 import pytest
@@ -11,9 +14,10 @@ from fer_jax.errors import UserError
 from fer_jax.faces.crops import Face
 from fer_jax.faces.inputs import Input, Picture, find_inputs
 from fer_jax.inference import predict as pipeline
+from fer_jax.inference import predict_files
 from fer_jax.inference.draw import annotated
 from fer_jax.inference.predict import Crops, Reader, predict
-from fer_jax.inference.table import Table, of_remaining
+from fer_jax.inference.table import Table
 
 CLASSES = ("calm, mostly", 'so-called "joy"', "<b>fear</b>")  # names as a user may have them
 SIZE = 16
@@ -48,7 +52,7 @@ def folder(tmp_path):
     for number, faces in enumerate((2, 0, 1, 1, 3)):
         path = inside / ("deeper" if number > 2 else "") / f"{number}.png"
         Image.fromarray(picture(faces, 40 * number)).save(path)
-    (inside / "1b.jpg").write_text("no picture")
+    (inside / "1b ä.jpg").write_text("no picture")
     (inside / "1c.png").write_bytes((inside / "0.png").read_bytes()[:60])
     (inside / "notes.txt").write_text("left alone")
     return inside
@@ -57,7 +61,7 @@ def folder(tmp_path):
 def run(out, inputs, stop_after=None, **changes):
     """Writes the table of `inputs`; stops like a kill after some pictures."""
     table = Table(out, CLASSES, [source.name for source in inputs], {"model": changes.pop("model", "a")})
-    for made, prediction in enumerate(of_remaining(table, predict(inputs[table.skipped :], reader(**changes)))):
+    for made, prediction in enumerate(predict(inputs[table.skipped :], reader(**changes))):
         if made == stop_after:
             return
         table.add(prediction.rows)
@@ -70,7 +74,7 @@ def test_every_face_has_a_row_and_every_picture_without_one_too(folder, tmp_path
     rows = list(csv.DictReader((tmp_path / "faces.csv").read_text().splitlines()))
     places = [(row["source"].removeprefix(f"{folder}/"), row["face"], row["status"].partition(":")[0]) for row in rows]
     assert places == [
-        *(("0.png", "0", "ok"), ("0.png", "1", "ok"), ("1.png", "", "no_face"), ("1b.jpg", "", "unreadable")),
+        *(("0.png", "0", "ok"), ("0.png", "1", "ok"), ("1.png", "", "no_face"), ("1b ä.jpg", "", "unreadable")),
         *(("1c.png", "", "unreadable"), ("2.png", "0", "ok"), ("deeper/3.png", "0", "ok")),
         *(("deeper/4.png", str(n), "ok") for n in range(3)),
     ]
@@ -95,6 +99,34 @@ def test_a_table_continues_wherever_it_was_cut(folder, tmp_path, name):
             origin = json.loads((tmp_path / f"{name}.origin.json").read_text())
             (tmp_path / f"{name}.origin.json").write_text(json.dumps(origin | {"finished": False}))
     assert Table(whole, CLASSES, [i.name for i in inputs], {"model": "a"}).finished
+
+
+def test_drawings_survive_a_kill(folder, tmp_path, monkeypatch):
+    """The pictures of a command that was killed and given again are those of one that was not."""
+    model = types.SimpleNamespace(classes=CLASSES, card={"run": {"params_sha256": "1"}, "method": "baseline"})
+    inputs = find_inputs([folder])
+    for name, stops in (("whole", [99]), ("cut", [1, 4, 99])):
+        for stop in stops:
+            with monkeypatch.context() as killed:
+                killed.setattr(
+                    predict_files, "predict", lambda *given, stop=stop: itertools.islice(fail_after(stop, *given), 99)
+                )
+                with contextlib.suppress(KeyboardInterrupt):
+                    predict_files.predict_files(
+                        model, inputs, reader(), out=tmp_path / f"{name}.csv", draw=tmp_path / name
+                    )
+    assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    drawn = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.jpg"))
+    assert len(drawn) == 5
+    for path in drawn:
+        assert (tmp_path / "cut" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+
+
+def fail_after(count, inputs, given):
+    for made, prediction in enumerate(predict(inputs, given)):
+        if made == count:
+            raise KeyboardInterrupt
+        yield prediction
 
 
 def test_a_table_of_something_else_is_left_alone(folder, tmp_path):
