@@ -48,7 +48,7 @@ COMMAND_LINES = {
     "experiments/fdrl.py": "--config=experiments/fdrl.py",
     "train experiments/fdrl.py": "--config=experiments/fdrl.py",
     "--config=experiments/fdrl.py --wrkdir=x": "did you mean --workdir?",
-    "--config=experiments/fdrl.py --split=train": "--split: .* evaluate has it",
+    "--config=experiments/fdrl.py --split=train": "--split is an option of evaluate",
     "evaluate --output=x": "did you mean --out?",
     "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
     "--config=experiments/fdrl.py:smoke --distributed --coordinator=localhost:1234": "leave out --coordinator",
