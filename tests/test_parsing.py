@@ -38,7 +38,7 @@ def test_numbers_are_ascii_finite_and_of_a_size_that_fits():
 @pytest.mark.parametrize("parse", [literal, parse_json])
 def test_a_deep_nest_is_no_value(parse):
     assert parse("[[1]]") == [[1]]
-    for text in ("[" * 3000 + "]" * 3000, "9" * 5000 + "x", "[" * 60_000):
+    for text in ("[" * 20_000 + "]" * 20_000, "9" * 5000 + "x", "[" * 60_000):
         with pytest.raises(ValueError, match="value|nest|delimiter"):
             parse(text)
 
