@@ -8,7 +8,6 @@ import re
 import shutil
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from etils import epath
 
@@ -16,7 +15,6 @@ from fer_jax.config.check import check_config
 from fer_jax.config.fields import assign, default_config
 from fer_jax.config.steps import count_steps
 from fer_jax.data.sources.source import prepared_builder
-from fer_jax.data.targets.labeled import attach_targets
 from fer_jax.errors import UserError
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.methods import fdrl
@@ -356,12 +354,6 @@ def test_results_that_cannot_be_written(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("fer_jax.runs.results.write_json", full)
     with pytest.raises(UserError, match="cannot write the results under .* No space left .* start the same command"):
         loop.train(tiny(max_steps=2), epath.Path(tmp_path / "run"))
-
-
-def test_votes_that_this_copy_does_not_have():
-    arrays = {"votes_label": np.zeros((3, 10), np.int32), "has_label": np.zeros(3, bool)}
-    with pytest.raises(UserError, match="config.data.votes='votes_label': no example has such votes"):
-        attach_targets(arrays, (), rule="majority", votes="votes_label", training=True)
 
 
 @pytest.mark.parametrize("content", ["{}", "[1", ""])

@@ -115,3 +115,22 @@ def test_resize_smooths_when_shrinking():
     stripes = jnp.tile(jnp.array([0.0, 255.0]), 32)[None, None, :, None] * jnp.ones((1, 64, 1, 1))
     small = jax.jit(lambda x: geometry.resize(x, 16, 16))(stripes)
     assert np.abs(np.asarray(small)[:, :, 2:-2] - 127.5).max() < 20
+
+
+def test_a_straight_line_stays_straight_under_a_warp():
+    matrix = geometry.perspective(jnp.array([[0.1, 0.0], [0.9, 0.05], [1.1, 1.0], [-0.1, 0.9]]), 32, 32)
+    line = jnp.stack([jnp.linspace(0, 31, 7), jnp.linspace(5, 25, 7)], axis=1)
+    moved = np.asarray(geometry.move_points(matrix, line))
+    across = np.linalg.svd(moved - moved.mean(0), compute_uv=False)
+    assert across[1] < 1e-4 * across[0]
+    back = geometry.move_points(geometry.inverse(matrix), jnp.asarray(moved))
+    np.testing.assert_allclose(back, line, atol=1e-3)
+
+
+def test_a_warp_by_itself_keeps_the_middle_of_a_symmetric_change():
+    corners = jnp.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]])
+    matrix = geometry.perspective(corners, 20, 20)
+    affine = geometry.around(0.8 * jnp.eye(2), jnp.full(2, 9.5), 20, 20)
+    np.testing.assert_allclose(matrix, geometry.projective(affine), atol=1e-5)
+    shrunk = geometry.rescale_source(geometry.projective(affine), 0.5, 0.5)
+    np.testing.assert_allclose(shrunk[:2], geometry.rescale_source(affine, 0.5, 0.5), atol=1e-6)

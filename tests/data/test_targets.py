@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_jax.data.targets import votes as targets
+from fer_jax.data.targets.labeled import attach_targets
+from fer_jax.errors import UserError
 
 UNKNOWN = 8
 
@@ -183,3 +185,9 @@ def test_published_statistics_of_the_votes(packed):
     ties = (emotions == emotions.max(axis=1, keepdims=True)).sum(axis=1) > 1
     assert ties.sum() == 1365
     assert (ties & (emotions.max(axis=1) == 0)).sum() == 2  # counted among them: no vote for any emotion
+
+
+def test_votes_that_this_copy_does_not_have():
+    arrays = {"votes_label": np.zeros((3, 10), np.int32), "has_label": np.zeros(3, bool)}
+    with pytest.raises(UserError, match="config.data.votes='votes_label': no example has such votes"):
+        attach_targets(arrays, (), rule="majority", votes="votes_label", training=True)
