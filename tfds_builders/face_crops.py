@@ -73,9 +73,8 @@ def face_or_square(
     face = choose(detector(photo), box)
     if box is not None and (face is None or overlap(face.box, box) < OVERLAP):
         face = Face(box, 0.0)
-    if face is None:
-        return square(photo, size), False
-    return crop_face(photo, face, size, margin).image, True
+    crop = None if face is None else crop_face(photo, face, size, margin)
+    return (square(photo, size), False) if crop is None else (crop.image, True)
 
 
 def square(photo: np.ndarray, size: int, box: Box | None = None) -> np.ndarray:

@@ -11,11 +11,13 @@ Nothing here imports JAX, so that processes that build data sets start fast.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from fer_jax.errors import UserError
 from fer_jax.faces.alignment import (
     MARGIN,
     TEMPLATE,
@@ -84,8 +86,10 @@ class ClipFaces(NamedTuple):
     track: np.ndarray
 
 
-def crop_face(image: np.ndarray, face: Face, size: int, margin: float = MARGIN, rise: float = 0.0) -> Crop:
+def crop_face(image: np.ndarray, face: Face, size: int, margin: float = MARGIN, rise: float = 0.0) -> Crop | None:
     """Aligns a face by its points; without points, crops an upright square in the place that points would give it.
+
+    Returns None where the points cannot be those of a face, and for a box outside of the picture: there is no face.
 
     Args:
         image: the picture of the face, uint8 [H, W], [H, W, 1] or [H, W, 3].
@@ -93,13 +97,15 @@ def crop_face(image: np.ndarray, face: Face, size: int, margin: float = MARGIN, 
         size: side of the crop in pixels.
         margin, rise: see `template_points`.
     """
-    if face.points is not None:
-        return align_points(image, face.points, size, margin, rise=rise)
     template_points(2, size, margin)  # checks size and margin
-    x, y, w, h = face.box
-    side = BOX_SIDE * (1 + 2 * margin)  # of the crop, in sides of the box
-    lower = (side * rise - BOX_RISE) * max(w, h)
-    return crop_box(image, (x, y + lower, w, h), size, (side - 1) / 2)
+    with contextlib.suppress(UserError):
+        if face.points is not None:
+            return align_points(image, face.points, size, margin, rise=rise)
+        x, y, w, h = face.box
+        side = BOX_SIDE * (1 + 2 * margin)  # of the crop, in sides of the box
+        lower = (side * rise - BOX_RISE) * max(w, h)
+        return crop_box(image, (x, y + lower, w, h), size, (side - 1) / 2)
+    return None
 
 
 def find_face(
@@ -120,7 +126,8 @@ def find_face(
     """
     template_points(2, size, margin)
     face = choose((detector or Haar())(image), near)
-    return None if face is None else Found(face, *crop_face(image, face, size, margin))
+    crop = None if face is None else crop_face(image, face, size, margin)
+    return None if face is None or crop is None else Found(face, *crop)
 
 
 def faces_of_clip(
@@ -171,8 +178,8 @@ def _parts(
             part, filled = _empty(batch, size, channels), 0
         part.time[filled] = time
         face = tracker(faces, time)
-        if face is not None:
-            part.image[filled], part.matrix[filled] = crop_face(image, face, size, margin)
+        if face is not None and (crop := crop_face(image, face, size, margin)) is not None:
+            part.image[filled], part.matrix[filled] = crop
             part.mask[filled], part.box[filled], part.track[filled] = True, face.box, tracker.track
         filled += 1
         if filled == batch:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer_jax.faces.alignment import Box
+from fer_jax.faces.alignment import ONE_SPOT, Box
 from fer_jax.faces.detection import Face, choose, distance, overlap
 
 OVERLAP = 0.2  # the minimum IoU with the last box for a face to be the same one;
@@ -50,10 +50,10 @@ class Tracker:
         """Returns the tracked face of the next frame, smoothed, or None if it is missing.
 
         Args:
-            faces: all faces detected in the frame.
+            faces: all faces detected in the frame; one whose points are not finite, or all on one spot, is none.
             time: of the frame, in seconds.
         """
-        current = self._current
+        faces, current = _believable(faces), self._current
         if current is not None:
             alike = [(likeness, face) for face in faces if (likeness := current.likeness(face)) is not None]
             if alike:
@@ -79,6 +79,7 @@ class Tracks:
 
     def __call__(self, faces: Sequence[Face], time: float) -> list[tuple[int, Face]]:
         """Returns (number of its track, the face, smoothed) for each face of the next frame, in order."""
+        faces = _believable(faces)
         # A face of the frame before may go on, however long ago that was: few frames a second may have been taken.
         self._active = {
             n: track for n, track in self._active.items() if not track.lost(time) or track.seen_at(self._before)
@@ -156,6 +157,10 @@ def _check(smoothing: float, patience: float) -> None:
         raise ValueError(f"smoothing must be from 0 to below 1, not {smoothing}")
     if not patience >= 0:
         raise ValueError(f"patience must be a number of seconds from 0, not {patience}")
+
+
+def _believable(faces: Sequence[Face]) -> list[Face]:
+    return [face for face in faces if face.points is None or ONE_SPOT < np.ptp(face.points, axis=0).max() < np.inf]
 
 
 def _side(box: Box) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
 from fer_jax.faces.crops import Face, crop_face
@@ -155,9 +153,8 @@ def _find(picture: Picture, reader: Reader, tracking: Tracks | Tracker | None) -
         tracked = [(tracking.track, face)] if face else []
     found = []
     for track, face in tracked:
-        with contextlib.suppress(UserError):  # points that cannot be those of a face
-            crop = crop_face(image, face, crops.size, crops.margin, crops.rise).image
-            found.append(_Found(crop, face, track))
+        if (crop := crop_face(image, face, crops.size, crops.margin, crops.rise)) is not None:
+            found.append(_Found(crop.image, face, track))
     return found
 
 

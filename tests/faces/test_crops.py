@@ -209,6 +209,18 @@ def test_every_frame_keeps_its_place_and_time(batch, workers, channels):
             assert not matrix[k].any()
 
 
+@pytest.mark.parametrize("bad", [np.full((2, 2), np.nan), np.full((2, 2), 15.0)])
+def test_a_face_with_bad_landmarks_is_no_face(bad):
+    """Its frame has none; the frames after it, smoothed with it, have theirs."""
+    good = np.array([(15.0, 18), (24, 18)])
+    points = iter([good, bad, good, good])
+    clip = ((k / 25, frame(10)) for k in range(4))
+    (part,) = faces_of_clip(clip, size=24, detector=lambda _: [Face((10, 10, 20, 20), 1.0, next(points))])
+    assert part.mask.tolist() == [True, False, True, True]
+    assert not part.image[1].any()
+    assert find_face(frame(10), size=24, detector=lambda _: [Face((10, 10, 20, 20), 1.0, bad)]) is None
+
+
 def test_a_clip_is_read_as_it_is_asked_for():
     taken = []
 
