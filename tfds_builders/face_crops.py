@@ -25,10 +25,12 @@ class CropOptions(Options):
     Attributes:
         crop: 'faces', found and aligned as for prediction, or another value of the builder's.
         margin: around the face on each side, as a share of the side of the crop.
+        yunet: path of the ONNX file of the detector YuNet; '' fetches it (see `detection.best_detector`).
     """
 
     crop: str = "faces"
     margin: float = 0.0
+    yunet: str = ""
 
 
 def check_crop(dataset: str, options: CropOptions, crops: Sequence[str], as_is: Sequence[str] = ()) -> None:

@@ -17,6 +17,7 @@ from etils import epath
 from tensorflow_datasets.core.splits import SplitDict
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.faces.detection import best_detector
 from fer_jax.faces.pictures import copied
 from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, shared_files, unusual_counts
 from tfds_builders.look_alikes import equal_groups
@@ -56,6 +57,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
     Args (besides those of ManualBuilder):
       allow_missing: how many examples may be missing or unreadable; the metadata record them as `missing`.
+      detector: of faces, for the processes of a build, which chooses it once; recorded in the metadata.
     """
 
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
@@ -78,8 +80,8 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         if "BUILDER_CONFIGS" not in cls.__dict__:
             cls.BUILDER_CONFIGS = [cls.named_config(name, {}) for name in cls.VARIANTS]
 
-    def __init__(self, *, allow_missing: int = 0, **kwargs: Any):
-        self.allow_missing = allow_missing
+    def __init__(self, *, allow_missing: int = 0, detector: Any = None, **kwargs: Any):
+        self.allow_missing, self.detector = allow_missing, detector
         super().__init__(**kwargs)
         self._original_state = {**self._original_state, "allow_missing": allow_missing}
 
@@ -162,6 +164,10 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         picture = copied(item.files[0], self.CHANNELS, self.picture_size())
         return {"image": picture.file(), "label": item.label, **item.fields}, picture.notes
 
+    def searches_faces(self) -> bool:
+        """Whether `encode` uses `detector`."""
+        return getattr(self.options, "crop", "") == "faces"
+
     def beside(self, item: Item) -> Sequence[str]:
         """Returns the files that `encode` reads besides the item's own, so that changes are noticed."""
         del item
@@ -194,6 +200,8 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         if not any(listing.items.values()) and not (problems.mistakes or problems.gaps):
             raise UserError(f"{manual_dir} holds no picture of {self.name}: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         problems.raise_if_any(self.allow_missing)
+        if self.searches_faces():
+            self.detector = self._original_state["detector"] = best_detector(self.options.yunet)
         counts = listing.counts(self.classes)
         unusual = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
         more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self._stretched())
@@ -208,7 +216,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         """Reads every picture and writes all shards, before TFDS creates its folder."""
         listing = self.contents
         assert isinstance(listing, Listing)
-        settings = [self.name, str(self.version), self.builder_config_name, self.options]
+        settings = [self.name, str(self.version), self.builder_config_name, self.options, str(self.detector)]
         options = dataclasses.asdict(self.options).values()
         settings += [size_and_time(value) for value in options if isinstance(value, str) and os.path.isfile(value)]
         written = write_splits(self, listing.items, self.partial(), self.jobs, repr(settings))
@@ -297,6 +305,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
             notes=dict(Counter(note.rpartition(": ")[2] for note in notes).most_common(KINDS_OF_NOTES)),
             warnings=list(listing.warnings),
             options=dataclasses.asdict(self.options),
+            **({"detector": str(self.detector)} if self.detector else {}),
             classes=list(self.classes),
             **listing.metadata,
         )

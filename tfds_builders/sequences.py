@@ -6,7 +6,6 @@ A frame without a face keeps its place: a black picture whose mask is false. A c
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
 import math
 import os
@@ -20,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.faces.crops import Detector, faces_of_clip, make_detector
+from fer_jax.faces.crops import Detector, faces_of_clip
 from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, copied, encoded, is_picture, pixels
 from tfds_builders.layout import ARCHIVES
 from tfds_builders.listing import Item
@@ -87,12 +86,6 @@ def whole_frames(
         frames.append(stored.file())
         notes += stored.notes
     return frames, tallied(notes)
-
-
-@functools.cache
-def detector_of(yunet: str) -> Detector:
-    """Returns the detector of this process: YuNet from that file, or the Haar cascades if it is ''."""
-    return make_detector(yunet)
 
 
 def follow_face(
@@ -197,12 +190,6 @@ def refuse_idle(dataset: str, given: Collection[str], names: Sequence[str], what
     """Raises for options that do not apply to `what` is stored."""
     if idle := [name for name in names if name in given]:
         raise UserError(f"{dataset}: option {idle[0]} does not apply to {what}: leave it out")
-
-
-def check_following(dataset: str, options: Any) -> None:
-    """As `check_crop`, and raises unless the file of the detector can be read."""
-    check_crop(dataset, options)
-    detector_of(options.yunet)
 
 
 def numbered(subjects: Iterable[str]) -> Mapping[str, int]:

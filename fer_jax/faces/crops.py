@@ -34,16 +34,16 @@ from fer_jax.faces.detection import (
     Face,
     Haar,
     YuNet,
+    best_detector,
     choose,
     detect_all,
     detected,
-    make_detector,
 )
 from fer_jax.faces.tracking import Tracker
 
 __all__ = [
     "MARGIN", "TEMPLATE", "ClipFaces", "Crop", "Detector", "Face", "Found", "Haar", "Tracker", "YuNet", "align_points",
-    "choose", "crop_box", "crop_face", "detect_all", "faces_of_clip", "find_face", "make_detector", "template_points",
+    "choose", "crop_box", "crop_face", "detect_all", "faces_of_clip", "find_face", "template_points",
     "transform_points",
 ]  # fmt: skip
 
@@ -122,10 +122,10 @@ def find_face(
         image: uint8 [H, W], [H, W, 1] or [H, W, 3].
         size, margin: see `crop_face`.
         near: selects one of several faces, see `choose`; by default the largest.
-        detector: by default the cascades, which are loaded at each call: give one for many pictures.
+        detector: by default `best_detector()`.
     """
     template_points(2, size, margin)
-    face = choose((detector or Haar())(image), near)
+    face = choose((detector or best_detector())(image), near)
     crop = None if face is None else crop_face(image, face, size, margin)
     return None if face is None or crop is None else Found(face, *crop)
 
@@ -147,7 +147,7 @@ def faces_of_clip(
     Args:
         frames: (time in seconds, image), as yielded by `video.read`. Frames may differ in size but not in channels.
         size, margin: see `crop_face`.
-        detector: by default the cascades.
+        detector: by default `best_detector()`.
         tracker: a new one for each clip; by default it starts with the largest face.
         batch: frames per part; the last part may have fewer.
         workers: threads for detection.
@@ -155,7 +155,7 @@ def faces_of_clip(
     template_points(2, size, margin)
     if batch < 1 or workers < 1:
         raise ValueError(f"batch and workers must be at least 1, not {batch} and {workers}")
-    return _parts(frames, size, margin, detector or Haar(), tracker or Tracker(), batch, workers)
+    return _parts(frames, size, margin, detector or best_detector(), tracker or Tracker(), batch, workers)
 
 
 def _parts(

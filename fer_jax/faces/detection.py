@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import collections
 import functools
+import hashlib
 import itertools
 import os
 import pathlib
@@ -112,6 +113,9 @@ class Haar(_PerThread):
         self.smallest, self.hits = smallest, hits
         self._loaded()  # report missing files now
 
+    def __str__(self) -> str:
+        return "Haar cascades of OpenCV"
+
     def _load(self) -> tuple[Any, list[Any]]:
         face, *eyes = map(_cascade, (FACE_CASCADE, *EYE_CASCADES))
         return face, eyes
@@ -163,6 +167,9 @@ class YuNet(_PerThread):
             )
         self(np.zeros((64, 64, 3), np.uint8))  # another network loads as well, but fails when it runs
 
+    def __str__(self) -> str:
+        return f"YuNet, SHA-256 {hashlib.sha256(self.path.read_bytes()).hexdigest()}"
+
     def _load(self) -> Any:
         return cv2.FaceDetectorYN.create(str(self.path), "", (64, 64), score_threshold=self.threshold)
 
@@ -201,11 +208,6 @@ def faces_of_rows(rows: np.ndarray | None, scale: float = 1.0) -> list[Face]:
     return sorted(faces, key=lambda face: (-face.score, face.box))
 
 
-def make_detector(yunet: str | os.PathLike | None = None) -> Detector:
-    """Returns YuNet if the path of its ONNX file is given, otherwise the cascades."""
-    return YuNet(yunet) if yunet else Haar()
-
-
 @functools.cache
 def best_detector(yunet: str | os.PathLike | None = None) -> Detector:
     """Returns YuNet, from its ONNX file if one is given, else fetched once; the cascades where it cannot be fetched.
@@ -240,12 +242,12 @@ def detect_all(
 
     Args:
         images: any iterable; it is never loaded as a whole.
-        detector: by default the cascades.
+        detector: by default the best there is.
         workers: threads.
     """
     if workers < 1:
         raise ValueError(f"detection needs at least one thread, not {workers}")
-    detector = detector or Haar()
+    detector = detector or best_detector()
     return (
         faces for _, faces in detected(((image, None) for image in images), detector, workers, lambda item: item[0])
     )

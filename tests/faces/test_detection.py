@@ -19,7 +19,6 @@ from fer_jax.faces.detection import (
     detect_all,
     distance,
     faces_of_rows,
-    make_detector,
     overlap,
 )
 from tfds_builders.synthetic_faces.examples import draw
@@ -98,14 +97,12 @@ def test_yunet_asks_its_network_in_its_own_way(tmp_path, monkeypatch):
 
 def test_a_missing_or_wrong_network(tmp_path):
     with pytest.raises(UserError, match="no such file; give the face_detection_yunet"):
-        make_detector(tmp_path / "absent.onnx")
+        YuNet(tmp_path / "absent.onnx")
     (tmp_path / "wrong.onnx").write_bytes(b"no network" * 100)
     with pytest.raises(UserError, match=r"wrong\.onnx is not YuNet"):
-        make_detector(tmp_path / "wrong.onnx")
+        YuNet(tmp_path / "wrong.onnx")
     with pytest.raises(UserError, match="no such file"):
         YuNet(tmp_path)  # a folder
-    assert isinstance(make_detector(), Haar)
-    assert isinstance(make_detector(""), Haar)
 
 
 def test_cascades_that_are_missing_or_damaged(tmp_path, monkeypatch):

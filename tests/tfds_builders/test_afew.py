@@ -15,8 +15,7 @@ from building import build, refusal
 from fer_jax import labels
 from fer_jax.data.sources import clips
 from fer_jax.errors import UserError
-from fer_jax.faces.detection import Face
-from tfds_builders import sequences
+from fer_jax.faces.detection import Face, Haar
 from tfds_builders.afew import afew_dataset_builder as afew
 
 PYAV = importlib.util.find_spec("av") is not None
@@ -40,9 +39,9 @@ def read_with_opencv(path, *, every=1, on_damage=None):
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def small(monkeypatch, use_detector):
     monkeypatch.setattr(afew, "COUNTS", fake_afew.COUNTS)
-    monkeypatch.setattr(afew, "detector_of", lambda yunet: detect)
+    use_detector(detect)
     monkeypatch.setattr(afew, "MOST_LOST", 0.2)
     if not PYAV:
         monkeypatch.setattr(afew, "video", types.SimpleNamespace(read=read_with_opencv))
@@ -79,14 +78,14 @@ def test_videos_become_faces_in_their_places(tmp_path):
     assert f"{fake_afew.clips('train')[2][0]}.avi: no face found" in said
 
 
-def test_a_true_face_is_followed(tmp_path, real_data, monkeypatch):
+def test_a_true_face_is_followed(tmp_path, real_data, use_detector):
     fake_afew.make(tmp_path / "files", aligned=False)
     clip, code = fake_afew.clips("validation")[0]
     photo = np.asarray(fake_pictures.Image.open(real_data / "astronaut.png").convert("RGB").resize((256, 256)))
     moved = np.roll(photo, 6, axis=1)
     path = tmp_path / "files" / "Val_AFEW" / code / f"{clip}.avi"
     fake_afew.write_video(path, [photo, moved, np.zeros_like(photo), moved])
-    monkeypatch.setattr(afew, "detector_of", sequences.detector_of)
+    use_detector(Haar())
     example = stacked(build("afew", tmp_path / "files", tmp_path / "data", size=64).as_data_source("validation"))[0]
     np.testing.assert_array_equal(example["frame_mask"], [True, True, False, True])
     first, _, _, last = example["frames"].astype(int)
@@ -232,7 +231,6 @@ def test_options_are_checked(tmp_path, monkeypatch):
         ({"margin": -0.5}, "margin=-0.5 must be"),
     ):
         assert says in refusal("afew", tmp_path / "files", tmp_path, **options)
-    monkeypatch.undo()
     said = refusal("afew", tmp_path / "files", tmp_path, yunet=str(tmp_path / "no.onnx"))
     assert "no.onnx: there is no such file" in said
     monkeypatch.setattr(afew.importlib.util, "find_spec", lambda name: None)

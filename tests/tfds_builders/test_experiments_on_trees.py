@@ -39,7 +39,7 @@ def build(tmp_path):
 
 
 @pytest.fixture
-def faces_everywhere(monkeypatch):
+def faces_everywhere(monkeypatch, use_detector):
     """The videos of MMI are arrays, and a detector finds a face in every frame of MMI and Oulu-CASIA."""
     from tfds_builders.mmi import mmi_dataset_builder as mmi
     from tfds_builders.oulu_casia import oulu_casia_dataset_builder as oulu
@@ -47,8 +47,7 @@ def faces_everywhere(monkeypatch):
     monkeypatch.setattr(mmi.video, "read", fake_mmi.read_array)
     monkeypatch.setattr(mmi.importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
     monkeypatch.setattr(oulu, "PEOPLE", len(fake_oulu_casia.PEOPLE))
-    for builder in (mmi, oulu):
-        monkeypatch.setattr(builder, "detector_of", lambda yunet: OneFace())
+    use_detector(OneFace())
 
 
 @pytest.fixture

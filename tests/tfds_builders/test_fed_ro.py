@@ -1,5 +1,6 @@
 """FED-RO's builder: folders of classes or a list, faces or whole photos, and what is wrong with copies."""
 
+import pickle
 from typing import Any
 
 import fake_fed_ro
@@ -14,10 +15,10 @@ from tfds_builders.fed_ro import fed_ro_dataset_builder as fed_ro
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def small(monkeypatch, use_detector):
     assert sum(fed_ro.COUNTS.values()) == 400
     monkeypatch.setattr(fed_ro, "COUNTS", dict.fromkeys(labels.classes(7), fake_fed_ro.EACH))
-    monkeypatch.setattr(fed_ro, "Haar", OneFace)
+    use_detector(OneFace())
 
 
 def test_folders_of_classes(tmp_path):
@@ -108,11 +109,10 @@ def test_copies_that_are_not_it(tmp_path):
     assert "unpack FED-RO.zip there first" in refusal("fed_ro", tmp_path / "none", tmp_path)
 
 
-def test_a_true_face(tmp_path, real_data, monkeypatch):
-    from fer_jax.faces.crops import find_face
-    from fer_jax.faces.detection import Haar
+def test_a_true_face(tmp_path, real_data, monkeypatch, use_detector):
+    from fer_jax.faces.crops import Haar, find_face
 
-    monkeypatch.setattr(fed_ro, "Haar", Haar)
+    use_detector(Haar())
     monkeypatch.setattr(fed_ro, "COUNTS", dict.fromkeys(labels.classes(7), 0) | {"happiness": 1, "sadness": 1})
     photo = (real_data / "astronaut.png").read_bytes()
     for name in ("happy", "sad"):
@@ -121,7 +121,9 @@ def test_a_true_face(tmp_path, real_data, monkeypatch):
     builder = build("fed_ro", tmp_path / "files", tmp_path / "data", size=64)
     example = builder.as_data_source("test")[0]
     assert not example["no_face"]
+    assert builder.info.metadata["detector"] == "Haar cascades of OpenCV"
+    assert isinstance(pickle.loads(pickle.dumps(builder)).detector, Haar)  # as in the processes of a build
     array = np.asarray(fake_pictures.Image.open(real_data / "astronaut.png").convert("RGB"))
-    face = find_face(array, size=64)
+    face = find_face(array, size=64, detector=Haar())
     assert face is not None
     assert np.abs(face.image.astype(int) - example["image"]).mean() < 3  # the crop of prediction, but for the JPEG

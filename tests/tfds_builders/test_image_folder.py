@@ -188,8 +188,8 @@ def test_the_same_picture_twice(tmp_path, capsys):
     assert "note: when it was built: 1 files have examples in train and in test" in capsys.readouterr().out
 
 
-def test_sizes_that_differ(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, "Haar", OneFace)
+def test_sizes_that_differ(tmp_path, use_detector):
+    use_detector(OneFace())
     files = make(tmp_path / "files", splits=("train",))
     fake_pictures.write(files / "train" / "happy" / "big.jpg", 60, 100)
     said = refusal("image_folder", files, tmp_path)
@@ -207,8 +207,8 @@ def test_sizes_that_differ(tmp_path, monkeypatch):
     assert "no_face" not in shown["square"]
 
 
-def test_a_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, "Haar", OneFace)
+def test_a_table(tmp_path, use_detector):
+    use_detector(OneFace())
     files = tmp_path / "files"
     for name in ("a.jpg", "b.jpg", "c.jpg", "left.jpg"):
         fake_pictures.write(files / "pictures" / name, 40, 30)

@@ -43,8 +43,8 @@ def test_pictures_labels_and_people(tmp_path):
     assert builder.info.metadata["complete"]
 
 
-def test_faces_are_cut_and_those_without_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(jaffe, "Haar", OneFace)
+def test_faces_are_cut_and_those_without_are_kept(tmp_path, use_detector):
+    use_detector(OneFace())
     root = fake_jaffe.make(tmp_path / "files")
     fake_pictures.Image.new("L", (256, 256)).save(root / "KA.AN1.39.tiff")
     builder = build("jaffe/faces", tmp_path / "files", tmp_path / "data", size=48)

@@ -18,10 +18,10 @@ SMALL = (60, 80)  # the size does not matter where faces are cut
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def small(monkeypatch, use_detector):
     assert kdef.EACH == 140  # of 4,900: seven expressions, five angles
     monkeypatch.setattr(kdef, "EACH", fake_kdef.EACH)
-    monkeypatch.setattr(kdef, "Haar", OneFace)
+    use_detector(OneFace())
 
 
 @pytest.mark.parametrize("flat", [False, True])

@@ -11,8 +11,8 @@ from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.faces.crops import Face, crop_face
-from tfds_builders import registry, sequences
+from fer_jax.faces.crops import Face, Haar, crop_face
+from tfds_builders import registry
 from tfds_builders.mmi import mmi_dataset_builder as mmi
 from tfds_builders.mmi import orientation
 
@@ -24,11 +24,11 @@ def face_in(image):
 
 
 @pytest.fixture
-def arrays(monkeypatch):
+def arrays(monkeypatch, use_detector):
     """Videos are arrays, and PyAV is not asked for."""
     monkeypatch.setattr(mmi.video, "read", fake_mmi.read_array)
     monkeypatch.setattr(mmi.importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
-    monkeypatch.setattr(mmi, "detector_of", lambda yunet: face_in)
+    use_detector(face_in)
 
 
 def test_frontal_videos_with_one_of_six_emotions(arrays, tmp_path):
@@ -82,10 +82,10 @@ def tall(image):
     return face_in(image) if image.shape[0] > image.shape[1] else []
 
 
-def test_a_video_is_turned_where_faces_are_found_only_so(arrays, tmp_path, monkeypatch):
+def test_a_video_is_turned_where_faces_are_found_only_so(arrays, tmp_path, use_detector):
     fake_mmi.make(tmp_path / "files")
     assert not examples(build("mmi", tmp_path / "files", tmp_path / "a", size=16))["S001-001"]["turned"]
-    monkeypatch.setattr(mmi, "detector_of", lambda yunet: tall)
+    use_detector(tall)
     found = examples(build("mmi", tmp_path / "files", tmp_path / "b", size=16))["S001-001"]
     assert found["turned"]
     assert found["frame_mask"].all()
@@ -166,9 +166,9 @@ def test_folders_and_options(arrays, tmp_path, monkeypatch):
     assert "pip install 'fer_jax[video]'" in refusal("mmi", tmp_path / "files", tmp_path)
 
 
-def test_real_videos(tmp_path, monkeypatch):
+def test_real_videos(tmp_path, use_detector):
     pytest.importorskip("av")
-    monkeypatch.setattr(mmi, "detector_of", lambda yunet: face_in)
+    use_detector(face_in)
     root = fake_mmi.make(tmp_path / "files", fake_mmi.write_video, some=fake_mmi.SESSIONS[:3])
     found = examples(build("mmi", tmp_path / "files", tmp_path / "data", size=16))
     example = found["S001-001"]
@@ -193,7 +193,7 @@ def test_the_cascades_know_how_a_real_face_lies(real_data):
     """A person as the videos show one: upright, lying on the side, and beside something else."""
     with fake_pictures.Image.open(real_data / "astronaut.png") as whole:
         person = np.asarray(whole.convert("RGB").crop((60, 0, 420, 288)))
-    detector = sequences.detector_of("")
+    detector = Haar()
     lying = np.ascontiguousarray(np.rot90(person))
     assert orientation.choose_transform([person], "auto", False, detector) is orientation.upright
     chosen = orientation.choose_transform([lying], "auto", False, detector)

@@ -10,8 +10,8 @@ from building import build, examples, refusal
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.faces.crops import Face, crop_face, find_face
-from tfds_builders import registry, sequences
+from fer_jax.faces.crops import Face, Haar, crop_face, find_face
+from tfds_builders import registry
 from tfds_builders.oulu_casia import oulu_casia_dataset_builder as oulu
 
 FACE = Face((20.0, 10.0, 40.0, 40.0), 1.0, np.array([[32.0, 24.0], [50.0, 25.0]]))
@@ -24,9 +24,9 @@ def found_where_bright(image):
 
 
 @pytest.fixture(autouse=True)
-def three_people(monkeypatch):
+def three_people(monkeypatch, use_detector):
     monkeypatch.setattr(oulu, "PEOPLE", len(fake_oulu_casia.PEOPLE))
-    monkeypatch.setattr(oulu, "detector_of", lambda yunet: found_where_bright)
+    use_detector(found_where_bright)
 
 
 def test_faces_are_followed_and_frames_without_one_keep_their_place(tmp_path):
@@ -55,8 +55,8 @@ def test_faces_are_followed_and_frames_without_one_keep_their_place(tmp_path):
     assert builder.info.metadata["complete"]
 
 
-def test_a_real_face_is_found_by_the_cascades(tmp_path, real_data, monkeypatch):
-    monkeypatch.setattr(oulu, "detector_of", sequences.detector_of)
+def test_a_real_face_is_found_by_the_cascades(tmp_path, real_data, use_detector):
+    use_detector(Haar())
     clip = tmp_path / "files" / "VL" / "Strong" / "P001" / "Anger"
     clip.mkdir(parents=True)
     with fake_pictures.Image.open(real_data / "astronaut.png") as whole:
@@ -66,14 +66,14 @@ def test_a_real_face_is_found_by_the_cascades(tmp_path, real_data, monkeypatch):
     builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=64, allow_missing=5, allow_counts=True)
     example = examples(builder)["P001/Anger"]
     assert example["frame_mask"].all()
-    first = find_face(np.asarray(fake_pictures.Image.open(clip / "000.jpeg")), size=64)
+    first = find_face(np.asarray(fake_pictures.Image.open(clip / "000.jpeg")), size=64, detector=Haar())
     assert first is not None
     assert np.abs(example["frames"][0].astype(int) - first.image).mean() < 3
 
 
-def test_a_clip_without_any_face_is_kept(tmp_path, monkeypatch):
+def test_a_clip_without_any_face_is_kept(tmp_path, use_detector):
     fake_oulu_casia.make(tmp_path / "files")
-    monkeypatch.setattr(oulu, "detector_of", lambda yunet: lambda image: [])
+    use_detector(lambda image: [])
     builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=8)
     found = examples(builder)
     assert len(found) == 18

@@ -50,14 +50,14 @@ def test_the_newer_alignment_is_taken(tmp_path):
     assert any("Val_Aligned_Faces_new: 7 pictures" in line for line in builder.contents.found)
 
 
-def test_faces_of_full_frames(tmp_path, monkeypatch):
+def test_faces_of_full_frames(tmp_path, use_detector):
     files = fake_sfew.make(tmp_path / "files")
     lost, code = fake_sfew.names("train")[1]
     blank = np.zeros((72, 90, 3), np.uint8)
     blank[:, 9:81] = 200  # the square in the middle
     fake_pictures.Image.fromarray(blank).save(files / "Train" / code / lost)
     face = Face((10, 20, 40, 40), 1.0, np.array([(22.0, 36.0), (38.0, 36.0)]))
-    monkeypatch.setattr(sfew, "detector_of", lambda yunet: lambda image: [] if not image[:, :9].any() else [face])
+    use_detector(lambda image: [] if not image[:, :9].any() else [face])
     builder = build("sfew/full", files, tmp_path / "data", size=32)
     source = builder.as_data_source("train")
     assert [bool(e["no_face"]) for e in source] == [name == lost for name, _ in fake_sfew.names("train")]

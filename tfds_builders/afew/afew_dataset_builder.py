@@ -28,9 +28,8 @@ from tfds_builders.problems import Problems
 from tfds_builders.sequences import (
     Clip,
     check_choice,
-    check_following,
+    check_crop,
     clip_features,
-    detector_of,
     face_notes,
     folders_in,
     follow_face,
@@ -58,7 +57,7 @@ class AfewOptions(Options):
             stored whole if `size` is 0.
         margin: of a crop of a video, see `fer_jax.faces.crops`.
         every: only each n-th frame, beginning with the first.
-        yunet: path of the ONNX file of the detector YuNet; '' for the Haar cascades.
+        yunet: path of the ONNX file of the detector YuNet; '' fetches it.
     """
 
     source: str = "videos"
@@ -92,6 +91,9 @@ class Builder(PictureBuilder):
             "code": f.Text(),
             "name": f.Text(),
         }
+
+    def searches_faces(self) -> bool:
+        return self.options.source == "videos"
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         self._check_options()
@@ -129,7 +131,7 @@ class Builder(PictureBuilder):
         check_frames("afew", options.every, options.size)
         if options.source != "videos":
             return
-        check_following("afew", options)
+        check_crop("afew", options)
         if importlib.util.find_spec("av") is None:
             raise UserError("afew: reading its videos needs PyAV: pip install 'fer_jax[video]', or build afew/aligned")
 
@@ -178,7 +180,7 @@ class Builder(PictureBuilder):
         options, damage = self.options, []
         try:
             images = video.read(path, every=options.every, on_damage=damage.append)
-            clip = follow_face(images, options.size, options.margin, detector_of(options.yunet))
+            clip = follow_face(images, options.size, options.margin, self.detector)
         except UserError as error:
             raise BadPicture(_without_path(str(error), path)) from error
         notes = (*face_notes(clip.mask), *(_without_path(line, path) for line in damage))

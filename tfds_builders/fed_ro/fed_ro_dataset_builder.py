@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.faces.detection import Detector, Haar
 from fer_jax.faces.pictures import pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored, whole
 from tfds_builders.fed_ro import layouts
@@ -57,10 +55,6 @@ class Builder(PictureBuilder):
             metadata={"protocol": "test only; the authors trained on RAF-DB and AffectNet with synthetic occlusion"},
             expected={"test": COUNTS},
         )
-
-    @functools.cached_property
-    def detector(self) -> Detector:
-        return Haar()
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         photo, notes = pixels(item.files[0], self.CHANNELS)

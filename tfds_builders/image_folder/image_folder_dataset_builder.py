@@ -9,7 +9,6 @@ the builder.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +19,6 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.faces.detection import Detector, Haar
 from fer_jax.faces.pictures import pixels
 from tfds_builders.face_crops import (
     NO_FACE,
@@ -185,10 +183,6 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             warnings=(*warnings, *classes.warnings),
             metadata={"protocol": "the user's own", "subjects": people},
         )
-
-    @functools.cached_property
-    def detector(self) -> Detector:
-        return Haar()
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         options, box = self.options, item.crop

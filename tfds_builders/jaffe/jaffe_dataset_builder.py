@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -13,7 +12,6 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.faces.detection import Detector, Haar
 from fer_jax.faces.pictures import copied, is_picture, pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.layout import root_with
@@ -87,10 +85,6 @@ class Builder(PictureBuilder):
             },
             expected={"train": {name: counts[name] for name in labels.classes(7)}},
         )
-
-    @functools.cached_property
-    def detector(self) -> Detector:
-        return Haar()
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         if self.options.crop == "whole":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +15,6 @@ from PIL import Image, ImageOps
 
 from fer_jax import labels
 from fer_jax.errors import UserError, nearest
-from fer_jax.faces.detection import Detector, Haar
 from fer_jax.faces.pictures import copied, pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.kdef.names import ANGLES, EXAMPLE, FOLDER, NAME, ODD_SIZE, Photo, read_names
@@ -95,10 +93,6 @@ class Builder(PictureBuilder):
             },
             expected={"train": dict.fromkeys(labels.classes(7), EACH * len(self.options.angles.split("_")))},
         )
-
-    @functools.cached_property
-    def detector(self) -> Detector:
-        return Haar()
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         photo, notes = pixels(item.files[0], self.CHANNELS)

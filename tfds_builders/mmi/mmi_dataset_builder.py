@@ -28,9 +28,8 @@ from tfds_builders.sequences import (
     Clip,
     archives_below,
     check_choice,
-    check_following,
+    check_crop,
     clip_features,
-    detector_of,
     face_notes,
     find_folders,
     folders_in,
@@ -50,7 +49,7 @@ class MmiOptions(Options):
         margin: beyond the template of aligned faces, on each side, as a share of its side.
         every: only each n-th frame, beginning with the first.
         rotate: 'auto' turns a video clockwise if more faces are found that way; 'clockwise' turns all; 'never' none.
-        yunet: path of the ONNX file of the detector YuNet; '' for the Haar cascades.
+        yunet: path of the ONNX file of the detector YuNet; '' fetches it.
     """
 
     size: int = 224
@@ -89,8 +88,11 @@ class Builder(PictureBuilder):
 
     def check_options(self, given: Collection[str]) -> None:
         check_choice("mmi", "rotate", self.options.rotate, orientation.ROTATIONS)
-        check_following("mmi", self.options)
+        check_crop("mmi", self.options)
         check_frames("mmi", self.options.every, self.options.size)
+
+    def searches_faces(self) -> bool:
+        return True
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         if importlib.util.find_spec("av") is None:
@@ -128,16 +130,15 @@ class Builder(PictureBuilder):
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         options, path, damage = self.options, item.files[0], []
-        detector = detector_of(options.yunet)
         try:
             # Only a few frames are in memory at a time.
             probes = video.read(path, every=PROBE_EVERY, on_damage=damage.append)
             images = [image for _, image in itertools.islice(probes, PROBES)]
             both = bool(item.fields["both_views"])
-            transform = orientation.choose_transform(images, options.rotate, both, detector)
+            transform = orientation.choose_transform(images, options.rotate, both, self.detector)
             frames = video.read(path, every=options.every, on_damage=damage.append)
             turned = ((time, transform(image)) for time, image in frames)
-            clip = follow_face(turned, options.size, options.margin, detector)
+            clip = follow_face(turned, options.size, options.margin, self.detector)
         except UserError as error:
             raise BadPicture(_without_path(str(error), path)) from error
         if damage:

@@ -26,9 +26,8 @@ from tfds_builders.sequences import (
     Clip,
     archives_below,
     check_choice,
-    check_following,
+    check_crop,
     clip_features,
-    detector_of,
     face_notes,
     find_folders,
     folders_in,
@@ -64,7 +63,7 @@ class OuluOptions(Options):
             they are.
         crop: of original frames: 'faces', found, followed and aligned; or 'none', whole, made square with black edges.
         margin: beyond the template of aligned faces, on each side, as a share of its side.
-        yunet: path of the ONNX file of the detector YuNet; the Haar cascades where it is ''.
+        yunet: path of the ONNX file of the detector YuNet; '' fetches it.
     """
 
     size: int = 224
@@ -110,10 +109,13 @@ class Builder(PictureBuilder):
         for name, values in {"camera": CAMERAS, "light": LIGHTS, "source": SOURCES, "crop": CROPS}.items():
             check_choice("oulu_casia", name, getattr(self.options, name), values)
         if self.options.source == "original":
-            check_following("oulu_casia", self.options)
+            check_crop("oulu_casia", self.options)
         else:
             idle = ("size", "crop", "margin", "yunet")
             refuse_idle("oulu_casia", given, idle, "the cropped faces, which are stored as they are")
+
+    def searches_faces(self) -> bool:
+        return self.options.source == "original" and self.options.crop == "faces"
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = _root(manual_dir, self.options)
@@ -175,7 +177,7 @@ class Builder(PictureBuilder):
                 notes.extend(found)
                 yield number / RATE, image
 
-        clip = follow_face(opened(), options.size, options.margin, detector_of(options.yunet))
+        clip = follow_face(opened(), options.size, options.margin, self.detector)
         return self._example(item, clip.frames, clip.mask), (*tallied(notes), *face_notes(clip.mask))
 
     def _example(self, item: Item, frames: list[io.BytesIO], mask: np.ndarray) -> dict[str, Any]:

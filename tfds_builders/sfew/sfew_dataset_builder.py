@@ -19,7 +19,7 @@ from tfds_builders.layout import folder_of, root_of, undoubled
 from tfds_builders.listing import ALL, Item, Listing
 from tfds_builders.picture_builder import PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import detector_of, folders_in, pictures_in
+from tfds_builders.sequences import folders_in, pictures_in
 
 SPLITS = ("train", "validation")
 ALIGNED = {  # the first that exists is read: the validation faces were aligned again
@@ -43,10 +43,7 @@ class SfewOptions(CropOptions):
     """
     Attributes:
         crop: 'aligned', the organizers' faces, stored as they are; or 'faces', found in the full frames.
-        yunet: path of the ONNX file of the detector YuNet; '' for the Haar cascades.
     """
-
-    yunet: str = ""
 
 
 VARIANTS = {"aligned": SfewOptions(crop="aligned"), "full": SfewOptions(size=224)}
@@ -74,8 +71,6 @@ class Builder(PictureBuilder):
         options = self.options
         aligned = options.crop == "aligned"
         check_crop("sfew", options, CROPS, as_is=("aligned",))
-        if not aligned:
-            detector_of(options.yunet)  # raises for a file that cannot be read, before pictures are
         items, found, seen = {}, [], {}
         for split in SPLITS:
             folder = _aligned_folder(manual_dir, split) if aligned else _full_folder(manual_dir, split)
@@ -99,8 +94,7 @@ class Builder(PictureBuilder):
         if options.crop == "aligned":
             return super().encode(item)
         photo, notes = pixels(item.files[0], self.CHANNELS)
-        detector = detector_of(options.yunet)
-        image, there = face_or_square(photo, size=options.size, margin=options.margin, detector=detector)
+        image, there = face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector)
         example = {"image": stored(image), "label": item.label, "no_face": not there, **item.fields}
         return example, notes if there else (*notes, NO_FACE)
 
