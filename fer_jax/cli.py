@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "out": {
         "help": "evaluate: a JSON file; predict: a table, .csv or .jsonl; export: a file; explain, compare: a folder"
     },
-    "kind": {"help": "explain: cam or gradcam", "default": "cam"},
+    "kind": {"help": "explain: cam, gradcam or attention", "default": "cam"},
     "input": {"help": "predict, explain: a photo, video, folder or camera:0, as an option of run.py"},
     "cropped": {"help": "predict, explain: every picture is a face, already cropped", "action": "store_true"},
     "format": {"help": "export: stablehlo (for JAX anywhere), model (for fer_jax), or both", "default": "stablehlo"},
@@ -141,19 +141,17 @@ def _given(options: Options) -> list[str]:
 
 
 def explain(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
-    """Draws where a model looks on each face of photos: pictures and arrays in a folder."""
+    """Draws where a model looks on each face of photos and videos: pictures and arrays in a folder."""
     del config, changes
-    from fer_jax.faces.detection import best_detector
-    from fer_jax.faces.inputs import find_inputs
     from fer_jax.inference import trained
     from fer_jax.inference.explain_files import explain_files
 
-    inputs = find_inputs(_given(options))
+    given = _given(options)
     folder = pathlib.Path(local(options.out or "explanations", "--out"))
     with _prepared(options, epath.Path(options.workdir or ""), None):
         model = trained.load(options.workdir)
-        reader = model.reader(None if options.cropped else best_detector(options.yunet))
-        print(explain_files(model, inputs, reader, options.kind, folder), flush=True)
+        explained = model.explain(given, kind=options.kind, cropped=options.cropped, yunet=options.yunet)
+        print(explain_files(explained, options.kind, folder), flush=True)
     return 0
 
 

@@ -125,7 +125,8 @@ def test_the_map_of_a_linear_classifier_sums_to_its_logit(finished):
     faces = np.random.default_rng(0).integers(0, 256, (3, *model.card["data"]["picture"])).astype(np.uint8)
     classes = np.array([2, 0, 6])
     bias = np.asarray(model.variables["params"]["classifier"]["bias"])
-    task, batch = model.task_for(faces.shape[1:]).at_size(48), explain._batch(model, faces)  # the last map is 2x2
+    batch = explain._batch(model.source_of(faces), np.arange(3))
+    task = model.task_for(faces.shape[1:]).at_size(48)  # the last map is 2x2
     last = explain._last_map(task, model.placed, batch)
     maps, logits = explain._relevance(task, "cam", last, model.placed, batch, classes)
     assert maps.shape[1] > 1
@@ -138,14 +139,22 @@ def test_the_map_of_a_linear_classifier_sums_to_its_logit(finished):
     predicted = explain.explain(model, faces, kind="gradcam")
     np.testing.assert_array_equal(predicted.classes, model.logits(faces).argmax(axis=1))
     assert predicted.maps.min() >= 0
+    rows = model.explain(faces, kind="gradcam")
+    np.testing.assert_array_equal([one.map for one in rows], predicted.maps)
+    assert [one.row for one in rows] == model.predict(faces)
+    with pytest.raises(UserError, match="baseline weighs neither places nor frames"):
+        model.explain(faces, kind="attention")
 
 
 def test_photos_are_explained_in_a_folder(finished, real_data, tmp_path):
     photo, yunet = real_data / "astronaut.png", real_data / "yunet" / "face_detection_yunet_2023mar.onnx"
     out = tmp_path / "maps"
     assert cli.main(["explain", str(photo), f"--model={finished}", f"--yunet={yunet}", f"--out={out}"]) == 0
+    (one,) = fer_jax.load(finished).explain(photo, yunet=yunet)
+    assert one.row == fer_jax.load(finished).predict(photo, yunet=yunet)[0]
     with np.load(out / "explanations.npz") as arrays:
-        assert arrays["faces"].shape[:3] == arrays["maps"].shape
+        np.testing.assert_array_equal(arrays["faces"][0], one.face)
+        np.testing.assert_allclose(arrays["maps"][0], one.map, atol=1e-6)
     assert len(list(out.rglob("*.png"))) == 1
     blank = tmp_path / "blank.png"
     Image.new("RGB", (200, 200)).save(blank)

@@ -1,37 +1,65 @@
-"""Where a model looks: class-activation maps of any method, and pictures of them.
+"""Where a model looks: class-activation maps of any method, the method's own attention, and pictures of them.
 
-The gradient of a class's logit is taken at the last map [B, h, w, P] that the network computes, found by tracing it, so
-no method has to know of it.
+The gradient of a class's logit is taken at the last map [B, h, w, P] that the network computes (`maps['last']` of a
+`Classifier`), so no method has to know of it.
 
     cam: gradient times activation, summed over the channels at each place (HiResCAM, Draelos and Carin 2020). Where
         the classifier is linear on the mean of the map, this is the class-activation map of Zhou et al. (CVPR 2016):
         its sum is the logit without the bias.
     gradcam: the gradient is averaged over the places first, and what is negative in the result is left out (Grad-CAM,
         Selvaraju et al., ICCV 2017).
+    attention: how much the method itself weighs each place, or each frame of a clip (`Method.attention`); the same for
+        every class.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt8
 
+from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import jit_for
-from fer_jax.engine.mesh import put_replicated
+from fer_jax.engine.mesh import put_replicated, replicated
 from fer_jax.errors import UserError, nearest
-from fer_jax.evaluation.task import model_input
-from fer_jax.inference.trained import Trained
+from fer_jax.evaluation.predictions import PredictionRow
+from fer_jax.evaluation.task import Task, model_input
+from fer_jax.inference.predict import Prediction
 from fer_jax.report.heat import DIVERGING
 
-KINDS = ("cam", "gradcam")
+if TYPE_CHECKING:
+    from fer_jax.inference.trained import Trained
+
+KINDS = ("cam", "gradcam", "attention")
 AT_ONCE = 32  # faces
 COVER = 0.65  # the largest share of a face that the colors of a map replace
+MOST_FACES = 1000  # found in pictures, in one call
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainedFace:
+    """A row of the prediction table and where the model looked for it.
+
+    Attributes:
+        row: as `Trained.predict` returns it; `frame_weights` are the attention of a method that weighs frames.
+        face: as the model was given it, uint8 [H, W, 1 or 3]; of a clip its frames, uint8 [T, H, W, 3], black without
+            a face; None where the row has no face.
+        map: float32 [H, W] over the face, of a clip [T, H, W], each frame by itself. Above 0 speaks for the predicted
+            class, below 0 against it; 0 where the network does not see the face. Attention is 0 or more. None where the
+            row has no face, and for attention to frames.
+    """
+
+    row: PredictionRow
+    face: np.ndarray | None = None
+    map: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +67,7 @@ class Explanation:
     """Maps of how much each place of a face speaks for a class.
 
     Attributes:
-        maps: in the size of the faces; above 0 speaks for the class, below 0 against it. 0 where the network does not
-            see the face.
+        maps: in the size of the faces (see `ExplainedFace`).
         classes: which class each map explains.
         logits: of the faces.
     """
@@ -50,9 +77,42 @@ class Explanation:
     logits: Float[np.ndarray, "N C"]
 
 
+def check_kind(model: Trained, kind: str) -> None:
+    """Raises UserError for an unknown kind, and one that the model's method does not have."""
+    if kind not in KINDS:
+        raise UserError(f"there is no explanation of the kind '{kind}'; {nearest(kind, KINDS)}")
+    name, method = model.card["method"], model.task.method
+    if method.measures:
+        raise UserError(f"{name} predicts no classes: there is nothing to explain")
+    if kind == "attention" and not method.attention:
+        raise UserError(f"{name} weighs neither places nor frames, so it has no attention to show: give cam or gradcam")
+
+
+def explain_predictions(model: Trained, predictions: Iterable[Prediction], kind: str) -> list[ExplainedFace]:
+    """Explains the predicted class of each row; see `Trained.explain`."""
+    found: list[tuple[PredictionRow, np.ndarray | None]] = []
+    for prediction in predictions:
+        if len(found) > MOST_FACES:
+            raise UserError(f"more than {MOST_FACES:,} faces: explain fewer pictures at once")
+        found += zip(prediction.rows, prediction.faces or [None], strict=True)
+    faces = [face if face.ndim == 4 else face[None] for _, face in found if face is not None]
+    if not faces or (kind == "attention" and model.task.method.takes == "frames"):
+        if any(face is not None and not row.frame_weights for row, face in found):
+            raise UserError(f"{model.card['method']} weighs the frames of a clip: give a video")
+        return [ExplainedFace(row, face) for row, face in found]
+    expressions = [model.classes.index(row.expression) for row, face in found if face is not None and row.expression]
+    classes = np.repeat(np.asarray(expressions, np.int32), [len(frames) for frames in faces])
+    maps = iter(explain(model, np.concatenate(faces), classes, kind).maps)
+
+    def map_of(face: np.ndarray) -> np.ndarray:
+        return next(maps) if face.ndim == 3 else np.stack([next(maps) for _ in face])
+
+    return [ExplainedFace(row, face, None if face is None else map_of(face)) for row, face in found]
+
+
 def explain(
     model: Trained,
-    faces: UInt8[np.ndarray, "N H W K"],
+    faces: Source | UInt8[np.ndarray, "N H W K"],
     classes: Int[np.ndarray, " N"] | None = None,
     kind: str = "cam",
     variables: Any = None,
@@ -61,35 +121,51 @@ def explain(
 
     Args:
         model: of any method that predicts classes from maps.
-        faces: as for `Trained.predict`.
+        faces: as for `Trained.predict`, or the images of a data set; for a method of clips each is a clip of one frame.
         classes: the classes to explain; those that are predicted by default.
         kind: one of `KINDS`.
         variables: to use instead of the trained ones, such as those of an untrained model.
 
     Raises:
-        UserError: for an unknown kind, and a method that computes no map or predicts no classes.
+        UserError: for an unknown kind, one that the method does not have, and a method that computes no map or predicts
+            no classes.
     """
-    if kind not in KINDS:
-        raise UserError(f"there is no explanation of the kind '{kind}'; {nearest(kind, KINDS)}")
-    if model.task.method.measures:
-        raise UserError(f"{model.card['method']} predicts no classes: there is nothing to explain")
+    check_kind(model, kind)
     variables = model.placed if variables is None else put_replicated(model.mesh, variables)
-    logits = model.logits(faces) if classes is None else None
-    wanted = np.asarray(classes if logits is None else logits.argmax(axis=1), np.int32)
-    task = model.task_for(faces.shape[1:])
-    size = min(AT_ONCE, 1 << (len(faces) - 1).bit_length())
-    # Batches of one size: the last one is filled up with faces from its beginning.
-    batches = [np.resize(np.arange(b, min(b + size, len(faces))), size) for b in range(0, len(faces), size)]
-    last = _last_map(task, variables, _batch(model, faces[batches[0]]))
-    if last < 0:
+    source = faces if isinstance(faces, Source) else model.source_of(faces)
+    outputs = None
+    if classes is None or kind == "attention":
+        outputs = model.outputs(source, (model.task.method.attention,) if kind == "attention" else (), variables)
+    wanted = np.asarray(outputs["logits"].argmax(axis=1) if classes is None and outputs else classes, np.int32)
+    task = model.task_for(source.picture_shape)
+    if kind == "attention" and outputs:
+        weights = outputs[task.method.attention]
+        if weights.ndim != 3:
+            raise UserError(f"{model.card['method']} weighs the frames of a clip, and these are single faces")
+        return Explanation(on_faces(weights, source.picture_shape, task), wanted, outputs["logits"])
+    made = class_maps(task, model.mesh, variables, source, wanted, kind)
+    if made is None:
         raise UserError(f"{model.card['method']} computes no map of a face: there is nothing to draw")
-    program = jit_for(model.mesh, lambda v, b, c: _relevance(task, kind, last, v, b, c))
-    made = [program(variables, _batch(model, faces[rows]), jnp.asarray(wanted[rows])) for rows in batches]
-    small, found = (
-        np.concatenate([np.asarray(part) for part in parts])[: len(faces)] for parts in zip(*made, strict=True)
+    return Explanation(made[0], wanted, made[1])
+
+
+def class_maps(
+    task: Task, mesh: Mesh, variables: Any, source: Source, classes: Int[np.ndarray, " N"], kind: str = "cam"
+) -> tuple[Float[np.ndarray, "N H W"], Float[np.ndarray, "N C"]] | None:
+    """Returns the maps of the given classes for all images of a source, and their logits; None without any map."""
+    count = len(source)
+    size = min(AT_ONCE, 1 << (count - 1).bit_length())
+    # Batches of one size: the last one is filled up with faces from its beginning.
+    batches = [np.resize(np.arange(b, min(b + size, count)), size) for b in range(0, count, size)]
+    last = _last_map(task, variables, _batch(source, batches[0]))
+    if last < 0:
+        return None
+    program = jit_for(
+        mesh, lambda v, batch, c: _relevance(task, kind, last, v, batch, c), out_shardings=replicated(mesh)
     )
-    side = faces.shape[1:3]
-    return Explanation(np.stack([_on_face(m, side, task.preprocessing.crop) for m in small]), wanted, found)
+    made = [program(variables, *put_replicated(mesh, (_batch(source, rows), classes[rows]))) for rows in batches]
+    maps, logits = (np.concatenate([np.asarray(part) for part in parts])[:count] for parts in zip(*made, strict=True))
+    return on_faces(maps, source.picture_shape, task), logits
 
 
 def overlay(face: np.ndarray, relevance: np.ndarray) -> np.ndarray:
@@ -101,13 +177,29 @@ def overlay(face: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     return np.round((1 - cover) * gray + cover * colors).astype(np.uint8)
 
 
-def _batch(model: Trained, faces: np.ndarray) -> dict[str, jax.Array]:
-    """Returns faces as a batch; for a method of clips each is a clip of one frame."""
-    source = model.source_of(faces)
-    fields = dict(source.arrays)
+def on_faces(
+    maps: Float[np.ndarray, "N h w"], picture_shape: tuple[int, ...], task: Task
+) -> Float[np.ndarray, "N H W"]:
+    """Returns maps of the network's input as maps of pictures (H, W, ...), of which the network sees the middle."""
+    height, width = picture_shape[:2]
+    shown = np.zeros((len(maps), height, width), np.float32)
+    crop = task.preprocessing.crop
+    rows, columns = (crop, crop) if crop else (height, width)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    for face, small in zip(shown, maps, strict=True):
+        face[top : top + rows, left : left + columns] = cv2.resize(
+            np.asarray(small, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR
+        )
+    return shown
+
+
+def _batch(source: Source, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns images as a batch; of clips the first frame of each, as a clip of one frame."""
+    fields = {name: values[rows] for name, values in source.arrays.items()}
     if source.frames:
-        fields |= {"frames": source.frames["frames"][:, None], "frame_mask": np.ones((len(faces), 1), bool)}
-    return jax.tree.map(jnp.asarray, fields)
+        frames = source.frames["frames"][source.arrays["start"][rows]][:, None]
+        fields |= {"frames": frames, "frame_mask": np.ones((len(rows), 1), bool)}
+    return fields
 
 
 def _maps_in_order(visit: Any) -> Any:
@@ -125,25 +217,33 @@ def _maps_in_order(visit: Any) -> Any:
     return interceptor
 
 
-def _last_map(task: Any, variables: Any, batch: Any) -> int:
-    """Returns which of the maps of a forward pass is the last one with a row for each face; -1 if there is none."""
-    count, last = len(batch["index"]), -1
+def _last_map(task: Task, variables: Any, batch: Any) -> int:
+    """Returns which of the maps of a forward pass the method names its last; -1 if there is none.
+
+    If that one is the output of no module, it is the last map with a row for each face.
+    """
+    seen: list[jax.Array] = []
+    named = None
 
     def visit(number: int, out: jax.Array) -> jax.Array:
-        nonlocal last
-        last = number if out.shape[0] == count else last
+        del number
+        seen.append(out)
         return out
 
-    def forward(variables: Any, batch: Any) -> Any:
+    def forward(variables: Any, batch: Any) -> jax.Array:
+        nonlocal named
         with nn.intercept_methods(_maps_in_order(visit)):
-            return task.model.apply(variables, model_input(task, batch, None), train=False)
+            logits, aux = task.model.apply(variables, model_input(task, batch, None), train=False)
+        named = aux.get("maps", {}).get("last")
+        return logits
 
     jax.eval_shape(forward, variables, batch)
-    return last
+    of_faces = [number for number, out in enumerate(seen) if len(out) == len(batch["index"])]
+    return next((number for number, out in enumerate(seen) if out is named), of_faces[-1] if of_faces else -1)
 
 
 def _relevance(
-    task: Any, kind: str, last: int, variables: Any, batch: Any, classes: jax.Array
+    task: Task, kind: str, last: int, variables: Any, batch: Any, classes: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the maps [B, h, w] of the given classes [B], and the logits."""
     inputs = model_input(task, batch, None)
@@ -167,14 +267,3 @@ def _relevance(
         weights = gradient.mean(axis=(1, 2), keepdims=True)
         return nn.relu((weights * found).astype(jnp.float32).sum(axis=-1)), logits.astype(jnp.float32)
     return (gradient * found).astype(jnp.float32).sum(axis=-1), logits.astype(jnp.float32)
-
-
-def _on_face(small: np.ndarray, side: tuple[int, int], crop: int) -> np.ndarray:
-    """Returns a map of the network's input as one of the face [H, W], of which the network sees the middle."""
-    shown = np.zeros(side, np.float32)
-    crop = crop or min(side)
-    top, left = (side[0] - crop) // 2, (side[1] - crop) // 2
-    shown[top : top + crop, left : left + crop] = cv2.resize(
-        np.asarray(small, np.float32), (crop, crop), interpolation=cv2.INTER_LINEAR
-    )
-    return shown

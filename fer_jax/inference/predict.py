@@ -42,10 +42,15 @@ class Crops:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A picture and a row for each of its faces; one row that says so if it has none or cannot be read."""
+    """A picture and a row for each of its faces; one row that says so if it has none or cannot be read.
+
+    `faces` are those of the rows as the model is given them: uint8 [H, W, 1 or 3], of a clip [T, H, W, 3], black
+    where a frame has no face. A picture without a face has none.
+    """
 
     picture: Picture
     rows: list[PredictionRow]
+    faces: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +118,12 @@ def _predict_clip(source: Input, reader: Reader, clip_logits: ClipLogits) -> Pre
     mask = np.array([crop is not None for crop in crops])
     if not mask.any():
         return Prediction(picture, [PredictionRow(source.name, status="no_face")])
-    logits, weights = clip_logits(np.stack([empty if crop is None else crop for crop in crops]), mask)
+    frames = np.stack([empty if crop is None else crop for crop in crops])
+    logits, weights = clip_logits(frames, mask)
     rows = prediction_rows(logits[None], reader.classes, source=source.name, rows=[0], threshold=reader.threshold)
-    return Prediction(picture, [dataclasses.replace(rows[0], row=None, frame_weights=tuple(weights.tolist()))])
+    return Prediction(
+        picture, [dataclasses.replace(rows[0], row=None, frame_weights=tuple(weights.tolist()))], [frames]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,16 +133,6 @@ class _Found:
     crop: np.ndarray
     face: Face | None = None
     track: int | None = None
-
-
-def find_crops(source: Input, reader: Reader) -> tuple[list[np.ndarray], str]:
-    """Returns the cropped faces of a photo, and why there are none."""
-    (picture,) = read(source)
-    try:
-        crops = [found.crop for found in _find(picture, reader, None)]
-    except BadPicture as error:
-        return [], str(error)
-    return crops, picture.problem if picture.image is None else "" if crops else "shows no face"
 
 
 def _find(picture: Picture, reader: Reader, tracking: Tracks | Tracker | None) -> list[_Found]:
@@ -196,7 +194,8 @@ class _Classifier:
                 place = {"frame": picture.frame, "time": picture.time}
                 yield Prediction(picture, [PredictionRow(picture.source, status=status, **place)])
                 continue
-            yield Prediction(picture, [self._row(picture, n, found, next(logits)) for n, found in enumerate(founds)])
+            rows = [self._row(picture, n, found, next(logits)) for n, found in enumerate(founds)]
+            yield Prediction(picture, rows, [found.crop for found in founds])
 
     def _logits(self, crops: list[np.ndarray]) -> np.ndarray:
         """Classifies in batches of one size, the last one padded."""

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.errors
@@ -27,8 +27,9 @@ from fer_jax.evaluation.predictions import PredictionRow, prediction_rows
 from fer_jax.evaluation.task import Task, evaluation_task
 from fer_jax.faces.crops import CROPPED_LIKE, MARGIN
 from fer_jax.faces.detection import Detector, best_detector
-from fer_jax.faces.inputs import Input, find_inputs
-from fer_jax.inference.predict import Crops, Reader, predict
+from fer_jax.faces.inputs import Input, Picture, find_inputs
+from fer_jax.inference.explain import ExplainedFace, check_kind, explain_predictions
+from fer_jax.inference.predict import Crops, Prediction, Reader, predict
 from fer_jax.methods import objective, strategies
 from fer_jax.runs.model_file import MODEL, REMAKE, Variables, read_model
 from fer_jax.storage import reachable
@@ -91,6 +92,25 @@ class Trained:
         Raises:
             UserError: for anything else, and if the method predicts no classes.
         """
+        return [row for prediction in self._predictions(faces, cropped, yunet) for row in prediction.rows]
+
+    def explain(
+        self, faces: Any, *, kind: str = "cam", cropped: bool | None = None, yunet: str | None = None
+    ) -> list[ExplainedFace]:
+        """Returns a map of where the model looks for each row that `predict` returns for the same faces.
+
+        Args:
+            faces, cropped, yunet: as for `predict`.
+            kind: 'cam', 'gradcam', or 'attention' (see `fer_jax.inference.explain`), of the predicted class.
+
+        Raises:
+            UserError: as `predict`; for an unknown kind, and one that the method does not have.
+        """
+        check_kind(self, kind)
+        return explain_predictions(self, self._predictions(faces, cropped, yunet), kind)
+
+    def _predictions(self, faces: Any, cropped: bool | None, yunet: str | None) -> Iterator[Prediction]:
+        """Yields what `predict` finds, with the faces."""
         array = None if isinstance(faces, str | os.PathLike) or not hasattr(faces, "shape") else np.asarray(faces)
         searched = (array is None or _is_picture(array)) if cropped is None else not cropped
         if array is None:
@@ -102,13 +122,14 @@ class Trained:
             array = _checked(array[None] if _is_picture(array) else array)
             if not searched:
                 self._check_predicts()
-                return prediction_rows(
+                rows = prediction_rows(
                     self.logits(array), self.classes, source="array", rows=range(len(array)), threshold=self.threshold
                 )
+                yield Prediction(Picture("array", None), rows, list(array))
+                return
             images = [np.broadcast_to(image, (*image.shape[:2], 3)).copy() for image in array]
             inputs = [Input(f"array[{n}]" if len(images) > 1 else "array", "photo", i) for n, i in enumerate(images)]
-        reader = self.reader(best_detector(yunet) if searched else None)
-        return [row for prediction in predict(inputs, reader) for row in prediction.rows]
+        yield from predict(inputs, self.reader(best_detector(yunet) if searched else None))
 
     def reader(
         self, detector: Detector | None, *, smoothing: float = 0.0, frames_per_second: float | None = None
@@ -136,9 +157,9 @@ class Trained:
 
     def _clip_logits(self, frames: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the logits [C] of one clip and the weights [T] of its frames, all equal if the method has none."""
-        source = self.source_of(frames, mask)
-        outputs = self.outputs(source, ("frame_weights",))
-        weights: np.ndarray = outputs.get("frame_weights", mask / np.full(len(mask), max(mask.sum(), 1)))
+        name = self.task.method.attention
+        outputs = self.outputs(self.source_of(frames, mask), (name,) if name else ())
+        weights: np.ndarray = outputs.get(name, mask / np.full(len(mask), max(mask.sum(), 1)))
         return outputs["logits"][0], weights
 
     def _check_predicts(self) -> None:

@@ -197,7 +197,7 @@ class Model(Classifier):
         Needs batch['points'] [B, 24, 2], (x, y) in pixels of batch['image'].
 
         aux has the map F (maps['last']), points, psi [B, 24, D], alpha [B, 24] or, with psi_global [B, D], [B, 25], the
-        global gate last, and features, the concatenation of all alpha psi.
+        global gate last, patch_weights [B, H, W] of the cells of F, and features, the concatenation of all alpha psi.
 
         An optional batch['alpha'] [24 or 25] replaces the gates wherever it is not NaN: a zero shows what the
         classifier does without that patch.
@@ -224,6 +224,8 @@ class Model(Classifier):
         if "alpha" in batch:
             alpha = jnp.where(jnp.isnan(batch["alpha"]), alpha, batch["alpha"])
         aux["alpha"] = alpha
+        first = corners(batch["points"], stride_of(self.cut), self.patch)
+        aux["patch_weights"] = patch_weights(alpha[:, :POINTS], first, self.patch, f.shape[1:3])
 
         features = (alpha[:, :POINTS, None] * psi).reshape(len(psi), -1)
         if self.global_unit:
@@ -275,6 +277,18 @@ def crops(
     return (crop_slices if for_cpu() else crop_products)(f, first, patch)
 
 
+def patch_weights(
+    alpha: Float[Array, "B P"], first: Float[Array, "B P 2"], patch: int, shape: tuple[int, ...]
+) -> Float[Array, "B H W"]:
+    """The mean gate of the patches that see a cell of F, 0 where none does."""
+    cells = (
+        jnp.arange(size, dtype=jnp.float32) - first[..., axis, None] for axis, size in ((0, shape[1]), (1, shape[0]))
+    )
+    x, y = ((within >= 0) & (within < patch) for within in cells)
+    inside = (y[..., :, None] & x[..., None, :]).astype(jnp.float32)  # [B, P, H, W]
+    return jnp.sum(alpha[..., None, None] * inside, axis=1) / jnp.maximum(jnp.sum(inside, axis=1), 1.0)
+
+
 def crop_slices(f: Float[Array, "B H W C"], first: Float[Array, "B P 2"], patch: int) -> Float[Array, "B P K K C"]:
     """The cells from (column, row) `first` on, as slices of F in a frame of zeros."""
     framed = jnp.pad(f, ((0, 0), (patch, patch), (patch, patch), (0, 0)))
@@ -314,5 +328,6 @@ METHOD = Method(
     monitor=monitor,
     profiles={"alpha": "Gate of each patch, the whole face last"},
     shown=("points", "alpha"),
+    attention="patch_weights",
     published={"vgg": "vgg", "gg_unit/vgg": "vgg"},  # section 5: all its convolutions of VGG-16, from ImageNet
 )

@@ -208,4 +208,5 @@ METHOD = Method(
     changeable=("official_eval",),
     monitor=monitor,
     shown=("frame_weights",),
+    attention="frame_weights",
 )

@@ -188,6 +188,8 @@ class Method:
         profiles: title of each intermediate [B, M] whose mean by class the report shows.
         shown: names of intermediates, or of fields of the input, that the report draws for a few examples.
         shown_examples: of each class.
+        attention: name of the intermediate that says how much the model itself weighs each place of its input,
+            [B, h, w], or each frame of a clip, [B, T]; '' if it weighs neither.
     """
 
     model: Callable[..., nn.Module]
@@ -218,6 +220,7 @@ class Method:
     profiles: Mapping[str, str] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
     shown_examples: int = 2
+    attention: str = ""
 
     def build(self, num_classes: int, fields: Mapping[str, Any], dtype: Any) -> Any:
         """Returns the linen module; `fields` are those of `config.model` and of `model_fields`. Needs no data."""

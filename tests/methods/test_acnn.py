@@ -366,3 +366,9 @@ def test_points_are_needed():
     data = {"image": batch()["image"]}
     with pytest.raises(UserError, match="config.data.points='face24'"):
         jax.eval_shape(lambda: small().init(jax.random.key(0), data, train=False))
+
+
+def test_a_cell_has_the_mean_gate_of_the_patches_that_see_it():
+    first = jnp.array([[[0.0, 1.0], [1.0, 1.0], [-1.0, 3.0]]])  # (column, row)
+    weights = acnn.patch_weights(jnp.array([[0.2, 0.6, 1.0]]), first, 2, (4, 4))
+    np.testing.assert_allclose(weights[0], [[0, 0, 0, 0], [0.2, 0.4, 0.6, 0], [0.2, 0.4, 0.6, 0], [1, 0, 0, 0]])
