@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax.data.sources.source import Source
+from fer_jax.data.targets.labeled import of_columns
 from fer_jax.errors import UserError
 from fer_jax.labels import ALIASES
 
@@ -77,9 +78,7 @@ def match_classes(source: Source, classes: Sequence[str]) -> Match:
     order = sorted(place, key=place.__getitem__)
     arrays = dict(chosen.arrays) | {"label": label[label >= 0].astype(np.int32)}
     for name in {"target", "vote_target"} & set(arrays):
-        part = arrays[name][:, order]
-        total = part.sum(axis=1, keepdims=True)
-        arrays[name] = np.divide(part, total, out=np.zeros_like(part), where=total > 0)
+        arrays[name] = of_columns(arrays[name], order)
     names = tuple(classes[column] for column in columns)
     unknown = [name for column, name in enumerate(classes) if column not in columns]
     left_out = {"model": unknown, "data": left} if unknown or left else {}

@@ -125,7 +125,7 @@ def _read_other(model: trained.Trained, split: str, dataset: str) -> Match:
             f"--dataset={dataset} has images, but {model.card['method']} takes clips: name a data set of clips"
         )
     data.last_frames = (data.last_frames or LAST_FACES) if clips and method.takes != "frames" else 0
-    data.neutral_frames = 0
+    data.neutral_frames, data.drop_classes = 0, ()
     split = split or next((name for name in ("test", data.test_split) if name in info.splits), "")
     if not split:
         raise UserError(f"--dataset={dataset} has no test split: give --split, one of {', '.join(info.splits)}")

@@ -15,7 +15,7 @@ from fer_jax.data.sources.folds import check_number, divide
 from fer_jax.data.sources.on_disk import LazyPictures, select
 from fer_jax.data.sources.points import attach_points
 from fer_jax.data.sources.records import check_classes, data_digest, place_of, readable
-from fer_jax.data.targets.labeled import attach_targets, with_neutral
+from fer_jax.data.targets.labeled import attach_targets, with_neutral, without_classes
 from fer_jax.errors import UserError, nearest
 from fer_jax.storage import local
 
@@ -159,6 +159,8 @@ def load(config: Any, split: str, *, training: bool) -> Source:
         folds = int(arrays["fold"].max()) + 1
     classes = tuple(builder.info.features["label"].names) if "label" in builder.info.features else ()
     arrays, classes = attach_targets(arrays, classes, rule=config.target, votes=config.votes, training=training)
+    if config.drop_classes:
+        arrays, classes = without_classes(arrays, classes, config.drop_classes)
     if training:
         arrays = _without(arrays, config.exclude, config.dataset)
     rows = arrays.pop("row")

@@ -1,14 +1,16 @@
-"""Label noise: wrong training labels, drawn with a rate and a seed, or read from a published list.
+"""Label noise: wrong training labels, drawn with a seed, read from a published list, or those of FER-2013 itself.
 
 Kinds, all by the names of the classes:
     symmetric: any of the other classes with equal probability.
     asymmetric: the other classes as often as FER+'s annotators vote for them (`prior.FERPLUS` without its diagonal).
     pair: the next class in the order of `labels.EMOTIONS`; the first one follows the last.
+    matrix: a label drawn from the row of its class in a transition matrix (`matrices.transition_matrix`).
+    fer2013: the label that FER-2013 gives a picture of FER+: real noise, whose truth is the majority of the votes.
 
-Each label is changed with probability `rate`, independently of the others, as in the published script behind the usual
-noise files; so the number of changed labels varies, and results.json records it. The outcome depends only on the seed
-and on the example's row in the split as stored: the same examples are wrong in any selection and order, and examples
-that are wrong at one rate are wrong in the same way at any higher rate.
+Each label is changed with probability `rate`, of a matrix that of its class, independently of the others, as in the
+published script behind the usual noise files; so the number of changed labels varies, and results.json records it. The
+outcome depends only on the seed and on the example's row in the split as stored: the same examples are wrong in any
+selection and order, and examples that are wrong at one rate are wrong in the same way at any higher rate.
 
 Noise is added after the held-out part is split off, so only training labels change. Selecting the model on true labels
 makes the selected checkpoint look a little better than a validation set with the same noise would;
@@ -27,9 +29,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from fer_jax.data.targets import matrices
 from fer_jax.data.targets.prior import FERPLUS, emotion_indices
 from fer_jax.errors import UserError
 from fer_jax.labels import ALIASES, CODES, canonical
+from fer_jax.labels import classes as emotions
 from fer_jax.parsing import read_text
 from fer_jax.randomness import Purpose, Stream
 from fer_jax.storage import local
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from fer_jax.data.sources.source import Source
 
 HARD_TARGETS = ("label", "majority", "argmax")  # rules that give one class, which can be wrong
+RATED = ("symmetric", "asymmetric", "pair")  # kinds that are drawn with a rate
 MARGIN = 0.05  # a list must agree with the stored labels by so much more than chance
 
 
@@ -49,12 +54,17 @@ def check(data: Any, *, reads_labels: bool) -> None:
         reads_labels: whether the method does.
     """
     kind, rate = data.label_noise, data.label_noise_rate
-    if kind and data.label_noise_file:
+    if kind not in ("", "matrix") and data.label_noise_file:
         raise UserError("config.data.label_noise and config.data.label_noise_file: set one of them")
-    if bool(kind) != bool(rate):
+    if kind == "matrix" and not data.label_noise_file:
+        raise UserError(
+            f"config.data.label_noise='matrix' needs config.data.label_noise_file: {', '.join(matrices.NAMED)}, or a "
+            "file with a matrix"
+        )
+    if (kind in RATED) != bool(rate):
         raise UserError(
             f"config.data.label_noise='{kind}' and config.data.label_noise_rate={rate}: set both or neither, for "
-            "example 'symmetric' and 0.2"
+            f"example 'symmetric' and 0.2; a rate is for {', '.join(RATED)}"
         )
     field = "label_noise_file" if data.label_noise_file else "label_noise"
     if data[field] and not reads_labels:
@@ -81,17 +91,25 @@ def with_label_noise(source: Source, data: Any, names: Sequence[str] = ()) -> tu
     Raises:
         UserError: if the classes do not suit the kind, or if a list is damaged or belongs to other images.
     """
-    clean = source.arrays["label"]
-    if data.label_noise_file:
+    clean, kind = source.arrays["label"], data.label_noise
+    if kind == "fer2013":
+        labels, origin = fer2013_labels(source), {"kind": kind}
+    elif kind == "matrix":
+        matrix = matrices.transition_matrix(data.label_noise_file, source.classes, "config.data.label_noise_file")
+        wrong, rate = wrong_labels("symmetric", source.classes), 1 - np.diag(matrix)
+        np.divide(matrix * (wrong > 0), rate[:, None], out=wrong, where=rate[:, None] > 0)
+        labels = noisy_labels(clean, source.rows, wrong, rate=rate[clean], seed=data.label_noise_seed)
+        origin = {"kind": kind, "matrix": matrix.tolist(), "seed": data.label_noise_seed}
+    elif not kind:
         path = pathlib.Path(local(data.label_noise_file, "config.data.label_noise_file"))
         listed = read_noise_list(path, source.name.partition("/")[0], source.classes, source.split, names)
         labels = listed[source.rows]
         _check_agreement(path, labels, clean, len(source.classes))
         origin = {"kind": "list", "file": path.name, "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     else:
-        wrong = wrong_labels(data.label_noise, source.classes)
+        wrong = wrong_labels(kind, source.classes)
         labels = noisy_labels(clean, source.rows, wrong, rate=data.label_noise_rate, seed=data.label_noise_seed)
-        origin = {"kind": data.label_noise, "rate": data.label_noise_rate, "seed": data.label_noise_seed}
+        origin = {"kind": kind, "rate": data.label_noise_rate, "seed": data.label_noise_seed}
     changed = int((labels != clean).sum())
     record = origin | {
         "examples": len(labels),
@@ -109,7 +127,7 @@ def noisy_labels(
     rows: Int[np.ndarray, " N"],
     wrong: Float[np.ndarray, "C C"],
     *,
-    rate: float,
+    rate: float | Float[np.ndarray, " N"],
     seed: int,
 ) -> Int[np.ndarray, " N"]:
     """Returns the labels, each replaced with probability `rate` by a draw from its class's row of `wrong`.
@@ -118,7 +136,7 @@ def noisy_labels(
         labels: the true labels.
         rows: row of each example in its split as stored; together with the seed it determines the draw.
         wrong: for each class a distribution over the other classes, zero on the diagonal (see `wrong_labels`).
-        rate: in [0, 1].
+        rate: in [0, 1], one for all or one for each example.
         seed: of the noise, independent of the seed of training.
     """
     stream = Stream(seed, Purpose.LABEL_NOISE, rows, capacity=2)
@@ -128,6 +146,22 @@ def noisy_labels(
     # The first edge above the draw. A class with probability 0 has the edge of the class before it: never the first.
     drawn = (which[:, None] >= edges[labels]).sum(axis=1)
     return np.where(change, drawn, labels).astype(np.int32)
+
+
+def fer2013_labels(source: Source) -> Int[np.ndarray, " N"]:
+    """Returns the labels that FER-2013 gives the pictures of a data set that keeps them beside others, as FER+ does.
+
+    Raises:
+        UserError: if the data set has no such labels, or its classes leave one of them out.
+    """
+    here = "config.data.label_noise='fer2013'"
+    if "fer2013_label" not in source.arrays:
+        raise UserError(f"{here}: {source.name} keeps no labels of FER-2013 beside its own; only ferplus does")
+    place = np.array([source.classes.index(name) if name in source.classes else -1 for name in emotions(7)])
+    labels = place[source.arrays["fer2013_label"]].astype(np.int32)
+    if lost := int((labels < 0).sum()):
+        raise UserError(f"{here}: {lost} of these labels are classes that config.data.drop_classes leaves out")
+    return labels
 
 
 def wrong_labels(kind: str, classes: Sequence[str]) -> Float[np.ndarray, "C C"]:
@@ -152,7 +186,7 @@ def wrong_labels(kind: str, classes: Sequence[str]) -> Float[np.ndarray, "C C"]:
 def read_noise_list(
     path: pathlib.Path, dataset: str, classes: Sequence[str], split: str, names: Sequence[str]
 ) -> Int[np.ndarray, " N"]:
-    """Reads a list of noisy labels in the published format for RAF-DB: `train_00001.jpg 5` on each line.
+    """Reads a list of noisy labels in the format of EAC's and ReSup's authors: `train_00001.jpg 5` on each line.
 
     The number is a label in the data set's own codes. Names are compared without their extension and `_aligned`. Lines
     of other splits are skipped.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,12 +59,39 @@ def attach_targets(
     if votes in arrays:
         distribution = vote_distribution(arrays[votes]).astype(np.float32)
         if distribution.shape[-1] > len(classes):  # some votes are for a class that the labels lack
-            distribution = distribution[:, : len(classes)]
-            total = distribution.sum(-1, keepdims=True)
-            distribution = np.divide(distribution, total, out=np.zeros_like(distribution), where=total > 0)
+            distribution = of_columns(distribution, range(len(classes)))
         arrays["vote_target"] = distribution
     arrays["label"] = arrays["label"].astype(np.int32)
     return arrays, classes
+
+
+def of_columns(distributions: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+    """Returns columns of distributions [N, C], scaled to sum to one again; a row without mass there is zero."""
+    part = distributions[:, list(columns)]
+    total = part.sum(axis=1, keepdims=True)
+    return np.divide(part, total, out=np.zeros_like(part), where=total > 0)
+
+
+def without_classes(
+    arrays: Mapping[str, np.ndarray], classes: tuple[str, ...], drop: Sequence[str]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Drops the examples of some classes, and these classes from `label`, `target` and `vote_target`.
+
+    Raises:
+        UserError: for a class that there is not, and if fewer than two are left.
+    """
+    for name in drop:
+        if name not in classes:
+            raise UserError(f"config.data.drop_classes: there is no class '{name}'; {nearest(name, classes)}")
+    left = [number for number, name in enumerate(classes) if name not in drop]
+    if len(left) < 2:
+        raise UserError(f"config.data.drop_classes leaves {len(left)} of the classes {', '.join(classes)}: keep two")
+    place = np.full(len(classes), -1, np.int32)
+    place[left] = np.arange(len(left))
+    label = place[arrays["label"]]
+    arrays = {name: values[label >= 0] for name, values in arrays.items()}
+    arrays |= {name: of_columns(arrays[name], left) for name in ("target", "vote_target") if name in arrays}
+    return arrays | {"label": label[label >= 0]}, tuple(classes[number] for number in left)
 
 
 def with_neutral(
