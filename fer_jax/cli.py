@@ -48,6 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "smooth": {"help": "predict: weight of the frames before, from 0 to below 1", "type": float, "default": 0.0},
     "fps": {"help": "predict: read at most this many frames per second of a video", "type": float},
     "yunet": {"help": "predict, explain: path of YuNet's ONNX file, instead of downloading it"},
+    "tensorboard": {"help": "runs: a folder that TensorBoard shows; the same command again adds what is new"},
     "coordinator": {"help": "several hosts: HOST:PORT of process 0", "default": ""},
     "num_processes": {"help": "several hosts: the number of processes", "type": int, "default": 0},
     "process_id": {"help": "several hosts: the number of this process, from 0", "type": int, "default": -1},
@@ -65,6 +66,7 @@ OF_COMMAND = {  # options that only these commands have
     "format": ("export",),
     **dict.fromkeys(("input", "cropped", "yunet"), ("predict", "explain")),
     **dict.fromkeys(("draw", "smooth", "fps"), ("predict",)),
+    "tensorboard": ("runs",),
 }
 
 
@@ -190,11 +192,14 @@ def runs(options: Options, config: Config | None, changes: dict[str, Any]) -> in
     """Lists the work directories in runs/, or in another folder, and writes a page of them."""
     del config, changes
     from fer_jax.inference import runs_index
+    from fer_jax.inference.tensorboard import add_events
 
     for text in options.inputs or ["runs"]:
         folder = reachable(text, "runs")
         rows = runs_index.list_runs(folder)
         print(runs_index.printed(rows), flush=True)
+        for row in rows if options.tensorboard else ():
+            add_events(folder / row.name, pathlib.Path(local(options.tensorboard, "--tensorboard"), row.name))
         print(runs_index.write_index(folder, rows))
     return 0
 

@@ -21,7 +21,7 @@ from fer_jax.parsing import read_lines, read_text, table_rows
 from fer_jax.report.images import chart
 from fer_jax.report.learning import accuracy_chart, curves_of
 from fer_jax.report.markup import Html, element, figure_card, percent, plain, section, table
-from fer_jax.report.write import write_page
+from fer_jax.report.write import check_free, write_page
 from fer_jax.runs.results import TABLE
 from fer_jax.runs.workdir import read_results, stored_config
 from fer_jax.storage import write_whole
@@ -71,10 +71,12 @@ def compare(paths: Sequence[epath.Path], folder: epath.Path) -> epath.Path:
     """Writes `index.html`, `scores.csv` and `differences.csv` about finished runs; returns the path of the page.
 
     Raises:
-        UserError: for fewer than two runs, one that is not finished, or one without predictions of classes.
+        UserError: for fewer than two runs, one that is not finished, or one without predictions of classes, and if
+            `index.html` is another page.
     """
     if len(paths) < 2:
         raise UserError("give at least two work directories to compare")
+    check_free(folder)
     runs = [read_run(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
     pairs = [(a, b) for a, b in itertools.combinations(runs, 2) if a.examples == b.examples]
     found = [difference for a, b in pairs for difference in differences(a, b)]

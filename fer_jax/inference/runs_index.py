@@ -10,7 +10,7 @@ from etils import epath
 from fer_jax.errors import UserError, writing
 from fer_jax.parsing import read_lines
 from fer_jax.report.markup import element, percent, section, table
-from fer_jax.report.write import write_page
+from fer_jax.report.write import check_free, write_page
 from fer_jax.runs.workdir import read_results
 
 
@@ -38,7 +38,12 @@ def list_runs(folder: epath.Path) -> list[Row]:
 
 
 def write_index(folder: epath.Path, rows: list[Row]) -> epath.Path:
-    """Writes `folder/index.html`; returns its path."""
+    """Writes `folder/index.html`; returns its path.
+
+    Raises:
+        UserError: if that is another page.
+    """
+    check_free(folder)
     lines = []
     for row in rows:
         page = f"{row.name}/report/index.html"

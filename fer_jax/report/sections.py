@@ -21,11 +21,12 @@ MISTAKES = 24  # how many are shown, the most confident first
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's predictions: logits [N, C], labels int [N], images uint8 [N, H, W, 1 or 3] or None."""
+    """A model's predictions: logits [N, C], labels int [N], images uint8 [N, H, W, 1 or 3] or None, N file names."""
 
     logits: np.ndarray
     labels: np.ndarray
     images: np.ndarray | None = None
+    names: Sequence[str] = ()
 
     @property
     def classes(self) -> np.ndarray:
@@ -125,14 +126,15 @@ def mistakes(results: Mapping[str, Any], predictions: Predictions) -> Html:
     if predictions.images is None or not len(wrong):
         return Html()
     explanation = f"{len(wrong):,} of {len(predicted):,} {examples(results)}, the most confident first. "
-    explanation += "If you agree with the model, the label may be wrong; the number is the row in the split. "
+    explanation += "If you agree with the model, the label may be wrong. "
     if examples(results) == "clips":
         explanation += "A clip is shown by its middle face."
     tiles = []
     for row in wrong[:MISTAKES].tolist():
         truth, seen, sure = int(predictions.labels[row]), int(predicted[row]), float(confidence[row])
         alt = f"Image {row}: labeled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
-        caption = [*answer(names, truth, seen), _bar(sure, ORANGE), element("small", f"no. {row:,}")]
+        name = predictions.names[row] if predictions.names else f"row {row:,}"
+        caption = [*answer(names, truth, seen), _bar(sure, ORANGE), element("small", name)]
         tiles.append(tile([picture(predictions.images[row], alt)], caption))
     return section("Most confident mistakes", explanation, element("div", *tiles, class_="tiles"))
 

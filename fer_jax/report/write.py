@@ -10,6 +10,7 @@ from typing import Any
 
 from etils import epath
 
+from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.report import scores, sections
 from fer_jax.report.inspection import Inspection
@@ -17,6 +18,9 @@ from fer_jax.report.learning import learning
 from fer_jax.report.markup import Html, element, flatten, join, table
 from fer_jax.report.method_sections import method_sections
 from fer_jax.report.sections import Predictions, Profile, Samples
+from fer_jax.storage import write_whole
+
+GENERATOR = b'<meta name="generator" content="fer_jax">'  # in every page
 
 
 def write_report(
@@ -70,13 +74,20 @@ def write_report(
     return write_page(folder, title, [scores.header(results), *body, _details(results)])
 
 
+def check_free(folder: epath.Path) -> None:
+    """Raises UserError if `folder/index.html` is a page that fer_jax did not write."""
+    index = folder / "index.html"
+    if index.exists() and GENERATOR not in index.read_bytes():
+        raise UserError(f"{index} was not written by fer_jax: move it away, or give another folder")
+
+
 def write_page(folder: epath.Path, title: str, body: Sequence[Html]) -> epath.Path:
     """Writes `folder/index.html` with these parts; returns its path."""
     template = importlib.resources.files("fer_jax.report").joinpath("page.html").read_text(encoding="utf-8")
     page = string.Template(template).substitute(title=html.escape(title), body=join(body))
     index = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
-    index.write_text(page, encoding="utf-8")
+    write_whole(index, page)
     return index
 
 

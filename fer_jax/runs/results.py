@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from fer_jax.data.sources.source import Source
+from fer_jax.data.sources.source import Source, example_names
 from fer_jax.engine.mesh import device_name, on_main
 from fer_jax.errors import writing
 from fer_jax.evaluation.evaluate import Evaluator
@@ -128,7 +128,8 @@ def _write_report(
     source, outputs = scored.source, scored.outputs
     predictions = None
     if "logits" in outputs:
-        predictions = Predictions(outputs["logits"], source.arrays["label"], source.pictures())
+        names = example_names(config.data, source)
+        predictions = Predictions(outputs["logits"], source.arrays["label"], source.pictures(), names)
     titles = task.method.profiles
     return write_report(
         folder,

@@ -74,7 +74,8 @@ class Progress:
         self._total, self._per_epoch, self._enabled = total_steps, steps_per_epoch, enabled
         self._bar = None
         if enabled and sys.stderr.isatty():
-            self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, leave=False)
+            form = "{percentage:3.0f}%|{bar:10}| ETA {remaining}  {desc}"  # a narrow terminal cuts off the end
+            self._bar = tqdm(total=total_steps, initial=step, dynamic_ncols=True, leave=False, bar_format=form)
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
@@ -89,16 +90,16 @@ class Progress:
         speed, wait = timing["images_per_second"], timing["waiting"]
         text = (
             f"epoch {step / self._per_epoch:5.2f}/{self._total / self._per_epoch:.4g}  loss {total:.3f}"
-            + (f" ({parts})" if len(terms) > 1 else "")
             + (f"  train acc {means['accuracy']:.3f}" if "accuracy" in means else "")
             + f"  {speed:.0f} img/s"
             + (f"  waiting for data {wait:.0%}" if wait > 0.02 else "")
+            + (f"  ({parts})" if len(terms) > 1 else "")
         )
         if self._bar is not None:
             self._bar.set_description_str(text)
         else:
             eta = images_left / speed if speed > 0 else math.nan
-            self.say(f"step {step:>5}/{self._total}  {text}  ETA {clock(eta)}")
+            self.say(f"step {step:>5}/{self._total}  ETA {clock(eta)}  {text}")
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""

@@ -30,6 +30,7 @@ from fer_jax.runs.checkpoint import has_checkpoint
 from fer_jax.runs.workdir import changed_machine, check_owner, claim, with_kept_files
 from fer_jax.training import results
 from fer_jax.training.initial import read_initial
+from fer_jax.training.interim import InterimReport
 from fer_jax.training.log import Progress, Stopwatch
 from fer_jax.training.run import Run
 from fer_jax.training.runner import StepRunner
@@ -86,7 +87,7 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
     setup, train_config = run.setup, run.setup.config.train
     steps = StepRunner(setup, run.step)
     progress = Progress(setup.total_steps, run.step, setup.steps_per_epoch, enabled=is_main())
-    log = TrainingLog(run, steps, progress)
+    log, interim = TrainingLog(run, steps, progress), InterimReport(run)
     programs = 0
     with Signals() as signals, contextlib.closing(progress), contextlib.closing(steps):
         while run.step < setup.total_steps:
@@ -108,7 +109,7 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
             end_of_phase = run.step in setup.phase_ends
             if end_of_phase or evaluation_is_due(run.step, setup.eval_steps, setup.total_steps):
                 log.read()
-                scores = {}
+                outputs, scores = {}, {}
                 if len(setup.validation):
                     outputs = evaluator(run.state.variables(), setup.validation, views=False)
                     scores = score(outputs, setup.validation, bootstrap=0, task=setup.task)
@@ -116,6 +117,8 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
                 if end_of_phase and train_config.phase_restores_best:
                     run.return_to_best()
                 run.save()
+                if scores:
+                    interim.write(outputs, scores)
                 log.restart_clock()
 
             if _should_stop(signals, run.step // train_config.log_every_steps > first // train_config.log_every_steps):

@@ -219,11 +219,13 @@ def test_a_whole_report(folder):
 
 def test_the_boldest_mistakes_come_first(folder):
     logits = np.array([[3, 0], [0, 5], [0, 9], [4, 0], [0, 2]], np.float32)
-    predictions = Predictions(logits, np.array([0, 0, 0, 1, 0]), faces(np.zeros(5, int), np.random.default_rng(0)))
+    images = faces(np.zeros(5, int), np.random.default_rng(0))
+    predictions = Predictions(logits, np.array([0, 0, 0, 1, 0]), images, [f"{n}.jpg" for n in range(5)])
     page = Page(write_report(folder, results={"classes": ["calm", "glad"]}, history=[], predictions=predictions))
     shown = [image["alt"] for image in page.images if "predicted" in image["alt"]]
     assert [alt.split(":")[0] for alt in shown] == ["Image 2", "Image 1", "Image 3", "Image 4"]
     assert shown[2] == f"Image 3: labeled glad, predicted calm with {percent(1 / (1 + np.exp(-4)))}"
+    assert re.findall(r"\d\.jpg", page.text) == ["2.jpg", "1.jpg", "3.jpg", "4.jpg"]
 
 
 def test_colour_images_and_many_long_names(folder):

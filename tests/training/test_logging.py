@@ -1,12 +1,15 @@
 """Log files that can be wound back, and the first value that broke."""
 
 import math
+import os
+import re
 
 import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.training.log import JsonLines, Stopwatch, add_step, clock, first_not_finite, read_lines
+from fer_jax.training import interim, loop
+from fer_jax.training.log import JsonLines, Progress, Stopwatch, add_step, clock, first_not_finite, read_lines
 from fer_jax.training.loop import evaluation_is_due
 
 
@@ -65,6 +68,22 @@ def test_a_window_is_the_mean_of_its_steps_and_the_last_rate():
     assert window == {"loss/total": (4.0, 2), "learning_rate": (0.2, 1)}
 
 
+def test_a_narrow_terminal_keeps_bar_and_time_left(monkeypatch):
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    reader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    means = {f"loss/{name}": 1.0 for name in ("total", "cross_entropy", "compactness", "distribution")}
+    with os.fdopen(terminal, "w") as stderr, monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", stderr)
+        progress = Progress(338_000, 1000, 42.0, enabled=True)
+        progress.show(1500, means | {"accuracy": 0.5}, {"images_per_second": 1234.0, "waiting": 0.0}, 1)
+        shown = os.read(reader, 10_000).decode().split("\r")
+        progress.close()
+    os.close(reader)
+    assert max(map(len, shown)) < 80
+    assert "|          | ETA ?  epoch 35.71/8048  loss 1.000" in shown[-1]
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65.4, "1:05"), (3661, "1:01:01"), (math.inf, "?")])
 def test_clock(seconds, text):
     assert clock(seconds) == text
@@ -80,6 +99,14 @@ def test_a_stopwatch_leaves_out_what_is_not_training(monkeypatch):
     watch.restart(waited=0.7)
     watch.images, now[0] = 50, 11.0
     assert watch.split(waited=0.7) == (50, 1.0, 0.0)
+
+
+def test_the_report_is_there_while_the_run_trains(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(interim, "FIRST", 0.0)
+    loop.train(tiny(eval_every_epochs=0.2), epath.Path(tmp_path / "run"))  # draws no other report
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert re.search("Still training, at step [1-5] of 6", page)
+    assert "Confusion" in page
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,15 @@ def facts(config: Any) -> dict[str, Any]:
     return {"data": {"version": str(builder.version), "missing": len(known.get("missing", ())), **stored}}
 
 
+def example_names(config: Any, source: Source) -> list[str]:
+    """Returns the file name of each example of a source, or 'row 12' if the data set does not keep its `name`s."""
+    builder = prepared_builder(config)
+    if "name" not in builder.info.features:
+        return [f"row {row:,}" for row in source.rows]
+    names = image_names(config, source.split)
+    return [names[row] for row in source.rows]
+
+
 def image_names(config: Any, split: str) -> list[str]:
     """Returns the file names of a split's images in stored order.
 
