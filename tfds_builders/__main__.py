@@ -1,4 +1,4 @@
-"""Data sets: `python -m tfds_builders list`, `build NAME --manual_dir=DIR`, `verify NAME`, `show NAME`."""
+"""Data sets: `python -m tfds_builders list`, `build NAME --manual_dir=DIR`, `verify|show|landmarks NAME`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fer_jax.storage import local
 from tfds_builders import registry
 from tfds_builders.catalogue import CATALOGUE
 from tfds_builders.contact_sheet import contact_sheet
+from tfds_builders.landmarks import LICENSE, find_landmarks
 from tfds_builders.manual import ManualBuilder, is_prepared
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.preparation import discard_unfinished, prepare, print_splits
@@ -96,6 +97,12 @@ def show_one(args: argparse.Namespace) -> int:
     return 0
 
 
+def landmarks_one(args: argparse.Namespace) -> int:
+    """Finds 68 landmarks in every picture of a prepared data set."""
+    find_landmarks(_builder(args), args.yunet)
+    return 0
+
+
 def build_one(args: argparse.Namespace) -> int:
     build(
         args.name,
@@ -114,7 +121,7 @@ FLAGS = {  # flags of the command line that are not options of a data set
     **{name: f"--{name}" for name in ("allow_counts", "allow_missing", "data_dir", "manual_dir", "jobs", "overwrite")},
     **dict.fromkeys(("variant", "config"), "the variant after the name, as in rafdb/compound,"),
 }
-COMMANDS = {"list": list_all, "build": build_one, "verify": verify_one, "show": show_one}
+COMMANDS = {"list": list_all, "build": build_one, "verify": verify_one, "show": show_one, "landmarks": landmarks_one}
 
 
 def build(
@@ -176,7 +183,7 @@ def build(
 
 
 def _builder(args: argparse.Namespace) -> Any:
-    """The builder that `verify` and `show` name."""
+    """The builder that `verify`, `show` and `landmarks` name."""
     data_dir = local(args.data_dir, "--data_dir") if args.data_dir else None
     return registry.make_builder(args.name, data_dir, **parse_options(args.option))
 
@@ -188,12 +195,15 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("build", help="check, count and convert a data set")
     look = commands.add_parser("verify", help="check a prepared one: numbers, every picture, equal pictures")
     show = commands.add_parser("show", help="draw a contact sheet of a prepared one")
-    for command in (one, look, show):
+    marks = commands.add_parser(
+        "landmarks", help="find 68 landmarks in every picture of a prepared one, for config.data.points", epilog=LICENSE
+    )
+    for command in (one, look, show, marks):
         command.add_argument("name", help="a data set that `list` names, with its variant: rafdb/compound")
         command.add_argument(
             "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set; see its README"
         )
-    for command in (every, one, look, show):
+    for command in (every, one, look, show, marks):
         command.add_argument("--data_dir", help="of prepared data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     one.add_argument("--manual_dir", help="the folder with the original files")
     one.add_argument("--overwrite", action="store_true", help="build again what is already prepared")
@@ -203,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--allow_missing", type=int, default=0, metavar="N", help="accept N missing or damaged files")
     one.add_argument("--jobs", type=int, default=0, help="processes (default: one for each core)")
     look.add_argument("--out", type=os.path.expanduser, help="write the numbers as JSON")
+    marks.add_argument("--yunet", type=os.path.expanduser, help="file of the detector YuNet (default: fetched once)")
     show.add_argument("--split", default="", help="which (default: the first)")
     show.add_argument("--seed", type=int, default=0, help="which examples (default %(default)s)")
     show.add_argument("--out", type=os.path.expanduser, help="the PNG to write (default: NAME.png)")

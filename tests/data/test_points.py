@@ -85,12 +85,15 @@ def test_a_flip_swaps_the_patches():
 
 
 def test_the_template_is_an_average_face():
-    found = face_template(224, 224)
+    found = face_template(224, 224, "rafdb/basic")
     assert found.shape == (24, 2)
     np.testing.assert_allclose(found[4:9], [(63, 72), (34, 77), (155, 72), (183, 78), (109, 74)])
     np.testing.assert_allclose(found[:4, 1], [48 - 1.75, 54 - 8.75, 54 - 8.75, 48 - 1.75])  # 2 and 10 of 256
     np.testing.assert_allclose(found[22:], [(62 - 14, 166 - 14), (157 + 14, 166 - 14)])
-    np.testing.assert_allclose(face_template(48, 48), found * 48 / 224, rtol=1e-6)
+    np.testing.assert_allclose(face_template(48, 48, "rafdb/basic"), found * 48 / 224, rtol=1e-6)
+    fitted = face_template(48, 48, "fer2013")
+    mirrored = (np.array([47, 0]) + np.array([-1, 1]) * fitted)[list(MIRROR["face24"])]
+    assert np.abs(fitted - mirrored).max() < 1.5  # pixels of 48: the middle face looks straight ahead
 
 
 def test_faces_without_landmarks_get_the_template(capsys):

@@ -9,13 +9,17 @@ still have to move with the augmentation.
 from __future__ import annotations
 
 import functools
+import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fer_jax.errors import UserError
+from fer_jax.parsing import read_arrays
 
 KINDS = ("face24",)
+LANDMARKS = "landmarks68.npz"  # beside prepared data: what `python -m tfds_builders landmarks` found in them
 CROP = 256.0  # side of the face crop that the offsets are for
 CHEEK = 16.0  # by how much points 23 and 24 lie above the corners of the mouth: the script; its lists have 10
 BROWS = (-2.0, -10.0, -10.0, -2.0)  # points 1 to 4 above the brows: the release's script as it runs, not as it reads
@@ -28,12 +32,21 @@ _FACE24 = (
 )  # fmt: skip
 _CORNERS = (10, 13)  # of the mouth: points 11 and 14, beside which points 23 and 24 lie
 
-# Mean of the first 22 over 8,573 aligned RAF-DB faces in pixels of 224, before the brows are raised.
-_TEMPLATE = np.array([
-    (26, 48), (88, 54), (128, 54), (191, 48), (63, 72), (34, 77), (155, 72), (183, 78), (109, 74), (109, 106),
-    (62, 166), (97, 155), (122, 155), (157, 166), (96, 186), (123, 186), (47, 47), (170, 47), (55, 78), (162, 78),
-    (53, 123), (165, 122),
-], np.float32)  # fmt: skip
+# The first 22 of an average face, in pixels of 224, before the brows are raised: medians over FER-2013's training split
+# (`template` of `python -m benchmarks.faces --out results/faces.json`) and means over 8,573 aligned faces of RAF-DB.
+TEMPLATES = {
+    "": np.array([
+        (44.9, 57.8), (92.8, 63.6), (125.4, 63.6), (173.2, 56.6), (74.1, 79.9), (51.9, 85.8), (145.2, 79.9),
+        (167.4, 84.6), (109.1, 83.4), (110.2, 114.9), (75.2, 172.1), (100.9, 162.8), (120.8, 161.6), (145.2, 172.1),
+        (99.8, 189.6), (120.8, 189.6), (61.2, 67.7), (157.5, 66.5), (67.1, 90.4), (152.2, 89.8), (66.5, 128.9),
+        (154.0, 127.8),
+    ], np.float32),
+    "rafdb": np.array([
+        (26, 48), (88, 54), (128, 54), (191, 48), (63, 72), (34, 77), (155, 72), (183, 78), (109, 74), (109, 106),
+        (62, 166), (97, 155), (122, 155), (157, 166), (96, 186), (123, 186), (47, 47), (170, 47), (55, 78), (162, 78),
+        (53, 123), (165, 122),
+    ], np.float32),
+}  # fmt: skip
 
 # For each point the one that stands in its place on a mirrored face.
 MIRROR = {"face24": tuple(i - 1 for i in (
@@ -52,13 +65,19 @@ def face_points(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
         landmarks: in iBUG order.
         height, width: of the image.
     """
+    return _with_offsets(face_places(landmarks), height, width)
+
+
+def face_places(landmarks: np.ndarray) -> np.ndarray:
+    """Returns the first 22 points [N, 22, 2] of landmarks [N, 68, 2] before the brows are raised."""
     first, second = (np.array([pair[k] - 1 for pair in _FACE24]) for k in (0, 1))
-    return _with_offsets((landmarks[:, first] + landmarks[:, second]) / 2, height, width)
+    return (landmarks[:, first] + landmarks[:, second]) / 2
 
 
-def face_template(height: int, width: int) -> np.ndarray:
-    """Returns the 24 points [24, 2] of an average aligned face, for faces without landmarks."""
-    places = _TEMPLATE * np.array([width, height], np.float32) / TEMPLATE_CROP
+def face_template(height: int, width: int, dataset: str = "") -> np.ndarray:
+    """Returns the 24 points [24, 2] of an average face of a data set, for faces without landmarks."""
+    template = TEMPLATES.get(dataset.partition("/")[0], TEMPLATES[""])
+    places = template * np.array([width, height], np.float32) / TEMPLATE_CROP
     return _with_offsets(places[None], height, width)[0]
 
 
@@ -72,6 +91,29 @@ def _with_offsets(places: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.concatenate([places, beside], axis=1).astype(np.float32)
 
 
+def stored_landmarks(folder: Any, split: str, digest: str) -> dict[str, np.ndarray]:
+    """Returns `landmarks` float32 [N, 68, 2] of a split out of `LANDMARKS`, NaN where none were found; {} without it.
+
+    Args:
+        folder: of the prepared data.
+        split: its pictures are the rows, of clips all their frames.
+        digest: of the split (see `records.data_digest`).
+
+    Raises:
+        UserError: if the file is of other data, or damaged.
+    """
+    path = pathlib.Path(folder) / LANDMARKS
+    if not path.exists():
+        return {}
+    again = f"delete it, then run `python -m tfds_builders landmarks` again for the data in {folder}"
+    arrays = read_arrays(path, again)
+    points, found = (arrays.get(f"{split}/{name}") for name in ("points", "found"))
+    same = str(arrays.get(f"{split}/data_digest")) == digest
+    if points is None or found is None or len(points) != len(found) or not same:
+        raise UserError(f"{path} has no landmarks of the data beside it, split {split}: {again}")
+    return {"landmarks": np.where(found[:, None, None], points, np.float32(np.nan))}
+
+
 def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, split: str) -> dict[str, np.ndarray]:
     """Adds `points` float32 [N, 24, 2], (x, y) in pixels of the stored image.
 
@@ -81,18 +123,20 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
     Args:
         arrays: fields of the data set.
         kind: one of `KINDS`.
-        dataset, split: for messages.
+        dataset: its average face is taken where there are no landmarks.
+        split: for messages; '' for faces that are not part of a data set.
 
     Raises:
         UserError: for landmarks that are not 68, or not pixels of the stored image.
     """
     name = f"{dataset}, split {split}"
     height, width = arrays["image"].shape[1:3]
-    template = face_template(height, width)
+    template = face_template(height, width, dataset)
     landmarks = arrays.get("landmarks")
     if landmarks is None:
         _say_once(
             f"{dataset} has no landmarks: every face gets the same {len(template)} points, those of an average face"
+            + (f"; `python -m tfds_builders landmarks {dataset}` finds them" if split else "")
         )
         return {**arrays, "points": np.repeat(template[None], len(arrays["image"]), axis=0)}
     if landmarks.shape[1:] != (68, 2):

@@ -13,7 +13,7 @@ from fer_jax.data.sources import clips
 from fer_jax.data.sources.decoding import decoded, texts
 from fer_jax.data.sources.folds import check_number, divide
 from fer_jax.data.sources.on_disk import LazyPictures, select
-from fer_jax.data.sources.points import attach_points
+from fer_jax.data.sources.points import attach_points, stored_landmarks
 from fer_jax.data.sources.records import check_classes, data_digest, place_of, readable
 from fer_jax.data.targets.labeled import attach_targets, with_neutral, without_classes
 from fer_jax.errors import UserError, nearest
@@ -144,7 +144,9 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     check_split(builder, config.dataset, split)
     if not {"image", "frames"} & set(builder.info.features):
         raise UserError(f"{config.dataset} has neither images nor clips: name another data set")
-    arrays, frames = decoded(builder, split, config.path == "disk"), {}
+    arrays, frames, digest = decoded(builder, split, config.path == "disk"), {}, data_digest(builder, split)
+    if config.points and "landmarks" not in arrays:
+        arrays |= stored_landmarks(builder.data_path, split, digest)
     if "frames" in arrays:
         arrays, frames = clips.separate(arrays)
         if not arrays["length"].any():
@@ -167,7 +169,6 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     if pictures is not None:
         arrays["image"] = pictures if len(rows) == len(pictures) else select(pictures, rows)
     arrays["index"] = np.arange(len(rows), dtype=np.int32)
-    digest = data_digest(builder, split)
     source = Source(config.dataset, split, classes, arrays, rows, frames, folds, digest)
     source = source.last_faces(config.last_frames, config.neutral_frames) if config.last_frames else source
     if config.points and not source.frames:
@@ -256,13 +257,14 @@ def prepared_builder(config: Any) -> Any:
 def facts(config: Any) -> dict[str, Any]:
     """Returns `data` for results.json: how a data set of the user's files was prepared; {} of synthetic faces.
 
-    It holds the version, whether it is `complete`, how many examples are `missing`, and its `options`.
+    It holds the version, whether it is `complete`, how many examples are `missing`, its `options`, how its faces were
+    cropped (`crop`, see `PictureBuilder.crop`) and the `detector` that found them.
     """
     builder = prepared_builder(config)
     known = dict(builder.info.metadata or {})
     if "complete" not in known:
         return {}
-    stored = {name: known[name] for name in ("complete", "options") if name in known}
+    stored = {name: known[name] for name in ("complete", "options", "crop", "detector") if name in known}
     return {"data": {"version": str(builder.version), "missing": len(known.get("missing", ())), **stored}}
 
 
