@@ -93,6 +93,9 @@ def test_it_finds_the_faces_of_photos(finished, real_data, tmp_path, monkeypatch
     for wrong in (None, [image], 3):
         with pytest.raises(UserError, match="array of uint8"):
             model.predict(wrong)
+    for crop in ({"by": "box", "margin": 0.2}, {"by": "points", "margin": -0.1}):  # as the builder has recorded it
+        crops = dataclasses.replace(model, card=model.card | {"crop": crop}).reader(None).crops
+        assert (crops.by_box, crops.margin) == (crop["by"] == "box", crop["margin"])
 
     monkeypatch.chdir(tmp_path)
     options = [f"--model={finished}", f"--yunet={yunet}", "--out=faces.csv", "--draw=drawn"]

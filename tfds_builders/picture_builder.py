@@ -168,6 +168,13 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         """Whether `encode` uses `detector`."""
         return getattr(self.options, "crop", "") == "faces"
 
+    def crop(self) -> dict[str, Any]:
+        """Returns how faces were cropped, so that a model crops photos alike: `by` 'points' or 'box', with a `margin`.
+
+        {} where the files are faces that others have cropped, or whole pictures.
+        """
+        return {"by": "points", "margin": self.options.margin} if self.searches_faces() else {}
+
     def beside(self, item: Item) -> Sequence[str]:
         """Returns the files that `encode` reads besides the item's own, so that changes are noticed."""
         del item
@@ -305,6 +312,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
             notes=dict(Counter(note.rpartition(": ")[2] for note in notes).most_common(KINDS_OF_NOTES)),
             warnings=list(listing.warnings),
             options=dataclasses.asdict(self.options),
+            crop=self.crop(),
             **({"detector": str(self.detector)} if self.detector else {}),
             classes=list(self.classes),
             **listing.metadata,

@@ -86,7 +86,9 @@ class ClipFaces(NamedTuple):
     track: np.ndarray
 
 
-def crop_face(image: np.ndarray, face: Face, size: int, margin: float = MARGIN, rise: float = 0.0) -> Crop | None:
+def crop_face(
+    image: np.ndarray, face: Face, size: int, margin: float = MARGIN, rise: float = 0.0, by_box: bool = False
+) -> Crop | None:
     """Aligns a face by its points; without points, crops an upright square in the place that points would give it.
 
     Returns None where the points cannot be those of a face, and for a box outside of the picture: there is no face.
@@ -96,9 +98,12 @@ def crop_face(image: np.ndarray, face: Face, size: int, margin: float = MARGIN, 
         face: with two or five points, or none.
         size: side of the crop in pixels.
         margin, rise: see `template_points`.
+        by_box: crop the square around the box instead, as `crop_box`, for a model that has learned from such crops.
     """
     template_points(2, size, margin)  # checks size and margin
     with contextlib.suppress(UserError):
+        if by_box:
+            return crop_box(image, face.box, size, margin)
         if face.points is not None:
             return align_points(image, face.points, size, margin, rise=rise)
         x, y, w, h = face.box

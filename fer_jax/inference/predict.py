@@ -32,12 +32,13 @@ class Crops:
 
     Attributes:
         size: side in pixels.
-        margin, rise: as in `fer_jax.faces.alignment.template_points`.
+        margin, rise, by_box: as in `fer_jax.faces.crops.crop_face`.
     """
 
     size: int
     margin: float = 0.0
     rise: float = 0.0
+    by_box: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _find(picture: Picture, reader: Reader, tracking: Tracks | Tracker | None) -
         tracked = [(tracking.track, face)] if face else []
     found = []
     for track, face in tracked:
-        if (crop := crop_face(image, face, crops.size, crops.margin, crops.rise)) is not None:
+        if (crop := crop_face(image, face, **dataclasses.asdict(crops))) is not None:
             found.append(_Found(crop.image, face, track))
     return found
 

@@ -49,9 +49,10 @@ class Trained:
         preprocessing: from stored pixels to the network's input.
         card: plain JSON values: `method`, `objective`, `model` (the fields of the method's model), `classes`,
             `preprocessing`, `data` (name, split, `data_digest` and picture shape of the training data), `crop` (how its
-            faces were cropped), `scores` (on the test split, once the run is finished), `unsure` (the `threshold` of
-            confidence that keeps the `risk` on the examples that select the model, and what `test` has with it),
-            `run` (how it was trained), `config` (the whole config of the run), `versions`.
+            faces were cropped: `by` 'points' or 'box', with a `margin`), `scores` (on the test split, once the run is
+            finished), `unsure` (the `threshold` of confidence that keeps the `risk` on the examples that select the
+            model, and what `test` has with it), `run` (how it was trained), `config` (the whole config of the run),
+            `versions`.
         task: what the compiled evaluation reads.
     """
 
@@ -142,7 +143,9 @@ class Trained:
         self._check_predicts()
         name = self.card["data"]["name"].partition("/")[0]
         margin, rise = CROPPED_LIKE.get(name, (MARGIN, 0.0))
-        crops = Crops(min(self.card["data"]["picture"][:2]), self.card["crop"].get("margin", margin), rise)
+        stored = self.card["crop"]
+        side, by_box = min(self.card["data"]["picture"][:2]), stored.get("by") == "box"
+        crops = Crops(side, stored.get("margin", margin), rise, by_box)
         clip_logits = self._clip_logits if self.task.method.takes == "frames" else None
         return Reader(
             logits=self.logits,
@@ -228,7 +231,7 @@ class Trained:
         else:
             arrays["image"] = faces
         if kind := self.config.data.points:
-            arrays = attach_points(arrays, kind=kind, dataset="the array", split="")
+            arrays = attach_points(arrays, kind=kind, dataset=self.card["data"]["name"], split="")
         return Source("array", "", self.classes, arrays, np.arange(count), frames)
 
 

@@ -111,6 +111,7 @@ def _unsure(validation: np.ndarray, setup: Setup, scored: Scored) -> dict[str, A
 def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a model file says of the model (see `inference.trained.Trained`), as plain JSON values."""
     config, data = setup.config, setup.config.data
+    prepared = facts(data).get("data", {})
     return {
         "method": config.method,
         "objective": config.objective,
@@ -123,7 +124,7 @@ def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> di
             "data_digest": setup.train.data_digest,
             "picture": list(setup.train.picture_shape),
         },
-        "crop": facts(data).get("data", {}).get("options", {}),
+        "crop": prepared.get("crop", prepared.get("options", {})),
         "scores": {},
         "run": _run_facts(setup, state, record),
         "config": json.loads(config.to_json()),

@@ -14,6 +14,7 @@ from fer_jax.faces.crops import (
     Haar,
     Tracker,
     align_points,
+    crop_box,
     crop_face,
     detect_all,
     faces_of_clip,
@@ -129,6 +130,8 @@ def test_without_eyes_the_crop_has_the_same_scale(photo, haar):
     raised = crop_face(photo, face, SIZE, 0.1, rise=0.2)
     np.testing.assert_allclose(raised.matrix[:, 2] - aligned.matrix[:, 2], (0, -0.2 * SIZE), atol=1e-9)
     np.testing.assert_allclose(plain.matrix[:, :2], np.eye(2) * plain.matrix[0, 0])  # upright
+    by_box = crop_face(photo, face, SIZE, 0.1, by_box=True)  # whatever its points
+    np.testing.assert_array_equal(by_box.image, crop_box(photo, face.box, SIZE, 0.1).image)
 
 
 def test_no_face_and_near(photo, haar):

@@ -51,6 +51,7 @@ def test_it_is_a_data_source_of_tfds_itself(tmp_path):
 def test_original_photos_are_cropped_by_their_box_and_points_follow(tmp_path):
     root = fake_rafdb.make(tmp_path / "files")
     builder = build("rafdb/basic_original", tmp_path / "files", tmp_path / "data", size=50)
+    assert builder.info.metadata["crop"] == {"by": "box", "margin": 0.0}
     example = builder.as_data_source("test")[0]
     assert example["image"].shape == (50, 50, 3)
     # The square crop of side 100 about the box (40, 40, 120, 140) begins at (30, 40); 50 pixels of it are stored.

@@ -39,6 +39,7 @@ def test_aligned_faces_are_copied_with_their_labels(tmp_path, inner):
     assert builder.as_data_source("train")[0]["image"].shape == (181, 143, 3)
     assert builder.info.features["label"].names == list(labels.EMOTIONS[:7])
     assert builder.info.metadata["complete"]
+    assert builder.info.metadata["crop"] == {}
     assert any("Test: not used, it has no labels" in line for line in builder.contents.found)
 
 

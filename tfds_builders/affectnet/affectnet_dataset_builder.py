@@ -80,6 +80,9 @@ class Builder(PictureBuilder):
         check_choice("affectnet", "classes", str(self.options.classes), ("7", "8"))
         check_crop("affectnet", self.options)
 
+    def crop(self) -> dict[str, Any]:
+        return {"by": "box", "margin": self.options.margin}  # the newer release is cropped alike
+
     def beside(self, item: Item) -> Sequence[str]:
         if item.crop is not None:
             return ()

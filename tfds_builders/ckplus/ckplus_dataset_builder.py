@@ -94,6 +94,9 @@ class Builder(PictureBuilder):
         check_choice("ckplus", "crop", self.options.crop, CROPS)
         check_crop("ckplus", self.options)
 
+    def crop(self) -> dict[str, Any]:
+        return {"by": "points", "margin": self.options.margin} if self.options.crop == "landmarks" else {}
+
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         roots = {name: _tree(manual_dir, name) for name in TREES}
         pictures, marks = trees.sequences_of(roots[TREES[0]]), trees.sequences_of(roots["Landmarks"])

@@ -86,6 +86,9 @@ class Builder(PictureBuilder):
         else:
             refuse_idle("rafdb", given, ("size", "margin"), "the aligned faces, which are stored as they are")
 
+    def crop(self) -> dict[str, Any]:
+        return {"by": "box", "margin": self.options.margin} if self.options.source == "original" else {}
+
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         options = self.options
         try:
