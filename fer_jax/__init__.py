@@ -16,10 +16,10 @@ __version__ = "0.2.0"
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Trained:
-    """Returns the trained model in the folder of a run, or in a model file.
+    """Returns the trained model in the folder of a run or in a model file; without a path, the one in the package.
 
         model = fer_jax.load("runs/mine/fer2013")
-        for row in model.predict(faces):  # uint8 [N, H, W] or [N, H, W, 3], already cropped
+        for row in model.predict("photo.jpg"):  # or cropped faces, uint8 [N, H, W] or [N, H, W, 3]
             print(row.expression, row.probabilities)
 
     Neither the training data nor the optimizer is needed.

@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "config": {"help": "the experiment, FILE.py or FILE.py:VARIANT; --config.FIELD=VALUE overrides a field of it"},
     "workdir": {"help": "work directory of the run; runs/EXPERIMENT/VARIANT by default"},
     "model": {
-        "help": "the trained model, a work directory or a model file",
+        "help": "the trained model, a work directory or a model file; predict, explain, export: else that of fer_jax",
         "dest": "workdir",
     },
     "split": {"help": "evaluate: the split to score; the test split of the config by default", "default": ""},
@@ -167,9 +167,7 @@ def export(options: Options, config: Config | None, changes: dict[str, Any]) -> 
     forms, place = options.format.split(","), local(options.out or "model", "--out")
     if unknown := [form for form in forms if form not in ENDINGS]:
         raise UserError(f"there is no format '{unknown[0]}'; {nearest(unknown[0], ENDINGS)}")
-    if options.workdir is None:
-        raise UserError("say which model to export: --model=PATH, the work directory of a run or a model file")
-    with _prepared(options, epath.Path(options.workdir), None):
+    with _prepared(options, epath.Path(options.workdir or ""), None):
         # In float32 wherever it is exported: the program runs on any device.
         model = trained.build(*trained.read(options.workdir), {"train.dtype": "float32"})
         for form in forms:

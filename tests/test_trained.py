@@ -7,6 +7,7 @@ import pickle
 import shutil
 import struct
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -19,7 +20,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import matching
 from fer_jax.inference import explain, export, trained
 from fer_jax.inference.evaluate import evaluate
-from fer_jax.runs.model_file import MODEL, read_model, write_model
+from fer_jax.runs.model_file import MODEL, halved, read_model, write_model
 from fer_jax.training import loop
 
 ONE_DEVICE = {"train.devices": 1}
@@ -302,9 +303,20 @@ def test_a_model_of_another_version_names_it(change, says, finished, tmp_path, m
         fer_jax.load(path)
 
 
+def test_halved_weights_are_read_as_float32(finished, tmp_path):
+    variables, card = read_model(finished / MODEL)
+    write_model(path := epath.Path(tmp_path / "half.safetensors"), halved(variables), card)
+    half, _ = read_model(path)
+
+    def compare(whole, rounded):
+        assert rounded.dtype == whole.dtype
+        np.testing.assert_allclose(rounded, whole, rtol=2**-8)  # bfloat16 has 8 bits
+
+    jax.tree.map(compare, variables, half)
+    assert path.stat().length < 0.6 * (finished / MODEL).stat().length
+
+
 def test_what_holds_no_model_says_why(finished, tmp_path):
-    with pytest.raises(UserError, match="no model comes with fer_jax yet"):
-        fer_jax.load()
     with pytest.raises(UserError, match="no model file and no run"):
         fer_jax.load(tmp_path / "nothing")
     with pytest.raises(UserError, match="not the folder of a run"):

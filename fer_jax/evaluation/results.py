@@ -6,12 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from fer_jax.config.protocol import selected_on
 from fer_jax.data.corrupt.degradation import degraded, images_sha256, parse
 from fer_jax.data.corrupt.occlusion import behind_test_objects
 from fer_jax.data.sources.source import Source
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.matching import Match
+from fer_jax.evaluation.metrics import confidence_threshold, risk_and_coverage
 
+RISK = 0.2  # of a prediction that counts as sure
+DATA = ("dataset", "split", "data_digest", "num_examples")
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
 
 
@@ -77,6 +83,28 @@ def score_model(evaluator: Evaluator, variables: Any, match: Match, config: Any)
 def main_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores of an evaluation that are logged and kept in checkpoints; None for those it lacks."""
     return {name: scores.get(name) for name in scores.get("measures", HEADLINE)}
+
+
+def card_scores(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a model file keeps of results.json: what was scored, and the main scores with their intervals."""
+    kept = (*DATA, *main_scores(results))
+    return {name: value for name, value in results.items() if name in kept or name.endswith("_interval")}
+
+
+def unsure(logits: np.ndarray, validation: Source, config: Any, scored: Scored) -> dict[str, Any]:
+    """Returns the `threshold` of confidence below which a prediction is unsure, and what `test` has with it.
+
+    Args:
+        logits: [V, C] of the examples that select the model, which set the threshold.
+        validation: these examples.
+        config: of the run.
+        scored: the test split.
+    """
+    threshold = confidence_threshold(logits, validation.arrays["label"], RISK)
+    found = {"risk": RISK, "threshold": threshold, "chosen_on": selected_on(config)}
+    if threshold is None:
+        return found
+    return found | {"test": risk_and_coverage(scored.outputs["logits"], scored.source.arrays["label"], threshold)}
 
 
 def headline(results: Mapping[str, Any]) -> str:

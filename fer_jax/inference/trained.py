@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from fer_jax.methods import objective, strategies
 from fer_jax.runs.model_file import MODEL, REMAKE, Variables, read_model
 from fer_jax.storage import reachable
 
+SHIPPED = pathlib.Path(__file__).parents[1] / "shipped" / MODEL  # written by docs/model_card.py
 RUNS_NAMED = 6  # in a message
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
 
@@ -237,22 +239,20 @@ class Trained:
 
 def load(path: str | None = None) -> Trained:
     """Reads a trained model; see `read` for the arguments and errors."""
-    if path is None:
-        raise UserError(f"no model comes with fer_jax yet: give the folder of a run, or a {MODEL}")
     return build(*read(path), {})
 
 
-def read(path: str) -> tuple[Variables, dict[str, Any]]:
+def read(path: str | None = None) -> tuple[Variables, dict[str, Any]]:
     """Returns the variables of a trained model as NumPy arrays, and its card.
 
     Args:
-        path: the folder of a run that has saved, or a model file.
+        path: the folder of a run that has saved, or a model file; the model that comes with fer_jax by default.
 
     Raises:
         UserError: if there is no model, if it is damaged, written in another format, or of a method that is not
             installed.
     """
-    place = reachable(str(path), "the model")
+    place = reachable(str(path or SHIPPED), "the model")
     file = place / MODEL if place.is_dir() else place
     if not file.exists():
         raise UserError(_why_missing(place))

@@ -62,11 +62,17 @@ def write_model(path: epath.Path, variables: Variables, card: Mapping[str, Any])
         write_whole(path, safetensors.numpy.save(arrays, {METADATA: text, SHA256: _sha256(text, arrays)}))
 
 
+def halved(variables: Variables) -> Variables:
+    """Returns the variables with their parameters rounded to bfloat16, which takes half the space."""
+    params = jax.tree.map(lambda values: np.asarray(values, ml_dtypes.bfloat16), variables["params"])
+    return {**variables, "params": params}
+
+
 def read_model(path: epath.Path) -> tuple[Variables, Card]:
     """Reads a model file.
 
     Returns:
-        The variables as NumPy arrays, and the card.
+        The variables as NumPy arrays (float32 where the file has bfloat16), and the card.
 
     Raises:
         UserError: if the file is missing, damaged, written in another format, or no model file at all.
@@ -92,7 +98,8 @@ def read_model(path: epath.Path) -> tuple[Variables, Card]:
             f"{path} has the model format {card['format']}, but this version of fer_jax reads format {FORMAT}: read it "
             f"with fer_jax {card['versions']['fer_jax']}"
         )
-    return flax.traverse_util.unflatten_dict(arrays, sep="/"), card
+    wide = {n: v.astype(np.float32) if v.dtype == ml_dtypes.bfloat16 else v for n, v in arrays.items()}
+    return flax.traverse_util.unflatten_dict(wide, sep="/"), card
 
 
 def is_model(path: epath.Path) -> bool:

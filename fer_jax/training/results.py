@@ -22,8 +22,7 @@ from fer_jax.engine.rng import stream_key
 from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.evaluation.matching import whole
-from fer_jax.evaluation.metrics import confidence_threshold, risk_and_coverage
-from fer_jax.evaluation.results import Scored, headline, main_scores, score_model
+from fer_jax.evaluation.results import card_scores, headline, main_scores, score_model, unsure
 from fer_jax.parsing import read_lines
 from fer_jax.report import Samples
 from fer_jax.runs.checkpoint import tree_sha256
@@ -34,9 +33,7 @@ from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState, num_parameters
 
 SAMPLES = 24
-RISK = 0.2  # of a prediction that counts as sure
 GALLERY = 9  # images of each class
-SCORES = ("dataset", "split", "data_digest", "num_examples")  # and the main ones with their intervals: in a model file
 
 
 def print_finished(workdir: epath.Path) -> dict[str, Any] | None:
@@ -83,11 +80,9 @@ def finish(
     results = describe(card, scored) | facts(config.data)
     if sentence := protocol(config, setup.train.folds):
         results["protocol"] = sentence
-    card["scores"] = {
-        k: v for k, v in results.items() if k in (*SCORES, *main_scores(results)) or k.endswith("_interval")
-    }
+    card["scores"] = card_scores(results)
     if "logits" in scored.outputs and len(setup.validation):
-        card["unsure"] = _unsure(evaluator(variables, setup.validation)["logits"], setup, scored)
+        card["unsure"] = unsure(evaluator(variables, setup.validation)["logits"], setup.validation, config, scored)
     shown: dict[str, Any] = {}
     if config.evaluation.report:
         seen = inspect(evaluator, variables, scored, match)
@@ -97,15 +92,6 @@ def finish(
     target = workdir / "results.json"
     write_results(target, workdir, results, scored, task=setup.task, config=config, shown=shown)
     return results
-
-
-def _unsure(validation: np.ndarray, setup: Setup, scored: Scored) -> dict[str, Any]:
-    """Returns the confidence below which a prediction is unsure, chosen on the validation logits [V, C]."""
-    threshold = confidence_threshold(validation, setup.validation.arrays["label"], RISK)
-    found = {"risk": RISK, "threshold": threshold, "chosen_on": selected_on(setup.config)}
-    if threshold is None:
-        return found
-    return found | {"test": risk_and_coverage(scored.outputs["logits"], scored.source.arrays["label"], threshold)}
 
 
 def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
