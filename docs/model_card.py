@@ -31,11 +31,11 @@ SCORES = ("accuracy", "mean_recall", "macro_f1")
 READS = ROOT / "results" / "private_test_reads.csv"
 PAGE = """# The model that comes with fer_jax
 
-`fer_jax.load()` and `fer-jax predict` use it unless they are given another. It classifies a face as one of {classes}.
+`fer_jax.load()` and `fer-jax predict` use it unless they are given another. Its classes are {classes}.
 
 | | |
 |---|---|
-| network | `{method}`, {params:,} parameters; it sees 48x48 gray pixels, as they are and magnified at the corners, mirrored or not |
+| network | `{method}`, {params:,} parameters; sees 48x48 gray pixels whole and magnified at the corners, mirrored too |
 | file | `model.safetensors`, {megabytes:.1f} MB, weights in bfloat16, Apache-2.0 |
 | trained on | {training:,} pictures of FER-2013 ({split}), {epochs:.0f} epochs from scratch, seed {seed} |
 | selected on | {validation:,} pictures ({chosen}) |
@@ -100,7 +100,7 @@ def main() -> None:
     write_model(file, weights, card)
     config, run = card["config"], json.loads((epath.Path(options.run) / "config.json").read_text())
     name = f"{config['experiment']}.py:{config['variant']} seed {config['seed']}, as shipped"
-    row = [datetime.date.today().isoformat(), git_commit(), name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
+    row = [datetime.date.today().isoformat(), git_commit()[:7], name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
     with READS.open("a", newline="") as log:
         csv.writer(log, lineterminator="\n").writerow(row)
     (file.parent / "MODEL_CARD.md").write_text(page(card, scores, run, file.stat().length))
@@ -151,7 +151,7 @@ def page(card: dict[str, Any], scores: dict[str, Any], run: dict[str, Any], size
         device=run["device"],
         command=f"python run.py --config=experiments/{config['experiment']}.py:{config['variant']}",
         folder=f"runs/{config['experiment']}/{config['variant']}",
-        commit=run["git_commit"],
+        commit=run["git_commit"][:7],
         recalls="\n".join(f"| {c} | {n:,} | {r:.1%} | {p:.1%} |" for c, n, r, p in by_class),
         threshold=sure["threshold"],
         risk=f"{sure['risk']:.0%}",
