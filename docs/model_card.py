@@ -23,6 +23,7 @@ from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.evaluation.matching import whole
 from fer_jax.evaluation.results import card_scores, score_model, unsure
 from fer_jax.inference import trained
+from fer_jax.report.markup import percent
 from fer_jax.runs.model_file import halved, read_model, write_model
 from fer_jax.runs.workdir import git_commit
 
@@ -128,12 +129,12 @@ def page(card: dict[str, Any], scores: dict[str, Any], run: dict[str, Any], size
     trained_by, sure, config = card["run"], card["unsure"], card["config"]
     with READS.open(newline="") as log:
         _, *reads = csv.reader(log)
-    ranges = {f"{n}_interval": "{:.1%} to {:.1%}".format(*scores[f"{n}_interval"]) for n in SCORES}
+    ranges = {f"{n}_interval": " to ".join(map(percent, scores[f"{n}_interval"])) for n in SCORES}
     by_class = zip(card["classes"], scores["support"], scores["recall"], scores["precision"], strict=True)
     return PAGE.format(
-        **{n: f"{scores[n]:.1%}" for n in (*SCORES, "ece")},
+        **{n: percent(scores[n]) for n in (*SCORES, "ece")},
         **ranges,
-        plain=f"{scores['plain']['accuracy']:.1%}",
+        plain=percent(scores["plain"]["accuracy"]),
         classes=", ".join(card["classes"]),
         method=card["method"],
         params=trained_by["params"],
@@ -152,11 +153,11 @@ def page(card: dict[str, Any], scores: dict[str, Any], run: dict[str, Any], size
         command=f"python run.py --config=experiments/{config['experiment']}.py:{config['variant']}",
         folder=f"runs/{config['experiment']}/{config['variant']}",
         commit=run["git_commit"][:7],
-        recalls="\n".join(f"| {c} | {n:,} | {r:.1%} | {p:.1%} |" for c, n, r, p in by_class),
+        recalls="\n".join(f"| {c} | {n:,} | {percent(r)} | {percent(p)} |" for c, n, r, p in by_class),
         threshold=sure["threshold"],
-        risk=f"{sure['risk']:.0%}",
-        coverage=f"{sure['test']['coverage']:.1%}",
-        achieved=f"{sure['test']['risk']:.1%}",
+        risk=percent(sure["risk"]),
+        coverage=percent(sure["test"]["coverage"]),
+        achieved=percent(sure["test"]["risk"]),
         log="\n".join(f"| {' | '.join(row)} |" for row in reads),
     )
 
