@@ -4,6 +4,7 @@ import numpy as np
 
 import fer_jax
 from fer_jax.inference.trained import SHIPPED
+from fer_jax.report.markup import percent
 
 
 def test_it_predicts_without_a_path_and_its_card_is_of_its_weights():
@@ -11,7 +12,7 @@ def test_it_predicts_without_a_path_and_its_card_is_of_its_weights():
     scores, page = model.card["scores"], (SHIPPED.parent / "MODEL_CARD.md").read_text()
     assert SHIPPED.stat().st_size <= 6e6
     assert scores["split"] == "private_test"
-    assert all(f"{100 * scores[name]:.1f} %" in page for name in ("accuracy", "mean_recall"))
+    assert all(percent(scores[name]) in page for name in ("accuracy", "mean_recall"))
     assert f"{model.threshold:.3f}" in page
     assert f"{model.card['run']['params']:,}" in page
     (row,) = model.predict(np.random.default_rng(0).integers(0, 256, (1, 48, 48), np.uint8))
