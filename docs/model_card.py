@@ -101,7 +101,7 @@ def main() -> None:
     write_model(file, weights, card)
     config, run = card["config"], json.loads((epath.Path(options.run) / "config.json").read_text())
     name = f"{config['experiment']}.py:{config['variant']} seed {config['seed']}, as shipped"
-    row = [datetime.date.today().isoformat(), git_commit()[:7], name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
+    row = [datetime.date.today().isoformat(), str(git_commit())[:7], name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
     with READS.open("a", newline="") as log:
         csv.writer(log, lineterminator="\n").writerow(row)
     (file.parent / "MODEL_CARD.md").write_text(page(card, scores, run, file.stat().length))
