@@ -86,6 +86,7 @@ class Drawings:
             stream = container.add_stream("h264", rate=25)
             stream.height, stream.width, stream.pix_fmt = drawn.shape[0], drawn.shape[1], "yuv420p"
             stream.codec_context.time_base = Fraction(1, TICKS)
+            stream.options = {"preset": "veryfast"}  # looks ahead 10 frames, not 40: they lie in memory
             self._video = (picture.source, container, stream)
         _, container, stream = self._video
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(drawn), format="rgb24")

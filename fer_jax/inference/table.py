@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import itertools
 import json
+import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from fer_jax.errors import UserError, first_line, writing
+from fer_jax.errors import UserError, first_line, reading, writing
 from fer_jax.evaluation.predictions import PredictionRow, csv_cells, csv_header, csv_text, json_object
-from fer_jax.parsing import parse_json, read_json, read_text, table_rows
+from fer_jax.locks import alone
+from fer_jax.parsing import parse_json, read_json, table_rows
 from fer_jax.storage import expect_file, write_whole
 
 ANOTHER = "give another --out, or delete it"
@@ -40,12 +40,13 @@ class Table:
         """`inputs`: names in order; `origin`: model and options, plain JSON values.
 
         Raises:
-            UserError: if the file exists and was made from something else, or cannot be written.
+            UserError: if the file exists and was made from something else, is being written, or cannot be written.
         """
         self.skipped, self.rows_there, self.finished = 0, 0, False
         self._path, self._classes = path, classes
         self._json = path is not None and path.suffix.lower() in JSON_ENDINGS
         self._file: TextIO = sys.stdout
+        self._lock = contextlib.ExitStack()
         digest = hashlib.sha256("\0".join(inputs).encode(errors="surrogatepass")).hexdigest()
         self._origin = dict(origin) | {"inputs": len(inputs), "inputs_sha256": digest}
         if path is None:
@@ -54,6 +55,8 @@ class Table:
         expect_file(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            busy = f"another process writes {path}: wait for it, or give another --out"
+            self._lock.enter_context(alone(path.with_name(f".{path.name}.lock"), busy))
         if path.exists() and not self._belongs():
             raise UserError(
                 f"{path} exists and was made from other inputs, another model or other options: give another --out, or "
@@ -81,10 +84,10 @@ class Table:
         """Closes the file; `finished`: all rows are there."""
         if self._path is None or self.finished:
             return
-        with writing(self._path):
+        with self._lock, writing(self._path):
             self._file.close()
-        if finished:
-            self._write_origin(finished=True)
+            if finished:
+                self._write_origin(finished=True)
 
     def _write(self, text: str) -> None:
         with writing(self._path or "the standard output"):
@@ -111,33 +114,55 @@ class Table:
     def _continue(self, inputs: Sequence[str]) -> None:
         """Cuts off an incomplete last row, and finds out which inputs are there."""
         assert self._path is not None
-        text = read_text(self._path, ANOTHER, damaged="replace")  # the last row may be cut inside a letter
+        begun = complete = 0  # inputs that have rows, and bytes of the complete rows
+        columns = len(csv_header(self._classes))
         try:
-            complete, sources = _complete_rows(text, self._json, len(csv_header(self._classes)))
+            with reading(self._path), self._path.open("rb") as file:
+                for number, (source, end) in enumerate(_complete_rows(file, self._json, columns)):
+                    complete = end
+                    if not number and not self._json:
+                        continue  # the header
+                    if begun and source == inputs[begun - 1]:
+                        self.rows_there += 1
+                    elif begun < len(inputs) and source == inputs[begun]:
+                        begun, self.rows_there = begun + 1, 1
+                    else:
+                        raise UserError(f"{self._path} has other rows than this command writes: {ANOTHER}")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self._path} is damaged ({first_line(error)}): {ANOTHER}") from error
-        counts = [(name, len(list(rows))) for name, rows in itertools.groupby(sources)]
-        if [name for name, _ in counts] != list(inputs[: len(counts)]):
-            raise UserError(f"{self._path} has other rows than this command writes: {ANOTHER}")
+        self.skipped = max(begun - 1, 0)
         with writing(self._path):
-            write_whole(self._path, complete or self._header())
+            os.truncate(self._path, complete)
             self._file = self._path.open("a", encoding="utf-8", newline="")
-        if counts:
-            self.skipped, self.rows_there = len(counts) - 1, counts[-1][1]
+        if not complete:
+            self._write(self._header())
 
     def _write_origin(self, finished: bool) -> None:
         with writing(self.origin_path):
             write_whole(self.origin_path, json.dumps(self._origin | {"finished": finished}, indent=1) + "\n")
 
 
-def _complete_rows(text: str, as_json: bool, columns: int) -> tuple[str, list[str]]:
-    """Returns the text of the complete rows of a table (with its header), and the source of each."""
+def _complete_rows(file: Iterable[bytes], as_json: bool, columns: int) -> Iterator[tuple[str, int]]:
+    """Yields the first cell of each complete row of a table, and the number of bytes up to the end of the row.
+
+    Raises:
+        ValueError: if a row is incomplete that is not the last one.
+    """
+    end, whole = 0, True
+
+    def lines() -> Iterator[str]:
+        nonlocal end, whole
+        for line in file:
+            end, whole = end + len(line), line.endswith(b"\n")
+            yield line.decode(errors="replace")  # the last row may be cut inside a letter
+
     if as_json:
-        lines = text.splitlines(keepends=True)
-        lines = lines if text.endswith("\n") else lines[:-1]
-        return "".join(lines), [parse_json(line)["source"] for line in lines]
-    rows = [row for _, row in table_rows(io.StringIO(text, newline=""), "the table", ANOTHER)]
-    whole = [row for row in rows if len(row) == columns]
-    if rows and not text.endswith("\n"):
-        whole = whole[: len(rows) - 1]
-    return csv_text(whole), [row[0] for row in whole[1:]]
+        yield from ((parse_json(line)["source"], end) for line in lines() if whole)
+        return
+    broken = False
+    for number, row in table_rows(lines(), "the table", ANOTHER):
+        if broken:
+            raise ValueError(f"the row before line {number} is incomplete")
+        broken = not whole or len(row) != columns
+        if not broken:
+            yield row[0], end

@@ -143,6 +143,37 @@ def test_a_table_of_something_else_is_left_alone(folder, tmp_path):
     assert (out.read_bytes(), other.read_text()) == (before, "my,own\n")
 
 
+def test_a_table_has_one_writer(folder, tmp_path):
+    inputs, out = [source.name for source in find_inputs([folder])], tmp_path / "faces.csv"
+    table = Table(out, CLASSES, inputs, {"model": "a"})
+    with pytest.raises(UserError, match=r"another process writes .*faces\.csv"):
+        Table(out, CLASSES, inputs, {"model": "a"})
+    table.close(finished=False)
+    Table(out, CLASSES, inputs, {"model": "a"}).close(finished=True)
+
+
+def test_a_row_that_is_cut_in_the_middle_of_a_table_is_refused(folder, tmp_path):
+    inputs, out = find_inputs([folder]), tmp_path / "faces.csv"
+    run(out, inputs, stop_after=5)
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join([*lines[:2], lines[2][:9] + "\n", *lines[3:]]))
+    with pytest.raises(UserError, match=r"faces\.csv is damaged"):
+        run(out, inputs)
+
+
+def test_rows_are_a_frame_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    rows = [
+        row
+        for p in predict([Input("a", "photo", picture(2)), Input("b", "photo", picture(0))], reader())
+        for row in p.rows
+    ]
+    frame = pandas.DataFrame(rows)
+    assert list(frame.source) == ["a", "a", "b"]
+    assert list(frame.status) == ["ok", "ok", "no_face"]
+    assert frame.x[1] == 21
+
+
 def test_one_shape_serves_all_faces(tmp_path):
     """No batch compiles a program of its own, and results do not depend on how faces fall into batches."""
     shapes = set()
