@@ -37,6 +37,7 @@ COMMANDS = {
     "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
     "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
     "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
+    "results/faces.md": "python -m benchmarks.faces --out results/faces.json",
     "results/fer2013_fast_pieces.md": (
         "python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json --epochs=3 --seeds=1"
     ),
