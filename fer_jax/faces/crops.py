@@ -36,14 +36,13 @@ from fer_jax.faces.detection import (
     YuNet,
     best_detector,
     choose,
-    detect_all,
     detected,
 )
 from fer_jax.faces.tracking import Tracker
 
 __all__ = [
     "MARGIN", "TEMPLATE", "ClipFaces", "Crop", "Detector", "Face", "Found", "Haar", "Tracker", "YuNet", "align_points",
-    "choose", "crop_box", "crop_face", "detect_all", "faces_of_clip", "find_face", "template_points",
+    "choose", "crop_box", "crop_face", "faces_of_clip", "find_face", "template_points",
     "transform_points",
 ]  # fmt: skip
 

@@ -233,30 +233,10 @@ def best_detector(yunet: str | os.PathLike | None = None) -> Detector:
         return cascades
 
 
-def detect_all(
-    images: Iterable[np.ndarray], detector: Detector | None = None, workers: int = 1
-) -> Iterator[list[Face]]:
-    """Yields the faces of each image in order.
-
-    At most three images per thread are read ahead.
-
-    Args:
-        images: any iterable; it is never loaded as a whole.
-        detector: by default the best there is.
-        workers: threads.
-    """
-    if workers < 1:
-        raise ValueError(f"detection needs at least one thread, not {workers}")
-    detector = detector or best_detector()
-    return (
-        faces for _, faces in detected(((image, None) for image in images), detector, workers, lambda item: item[0])
-    )
-
-
 def detected(
-    items: Iterable[Any], detector: Detector, workers: int, image_of: Callable[[Any], np.ndarray]
+    items: Iterable[Any], detector: Detector, workers: int, image_of: Callable[[Any], np.ndarray] = lambda item: item
 ) -> Iterator[tuple[Any, list[Face]]]:
-    """Yields (item, faces of `image_of(item)`) in order; see `detect_all`."""
+    """Yields (item, faces of `image_of(item)`) in order; at most three items per thread are read ahead."""
     if workers == 1:
         for item in items:
             yield item, detector(image_of(item))

@@ -16,12 +16,12 @@ from fer_jax.faces.crops import (
     align_points,
     crop_box,
     crop_face,
-    detect_all,
     faces_of_clip,
     find_face,
     template_points,
     transform_points,
 )
+from fer_jax.faces.detection import detected
 
 TOP, BOTTOM, LEFT, RIGHT = 0, 240, 100, 350  # of the photograph: head and shoulders
 PUPILS = np.array([(203.0, 101.0), (246.5, 103.3)]) - (LEFT, TOP)  # read off by eye
@@ -262,7 +262,7 @@ def test_a_clip_of_the_photograph_turning(photo, haar):
     assert (part.track == 0).all()
     for before, after in zip(part.image[:-1], part.image[1:], strict=True):
         assert difference(before, after) < UNLIKE
-    boxes = [found[0].box for found in detect_all(turned, haar, workers=2)]
+    boxes = [found[0].box for _, found in detected(turned, haar, workers=2)]
     assert np.abs(part.box[1] - (0.4 * np.array(boxes[0]) + 0.6 * np.array(boxes[1]))).max() < 1e-3
 
 

@@ -16,7 +16,7 @@ from fer_jax.faces.detection import (
     Haar,
     YuNet,
     choose,
-    detect_all,
+    detected,
     distance,
     faces_of_rows,
     overlap,
@@ -168,7 +168,7 @@ def test_many_pictures_keep_their_order(haar, drawn, workers):
     images = [photo_of(image) for image in drawn.image[:4]] + [np.zeros((50, 50), np.uint8)]
     once = [[(face.box, face.score) for face in haar(image)] for image in images]
     assert len({str(faces) for faces in once}) > 3  # told apart
-    again = [[(face.box, face.score) for face in faces] for faces in detect_all(images, haar, workers)]
+    again = [[(face.box, face.score) for face in faces] for _, faces in detected(images, haar, workers)]
     assert again == once
 
 
@@ -184,7 +184,7 @@ def test_threads_finish_in_any_order_and_read_little_ahead():
         time.sleep(0.03 if image[0, 0] % 4 == 0 else 0.0)
         return [Face((0, 0, 1, 1), float(image[0, 0]))]
 
-    for k, faces in enumerate(detect_all(images(), slow_at_first, workers=4)):
+    for k, (_, faces) in enumerate(detected(images(), slow_at_first, workers=4)):
         assert faces[0].score == k
         assert len(taken) <= k + 1 + 12
 
@@ -192,10 +192,8 @@ def test_threads_finish_in_any_order_and_read_little_ahead():
 def test_an_error_in_a_thread_reaches_the_caller():
     before = threading.active_count()
     with pytest.raises(ValueError, match="expected an image"):
-        list(detect_all([np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 7), np.uint8)], Haar(), workers=2))
+        list(detected([np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 7), np.uint8)], Haar(), workers=2))
     assert threading.active_count() == before
-    with pytest.raises(ValueError, match="at least one thread"):
-        detect_all([], workers=0)
 
 
 def test_a_detector_travels_to_other_processes(haar, drawn):
