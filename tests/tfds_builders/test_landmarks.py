@@ -1,9 +1,10 @@
 """The 68 landmarks that are found in prepared data: what is kept beside them, what `data.points` reads, real faces."""
 
 import cv2
+import fake_oulu_casia
 import numpy as np
 import pytest
-from building import build
+from building import OneFace, build
 from test_image_folder import make
 
 from fer_jax.data.sources import source as loading
@@ -68,6 +69,22 @@ def test_they_are_kept_and_read(prepared, capsys):
     np.savez(folder / LANDMARKS, **{k: v for k, v in stored.items() if k.startswith("train")})  # killed after one split
     assert command.main(find) == 0
     assert len(ASKED) == 10
+
+
+def test_those_of_clips_are_of_their_frames(tmp_path, tiny, monkeypatch, use_detector):
+    monkeypatch.setattr(landmarks, "Landmarks", Finder)
+    use_detector(OneFace())
+    files, data = fake_oulu_casia.make(tmp_path / "files"), tmp_path / "data"
+    builder = build("oulu_casia", files, data, size=32, allow_counts=True)
+    assert command.main(["landmarks", "oulu_casia", "--data_dir", str(data), "--option=size=32"]) == 0
+    stored = read_arrays(builder.data_path / LANDMARKS)
+    lengths = [len(example["frames"]) for example in builder.as_data_source("train")]
+    assert len(stored["train/points"]) == sum(lengths) > len(lengths)
+    config = tiny("acnn")
+    config.data.update(dataset="oulu_casia", data_dir=str(data), last_frames=1)
+    config.data.builder = {"size": 32}
+    last = loading.load(config.data, "train", training=True)
+    np.testing.assert_array_equal(last.arrays["landmarks"], stored["train/points"][np.cumsum(lengths) - 1])
 
 
 def test_those_of_other_data_are_refused(prepared, capsys):
