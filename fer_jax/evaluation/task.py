@@ -100,15 +100,14 @@ def model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Arra
 
 
 def view_input(task: Task, number: int, batch: Batch, key: jax.Array, flips: jax.Array | None) -> Batch:
-    """Returns the network's input for one of the method's views of a training batch."""
+    """Returns the network's input for one of the method's views of a training batch, neither mirrored nor turned."""
     view = task.method.views[number]
     own, without = ("erase",) * (view.erase == "own"), ("noise",) * (not view.noise)
     if own or without:
         task = dataclasses.replace(task, augmentation=task.augmentation.another(number, own, without))
     if view.size != 1.0:
         task = task.at_size(round(view.size * task.preprocessing.size))
-    inputs = model_input(task, batch, key, flips)
-    return mirrored(inputs, task.point_mirror) if view.mirror else inputs
+    return model_input(task, batch, key, flips)
 
 
 def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:

@@ -19,7 +19,7 @@ class Model(Classifier):
         num_classes: C.
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
-        stem: 'imagenet', or 'small' for images of about 48 pixels.
+        stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
         dropout: rate on the features while training (needs the RNG stream 'dropout').
         backbone: a factory called with dtype and name, used instead of the ResNet.
         dtype: of the trunk's computation; logits are float32.

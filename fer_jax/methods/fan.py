@@ -67,7 +67,7 @@ class Model(Classifier):
         dropout_anchor: rate on f'_v before the classifier of 'self' and 'mean'.
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
-        stem: 'imagenet', or 'small' for images of about 48 pixels.
+        stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
         backbone: a factory called with dtype and name, used instead of the ResNet; its modules take a `mask` as well.
         dtype: of the trunk; attention, sums and logits are float32.
     """

@@ -122,7 +122,7 @@ class Model(Classifier):
         gamma: rate at which the centers follow the batches.
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
-        stem: 'imagenet', or 'small' for images of about 48 pixels.
+        stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
         backbone: a factory called with dtype and name, used instead of the ResNet.
         dtype: of the products; distances, importances, centers and logits are float32.
 

@@ -49,7 +49,8 @@ class View:
 
     Attributes:
         size: side of the view as a share of that of the network's input.
-        mirror: whether the view is the mirror image of what augmentation draws.
+        mirror: whether the view is the mirror image of what augmentation and mixing make.
+        rotate: degrees; what they make is turned by this times batch['turn'] [B], drawn uniformly from -1 to 1.
         erase: 'shared' erases the same box in every view (mirrored in a mirrored one); 'own' draws one for this view.
         noise: whether the view gets the pixel noise of the augmentation.
         stats: how the pass through the model treats running statistics. 'sequential': one pass after another, each
@@ -58,6 +59,7 @@ class View:
 
     size: float = 1.0
     mirror: bool = False
+    rotate: float = 0.0
     erase: str = "shared"
     noise: bool = True
     stats: str = "sequential"
@@ -150,8 +152,9 @@ class Method:
         views: what the step draws for each example; the model is called for each.
         partners: (index [B], memory, key) -> rows [B] of the training set. They are drawn like the first view, and
             their outputs come after those of the views; the batch has their fields as `partner_<field>`.
-        mix: (batch, key) -> batch, after augmentation: images and targets together. `target_hits` [B, C], where it
-            is set, says how much a prediction of each class counts as right in the training accuracy.
+        mix: (batch, key) -> batch, after augmentation: images and targets together, with one key for all views.
+            `target_hits` [B, C], where it is set, says how much a prediction of each class counts as right in the
+            training accuracy.
         loss: (outputs, batch, clock, **options) -> {term: [B]}. `batch` is that of the first view: image, target
             [B, C], mask [B], weight [B] and the stored fields. Keyword-only parameters are `config.loss.options`.
         weights: weight of each term, the defaults of `config.loss.weights`.

@@ -25,7 +25,8 @@ class Strategy:
         apply: (method, **options) -> the method that trains in this way. Keyword-only parameters with defaults are
             the fields of `config.strategy.<name>`.
         claims: the hooks of `Method` that it sets; a second strategy, or a method, with the same hook is refused.
-        needs: what a method must have to fit: 'classes', 'images' (it does not take clips) and 'one view'.
+        needs: what a method must have to fit: 'classes', 'images' (it does not take clips), 'one view' (before any
+            strategy) and 'one size' (of the views after all of them).
         check: (config) -> None; raises UserError for options that make no sense, or not with this config.
     """
 
@@ -66,9 +67,10 @@ def combined(method: Method, config: Config) -> Method:
 def check(method: Method, config: Config) -> None:
     """Raises UserError where `config.objective` does not fit the method, itself or the options that are set."""
     chosen, claimed = parts(config.objective), dict.fromkeys(_own_hooks(method), config.method)
+    trained = combined(method, config)
     for name in chosen:
         strategy, here = load(name), f"config.objective='{config.objective}'"
-        if misfit := _misfit(strategy, method):
+        if misfit := _misfit(strategy, method, trained):
             raise UserError(f"{here}: {name} {misfit.format(method=config.method)}")
         for hook in strategy.claims:
             if hook in claimed:
@@ -82,7 +84,6 @@ def check(method: Method, config: Config) -> None:
                 f"config.strategy.{name}.{changed[0]}={config.strategy[name][changed[0]]!r} has no effect: "
                 f"config.objective='{config.objective}' does not name {name}"
             )
-    trained = combined(method, config)
     if config.train.accumulate > 1 and (trained.whole_batch or trained.select or trained.remember):
         raise UserError(
             f"config.train.accumulate={config.train.accumulate} splits the batch, and "
@@ -96,11 +97,15 @@ def _own_hooks(method: Method) -> list[str]:
     return [name for name in optional if vars(method)[name] is not None]
 
 
-def _misfit(strategy: Strategy, method: Method) -> str:
-    """Says why a strategy does not fit a method; empty where it does."""
+def _misfit(strategy: Strategy, method: Method, trained: Method) -> str:
+    """Says why a strategy does not fit a method, or what all strategies make of it; empty where it does."""
     reasons = {
         "classes": (bool(method.measures), "needs classes, and method {method} predicts none"),
         "images": (method.takes != "image", "works on images, and method {method} takes clips"),
-        "one view": (len(method.views) > 1, "works on one view of an example, and there are several"),
+        "one view": (len(method.views) > 1, "works on one view of an example, and {method} has several"),
+        "one size": (
+            len({v.size for v in trained.views}) > 1,
+            "changes the same pixels of all views, which differ in size",
+        ),
     }
     return next((text for need in strategy.needs for holds, text in [reasons[need]] if holds), "")

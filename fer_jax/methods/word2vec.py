@@ -72,7 +72,7 @@ class Model(Classifier):
         learn_delta: the class vectors move (A6).
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
-        stem: 'imagenet', or 'small' for images of about 48 pixels.
+        stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
         backbone: a factory called with dtype and name, used instead of the ResNet.
         dtype: of the trunk's computation; vectors, norms and cosines are float32.
     """

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fer_jax.data.augment.inputs import alternate_flips
+from fer_jax.data.augment.inputs import alternate_flips, mirrored, turned
 from fer_jax.engine.rng import stream_key
 from fer_jax.evaluation.task import Batch, Task, model_input, view_input
 from fer_jax.methods.method import Clock, Output, Outputs, View
@@ -104,9 +104,13 @@ def draw_views(task: Task, batch: Batch, memory: Any, clock: Clock) -> list[Batc
     own = prepare(own)
     key = stream_key(task.seed, "augment", clock.step)
     flips = _flips(task, own, clock.step)
+    if any(view.rotate for view in task.method.views):
+        turn_key = stream_key(task.seed, "turn", clock.step)
+        own["turn"] = jax.random.uniform(turn_key, own["index"].shape, minval=-1.0, maxval=1.0)
     views = [view_input(task, number, own, key, flips) for number in range(len(task.method.views))]
     if task.method.mix:
         views = [dict(task.method.mix(view, stream_key(task.seed, "mix", clock.step))) for view in views]
+    views = [_posed(task, view, inputs) for view, inputs in zip(task.method.views, views, strict=True)]
     if task.method.partners:
         theirs = prepare({n.removeprefix(PARTNER): v for n, v in batch.items() if n.startswith(PARTNER)})
         partner_key = stream_key(task.seed, "augment/partners", clock.step)
@@ -229,6 +233,13 @@ def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
     keys = {name: stream_key(task.seed, name) for name in STREAMS}
     views = draw_views(task, batch, state.memory, clock)
     return loss_and_metrics(task, clock, state.params, state.collections, views, keys)[0]
+
+
+def _posed(task: Task, view: View, inputs: Batch) -> Batch:
+    """Mirrors and turns a view; after mixing, so that all views of an example are of one mixture."""
+    if view.mirror:
+        inputs = mirrored(inputs, task.point_mirror)
+    return turned(inputs, view.rotate * inputs["turn"]) if view.rotate else inputs
 
 
 def _passes(views: list[Batch], described: Sequence[View]) -> list[list[Batch]]:

@@ -43,6 +43,31 @@ def test_maps(stem, sides, block):
     assert ("downsample_conv" in variables["params"]["layer1_0"]) == (block is Bottleneck)
 
 
+def test_the_stem_of_vggface2_pools_from_the_corner_and_strides_in_the_first_convolution():
+    """EAC's ResNet-50: 23,522,375 parameters with its head, and a map of 7x7 from 224 pixels."""
+    model = ResNet50(stem="caffe")
+    images = jnp.zeros((1, 224, 224, 3))
+    variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) + 2048 * 7 + 7 == 23_522_375
+    _, maps = jax.eval_shape(functools.partial(model.apply, train=False), variables, images)
+    assert maps["layer1"].shape == (1, 56, 56, 256)
+    assert maps["last"].shape == (1, 7, 7, 2048)
+
+    x = jax.random.normal(jax.random.key(1), (1, 5, 5, 4))
+    block = Bottleneck(2, 2, stride_first=True)
+    variables = block.init(jax.random.key(0), x, train=False)
+    y = block.apply(variables, x, train=False)
+    x = x.at[:, 1::2].set(7.0).at[:, :, 1::2].set(7.0)  # what a 1x1 convolution of stride 2 does not see
+    np.testing.assert_array_equal(block.apply(variables, x, train=False), y)
+
+    # conv1 makes 4x4 of 8x8: the windows begin at 0 and 2, the second one is cut off.
+    small, image = ResNet((1,), width=4, stem="caffe"), jnp.zeros((1, 8, 8, 3))
+    _, (_, maps) = jax.eval_shape(
+        lambda: (v := small.init(jax.random.key(0), image, train=False), small.apply(v, image, train=False))
+    )
+    assert maps["last"].shape == (1, 2, 2, 4)
+
+
 def test_unknown_stem_is_refused():
     with pytest.raises(UserError, match="no stem 'cifar': .*imagenet, small"):
         ResNet((1,), stem="cifar").init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)

@@ -11,16 +11,18 @@ import pytest
 from etils import epath
 
 from fer_jax import methods
+from fer_jax.config.check import check_config
 from fer_jax.methods import baseline
 from fer_jax.methods.rows import write
 from fer_jax.training import loop
 from fer_jax.training.log import read_lines
 from fer_jax.training.run import Run
 from fer_jax.training.runner import StepRunner
-from fer_jax.training.setup import make_setup
+from fer_jax.training.setup import make_setup, make_task
 from fer_jax.training.step import train_step
 
 EVERY = ("mixup", "small_loss+cutmix")  # each strategy once, and two together
+PAIRED = ("eac+cutmix+small_loss",)  # those of several views, with mixing
 
 
 @pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr"])
@@ -28,13 +30,15 @@ def test_every_strategy_is_traced_over_every_kind_of_method(method, tiny):
     config = tiny(method)
     config.objective = EVERY[0]
     setup = make_setup(config)  # traces augmentation, mixing, model and loss
-    config.objective = EVERY[1]
-    task = dataclasses.replace(setup.task, method=methods.of(config))
-    state = setup.abstract_state()
-    step = functools.partial(train_step, task, setup.tx, setup.schedule)
-    after, metrics = jax.eval_shape(step, state, setup.template)
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    assert "selected" in metrics
+    for objective in (EVERY[1], *PAIRED):
+        config.objective = objective
+        check_config(config)
+        task = make_task(config, setup.train, setup.model_fields, accelerated=False)
+        state = setup.abstract_state()
+        step = functools.partial(train_step, task, setup.tx, setup.schedule)
+        after, metrics = jax.eval_shape(step, state, setup.template)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        assert "selected" in metrics
 
 
 def stopped_and_resumed(config, workdir, monkeypatch, at=2):

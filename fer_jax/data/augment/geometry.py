@@ -41,6 +41,11 @@ def around(
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
 
+def turn(degrees: Float[Array, ""], size: int) -> Float[Array, "2 3"]:
+    """The map that turns a size x size picture counter-clockwise about its middle."""
+    return around(rotation(degrees), jnp.full(2, (size - 1) / 2, jnp.float32), size, size)
+
+
 def perspective(corners: Float[Array, "4 2"], width: Length, height: Length) -> Float[Array, "3 3"]:
     """The projective map of a width x height picture that reads its corners at other places.
 

@@ -87,6 +87,16 @@ def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
     return inputs | flipped
 
 
+def turned(inputs: Batch, degrees: Float[Array, "B"]) -> Batch:
+    """Turns network inputs counter-clockwise about their middle, 0 outside: `image` and, if there are any, `points`."""
+    size = inputs["image"].shape[1]
+    matrices = jax.vmap(lambda angle: geometry.turn(angle, size))(degrees)
+    moved = {"image": jax.vmap(lambda image, matrix: geometry.sample(image, matrix, size))(inputs["image"], matrices)}
+    if "points" in inputs:
+        moved["points"] = _move(matrices, inputs["points"])
+    return inputs | moved
+
+
 def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Batch:
     """Returns one of the CORNER_VIEWS views of network inputs: a corner of the picture, magnified.
 

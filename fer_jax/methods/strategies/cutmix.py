@@ -70,4 +70,4 @@ def check(config: Config) -> None:
     check_targets(config, "cutmix")
 
 
-STRATEGY = Strategy(apply=apply, claims=("mix",), needs=("classes", "images", "one view"), check=check)
+STRATEGY = Strategy(apply=apply, claims=("mix",), needs=("classes", "images", "one size"), check=check)
