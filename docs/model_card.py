@@ -29,6 +29,7 @@ from fer_jax.runs.workdir import git_commit
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCORES = ("accuracy", "mean_recall", "macro_f1")
+HEAD = ("date", "commit", "model", "accuracy", "mean_recall")
 READS = ROOT / "results" / "private_test_reads.csv"
 PAGE = """# The model that comes with fer_jax
 
@@ -102,9 +103,15 @@ def main() -> None:
     config, run = card["config"], json.loads((epath.Path(options.run) / "config.json").read_text())
     name = f"{config['experiment']}.py:{config['variant']} seed {config['seed']}, as shipped"
     row = [datetime.date.today().isoformat(), str(git_commit())[:7], name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
-    with READS.open("a", newline="") as log:
-        csv.writer(log, lineterminator="\n").writerow(row)
+    rows = [*(other for other in _reads() if other[2] != name), row]  # the same model again is no other reading
+    with READS.open("w", newline="") as log:
+        csv.writer(log, lineterminator="\n").writerows([HEAD, *rows])
     (file.parent / "MODEL_CARD.md").write_text(page(card, scores, run, file.stat().length))
+
+
+def _reads() -> list[list[str]]:
+    with READS.open(newline="") as log:
+        return list(csv.reader(log))[1:]
 
 
 def _score(model: trained.Trained) -> dict[str, Any]:
@@ -127,8 +134,7 @@ def page(card: dict[str, Any], scores: dict[str, Any], run: dict[str, Any], size
         size: of the model file, bytes.
     """
     trained_by, sure, config = card["run"], card["unsure"], card["config"]
-    with READS.open(newline="") as log:
-        _, *reads = csv.reader(log)
+    reads = _reads()
     ranges = {f"{n}_interval": " to ".join(map(percent, scores[f"{n}_interval"])) for n in SCORES}
     by_class = zip(card["classes"], scores["support"], scores["recall"], scores["precision"], strict=True)
     return PAGE.format(
