@@ -20,6 +20,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import matching
 from fer_jax.inference import explain, export, trained
 from fer_jax.inference.evaluate import evaluate
+from fer_jax.report.looking import looking
 from fer_jax.runs.model_file import MODEL, halved, read_model, write_model
 from fer_jax.training import loop
 
@@ -148,6 +149,17 @@ def test_the_map_of_a_linear_classifier_sums_to_its_logit(finished):
     assert [one.row for one in rows] == model.predict(faces)
     with pytest.raises(UserError, match="baseline weighs neither places nor frames"):
         model.explain(faces, kind="attention")
+
+
+def test_the_report_shows_where_the_model_looks(finished, tiny):
+    model, test = fer_jax.load(finished), load(tiny().data, "test", training=False)
+    looks = explain.look(model.task, model.mesh, model.placed, matching.whole(test))
+    np.testing.assert_array_equal(np.bincount(looks.labels), 4)
+    np.testing.assert_allclose(looks.maps, explain.explain(model, looks.faces, looks.labels).maps, atol=1e-5)
+    assert set(looks.scores) == {"pointing_game", "relevance_mass", "relevance_rank", "region_cosine", "area"}
+    page = looking(looks)
+    assert page.count("<img") == 7 * (2 * 2 + 1)
+    assert "Random maps" in page
 
 
 def test_photos_are_explained_in_a_folder(finished, real_data, tmp_path):

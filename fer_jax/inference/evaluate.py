@@ -19,6 +19,7 @@ from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
 from fer_jax.inference import trained
+from fer_jax.inference.explain import look
 from fer_jax.parsing import read_lines
 from fer_jax.runs.results import describe, inspect, write_results
 from fer_jax.runs.workdir import SCORED, read_json
@@ -87,7 +88,11 @@ def evaluate(
             f"{before['num_examples']} {source.unit} then, {len(source)} now, or other pictures or labels"
         )
         on_main(lambda: print(f"note: {results['note']}", flush=True))
-    shown = {"history": read_lines(path / "metrics.jsonl") if path.is_dir() else [], "inspection": seen}
+    shown: dict[str, Any] = {
+        "history": read_lines(path / "metrics.jsonl") if path.is_dir() else [],
+        "inspection": seen,
+        "look": lambda: look(model.task_for(source.picture_shape), model.mesh, model.placed, match),
+    }
     write_results(target, folder, results, scored, task=model.task, config=config, shown=shown)
     return results
 

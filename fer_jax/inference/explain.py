@@ -1,4 +1,4 @@
-"""Where a model looks: class-activation maps of any method, the method's own attention, and pictures of them.
+"""Where a model looks: class-activation maps of any method, and the method's own attention.
 
 The gradient of a class's logit is taken at the last map [B, h, w, P] that the network computes (`maps['last']` of a
 `Classifier`), so no method has to know of it.
@@ -27,21 +27,24 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt8
 
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.compiler import jit_for
+from fer_jax.engine.compiler import once_options, platform_of
 from fer_jax.engine.mesh import put_replicated, replicated
 from fer_jax.errors import UserError, nearest
+from fer_jax.evaluation.matching import Match
 from fer_jax.evaluation.predictions import PredictionRow
 from fer_jax.evaluation.task import Task, model_input
+from fer_jax.inference import explain_scores
 from fer_jax.inference.predict import Prediction
-from fer_jax.report.heat import DIVERGING
+from fer_jax.nn.lowering import traced_for
+from fer_jax.report.looking import Looks
 
 if TYPE_CHECKING:
     from fer_jax.inference.trained import Trained
 
 KINDS = ("cam", "gradcam", "attention")
 AT_ONCE = 32  # faces
-COVER = 0.65  # the largest share of a face that the colors of a map replace
 MOST_FACES = 1000  # found in pictures, in one call
+SHOWN = 4  # test faces of each class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +71,13 @@ class Explanation:
 
     Attributes:
         maps: in the size of the faces (see `ExplainedFace`).
+        small: as the network has them.
         classes: which class each map explains.
         logits: of the faces.
     """
 
     maps: Float[np.ndarray, "N H W"]
+    small: Float[np.ndarray, "N h w"]
     classes: Int[np.ndarray, " N"]
     logits: Float[np.ndarray, "N C"]
 
@@ -142,16 +147,16 @@ def explain(
         weights = outputs[task.method.attention]
         if weights.ndim != 3:
             raise UserError(f"{model.card['method']} weighs the frames of a clip, and these are single faces")
-        return Explanation(on_faces(weights, source.picture_shape, task), wanted, outputs["logits"])
+        return Explanation(on_faces(weights, source.picture_shape, task), weights, wanted, outputs["logits"])
     made = class_maps(task, model.mesh, variables, source, wanted, kind)
     if made is None:
         raise UserError(f"{model.card['method']} computes no map of a face: there is nothing to draw")
-    return Explanation(made[0], wanted, made[1])
+    return Explanation(on_faces(made[0], source.picture_shape, task), made[0], wanted, made[1])
 
 
 def class_maps(
     task: Task, mesh: Mesh, variables: Any, source: Source, classes: Int[np.ndarray, " N"], kind: str = "cam"
-) -> tuple[Float[np.ndarray, "N H W"], Float[np.ndarray, "N C"]] | None:
+) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N C"]] | None:
     """Returns the maps of the given classes for all images of a source, and their logits; None without any map."""
     count = len(source)
     size = min(AT_ONCE, 1 << (count - 1).bit_length())
@@ -160,21 +165,37 @@ def class_maps(
     last = _last_map(task, variables, _batch(source, batches[0]))
     if last < 0:
         return None
-    program = jit_for(
-        mesh, lambda v, batch, c: _relevance(task, kind, last, v, batch, c), out_shardings=replicated(mesh)
-    )
+    traced = traced_for(platform_of(mesh), lambda v, batch, c: _relevance(task, kind, last, v, batch, c))
+    # It runs a few times: compiling it with all optimizations takes twice as long as it saves.
+    program = jax.jit(traced, out_shardings=replicated(mesh), compiler_options=once_options(mesh))
     made = [program(variables, *put_replicated(mesh, (_batch(source, rows), classes[rows]))) for rows in batches]
     maps, logits = (np.concatenate([np.asarray(part) for part in parts])[:count] for parts in zip(*made, strict=True))
-    return on_faces(maps, source.picture_shape, task), logits
+    return maps, logits
 
 
-def overlay(face: np.ndarray, relevance: np.ndarray) -> np.ndarray:
-    """Returns a face uint8 [H, W, 1 or 3] in gray under its map [H, W]: blue for the class, orange against it."""
-    gray = face.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
-    strength = np.clip(relevance / max(float(np.abs(relevance).max()), 1e-12), -1, 1)
-    colors = 255 * np.asarray(DIVERGING(0.5 + 0.42 * np.sign(strength)))[..., :3]
-    cover = COVER * np.abs(strength)[..., None]
-    return np.round((1 - cover) * gray + cover * colors).astype(np.uint8)
+def look(task: Task, mesh: Mesh, variables: Any, match: Match) -> Looks | None:
+    """Returns where a model looks on a few test faces of each class, for the report; None if it computes no map.
+
+    One device does it, because only the process that writes the report needs it.
+    """
+    source, mesh = match.source, Mesh(np.asarray(mesh.local_devices[:1]), mesh.axis_names)
+    labels = source.arrays["label"]
+    rows = np.concatenate([np.flatnonzero(labels == c)[:SHOWN] for c in range(len(source.classes))])
+    few = source.select(rows)
+    classes = match.columns[few.arrays["label"]].astype(np.int32)
+    made = None if task.method.measures else class_maps(task, mesh, jax.tree.map(np.asarray, variables), few, classes)
+    if made is None:
+        return None
+    faces = few.pictures()
+    maps = on_faces(made[0], faces.shape[1:], task)
+    scores: dict[str, tuple[float, float]] = {}
+    units, landmarks = few.arrays.get("action_units"), few.arrays.get("landmarks")
+    if units is not None and landmarks is not None and units.shape[1:] == (len(explain_scores.UNITS),):
+        regions = explain_scores.unit_regions(units, landmarks, faces.shape[1:3])
+        drawn = on_faces(np.random.default_rng(0).random(made[0].shape, np.float32), faces.shape[1:], task)
+        ours, theirs = (explain_scores.region_scores(some, regions) for some in (maps, drawn))
+        scores = {name: (ours[name], theirs[name]) for name in ours}
+    return Looks(source.classes, few.arrays["label"], match.columns, made[1], faces, maps, scores)
 
 
 def on_faces(
@@ -194,11 +215,10 @@ def on_faces(
 
 
 def _batch(source: Source, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns images as a batch; of clips the first frame of each, as a clip of one frame."""
+    """Returns images as a batch; of clips the middle face of each, as a clip of one frame."""
     fields = {name: values[rows] for name, values in source.arrays.items()}
     if source.frames:
-        frames = source.frames["frames"][source.arrays["start"][rows]][:, None]
-        fields |= {"frames": frames, "frame_mask": np.ones((len(rows), 1), bool)}
+        fields |= {"frames": source.pictures(rows)[:, None], "frame_mask": np.ones((len(rows), 1), bool)}
     return fields
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from fer_jax.errors import UserError, writing
 from fer_jax.evaluation.predictions import csv_text
 from fer_jax.inference.draw import place_of
-from fer_jax.inference.explain import ExplainedFace, overlay
+from fer_jax.inference.explain import ExplainedFace
+from fer_jax.report.looking import overlay
 from fer_jax.report.style import BLUE
 
 SIDE = 336  # pixels of a face as drawn

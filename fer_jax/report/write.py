@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import importlib.resources
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -15,6 +15,7 @@ from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.report import scores, sections
 from fer_jax.report.inspection import Inspection
 from fer_jax.report.learning import learning
+from fer_jax.report.looking import Looks, looking
 from fer_jax.report.markup import Html, element, flatten, join, table
 from fer_jax.report.method_sections import method_sections
 from fer_jax.report.sections import Predictions, Profile, Samples
@@ -32,6 +33,7 @@ def write_report(
     samples: Samples | None = None,
     profiles: Mapping[str, Profile] | None = None,
     inspection: Inspection | None = None,
+    look: Callable[[], Looks | None] | None = None,
 ) -> epath.Path:
     """Writes `folder/index.html`, a page with all its pictures inside.
 
@@ -45,6 +47,7 @@ def write_report(
         samples: training images to show.
         profiles: by name, values to compare between classes.
         inspection: the method's intermediates on a few examples.
+        look: makes maps of where the model looks.
 
     Returns:
         The path of index.html.
@@ -66,6 +69,7 @@ def write_report(
             sections.calibration(results, predictions),
             sections.mistakes(results, predictions),
             scores.degraded(results),
+            looking(look() if look else None),
             inside,
             sections.profile_tables(results["classes"], predictions.labels, profiles or {}),
             seen,

@@ -23,6 +23,7 @@ from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.evaluation.matching import whole
 from fer_jax.evaluation.results import card_scores, headline, main_scores, score_model, unsure
+from fer_jax.inference.explain import look
 from fer_jax.parsing import read_lines
 from fer_jax.report import Samples
 from fer_jax.runs.checkpoint import tree_sha256
@@ -87,6 +88,7 @@ def finish(
     if config.evaluation.report:
         seen = inspect(evaluator, variables, scored, match)
         shown = {"history": read_lines(workdir / "metrics.jsonl"), "inspection": seen, "samples": _samples(setup)}
+        shown["look"] = lambda: look(setup.task, setup.mesh, variables, match)
     tested = variables | {"params": setup.task.method.at_test(best["params"])}
     on_main(lambda: write_model(workdir / MODEL, tested, card))
     target = workdir / "results.json"
