@@ -63,6 +63,8 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
     _check_unit(config, train)
     if number := fold_number(config):
         train, _ = take_fold(train, number)
+    if data.examples:
+        train = _fewer(train, data.examples)
     if config.selection.rule == "best_on_test":
         return train, part_to_test(config, load(data, split_to_test(config), training=False))
     if data.validation_split:
@@ -76,6 +78,13 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
     # Validation is scored as the test split is, whatever rule makes the training targets.
     scored = load(data, data.train_split, training=False)
     return train, scored.select(np.flatnonzero(np.isin(scored.rows, held_out.rows)))
+
+
+def _fewer(train: Source, count: int) -> Source:
+    """Returns about `count` examples, by class as often as in all of them."""
+    if count > len(train):
+        raise UserError(f"config.data.examples={count}: {train.name} has {len(train)} to train on; give fewer, or 0")
+    return train if count == len(train) else split_off(train, 1 - count / len(train), seed=0)[0]
 
 
 def _check_splits(config: Config) -> None:

@@ -1,0 +1,259 @@
+"""Methods for ambiguous labels on equal terms: FER+'s pictures, whose true labels are known, with labels made wrong.
+
+    python -m experiments.noise --out results/noise/cpu --columns=clean,symmetric30,real --data_dir=FOLDER
+
+FER-2013's own labels agree with the majority of FER+'s ten annotators on two thirds of the pictures: the column `real`
+trains on them, `symmetric10` to `symmetric30` on labels of FER+ that were changed at random, `matrix` on labels drawn
+from how often FER-2013 gives each class, given that of FER+ (class-dependent, but blind to the picture). All are tested
+on FER+'s majority. Every method trains the same network for the same epochs, and the last epoch counts: nothing is
+selected. The accuracy after every epoch is that on public_test, from which come the mean of the last five epochs and
+what choosing the best epoch on the tested pictures would add. private_test is read once, after the last epoch.
+
+A comparison says something only where cross-entropy memorizes: `memorized` is the share of the wrongly labeled training
+pictures for which the last model repeats the wrong label. Every run leaves OUT/COLUMN/METHOD_seedN.json; a run that has
+its file is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from experiments import presets
+from fer_jax.config.fields import Config, assign, variant_config
+from fer_jax.data.sources.source import load as read_source
+from fer_jax.engine.allocator import keep_freed_memory
+from fer_jax.engine.compiler import use_compilation_cache
+from fer_jax.engine.mesh import device_name
+from fer_jax.errors import UserError, nearest, print_any_text, writing
+from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.inference.trained import load
+from fer_jax.parsing import read_lines
+from fer_jax.runs.workdir import git_commit, versions
+from fer_jax.storage import write_whole
+from fer_jax.training import loop
+from fer_jax.training.examples import read_examples
+
+CONTROL = "cross-entropy"
+MEMORIZED = 0.3  # by the control, for a column to say something
+DRAWS = 2000  # of the bootstrap
+COLUMNS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "symmetric10": {"data.label_noise": "symmetric", "data.label_noise_rate": 0.1},
+    "symmetric20": {"data.label_noise": "symmetric", "data.label_noise_rate": 0.2},
+    "symmetric30": {"data.label_noise": "symmetric", "data.label_noise_rate": 0.3},
+    "real": {"data.label_noise": "fer2013"},
+    "matrix": {"data.label_noise": "matrix", "data.label_noise_file": "fer2013"},
+}
+METHODS: dict[str, dict[str, Any]] = {
+    CONTROL: {},
+    "smoothing": {"data.label_smoothing": 0.1},
+    "correction": {"objective": "correction"},
+    "scn": {"objective": "scn"},
+    "rul": {"method": "rul"},
+    "eac": {"objective": "eac"},
+    "nla": {"objective": "nla"},
+    "small_loss": {"objective": "small_loss"},
+}
+
+
+def recipe(method: str = "baseline") -> Config:
+    """Two CPU cores: 6,000 pictures of 48 pixels, a ResNet-18 of width 24, 40 epochs, only flips."""
+    config = variant_config("noise", method, "ferplus_short", presets.VARIANTS)
+    config.data.target = "majority"
+    config.data.drop_classes = ("contempt",)
+    config.data.examples = 6000
+    config.data.validation_split = "public_test"
+    config.selection.rule = "last"
+    config.augmentation.train = ("flip",)
+    config.model.width = 24
+    config.train.epochs = 40.0
+    config.train.eval_every_epochs = 1.0
+    config.evaluation.flip = False
+    config.evaluation.report = False
+    config.evaluation.bootstrap = 0
+    return config
+
+
+def config_of(column: str, method: str, seed: int) -> Config:
+    """Returns the config of one run; the noise is the same for every method and seed."""
+    fields = dict(METHODS[method])
+    config = recipe(fields.pop("method", "baseline"))
+    for field, value in (COLUMNS[column] | fields).items():
+        assign(config, field, value)
+    config.seed = seed
+    if method == "small_loss":  # it is told the rate; in `real` and `matrix` that of real_noise
+        config.strategy.small_loss.tau = COLUMNS[column].get(
+            "data.label_noise_rate", 0.0 if column == "clean" else 0.32
+        )
+    return config
+
+
+def run(column: str, method: str, seed: int, workdir: epath.Path, data_dir: str) -> dict[str, Any]:
+    """Trains one run, or resumes it, and returns its record."""
+    config = config_of(column, method, seed)
+    config.data.data_dir = data_dir
+    results = loop.train(config, workdir)
+    model = load(os.fspath(workdir))
+    train, _, noise = read_examples(model.config)
+    test = read_source(model.config.data, model.config.data.test_split, training=False)
+    curve = [line["accuracy"] for line in read_lines(workdir / "metrics.jsonl") if line["kind"] == "validation"]
+    predicted = model.logits(train).argmax(axis=1)
+    logits = model.logits(test)
+    scores = classification_metrics(logits, test.arrays["label"], test.classes, bootstrap=0)
+    record = {
+        "column": column,
+        "method": method,
+        "seed": seed,
+        "accuracy": scores["accuracy"],
+        "mean_recall": scores["mean_recall"],
+        "recall": dict(zip(test.classes, scores["recall"], strict=True)),
+        "right": np.packbits(logits.argmax(axis=1) == test.arrays["label"]).tobytes().hex(),
+        "examples": len(test),
+        "curve": curve,
+        "training_accuracy": float((predicted == train.arrays["label"]).mean()),
+        "noise": noise,
+    }
+    if noise:
+        wrong = train.arrays["label"] != train.arrays["clean_label"]
+        record["memorized"] = float((predicted == train.arrays["label"])[wrong].mean())
+        record["recovered"] = float((predicted == train.arrays["clean_label"])[wrong].mean())
+    facts = {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
+    return record | {"minutes": results["wall_seconds"] / 60, "config": json.loads(config.to_json())} | facts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default="results/noise/cpu")
+    parser.add_argument("--columns", default="clean,symmetric30,real", help=f"among {','.join(COLUMNS)}")
+    parser.add_argument("--methods", default=",".join(METHODS), help="(default: all) %(default)s")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data_dir", default="", help="folder of the prepared data")
+    parser.add_argument("--workdir", type=epath.Path, default="runs/noise", help="folder of the runs")
+    given = parser.parse_args(arguments)
+    print_any_text()
+    try:
+        columns, methods = chosen(given.columns, COLUMNS), chosen(given.methods, METHODS)
+        keep_freed_memory()
+        use_compilation_cache()
+        # Seed by seed and column by column: what is cut short has whole comparisons.
+        for seed in range(given.seeds):
+            for column in columns:
+                for method in [CONTROL, *(name for name in methods if name != CONTROL)]:
+                    path = given.out / column / f"{method}_seed{seed}.json"
+                    if path.exists():
+                        continue
+                    print(f"{column}, {method}, seed {seed}", flush=True)
+                    folder = given.workdir / column / f"{method}_seed{seed}"
+                    record = run(column, method, seed, folder, given.data_dir)
+                    with writing(path):
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        write_whole(path, json.dumps(record, indent=1) + "\n")
+                    write_whole(given.out.with_suffix(".md"), table(given.out))
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except (loop.Interrupted, KeyboardInterrupt):
+        print("stopped; the same command resumes from there", file=sys.stderr)
+        return 130
+    print(table(given.out))
+    return 0
+
+
+def chosen(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Returns the names in a list with commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no '{name}'; {nearest(name, known)}")
+    return names
+
+
+def table(folder: pathlib.Path) -> str:
+    """Returns a table for each column, from the records in a folder: each method beside the control."""
+    lines = []
+    for column in COLUMNS:
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for path in sorted((folder / column).glob("*.json")):
+            record = json.loads(path.read_text())
+            runs.setdefault(record["method"], []).append(record)
+        if CONTROL in runs:
+            lines += _column(column, {method: runs[method] for method in METHODS if method in runs})
+    return "\n".join(lines) + "\n"
+
+
+def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    control = runs[CONTROL]
+    noise, remembered = control[0]["noise"], _mean(control, "memorized") if control[0]["noise"] else 1.0
+    share = f", {noise['changed_share']:.1%} of the training labels are wrong" if noise else ""
+    lines = [f"**{column}**{share}", ""]
+    if remembered < MEMORIZED:
+        lines += [f"Not tested: cross-entropy repeats only {remembered:.0%} of the wrong labels.", ""]
+    lines += [
+        "| method | seeds | last epoch, % | to cross-entropy, points | p | mean of last five | best epoch adds | "
+        "mean recall | memorized, % | recovered, % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    others = [name for name in runs if name != CONTROL]
+    found = {name: paired(_right(control), _right(runs[name])) for name in others}
+    adjusted = holm({name: found[name][3] for name in others})
+    for name, records in runs.items():
+        accuracies = [100 * record["accuracy"] for record in records]
+        spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(records) > 1 else ""
+        against = ("", "")
+        if name in found:
+            difference, low, high = (100 * value for value in found[name][:3])
+            against = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})", f"{adjusted[name]:.3f}"
+        curves = np.array([record["curve"] for record in records])
+        five, best = curves[:, -5:].mean(), (curves.max(axis=1) - curves[:, -1]).mean()
+        wrong = [f"{100 * _mean(records, key):.0f}" if noise else "" for key in ("memorized", "recovered")]
+        cells = (name, len(records), f"{np.mean(accuracies):.1f}{spread}", *against, f"{100 * five:.1f}")
+        cells += (f"+{100 * best:.1f}", f"{100 * _mean(records, 'mean_recall'):.1f}", *wrong)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return [*lines, ""]
+
+
+def _mean(records: Sequence[Mapping[str, Any]], name: str) -> float:
+    return float(np.mean([record[name] for record in records]))
+
+
+def _right(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Returns which test examples each seed classifies correctly, float [S, N]."""
+    bits = [np.frombuffer(bytes.fromhex(record["right"]), np.uint8) for record in records]
+    return np.stack([np.unpackbits(b)[: records[0]["examples"]] for b in bits]).astype(float)
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns by how much `second` [S, N] is right more often, its 95 % interval, and p of no difference.
+
+    The bootstrap draws examples, the same ones for both, and of each the seeds, all with replacement.
+    """
+    generator, count = np.random.default_rng(0), first.shape[1]
+    drawn = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        means = [right[generator.integers(len(right), size=len(right))].mean(axis=0) for right in (first, second)]
+        drawn[draw] = (means[1] - means[0])[generator.integers(count, size=count)].mean()
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (DRAWS + 1))
+    return float((second.mean(axis=0) - first.mean(axis=0)).mean()), float(low), float(high), p
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Returns the p-values corrected for their number (Holm 1979)."""
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
+        adjusted[name] = largest
+    return adjusted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
