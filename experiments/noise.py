@@ -53,14 +53,12 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "real": {"data.label_noise": "fer2013"},
     "matrix": {"data.label_noise": "matrix", "data.label_noise_file": "fer2013"},
 }
+WRONG = {"clean": 0.0, "symmetric10": 0.1, "symmetric20": 0.2, "symmetric30": 0.3, "real": 0.32, "matrix": 0.32}
 METHODS: dict[str, dict[str, Any]] = {
     CONTROL: {},
     "smoothing": {"data.label_smoothing": 0.1},
     "correction": {"objective": "correction"},
-    "scn": {"objective": "scn"},
-    "rul": {"method": "rul"},
     "eac": {"objective": "eac"},
-    "nla": {"objective": "nla"},
     "small_loss": {"objective": "small_loss"},
 }
 
@@ -90,10 +88,10 @@ def config_of(column: str, method: str, seed: int) -> Config:
     for field, value in (COLUMNS[column] | fields).items():
         assign(config, field, value)
     config.seed = seed
-    if method == "small_loss":  # it is told the rate; in `real` and `matrix` that of real_noise
-        config.strategy.small_loss.tau = COLUMNS[column].get(
-            "data.label_noise_rate", 0.0 if column == "clean" else 0.32
-        )
+    if method == "small_loss":  # it is told the share of wrong labels
+        config.strategy.small_loss.tau = WRONG[column]
+    if method == "correction" and column not in ("real", "matrix"):
+        config.strategy.correction.matrix = "estimated"
     return config
 
 
