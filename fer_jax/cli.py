@@ -43,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "kind": {"help": "explain: cam, gradcam or attention", "default": "cam"},
     "input": {"help": "predict, explain: a photo, video, folder or camera:0, as an option of run.py"},
     "cropped": {"help": "predict, explain: every picture is a face, already cropped", "action": "store_true"},
-    "format": {"help": "export: stablehlo (for JAX anywhere), model (for fer_jax), or both", "default": "stablehlo"},
+    "format": {"help": "export: stablehlo (for JAX anywhere), onnx, model (for fer_jax)", "default": "stablehlo"},
     "draw": {"help": "predict: a folder for pictures with boxes and labels"},
     "smooth": {"help": "predict: weight of the frames before, from 0 to below 1", "type": float, "default": 0.0},
     "fps": {"help": "predict: read at most this many frames per second of a video", "type": float},

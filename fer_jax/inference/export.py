@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from fer_jax.errors import UserError, first_line, nearest, writing
+from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.evaluation.task import eval_step
 from fer_jax.inference.trained import Trained
 from fer_jax.nn.lowering import traced_for
 from fer_jax.parsing import parse_json, read_bytes
-from fer_jax.runs.model_file import write_model
+from fer_jax.runs.model_file import METADATA, write_model
 from fer_jax.storage import write_whole
 
 FACES = 64  # on which an exported model is compared with the model
-LARGEST_DIFFERENCE = 1e-5  # of a probability
+LARGEST_DIFFERENCE = {"stablehlo": 1e-5, "onnx": 1e-4}  # of a probability
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PROGRAM, CARD = "program.jax", "card.json"  # the members of a StableHLO file
 
@@ -60,37 +63,57 @@ def to_stablehlo(model: Trained, path: pathlib.Path) -> str:
     """Writes the program that predicts, with weights and preprocessing inside, for any number of faces.
 
     The file is a zip of the program, as `jax.export` serializes it, and the card as JSON. Its function maps cropped
-    faces, uint8 [B, H, W, C] of the card's `data.picture`, to probabilities, float32 [B, classes].
+    faces, uint8 [B, H, W, C] of the card's `data.picture`, to probabilities, float32 [B, classes]. That of a model of
+    clips takes the frames with a face of one clip, uint8 [T, H, W, C], and returns [1, classes].
     """
-    faces, shape = _faces(model), model.card["data"]["picture"]
-    (batch,) = jax.export.symbolic_shape("b")  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        # An accelerator's form of each layer: that of a CPU is faster there, and not made for other devices.
-        program = jax.jit(traced_for("any", _predicting(model)))
-        exported = jax.export.export(program, platforms=PLATFORMS)(  # pyright: ignore[reportAttributeAccessIssue]
-            jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
-        )
-        data = exported.serialize()
-    except Exception as error:  # JAX raises what its tracing runs into
-        raise UserError(f"{model.card['method']} cannot be exported as StableHLO ({first_line(error)})") from error
-    card = dict(model.card) | {"config": None}
+    # An accelerator's form of each layer: that of a CPU is faster there, and not made for other devices.
+    program = jax.jit(traced_for("any", _predicting(model)))
+    with _conversion(model, "StableHLO"):
+        exported = jax.export.export(program, platforms=PLATFORMS)(_argument(model))  # pyright: ignore[reportAttributeAccessIssue]
+        data = bytes(exported.serialize())
+    difference = _difference(model, _called(data), LARGEST_DIFFERENCE["stablehlo"])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(PROGRAM, bytes(data))
-        file.writestr(CARD, json.dumps(card, indent=1))
-    difference = float(np.abs(_called(bytes(data))(faces) - _probabilities(model, faces)).max())
-    if not difference <= LARGEST_DIFFERENCE:
-        raise UserError(
-            f"the exported model differs from {model.card['method']} by {difference:.2g} in a probability, more than "
-            f"{LARGEST_DIFFERENCE:g}: it was not written"
-        )
+        file.writestr(PROGRAM, data)
+        file.writestr(CARD, json.dumps(_card(model), indent=1))
     with writing(path):
         write_whole(path, buffer.getvalue())
-    return f"{path}: largest difference of a probability {difference:.1e} on {FACES} pictures"
+    return f"{path}: {difference}"
 
 
-FORMS: Mapping[str, Callable[[Trained, pathlib.Path], str]] = {"model": to_model_file, "stablehlo": to_stablehlo}
-ENDINGS = {"model": ".safetensors", "stablehlo": ".stablehlo.zip"}
+def to_onnx(model: Trained, path: pathlib.Path) -> str:
+    """Writes the program of `to_stablehlo` as ONNX, for onnxruntime on other devices or in a browser.
+
+    Its input is `faces`, its output `probabilities`; the entry `fer_jax` of its metadata is the card as JSON.
+    """
+    try:
+        import jax2onnx
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("the format onnx needs jax2onnx and onnxruntime: pip install 'fer_jax[onnx]'") from error
+    argument = _argument(model)
+    with _conversion(model, "ONNX"):
+        # Traced first, because jax2onnx replaces functions of JAX and Flax by others, which ignore some arguments.
+        traced = jax.make_jaxpr(traced_for("onnx", _predicting(model)))(argument)
+        names = {"input_names": ["faces"], "output_names": ["probabilities"]}
+        exported = jax2onnx.to_onnx(jaxpr_as_fun(traced), [argument], model_name=model.card["method"], **names)
+        exported.metadata_props.add(key=METADATA, value=json.dumps(_card(model)))
+        data = exported.SerializeToString()
+        quiet = onnxruntime.SessionOptions()
+        quiet.log_severity_level = 3  # errors: what it removes from a program is no warning to a user
+        session = onnxruntime.InferenceSession(data, quiet, providers=["CPUExecutionProvider"])
+        difference = _difference(model, lambda x: session.run(None, {"faces": x})[0], LARGEST_DIFFERENCE["onnx"])
+    with writing(path):
+        write_whole(path, data)
+    return f"{path}: {difference}"
+
+
+FORMS: Mapping[str, Callable[[Trained, pathlib.Path], str]] = {
+    "model": to_model_file,
+    "stablehlo": to_stablehlo,
+    "onnx": to_onnx,
+}
+ENDINGS = {"model": ".safetensors", "stablehlo": ".stablehlo.zip", "onnx": ".onnx"}
 
 
 def read_stablehlo(path: str | pathlib.Path) -> tuple[Function, dict[str, Any]]:
@@ -112,26 +135,72 @@ def _called(data: bytes) -> Function:
     return lambda faces: np.asarray(exported.call(faces))
 
 
+@contextlib.contextmanager
+def _conversion(model: Trained, form: str) -> Iterator[None]:
+    """Turns whatever a converter raises into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{model.card['method']} cannot be exported as {form} ({first_line(error)})") from error
+
+
+def _card(model: Trained) -> dict[str, Any]:
+    """Returns the card with the geometry of crops, as `fer_jax.faces.alignment.template_points` takes it."""
+    return dict(model.card) | {"config": None, "crop": dict(model.card["crop"]) | dataclasses.asdict(model.crops)}
+
+
+def _argument(model: Trained) -> jax.ShapeDtypeStruct:
+    """Returns what an exported function takes: any number of cropped faces."""
+    if model.task.method.measures:
+        raise UserError(f"{model.card['method']} is not exported: only methods that predict classes are")
+    (count,) = jax.export.symbolic_shape("b")  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.ShapeDtypeStruct((count, *model.card["data"]["picture"]), jnp.uint8)
+
+
 def _predicting(model: Trained) -> Callable[[Any], jax.Array]:
     """Returns the function from cropped faces to probabilities, with the weights as constants."""
-    fields = {name: values[:1] for name, values in model.source_of(_faces(model)[:1]).arrays.items() if name != "image"}
+    task, variables = model.task, model.variables
+    example = np.zeros((1, *model.card["data"]["picture"]), np.uint8)
+    fields = {name: values[:1] for name, values in model.source_of(example).arrays.items()}
 
     def predict(faces: jax.Array) -> jax.Array:
-        rows = {k: jnp.broadcast_to(v, (faces.shape[0], *v.shape[1:])) for k, v in fields.items()}
-        return jax.nn.softmax(eval_step(model.task, model.variables, {**rows, "image": faces})["logits"])
+        if task.method.takes == "frames":
+            batch = {"frames": faces[None], "frame_mask": jnp.ones((1, faces.shape[0]), bool)}
+        else:
+            rows = {k: jnp.broadcast_to(v, (faces.shape[0], *v.shape[1:])) for k, v in fields.items() if k != "image"}
+            batch = rows | {"image": faces}
+        return jax.nn.softmax(eval_step(task, variables, batch)["logits"])
 
     return predict
 
 
+def _difference(model: Trained, function: Function, most: float) -> str:
+    """Compares an exported function with the model, on one picture and on many; returns what it found.
+
+    Raises:
+        UserError: if a probability differs by more than `most`.
+    """
+    faces = _faces(model.card["data"]["picture"])
+    difference = np.max([np.abs(function(x) - _probabilities(model, x)).max() for x in (faces[:1], faces[1:])])
+    if not difference <= most:
+        raise UserError(
+            f"the exported model differs from {model.card['method']} by {difference:.2g} in a probability, more than "
+            f"{most:g}: it was not written"
+        )
+    return f"largest difference of a probability {difference:.1e} on {FACES} pictures"
+
+
 def _probabilities(model: Trained, faces: np.ndarray) -> np.ndarray:
-    return np.array([row.probabilities for row in model.predict(faces, cropped=True)], np.float32)
+    """Returns what the model itself says of faces, or of the frames of one clip."""
+    mask = np.ones(len(faces), bool) if model.task.method.takes == "frames" else None
+    return np.exp(log_softmax(model.logits(model.source_of(faces, mask))))
 
 
-def _faces(model: Trained) -> np.ndarray:
+def _faces(picture: Sequence[int]) -> np.ndarray:
     """Pictures of blurred noise, uint8 [64, H, W, C]: what is compared needs no meaning, only contrast."""
-    if model.task.method.measures or model.task.method.takes == "frames":
-        raise UserError(f"{model.card['method']} is not exported: only methods that classify single pictures are")
-    height, width, channels = model.card["data"]["picture"]
+    height, width, channels = picture
     coarse = np.random.default_rng(0).integers(0, 256, (FACES, 8, 8, channels))
     fine = coarse.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)
     return fine[:, :height, :width].astype(np.uint8)

@@ -81,6 +81,13 @@ class Trained:
         unsure = self.card.get("unsure")
         return None if unsure is None else math.inf if unsure["threshold"] is None else unsure["threshold"]
 
+    @property
+    def crops(self) -> Crops:
+        """How faces are cropped for it: as those of its training data were."""
+        margin, rise = CROPPED_LIKE.get(self.card["data"]["name"].partition("/")[0], (MARGIN, 0.0))
+        side, stored = min(self.card["data"]["picture"][:2]), self.card["crop"]
+        return Crops(side, stored.get("margin", margin), rise, stored.get("by") == "box")
+
     def predict(self, faces: Any, *, cropped: bool | None = None, yunet: str | None = None) -> list[PredictionRow]:
         """Returns a row for each face, with `expression` and `probabilities` in the order of `classes`.
 
@@ -143,16 +150,11 @@ class Trained:
             UserError: if the method predicts no classes.
         """
         self._check_predicts()
-        name = self.card["data"]["name"].partition("/")[0]
-        margin, rise = CROPPED_LIKE.get(name, (MARGIN, 0.0))
-        stored = self.card["crop"]
-        side, by_box = min(self.card["data"]["picture"][:2]), stored.get("by") == "box"
-        crops = Crops(side, stored.get("margin", margin), rise, by_box)
         clip_logits = self._clip_logits if self.task.method.takes == "frames" else None
         return Reader(
             logits=self.logits,
             classes=self.classes,
-            crops=crops,
+            crops=self.crops,
             detector=detector,
             threshold=self.threshold,
             smoothing=smoothing,

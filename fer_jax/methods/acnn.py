@@ -33,6 +33,7 @@ from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.lowering import for_cpu
 from fer_jax.nn.normalization import BatchNorm
+from fer_jax.nn.padding import pad_axis
 from fer_jax.nn.pooling import global_average_pool, max_pool
 from fer_jax.nn.vgg import LAYERS, VGG
 
@@ -57,7 +58,7 @@ class Gate(nn.Module):
         linear = functools.partial(Linear, kernel_init=he_fan_in, bias_init=zeros, dtype=self.dtype)
         x = max_pool(phi, window=2, stride=2, padding=0)
         if self.padding:
-            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            x = pad_axis(pad_axis(x, 1, (1, 1), 0.0), 2, (1, 1), 0.0)
         x = Conv(self.channels, (1, 1), use_bias=True, kernel_init=he_fan_in, dtype=self.dtype, name="conv")(x)
         x = nn.relu(norm(name="bn")(x, train=train))
         x = global_average_pool(x)
@@ -80,8 +81,8 @@ class GatedDescription(nn.Module):
     def __call__(self, phi: Float[Array, "B h w C"], train: bool) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
         """Returns (psi [B, D], alpha [B]); without a gate alpha is 1."""
         fc = Linear(self.features, kernel_init=he_fan_in, bias_init=zeros, dtype=self.dtype, name="fc")
-        psi = nn.relu(fc(phi.reshape(len(phi), -1))).astype(jnp.float32)
-        alpha = jnp.ones(len(phi), jnp.float32) if self.gate is None else self.gate(name="gate")(phi, train)
+        psi = nn.relu(fc(phi.reshape(phi.shape[0], -1))).astype(jnp.float32)
+        alpha = jnp.ones(phi.shape[0], jnp.float32) if self.gate is None else self.gate(name="gate")(phi, train)
         return psi, alpha
 
 
@@ -227,7 +228,7 @@ class Model(Classifier):
         first = corners(batch["points"], stride_of(self.cut), self.patch)
         aux["patch_weights"] = patch_weights(alpha[:, :POINTS], first, self.patch, f.shape[1:3])
 
-        features = (alpha[:, :POINTS, None] * psi).reshape(len(psi), -1)
+        features = (alpha[:, :POINTS, None] * psi).reshape(psi.shape[0], -1)
         if self.global_unit:
             features = jnp.concatenate([features, alpha[:, POINTS:] * aux["psi_global"]], axis=1)
         aux["features"] = features

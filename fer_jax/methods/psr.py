@@ -58,7 +58,7 @@ class Head(nn.Module):
     def __call__(self, maps: Float[Array, "B h w P"], *, train: bool) -> Float[Array, "B hidden"]:
         """Returns what the last layer, `fc2`, classifies."""
         maps = adaptive_average_pool(maps, 7) if self.average_7x7 else maps.astype(jnp.float32)
-        cells = maps.reshape(len(maps), -1, maps.shape[-1])
+        cells = maps.reshape(maps.shape[0], -1, maps.shape[-1])
         # Its gradient goes to the first of equal cells, as in PyTorch. That of jnp.max looks for cells equal to the
         # maximum, and is 0 / 0 where the compiler computes the average twice and rounds it differently.
         first = stop_gradient(jax.nn.one_hot(jnp.argmax(cells, axis=1), cells.shape[1], axis=1))

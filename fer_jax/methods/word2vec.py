@@ -124,7 +124,7 @@ class Model(Classifier):
             "similarity": cosines(u, self.v),
             "scale": self.s,
             "class_vectors": self.v,
-            "word_similarity": jnp.broadcast_to(words, (len(u), *words.shape)),
+            "word_similarity": jnp.broadcast_to(words, (u.shape[0], *words.shape)),
             **self.learned,
         }
 

@@ -25,6 +25,7 @@ from jax import lax
 
 from fer_jax.nn.linear import add_bias
 from fer_jax.nn.lowering import differentiated, for_cpu
+from fer_jax.nn.padding import pad_axis
 from fer_jax.nn.winograd import conv_winograd, input_gradient_winograd, kernel_gradient_winograd
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)), all >= 0
@@ -235,7 +236,7 @@ def conv_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding)
     """
     kh, kw, channels, features = kernel.shape
     height, width = output_map(x.shape, kernel.shape, stride, padding)
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    x = pad_axis(pad_axis(x, 1, padding[0], 0.0), 2, padding[1], 0.0)
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
     cells = [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(kh) for j in range(kw)]
     return jnp.concatenate(cells, axis=-1) @ kernel.reshape(kh * kw * channels, features)

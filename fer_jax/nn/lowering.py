@@ -54,6 +54,11 @@ def differentiated() -> bool:
     return _differentiated.get()
 
 
+def target() -> str:
+    """Returns the platform that is traced for, by default that of the default backend; 'onnx' for a file of ONNX."""
+    return _platform.get() or jax.default_backend()
+
+
 def for_cpu() -> bool:
-    """Returns whether what is being traced will run on a CPU; by default that of the default backend."""
-    return (_platform.get() or jax.default_backend()) == "cpu"
+    """Returns whether what is being traced will run on a CPU."""
+    return target() == "cpu"

@@ -12,7 +12,8 @@ from flax import linen as nn
 from jax import lax
 
 from fer_jax.nn.linear import full_einsum
-from fer_jax.nn.lowering import for_cpu
+from fer_jax.nn.lowering import target
+from fer_jax.nn.padding import pad_axis
 
 
 def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -> jax.Array:
@@ -20,9 +21,9 @@ def max_pool(x: jax.Array, window: int = 3, stride: int = 2, padding: int = 1) -
 
     The gradient goes to the first maximum of a window in row-major order, as in XLA and PyTorch. On a CPU the gradient
     of XLA's reduce-window (select-and-scatter) is several times slower than pooling first columns and then rows with a
-    gradient made of shifted slices.
+    gradient made of shifted slices. jax2onnx does not convert a reduce-window.
     """
-    if not for_cpu():
+    if target() not in ("cpu", "onnx"):
         pad: Any = ((padding, padding), (padding, padding))  # Flax's annotation allows only strings
         return nn.max_pool(x, (window, window), (stride, stride), pad)
     columns = max_pool_axis(x, 2, window, stride, padding)
@@ -36,8 +37,7 @@ def max_pool_axis(x: jax.Array, axis: int, window: int, stride: int, padding: in
 
 
 def _slices(x: jax.Array, axis: int, window: int, stride: int, padding: int) -> list[jax.Array]:
-    config = [(padding, padding, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), config)
+    x = pad_axis(x, axis, (padding, padding), -jnp.inf)
     end = stride * ((x.shape[axis] - window) // stride) + 1
     return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(window)]
 

@@ -60,7 +60,7 @@ class STN(nn.Module):
                 name=f"conv{number}",
             )
             x = nn.relu(max_pool(conv(x), window=2, stride=2, padding=0))
-        x = nn.relu(Linear(self.hidden, name="fc1")(x.reshape(len(x), -1).astype(jnp.float32)))
+        x = nn.relu(Linear(self.hidden, name="fc1")(x.reshape(x.shape[0], -1).astype(jnp.float32)))
         theta = nn.Dense(
             6,
             kernel_init=nn.initializers.zeros_init(),

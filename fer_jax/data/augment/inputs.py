@@ -59,7 +59,8 @@ def plain_inputs(batch: Batch, preprocessing: Preprocessing) -> Batch:
     moved = {"image": preprocess(batch["image"], preprocessing)}
     if "points" in batch:
         matrix = central_matrix(batch["image"].shape, preprocessing)
-        moved["points"] = _move(jnp.broadcast_to(matrix, (len(batch["points"]), 2, 3)), batch["points"])
+        points = batch["points"].astype(jnp.float32)
+        moved["points"] = jax.vmap(lambda face: geometry.move_points(matrix, face))(points)
     return batch | moved
 
 

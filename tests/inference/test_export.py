@@ -1,0 +1,51 @@
+"""Untrained models of every method as programs for others: what they predict, and what the files say of them."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+from untrained import CLASSES, untrained
+
+from fer_jax import methods
+from fer_jax.errors import UserError
+from fer_jax.inference import export
+
+PICTURE = (64, 64, 1)
+EXPERIMENTS = {"compact": "fer2013_fast"}
+METHODS = [name for name in methods.names() if not methods.load(name).measures]
+
+
+def test_a_model_of_clips_takes_the_frames_of_one(tiny, tmp_path):
+    """The frames are as many as there are; what comes out is what the model says of the whole clip."""
+    model, path = untrained(tiny("fan")), tmp_path / "clips.stablehlo.zip"
+    export.export(model, "stablehlo", path)
+    function, card = export.read_stablehlo(path)
+    assert card["crop"] == {"size": 64, "margin": -0.075, "rise": 0.05, "by_box": False}
+    frames = np.random.default_rng(1).integers(0, 256, (3, *PICTURE)).astype(np.uint8)
+    logits, _ = model._clip_logits(frames, np.ones(3, bool))
+    np.testing.assert_allclose(function(frames), jax.nn.softmax(logits)[None], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_runs_in_onnxruntime(name, tiny, tmp_path):
+    """For any number of faces, with everything inside; `export` itself compares 64 of them."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    model, path = untrained(tiny(EXPERIMENTS.get(name, name))), tmp_path / "faces.onnx"
+    assert "largest difference" in export.export(model, "onnx", path)
+    session = onnxruntime.InferenceSession(path)
+    card = json.loads(session.get_modelmeta().custom_metadata_map["fer_jax"])
+    assert card["classes"] == list(CLASSES)
+    assert card["preprocessing"]["size"] == model.preprocessing.size
+    faces = np.random.default_rng(1).integers(0, 256, (5, *PICTURE)).astype(np.uint8)
+    (probabilities,) = session.run(["probabilities"], {"faces": faces})
+    np.testing.assert_allclose(probabilities, export._probabilities(model, faces), atol=1e-4)
+
+
+def test_onnx_names_its_extra(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(UserError, match=r"fer_jax\[onnx\]"):
+        export.export(untrained(tiny()), "onnx", tmp_path / "faces.onnx")
+    assert not list(tmp_path.iterdir())
