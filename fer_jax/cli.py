@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "out": {
         "help": "evaluate: a JSON file; predict: a table, .csv or .jsonl; export: a file; explain, compare: a folder"
     },
-    "kind": {"help": "explain: cam, gradcam or attention", "default": "cam"},
+    "kind": {"help": "explain: cam, gradcam, detail or attention", "default": "cam"},
     "input": {"help": "predict, explain: a photo, video, folder or camera:0, as an option of run.py"},
     "cropped": {"help": "predict, explain: every picture is a face, already cropped", "action": "store_true"},
     "format": {"help": "export: stablehlo (for JAX anywhere), onnx, model (for fer_jax)", "default": "stablehlo"},

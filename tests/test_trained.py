@@ -155,7 +155,8 @@ def test_the_report_shows_where_the_model_looks(finished, tiny):
     model, test = fer_jax.load(finished), load(tiny().data, "test", training=False)
     looks = explain.look(model.task, model.mesh, model.placed, matching.whole(test))
     np.testing.assert_array_equal(np.bincount(looks.labels), 4)
-    np.testing.assert_allclose(looks.maps, explain.explain(model, looks.faces, looks.labels).maps, atol=1e-5)
+    np.testing.assert_allclose(looks.maps, explain.explain(model, looks.faces, looks.labels, "detail").maps, atol=1e-5)
+    assert explain.explain(model, looks.faces[:1], kind="detail").small.shape == (1, 6, 6)
     assert set(looks.scores) == {"pointing_game", "relevance_mass", "relevance_rank", "region_cosine", "area"}
     page = looking(looks)
     assert page.count("<img") == 7 * (2 * 2 + 1)

@@ -8,6 +8,8 @@ The gradient of a class's logit is taken at the last map [B, h, w, P] that the n
         its sum is the logit without the bias.
     gradcam: the gradient is averaged over the places first, and what is negative in the result is left out (Grad-CAM,
         Selvaraju et al., ICCV 2017).
+    detail: as cam, at the last map with at least `CELLS` cells along each side: finer where the last one is coarse, and
+        then no longer exact.
     attention: how much the method itself weighs each place, or each frame of a clip (`Method.attention`); the same for
         every class.
 """
@@ -41,7 +43,8 @@ from fer_jax.report.looking import Looks
 if TYPE_CHECKING:
     from fer_jax.inference.trained import Trained
 
-KINDS = ("cam", "gradcam", "attention")
+KINDS = ("cam", "gradcam", "detail", "attention")
+CELLS = 6
 AT_ONCE = 32  # faces
 MOST_FACES = 1000  # found in pictures, in one call
 SHOWN = 4  # test faces of each class
@@ -147,7 +150,8 @@ def explain(
         weights = outputs[task.method.attention]
         if weights.ndim != 3:
             raise UserError(f"{model.card['method']} weighs the frames of a clip, and these are single faces")
-        return Explanation(on_faces(weights, source.picture_shape, task), weights, wanted, outputs["logits"])
+        maps = on_faces(weights, source.picture_shape, task, cv2.INTER_NEAREST)  # patches have edges
+        return Explanation(maps, weights, wanted, outputs["logits"])
     made = class_maps(task, model.mesh, variables, source, wanted, kind)
     if made is None:
         raise UserError(f"{model.card['method']} computes no map of a face: there is nothing to draw")
@@ -162,7 +166,7 @@ def class_maps(
     size = min(AT_ONCE, 1 << (count - 1).bit_length())
     # Batches of one size: the last one is filled up with faces from its beginning.
     batches = [np.resize(np.arange(b, min(b + size, count)), size) for b in range(0, count, size)]
-    last = _last_map(task, variables, _batch(source, batches[0]))
+    last = _last_map(task, variables, _batch(source, batches[0]), CELLS if kind == "detail" else 2)
     if last < 0:
         return None
     traced = traced_for(platform_of(mesh), lambda v, batch, c: _relevance(task, kind, last, v, batch, c))
@@ -183,7 +187,9 @@ def look(task: Task, mesh: Mesh, variables: Any, match: Match) -> Looks | None:
     rows = np.concatenate([np.flatnonzero(labels == c)[:SHOWN] for c in range(len(source.classes))])
     few = source.select(rows)
     classes = match.columns[few.arrays["label"]].astype(np.int32)
-    made = None if task.method.measures else class_maps(task, mesh, jax.tree.map(np.asarray, variables), few, classes)
+    made = None
+    if not task.method.measures:
+        made = class_maps(task, mesh, jax.tree.map(np.asarray, variables), few, classes, "detail")
     if made is None:
         return None
     faces = few.pictures()
@@ -199,7 +205,7 @@ def look(task: Task, mesh: Mesh, variables: Any, match: Match) -> Looks | None:
 
 
 def on_faces(
-    maps: Float[np.ndarray, "N h w"], picture_shape: tuple[int, ...], task: Task
+    maps: Float[np.ndarray, "N h w"], picture_shape: tuple[int, ...], task: Task, how: int = cv2.INTER_LINEAR
 ) -> Float[np.ndarray, "N H W"]:
     """Returns maps of the network's input as maps of pictures (H, W, ...), of which the network sees the middle."""
     height, width = picture_shape[:2]
@@ -209,7 +215,7 @@ def on_faces(
     top, left = (height - rows) // 2, (width - columns) // 2
     for face, small in zip(shown, maps, strict=True):
         face[top : top + rows, left : left + columns] = cv2.resize(
-            np.asarray(small, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR
+            np.asarray(small, np.float32), (columns, rows), interpolation=how
         )
     return shown
 
@@ -237,10 +243,11 @@ def _maps_in_order(visit: Any) -> Any:
     return interceptor
 
 
-def _last_map(task: Task, variables: Any, batch: Any) -> int:
+def _last_map(task: Task, variables: Any, batch: Any, cells: int = 2) -> int:
     """Returns which of the maps of a forward pass the method names its last; -1 if there is none.
 
-    If that one is the output of no module, it is the last map with a row for each face.
+    If that one is the output of no module, or has fewer `cells` along a side, it is the last map before it with a row
+    for each face and as many cells; if none has, that with the most.
     """
     seen: list[jax.Array] = []
     named = None
@@ -258,8 +265,9 @@ def _last_map(task: Task, variables: Any, batch: Any) -> int:
         return logits
 
     jax.eval_shape(forward, variables, batch)
-    of_faces = [number for number, out in enumerate(seen) if len(out) == len(batch["index"])]
-    return next((number for number, out in enumerate(seen) if out is named), of_faces[-1] if of_faces else -1)
+    end = next((number for number, out in enumerate(seen) if out is named), len(seen) - 1)
+    before = [number for number, out in enumerate(seen[: end + 1]) if len(out) == len(batch["index"])]
+    return max(before, key=lambda number: (min(*seen[number].shape[1:3], cells), number), default=-1)
 
 
 def _relevance(

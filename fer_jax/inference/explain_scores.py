@@ -44,7 +44,7 @@ UNITS: dict[int, tuple[tuple[int, ...], ...]] = {
     26: ((48, 51, 54, 7, 8, 9),),
 }
 REACH = 0.10  # of a region beyond its landmarks, as a share of the distance between the outer corners of the eyes
-INSERTED = 16  # steps of insertion and deletion
+INSERTED = 8  # steps of insertion and deletion
 BLUR = 1 / 8  # standard deviation of the blur that insertion begins with, as a share of the picture's side
 SHIFT, ANGLE, LIGHT = 1 / 16, 10.0, 0.6  # of the side; degrees; what is left of the light
 
@@ -167,10 +167,11 @@ def transformed(faces: Faces, name: str) -> Faces:
     return np.stack(moved).reshape(faces.shape)
 
 
-def consistency(maps: Maps, after: Maps, name: str) -> PerMap:
+def consistency(maps: Maps, after: Maps, name: str, seen: Bool[np.ndarray, "H W"] | None = None) -> PerMap:
     """Correlation of maps with those of the transformed pictures, transformed back, over the pixels that both have.
 
-    1 where the map follows its picture; 0 where one of the two is constant.
+    1 where the map follows its picture; 0 where one of the two is constant. `seen` are the pixels that the network
+    sees, all by default.
     """
     height, width = maps.shape[1:]
     matrix = transforms((height, width))[name]
@@ -178,7 +179,8 @@ def consistency(maps: Maps, after: Maps, name: str) -> PerMap:
     def back(image: np.ndarray) -> np.ndarray:
         return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
-    both = back(np.ones((height, width), np.float32)) > 0.999
+    inside = np.ones((height, width), bool) if seen is None else seen
+    both = inside & (back(inside.astype(np.float32)) > 0.999)
     before = maps[:, both].astype(np.float64)
     behind = np.stack([back(np.ascontiguousarray(shown, np.float32))[both] for shown in after]).astype(np.float64)
     before, behind = (values - values.mean(axis=1, keepdims=True) for values in (before, behind))

@@ -111,7 +111,7 @@ class Trained:
 
         Args:
             faces, cropped, yunet: as for `predict`.
-            kind: 'cam', 'gradcam', or 'attention' (see `fer_jax.inference.explain`), of the predicted class.
+            kind: 'cam', 'gradcam', 'detail' or 'attention' (see `fer_jax.inference.explain`), of the predicted class.
 
         Raises:
             UserError: as `predict`; for an unknown kind, and one that the method does not have.

@@ -75,7 +75,7 @@ def looking(looks: Looks | None) -> Html:
             means.append(element("figure", element("figcaption", name), picture(mean, f"Mean map of {name}")))
     text = (
         "Blue places speak for the true class of a face, orange ones against it: gradient times activation at the "
-        "network's last map. It says what the network used, not whether that is right."
+        "network's last map that is not too coarse. It says what the network used, not whether that is right."
     )
     mean = element("div", element("h3", "Mean by class"), element("div", *means, class_="small"), class_="card")
     cards = [mean, *([_scores(looks.scores)] if looks.scores else [])]

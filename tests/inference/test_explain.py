@@ -64,6 +64,10 @@ def test_a_map_that_follows_its_picture_is_consistent():
         assert name == "light" or (follows > stays + 0.05).all()
     np.testing.assert_array_equal(scores.transformed(faces, "flip"), faces[:, :, ::-1])
     assert (scores.consistency(maps, 0 * maps, "flip") == 0).all()
+    seen = np.zeros(SHAPE, bool)
+    seen[2:-2, 2:-2] = True
+    margins = seen * np.random.default_rng(1).random((2, 400, *SHAPE))  # nothing in common but what is not seen
+    assert abs(scores.consistency(*margins, "flip", seen).mean()) < 0.02
 
 
 def test_insertion_of_a_linear_model_by_hand():
