@@ -17,7 +17,7 @@ import pathlib
 import re
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -142,12 +142,19 @@ def read_text(path: Any, advice: str = COPY, damaged: str = "strict") -> str:
     return text
 
 
-def read_json(path: Any, advice: str = COPY) -> Any:
-    """Reads a file of JSON; raises Unreadable."""
+def read_json(path: Any, advice: str = COPY, fields: Mapping[str, Any] | None = None) -> Any:
+    """Reads a file of JSON; raises Unreadable. With `fields` it must be an object that has them, of these types."""
     try:
-        return parse_json(read_bytes(path, advice))
+        value = parse_json(read_bytes(path, advice))
     except ValueError as error:
         raise Unreadable(path, f"is damaged ({first_line(error)})", advice) from error
+    if fields is not None and not isinstance(value, dict):
+        raise Unreadable(path, "is damaged (it is not a JSON object)", advice)
+    for field, kind in (fields or {}).items():
+        if field not in value or not isinstance(value[field], kind):
+            found = f"is {value[field]!r:.40}" if field in value else "is missing"
+            raise Unreadable(path, f"is damaged (its '{field}' {found})", advice)
+    return value
 
 
 def text_lines(path: Any, advice: str = COPY) -> Iterator[str]:

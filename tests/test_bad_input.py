@@ -237,7 +237,7 @@ def test_a_work_directory_in_use(tiny, tmp_path):
 
 def test_a_run_without_its_config(tiny, tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match=r"config.json cannot be read .* restore it"):
+    with pytest.raises(UserError, match=r"config.json is not there: restore it"):
         loop.train(tiny(max_steps=2), epath.Path(tmp_path))
 
 
@@ -359,7 +359,7 @@ def test_results_that_cannot_be_written(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", ["{}", "[1", ""])
 def test_a_config_json_that_no_run_wrote(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match="config.json cannot be read"):
+    with pytest.raises(UserError, match="config.json is damaged"):
         stored_config(epath.Path(tmp_path))
 
 

@@ -20,9 +20,9 @@ from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
 from fer_jax.inference import trained
 from fer_jax.inference.explain import look
-from fer_jax.parsing import read_lines
+from fer_jax.parsing import read_json, read_lines
 from fer_jax.runs.results import describe, inspect, write_results
-from fer_jax.runs.workdir import SCORED, read_json
+from fer_jax.runs.workdir import SCORED
 from fer_jax.storage import expect_file, expect_folder
 
 # To these come the fields that a method has in `Method.changeable`.
@@ -158,7 +158,7 @@ def make_places(target: epath.Path, folder: epath.Path) -> None:
         if target.name == "results.json" and (target.parent / "config.json").exists():
             raise UserError(lost)
         try:
-            read_json(target, SCORED)
+            read_json(target, fields=SCORED)
         except UserError as error:
             raise UserError(lost) from error
 

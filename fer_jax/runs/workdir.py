@@ -24,7 +24,7 @@ from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import device_name, on_main, told_by_main
 from fer_jax.errors import UserError, differences, reading, writing
 from fer_jax.locks import alone
-from fer_jax.parsing import Unreadable, parse_json, read_bytes
+from fer_jax.parsing import read_json
 from fer_jax.runs.checkpoint import has_checkpoint
 from fer_jax.runs.model_file import MODEL, read_model
 from fer_jax.storage import absolute, expect_folder, write_whole
@@ -192,13 +192,11 @@ def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     path = workdir / "results.json"
     if not path.exists():
         return None
-    try:
-        scores = read_json(path, FACTS).get("measures", dict.fromkeys(SCORES))
-        if not isinstance(scores, dict):
-            raise UserError(f"{path} cannot be read (its 'measures' is {scores!r:.40})")
-        return read_json(path, FACTS | dict.fromkeys(scores, (*NUMBER, type(None))))
-    except UserError as error:
-        raise UserError(f"{error}; delete it and start the same command again: nothing is trained again") from error
+    again = "delete it and start the same command again: nothing is trained again"
+    scores = read_json(path, again, FACTS).get("measures", dict.fromkeys(SCORES))
+    if not isinstance(scores, dict):
+        raise UserError(f"{path} is damaged (its 'measures' is {scores!r:.40}): {again}")
+    return read_json(path, again, FACTS | dict.fromkeys(scores, (*NUMBER, type(None))))
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
@@ -213,7 +211,7 @@ def versions() -> dict[str, str]:
 
 def changed_machine(workdir: epath.Path) -> str:
     """Returns what decides the last digits and is not as when the run began, as 'name: then -> now'; '' if nothing."""
-    then, now = read_json(workdir / "config.json", {}), _machine()
+    then, now = read_json(workdir / "config.json", fields={}), _machine()
     changed = differences(now, {name: then.get(name, value) for name, value in now.items()})
     return "; ".join(line for line in changed if not line.startswith("versions.python:"))
 
@@ -248,32 +246,15 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
     path, model = workdir / "config.json", workdir / MODEL
     if model.exists() and not path.exists():
         return read_model(model)[1]["config"]
-    try:
-        config = read_json(path, {"config": dict})["config"]
-        if not isinstance(config.get("method"), str):
-            raise UserError(f"{path} cannot be read (its 'config' is not a config)")
-    except UserError as error:
-        again = f"restore it, or delete the work directory {workdir} to start again"
-        if model.exists():
-            again = f"delete it and start the same command again, which makes it from {MODEL}"
-        raise UserError(f"{error}; {REJOIN if _is_sweep(workdir) else again}") from error
+    again = f"restore it, or delete the work directory {workdir} to start again"
+    if _is_sweep(workdir):
+        again = REJOIN
+    elif model.exists():
+        again = f"delete it and start the same command again, which makes it from {MODEL}"
+    config = read_json(path, again, {"config": dict})["config"]
+    if not isinstance(config.get("method"), str):
+        raise UserError(f"{path} is damaged (its 'config' is not a config): {again}")
     return config
-
-
-def read_json(path: epath.Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values in a JSON file; raises UserError unless it has the `fields`, given with their types."""
-    try:
-        value = parse_json(read_bytes(path, advice=""))
-        if not isinstance(value, dict):
-            raise TypeError("it is not a JSON object")
-        for field, kind in fields.items():
-            if field not in value:
-                raise ValueError(f"it has no '{field}'")
-            if not isinstance(value[field], kind):
-                raise TypeError(f"its '{field}' is {value[field]!r:.40}")
-    except (ValueError, TypeError, Unreadable) as error:
-        raise UserError(f"{path} cannot be read ({getattr(error, 'what', error)})") from error
-    return value
 
 
 def _has_saved(workdir: epath.Path) -> bool:

@@ -46,7 +46,7 @@ def print_finished(workdir: epath.Path) -> dict[str, Any] | None:
             scores = headline(results)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:  # somebody has edited it
             raise UserError(
-                f"{workdir / 'results.json'} cannot be read ({first_line(error)}); delete it and start the same "
+                f"{workdir / 'results.json'} is damaged ({first_line(error)}): delete it and start the same "
                 "command again: nothing is trained again"
             ) from error
         line = f"{workdir} is finished: {scores}" + (f"; its report is {page}" if page.exists() else "")

@@ -114,7 +114,7 @@ def test_a_damaged_config_is_refused_in_one_line(text, tiny, workdir):
     save(workdir)
     (workdir / "config.json").write_text(text)
     for read in (stored_config, lambda folder: check_owner(folder, tiny())):
-        with pytest.raises(UserError, match=r"config\.json cannot be read \(.*\); restore it, or delete"):
+        with pytest.raises(UserError, match=r"config\.json is damaged \(.*\): restore it, or delete"):
             read(workdir)
 
 
@@ -133,7 +133,7 @@ def test_a_sweep_with_a_damaged_config_keeps_what_its_runs_have_trained(tiny, wo
     begin(workdir, config)
     assert stored_config(workdir).seeds == 2
     (workdir / "seed00" / "config.json").write_text("{")
-    with pytest.raises(UserError, match="seed00/config.json cannot be read .* delete the work directory .*seed00 to"):
+    with pytest.raises(UserError, match="seed00/config.json is damaged .* delete the work directory .*seed00 to"):
         check_owner(workdir / "seed00", tiny(max_steps=2))
 
 
@@ -158,7 +158,7 @@ def test_edited_results_are_refused_in_one_line(edited, workdir):
     (workdir / "results.json").write_text(json.dumps(WHOLE))
     assert print_finished(workdir) == WHOLE
     (workdir / "results.json").write_text(json.dumps(WHOLE | edited))
-    with pytest.raises(UserError, match=r"results\.json cannot be read .*; delete it and start the same command again"):
+    with pytest.raises(UserError, match=r"results\.json is damaged .*: delete it and start the same command again"):
         print_finished(workdir)
 
 
@@ -169,7 +169,7 @@ FEW = '{"dataset": "x", "split": "test", "num_examples": 70, "accuracy": 0.5, "m
 def test_results_that_are_damaged_cost_no_training(text, workdir):
     workdir.mkdir()
     (workdir / "results.json").write_text(text)
-    with pytest.raises(UserError, match=r"results\.json cannot be read .*; delete it and start the same command again"):
+    with pytest.raises(UserError, match=r"results\.json is damaged .*: delete it and start the same command again"):
         read_results(workdir)
 
 
