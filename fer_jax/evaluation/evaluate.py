@@ -172,7 +172,7 @@ def score(
     votes = source.arrays.get("vote_target")
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # some examples have no vote for an emotion
         on_voted = classification_metrics(logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0)
-        metrics["kl_to_votes"] = on_voted["kl_to_votes"]
+        metrics |= {name: value for name, value in on_voted.items() if name.endswith("_to_votes")}
     if task is not None:
         metrics |= task.method.score(task.model, logits, labels)
     found = {"dataset": source.name, "split": source.split, "unit": source.unit}

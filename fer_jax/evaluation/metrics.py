@@ -32,7 +32,7 @@ def classification_metrics(
         logits: their softmax is the prediction.
         labels: the true class of each example, in [0, C).
         classes: C names.
-        votes: the annotators' votes, each row a distribution over the classes; adds `kl_to_votes`.
+        votes: the annotators' votes, each row a distribution over the classes; adds `measures_to_votes`.
         bootstrap: resamples behind the 95 % intervals; 0 leaves the intervals out.
         seed: of the resampling.
 
@@ -79,7 +79,7 @@ def classification_metrics(
     if bootstrap > 0:
         scores |= bootstrap_intervals(confusion, draws=bootstrap, seed=seed)
     if votes is not None:
-        scores["kl_to_votes"] = float(kl_to_votes(votes, log_probabilities).mean())
+        scores |= {name: float(values.mean()) for name, values in measures_to_votes(votes, log_probabilities).items()}
     return scores
 
 
@@ -126,8 +126,14 @@ def calibration_error(reliability: dict[str, list]) -> float:
     return float(np.average(gap[count > 0], weights=count[count > 0]))
 
 
-def kl_to_votes(votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarray, "N C"]) -> Float[np.ndarray, " N"]:
-    """KL(votes || prediction) in nats per example, with 0 log 0 = 0.
+def measures_to_votes(
+    votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarray, "N C"]
+) -> dict[str, Float[np.ndarray, " N"]]:
+    """The six measures of label distribution learning (Geng, IEEE TKDE 2016, table 1), by example.
+
+    With votes d and predictions p: Chebyshev max |d - p|, Clark sqrt(sum (d - p)^2 / (d + p)^2), Canberra
+    sum |d - p| / (d + p), KL(d || p) in nats with 0 log 0 = 0 (the smaller the better), cosine and intersection
+    sum min(d, p) (the larger the better).
 
     Raises:
         ValueError: if the votes have another shape than the predictions, or a row is not a distribution.
@@ -144,9 +150,18 @@ def kl_to_votes(votes: Num[np.ndarray, "N C"], log_probabilities: Float[np.ndarr
             f"votes of example {row} are not a distribution (sum {total[row, 0]:g}, smallest "
             f"{votes[row].min():g}): divide counts by their sum"
         )
-    votes = votes / total
-    log_votes = np.log(votes, out=np.zeros_like(votes), where=votes > 0)
-    return (votes * (log_votes - log_probabilities)).sum(axis=-1)
+    d, p = votes / total, np.exp(log_probabilities)
+    log_d = np.log(d, out=np.zeros_like(d), where=d > 0)
+    gap = np.abs(d - p)
+    share = gap / np.maximum(d + p, 1e-8)
+    return {
+        "kl_to_votes": (d * (log_d - log_probabilities)).sum(axis=-1),
+        "chebyshev_to_votes": gap.max(axis=-1),
+        "clark_to_votes": np.sqrt((share**2).sum(axis=-1)),
+        "canberra_to_votes": share.sum(axis=-1),
+        "cosine_to_votes": (d * p).sum(axis=-1) / (np.linalg.norm(d, axis=-1) * np.linalg.norm(p, axis=-1)),
+        "intersection_to_votes": np.minimum(d, p).sum(axis=-1),
+    }
 
 
 def bootstrap_intervals(

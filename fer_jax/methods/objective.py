@@ -60,7 +60,7 @@ def parts(objective: str) -> list[str]:
 def combined(method: Method, config: Config) -> Method:
     """Returns `method` with the strategies of `config.objective` applied from left to right."""
     for name in parts(config.objective):
-        method = load(name).apply(method, **config.strategy[name].to_dict())
+        method = load(name).apply(method, **dict(config.strategy.get(name, {})))
     return method
 
 

@@ -19,6 +19,11 @@ SCORES = {
     "ece": "Calibration error, %",
     "nll": "Negative log-likelihood, nats",
     "kl_to_votes": "KL to votes, nats",
+    "chebyshev_to_votes": "Chebyshev distance to votes",
+    "clark_to_votes": "Clark distance to votes",
+    "canberra_to_votes": "Canberra distance to votes",
+    "cosine_to_votes": "Cosine with votes",
+    "intersection_to_votes": "Intersection with votes",
 }
 # Facts of a run for the header, if they are known.
 FACTS: Mapping[str, Callable[[Any], str]] = {

@@ -138,12 +138,20 @@ def test_confidence_of_one_falls_into_the_last_bin():
     assert scores["ece"] == 0.5
 
 
-def test_kl_to_votes_by_hand():
+def test_measures_to_votes_by_hand():
     predicted = np.array([[0.5, 0.25, 0.25], [0.2, 0.7, 0.1]])
     votes = np.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]], np.float32)
     scores = classification_metrics(np.log(predicted), np.array([0, 1]), NAMES[:3], votes=votes)
     by_hand = (0.5 * math.log(0.5 / 0.5) + 0.5 * math.log(0.5 / 0.25) + math.log(1 / 0.7)) / 2
     assert scores["kl_to_votes"] == pytest.approx(by_hand)
+    by_hand = {
+        "chebyshev": (0.25 + 0.3) / 2,
+        "clark": (math.sqrt((0.25 / 0.75) ** 2 + 1) + math.sqrt(1 + (0.3 / 1.7) ** 2 + 1)) / 2,
+        "canberra": (0.25 / 0.75 + 1 + 1 + 0.3 / 1.7 + 1) / 2,
+        "cosine": (0.375 / math.sqrt(0.5 * 0.375) + 0.7 / math.sqrt(0.54)) / 2,
+        "intersection": (0.75 + 0.7) / 2,
+    }
+    assert {name: scores[f"{name}_to_votes"] for name in by_hand} == pytest.approx(by_hand)
     assert "kl_to_votes" not in classification_metrics(np.log(predicted), np.array([0, 1]), NAMES[:3])
 
 

@@ -12,6 +12,7 @@ TRACED = [
     ("fdrl", "correction+mixup", {"kind": "prior"}),
     ("acnn", "correction+small_loss+cutmix", {"matrix": "learned"}),
     ("psr", "correction", {"matrix": "estimated"}),
+    ("psr", "ldl+mixup", {}),
     ("word2vec", "correction", {"matrix": "fer2013"}),
 ]
 
@@ -20,7 +21,8 @@ TRACED = [
 def test_a_strategy_is_traced(method, objective, options, tiny):
     config = tiny(method)
     config.objective = objective
-    config.strategy[objective.partition("+")[0]].update(options)
+    if options:
+        config.strategy[objective.partition("+")[0]].update(options)
     if method == "word2vec":
         config.loss.options.kind = "softmax"
     setup = make_setup(config)
