@@ -1,5 +1,7 @@
 """Label distribution learning: the loss is the divergence from the votes, its gradient p - d; what has no votes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ VOTES = jnp.array([[0.6, 0.4, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
 
 
 def test_the_loss_is_the_divergence_from_the_votes():
-    method = load("ldl").apply(methods.load("baseline"))
+    method: Any = load("ldl").apply(methods.load("baseline"))
     batch = method.targets(None, {"target": jnp.eye(3), "vote_target": VOTES}, CLOCK)
     d = np.array([[0.6, 0.4, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], np.float32)  # nobody voted on the last one
     np.testing.assert_array_equal(batch["target"], d)
@@ -34,5 +36,6 @@ def test_the_loss_is_the_divergence_from_the_votes():
 
 
 def test_a_data_set_without_votes_is_refused():
+    method: Any = load("ldl").apply(methods.load("baseline"))
     with pytest.raises(UserError, match="ldl learns from votes, which this data set lacks"):
-        load("ldl").apply(methods.load("baseline")).targets(None, {"target": jnp.eye(3)}, CLOCK)
+        method.targets(None, {"target": jnp.eye(3)}, CLOCK)
