@@ -141,6 +141,13 @@ def rafdb_ambiguous(config):
     config.selection.metric = "accuracy"
 
 
+def rafdb_flip_or_noise(config):
+    """The same as SCN and RUL augment: half of the pictures are mirrored or noisy, then boxes are erased."""
+    rafdb_ambiguous(config)
+    config.augmentation.train = ("one_of:0.5(flip|noise:5.48)", "erase:0.5,aspect=0.3-3.3")
+    config.train.batch_size = 64
+
+
 def affectnet(config):
     """AffectNet, seven classes drawn equally often, by RAF-DB's recipe; the test split is the validation split."""
     rafdb(config)
@@ -222,6 +229,16 @@ def ferplus_votes(config):
     config.data.target = "cross_entropy"
     config.data.label_smoothing = 0.0
 
+
+NOISY = {  # what experiments on ambiguous and wrong labels are run on
+    "synthetic": synthetic,
+    "smoke": smoke,
+    "fer2013": fer2013,
+    "fer2013_short": fer2013_short,
+    "ferplus": ferplus,
+    "ferplus_short": ferplus_short,
+    "rafdb": rafdb_flip_or_noise,
+}
 
 VARIANTS = {
     "synthetic": synthetic,

@@ -24,3 +24,9 @@ def rank(values: Float[Array, "B"], index: Int[Array, "B"]) -> Int[Array, "B"]:
     """Returns the place of each row when sorted by value, the smallest first; equal values by index."""
     order = jnp.lexsort((index, values))
     return jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
+
+
+def mean_where(values: Float[Array, "B"], chosen: Bool[Array, "B"]) -> Float[Array, ""]:
+    """Returns the mean of the chosen rows, 0 where there are none."""
+    counted = jnp.maximum(jnp.sum(chosen.astype(jnp.float32)), 1.0)
+    return jnp.sum(jnp.where(chosen, values, 0.0)) / counted

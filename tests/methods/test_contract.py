@@ -84,6 +84,7 @@ SMALL = {
     "fan": RESNET,
     "fdrl": RESNET,
     "psr": dict(num_classes=3, width=2, sr_blocks=1, sr_width=4, hidden=8),
+    "rul": RESNET,
     "word2vec": RESNET | dict(class_vectors=((1.0, 0.0), (0.6, 0.8), (0.0, 1.0))),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_jax import methods
-from fer_jax.methods import acnn, baseline, compact, fan, fdrl, psr, psr_sr, word2vec
+from fer_jax.methods import acnn, baseline, compact, fan, fdrl, psr, psr_sr, rul, word2vec
 
 
 def count(tree) -> int:
@@ -39,10 +39,11 @@ TOTALS = {
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
     "psr": (psr.Model(num_classes=7), 20_149_546),
     "psr_sr": (psr_sr.Model(num_classes=7), 1_369_859),
+    "rul": (rul.Model(num_classes=7), 14_388_615),
     "word2vec": (word2vec.Model(num_classes=7, class_vectors=GOOGLE_NEWS_SIZE), 11_330_412),
 }
 
-SIZES = {"acnn": 224}  # a fully connected layer on the map depends on the input's side
+SIZES = {"acnn": 224, "rul": 224}  # a fully connected layer on the map depends on the input's side
 TRUNK, EPN = 11_176_512, 903
 
 
@@ -84,6 +85,14 @@ def test_fdrl_ablation_parts(modules, parts):
 
 def test_fdrl_without_modules_is_the_baseline():
     assert count(shapes(fdrl.Model(num_classes=7, modules="none"))["params"]) == 11_180_103
+
+
+def test_rul_drops_the_branch_of_sigma_at_test():
+    params = shapes(rul.Model(num_classes=7), 224)["params"]
+    assert count(params["mu"]) == count(params["sigma"]) == 1_605_824
+    assert count(rul.METHOD.at_test(params)) == 12_782_791
+    kept = shapes(rul.Model(num_classes=7, keep_sigma=True), 224)["params"]
+    assert count(rul.METHOD.at_test(kept)) == 14_388_615
 
 
 @pytest.mark.parametrize(
