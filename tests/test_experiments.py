@@ -54,7 +54,7 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     check_config(config)
     assert (config.experiment, config.variant) == (experiment, variant)
     count = parameters(methods.build_model(config, EMOTIONS[:7], "float32"), config.data.image_size)
-    full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "word2vec": 11_373_504}
+    full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "scn": 11_180_616, "word2vec": 11_373_504}
     network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
     if network in full and config.model.width == 64:
         smaller_stem = (49 - 9) * 3 * 64 if config.model.stem == "small" else 0  # 3x3 in place of 7x7

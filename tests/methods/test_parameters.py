@@ -9,6 +9,7 @@ import pytest
 
 from fer_jax import methods
 from fer_jax.methods import acnn, baseline, compact, fan, fdrl, psr, psr_sr, rul, word2vec
+from fer_jax.methods.strategies import scn
 
 
 def count(tree) -> int:
@@ -85,6 +86,10 @@ def test_fdrl_ablation_parts(modules, parts):
 
 def test_fdrl_without_modules_is_the_baseline():
     assert count(shapes(fdrl.Model(num_classes=7, modules="none"))["params"]) == 11_180_103
+
+
+def test_scn_adds_one_row_to_the_baseline():
+    assert count(shapes(scn.with_importance(baseline.Model)(num_classes=7))["params"]) == 11_180_616
 
 
 def test_rul_drops_the_branch_of_sigma_at_test():

@@ -131,7 +131,10 @@ def test_ranks_and_rows_are_settled_by_index():
 @pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr"])
 @pytest.mark.parametrize("name", [*strategies.names(), "small_loss+cutmix", "mixup+small_loss"])
 def test_a_strategy_fits_every_classifier_of_images(method, name):
-    check_config(config_of(method, objective=name))
+    fields = {"train.epochs": 20.0}  # some begin after a warm-up
+    if name == "relabel":
+        fields["strategy.relabel.scope"] = "batch"
+    check_config(config_of(method, objective=name, **fields))
 
 
 REFUSED = {
@@ -144,6 +147,13 @@ REFUSED = {
     "a share of all": ("baseline", {"objective": "small_loss", "strategy.small_loss.tau": 1.0}, "small_loss.tau"),
     "micro-batches": ("baseline", {"objective": "small_loss", "train.accumulate": 2}, "config.train.accumulate=2"),
     "a method with batch terms": ("fdrl", {"train.accumulate": 2}, "config.train.accumulate=2"),
+    "relabeling after the end": ("baseline", {"objective": "scn"}, "scn.start=10.*train.epochs=2"),
+    "relabeling of mixtures": ("baseline", {"objective": "scn+mixup", "strategy.scn.start": 1.0}, "mixup mixes two"),
+    "an empty group": ("baseline", {"objective": "scn", "strategy.scn.beta": 0.99}, "scn.beta=0.99.*batch_size=32"),
+    "no uncertainty": ("baseline", {"objective": "relabel", "strategy.relabel.start": 1.0}, "gives no uncertainty"),
+    "no logits": ("word2vec", {"objective": "scn", "strategy.scn.start": 1.0}, "kind='cosine' is none"),
+    "dropping after the end": ("baseline", {"objective": "dropping"}, "dropping.start=10.*train.epochs=2"),
+    "two with one memory": ("baseline", {"objective": "scn+dropping", "train.epochs": 20.0}, "both set 'memory'"),
     "several right classes": (
         "baseline",
         {"objective": "mixup", "data.target": "multi_target", "loss.options.classification": "multi_target"},

@@ -5,15 +5,14 @@ import functools
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
 
 from fer_jax import methods
 from fer_jax.config.check import check_config
+from fer_jax.data.sources.source import load
 from fer_jax.methods import baseline
-from fer_jax.methods.rows import write
 from fer_jax.training import loop
 from fer_jax.training.log import read_lines
 from fer_jax.training.run import Run
@@ -41,6 +40,23 @@ def test_every_strategy_is_traced_over_every_kind_of_method(method, tiny):
         assert "selected" in metrics
 
 
+@pytest.mark.parametrize(
+    ("method", "objective"),
+    [("fdrl", "scn"), ("acnn", "scn"), ("psr", "scn"), ("word2vec", "scn"), ("rul", "relabel+small_loss")],
+)
+def test_what_adds_to_the_model_is_traced_over_every_kind_of_method(method, objective, tiny):
+    config = tiny(method, epochs=20.0)
+    config.objective = objective
+    if method == "word2vec":
+        config.loss.options.kind = "softmax"
+    setup = make_setup(config)
+    step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
+    state = setup.abstract_state()
+    after, metrics = jax.eval_shape(step, state, setup.template)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert "monitor/relabeled" in metrics
+
+
 def stopped_and_resumed(config, workdir, monkeypatch, at=2):
     with monkeypatch.context() as patch:
         steps = iter(range(1, 100))
@@ -65,56 +81,49 @@ def test_two_strategies_on_streamed_data_resume_exactly(tiny, tmp_path, monkeypa
     assert read_lines(epath.Path(tmp_path / "stopped") / "metrics.jsonl") == lines
 
 
-def averaged_losses(fields):
-    return {"loss": np.zeros(len(fields["label"]), np.float32), "seen": np.zeros(len(fields["label"]), np.int32)}
+REMEMBERING = {
+    "dropping": {"share": 0.3, "by_class": False, "start": 2.0},
+    "scn": {"start": 2.0, "delta2": 0.0, "beta": 0.5},  # whatever is not predicted is relabeled
+}
 
 
-def remember_losses(memory, outputs, batch, clock):
-    """The moving average (0.7) of each example's loss, which the rule of trimming by EMA-loss keeps."""
-    index = batch["index"]
-    log_p = jax.nn.log_softmax(outputs[0].logits)
-    now = -jnp.sum(batch["target"] * log_p, axis=-1)
-    loss = jnp.where(memory["seen"][index] > 0, 0.7 * memory["loss"][index] + 0.3 * now, now)
-    return {
-        "loss": write(memory["loss"], index, loss, batch["mask"]),
-        "seen": write(memory["seen"], index, memory["seen"][index] + 1, batch["mask"]),
-    }
-
-
-@pytest.fixture
-def remembering(monkeypatch):
-    """The baseline, with a memory of losses; hands out a function that reads the memory of a run."""
-    method = dataclasses.replace(baseline.METHOD, memory=averaged_losses, remember=remember_losses)
-    monkeypatch.setattr(methods, "load", lambda name: method)
-    kept = {}
-    original = Run.save
+@pytest.mark.parametrize("objective", REMEMBERING)
+def test_memory_is_the_same_on_any_devices_and_after_a_resume(objective, tiny, tmp_path, monkeypatch):
+    kept, original = {}, Run.save
 
     def save(self):
         kept[self.workdir] = jax.tree.map(np.asarray, self.state.memory)
         original(self)
 
     monkeypatch.setattr(Run, "save", save)
-    return kept
-
-
-def test_memory_is_the_same_on_any_devices_and_after_a_resume(tiny, tmp_path, monkeypatch, remembering):
-    config = tiny("baseline", max_steps=8, ema_decay=0.9, log_every_steps=1)
+    config = tiny("baseline", max_steps=8, epochs=1000.0, eval_every_epochs=1000.0, log_every_steps=1)
+    config.data.builder.train, config.data.holdout_fraction = 28, 0.4  # about a batch is left
     config.optimizer.name, config.optimizer.learning_rate, config.schedule.name = "sgd", 1e-3, "constant"
+    config.objective = objective
+    config.strategy[objective].update(REMEMBERING[objective])
     whole, stopped = epath.Path(tmp_path / "whole"), epath.Path(tmp_path / "stopped")
-    expected = loop.train(config, whole)["params_sha256"]
-    memory = remembering[whole]
-    assert memory["seen"].sum() == 8 * 16
-    assert stopped_and_resumed(config, stopped, monkeypatch)["params_sha256"] == expected
-    for name, values in remembering[stopped].items():
-        np.testing.assert_array_equal(values, memory[name])
+    results = loop.train(config, whole)
+    memory = kept[whole]
+    if objective == "dropping":
+        assert memory["visits"].all()
+        assert memory["dropped"].sum() == round(0.3 * len(memory["dropped"]))
+    else:
+        assert (memory["label"] >= 0).any()
+        test = load(config.data, "test", training=False)
+        np.testing.assert_array_equal(np.sum(results["confusion"], axis=1), test.class_counts())
+    resumed = stopped_and_resumed(config, stopped, monkeypatch, at=5)
+    assert resumed["params_sha256"] == results["params_sha256"]
+    jax.tree.map(np.testing.assert_array_equal, kept[stopped], memory)
 
     config.train.devices = 4
     setup = make_setup(config)
     steps, state = StepRunner(setup, 0), setup.init()
     for _ in range(8):
         state, _, _ = steps.run(state, 1)
-    np.testing.assert_array_equal(state.memory["seen"], memory["seen"])
-    np.testing.assert_allclose(state.memory["loss"], memory["loss"], rtol=1e-5, atol=1e-5)
+    assert jax.tree.structure(state.memory) == jax.tree.structure(memory)
+    for name, values in memory.items():
+        tolerance = 1e-5 if values.dtype == np.float32 else 0
+        np.testing.assert_allclose(state.memory[name], values, rtol=tolerance, atol=tolerance)
 
 
 def test_a_fitted_method_takes_no_gradient_steps(tiny, tmp_path, monkeypatch):
