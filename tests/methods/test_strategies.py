@@ -151,6 +151,7 @@ REFUSED = {
     "relabeling of mixtures": ("baseline", {"objective": "scn+mixup", "strategy.scn.start": 1.0}, "mixup mixes two"),
     "an empty group": ("baseline", {"objective": "scn", "strategy.scn.beta": 0.99}, "scn.beta=0.99.*batch_size=32"),
     "no uncertainty": ("baseline", {"objective": "relabel", "strategy.relabel.start": 1.0}, "gives no uncertainty"),
+    "two uncertainties": ("rul", {"objective": "scn", "strategy.scn.start": 1.0}, "give 'relabel'"),
     "no logits": ("word2vec", {"objective": "scn", "strategy.scn.start": 1.0}, "kind='cosine' is none"),
     "dropping after the end": ("baseline", {"objective": "dropping"}, "dropping.start=10.*train.epochs=2"),
     "two with one memory": ("baseline", {"objective": "scn+dropping", "train.epochs": 20.0}, "both set 'memory'"),

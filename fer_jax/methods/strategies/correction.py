@@ -190,8 +190,10 @@ def learned_matrix(w: Float[Array, "C C"]) -> Float[Array, "C C"]:
 
 
 def corrected(output: Output, change: Callable[[Array], Array]) -> Output:
-    """The output with all logits changed that a loss may read: also those of PSR's branches, and s S of Word2Vec."""
+    """The output with all logits changed that a loss may read: of PSR's branches, RUL's mixtures, s S of Word2Vec."""
     aux = dict(output.aux)
+    if "mixed_logits" in aux:
+        aux["mixed_logits"] = change(aux["mixed_logits"])
     if "branch_logits" in aux:
         aux["branch_logits"] = jax.vmap(change, in_axes=-1, out_axes=-1)(aux["branch_logits"])
     if "similarity" in aux:

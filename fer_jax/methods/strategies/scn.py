@@ -58,6 +58,11 @@ def apply(
         permanent: whether a replaced label stays so; otherwise each visit decides anew
         gamma: of the paper's loss (1 - gamma) L_W + gamma L_R, 0.5 there; 0 is the code's, L_W + L_R
     """
+    if "uncertainty" in method.profiles:
+        raise UserError(
+            "config.objective: scn learns how certain the label of an example is, and so does this method: leave scn "
+            "out, or give 'relabel' for its relabeling"
+        )
     shares = (1.0 - gamma, gamma or 1.0)
 
     def loss(outputs: Outputs, batch: Batch, clock: Clock, **options: Any) -> dict[str, Float[Array, "B"]]:
