@@ -16,6 +16,7 @@ from fer_jax.data.augment.inputs import (
     corner_view,
     mirrored,
     plain_inputs,
+    turned,
 )
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.errors import UserError
@@ -45,6 +46,17 @@ def centers(images: np.ndarray) -> np.ndarray:
     weight = np.maximum(np.asarray(images), 0.02) - 0.02
     grid = np.stack(np.meshgrid(np.arange(images.shape[2]), np.arange(images.shape[1])), -1)
     return np.einsum("bhwc,hwd->bcd", weight, grid) / weight.sum((1, 2))[..., None]
+
+
+def test_points_follow_a_picture_that_is_turned():
+    points = np.random.default_rng(0).uniform(17, 31, (16, 3, 2)).astype(np.float32)
+    batch = {"image": jnp.asarray(spots(points), jnp.float32) / 255, "points": jnp.asarray(points)}
+    degrees = jnp.linspace(-30.0, 30.0, 16)
+    inputs = turned(batch, degrees)
+    np.testing.assert_allclose(centers(inputs["image"]), inputs["points"], atol=0.2)
+    x, y = (points - 23.5)[-1, 0]  # counter-clockwise as seen: y points down
+    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    np.testing.assert_allclose(inputs["points"][-1, 0] - 23.5, [c * x + s * y, c * y - s * x], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

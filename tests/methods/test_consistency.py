@@ -9,10 +9,12 @@ import pytest
 from flax import linen as nn
 
 from fer_jax import methods
+from fer_jax.data.augment import geometry
 from fer_jax.methods import baseline, fdrl
 from fer_jax.methods.class_maps import with_class_maps
 from fer_jax.methods.method import Clock, Output
 from fer_jax.methods.objective import load
+from fer_jax.methods.strategies import nla, vac
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.normalization import BatchNorm
 
@@ -153,3 +155,94 @@ def test_with_lambda_zero_a_step_is_that_of_the_baseline(batch, model_and_variab
     with_pair = jax.grad(total)(variables["params"], (batch, mirror_of(batch)), method, model, method.weights)
     alone = jax.grad(total)(variables["params"], (batch,), baseline.METHOD, plain_model, {"cross_entropy": 1.0})
     jax.tree.map(np.testing.assert_array_equal, with_pair, alone)
+
+
+def test_vac_compares_maps_of_two_sizes_on_their_common_grid():
+    rng = np.random.default_rng(0)
+    maps = jnp.asarray(rng.normal(size=(2, 7, 7, 3)), jnp.float32)
+    large = vac.enlarged(maps, 42)
+    np.testing.assert_array_equal(large[:, ::6, ::6], maps)
+    assert np.ptp(np.asarray(large).reshape(2, 7, 6, 7, 6, 3), axis=(2, 4)).max() == 0
+    constant = jnp.full((2, 7, 7, 3), 2.0)
+    np.testing.assert_array_equal(vac.scaled_distance(constant, constant[:, :6, :6]), np.zeros(2))
+    blob = jnp.zeros((1, 7, 7, 1)).at[0, 2, 2].set(1.0)
+    near, far = (jnp.zeros((1, 6, 6, 1)).at[0, at, at].set(1.0) for at in (2, 4))
+    assert 0 < float(vac.scaled_distance(blob, near)[0]) < float(vac.scaled_distance(blob, far)[0])
+
+
+def test_vac_turns_maps_back_and_leaves_out_what_came_from_outside():
+    row, column = jnp.meshgrid(jnp.arange(15.0), jnp.arange(15.0), indexing="ij")
+    smooth = jnp.exp(-((row - 4) ** 2 + (column - 9) ** 2) / 8)[..., None]
+    degrees = jnp.array([0.0, 9.0, -9.0])
+    turned = jax.vmap(lambda angle: geometry.sample(smooth, geometry.turn(angle, 15), 15))(degrees)
+    maps = jnp.stack([smooth] * 3)
+    right, wrong = vac.turned_distance(maps, turned, degrees), vac.turned_distance(maps, turned, -degrees)
+    assert right[0] == 0
+    assert (right[1:] < 0.1 * wrong[1:]).all()
+    beyond = maps.at[:, 0, 0].add(5.0)  # what lies in this corner is outside of a picture that is turned
+    np.testing.assert_array_equal(vac.turned_distance(beyond, turned, degrees)[1:], right[1:])
+
+
+def test_vac_does_not_depend_on_the_size_of_the_activations(batch, model_and_variables):
+    maps = jax.random.normal(jax.random.key(0), (4, 6, 6, CLASSES))
+    np.testing.assert_allclose(vac.standardized(3 * maps), vac.standardized(maps), rtol=1e-5)
+    np.testing.assert_allclose(vac.standardized(maps).std((1, 2, 3)), np.ones(4), rtol=1e-5)
+    slope = jax.grad(lambda m: vac.standardized(m).sum())(jnp.ones((1, 2, 2, 1)))
+    assert jnp.isfinite(slope).all()
+
+
+def test_vac_classifies_all_views_and_never_trains_the_classifier_by_consistency(batch, model_and_variables):
+    method = strategy_loss("vac", rotate=10.0)
+    assert [view.mirror for view in method.views] == [False, True, False, True, False]
+    small = batch | {"image": batch["image"][:, 1:11, 1:11]}
+    views = (batch, mirror_of(batch), small, mirror_of(small), batch)
+    outputs = tuple(trained(*model_and_variables, view) for view in views)
+    turn = {"turn": jnp.zeros(4)}
+    terms = method.loss(outputs, batch | turn, CLOCK)
+    each = [baseline.loss((output,), batch, CLOCK)["cross_entropy"] for output in outputs]
+    np.testing.assert_allclose(terms["cross_entropy"], np.mean(each, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(terms["attention_rotate"], np.zeros(4), atol=1e-10)
+    assert set(terms) == set(method.weights)
+    for term in ("attention_flip", "attention_scale"):
+        grads = gradient(method, term, *model_and_variables, batch | turn, views)
+        for leaf in jax.tree.leaves(grads["classifier"]):
+            np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
+        assert np.abs(grads["trunk"]["block"]["Conv_0"]["kernel"]).max() > 1e-6
+
+
+def nla_weight(p_label, p_nearest, share, weighting="moving"):
+    p = jnp.array([[p_label, p_nearest, 1 - p_label - p_nearest]])
+    return float(nla.weight(p, jnp.array([[1.0, 0.0, 0.0]]), jnp.float32(share), weighting)[0])
+
+
+def test_nla_weighs_by_a_gaussian_that_moves():
+    def density(x, mean, variance, covariance):
+        sigma = np.array([[variance, covariance], [covariance, variance]])
+        d = np.array(x) - mean
+        return np.exp(-d @ np.linalg.inv(sigma) @ d / 2) / (2 * np.pi * np.sqrt(np.linalg.det(sigma)))
+
+    x = (0.6, 0.25)
+    assert nla_weight(*x, 0.0) == pytest.approx(density(x, (0.5, 0.5), 0.8, 0.0), rel=1e-5)
+    assert nla_weight(*x, 1.0) == pytest.approx(density(x, (0.30, 0.15), 0.85, 0.80), rel=1e-5)
+    assert nla_weight(*x, 1.0, "released") == pytest.approx(density(x, (0.5, 0.5), 0.8, -0.5), rel=1e-5)
+    wrong = (0.2, 0.7)
+    assert nla_weight(*wrong, 1.0, "released") == pytest.approx(density(wrong, (0.30, 0.15), 0.85, 0.80), rel=1e-5)
+    ambiguous = nla_weight(0.4, 0.3, 1.0)
+    assert nla_weight(0.98, 0.01, 1.0) < 0.1 * ambiguous  # easy
+    assert nla_weight(0.01, 0.98, 1.0) < 0.1 * ambiguous  # wrong
+    assert [float(nla.moved(jnp.float32(t), 4.0)) for t in (0.9, 4.0)] == pytest.approx([0.0, 1 - np.exp(-1)], rel=1e-6)
+
+
+def test_nla_diverges_from_zero_to_ln_2_and_halves_the_loss_of_the_method(batch):
+    logits = jax.random.normal(jax.random.key(0), (4, CLASSES))
+    others = jax.random.normal(jax.random.key(1), (4, CLASSES))
+    np.testing.assert_allclose(nla.jensen_shannon(logits, logits + 2.0), np.zeros(4), atol=1e-6)
+    np.testing.assert_allclose(nla.jensen_shannon(logits, others), nla.jensen_shannon(others, logits), rtol=1e-5)
+    apart = 200 * jax.nn.one_hot(jnp.array([0]), 3)
+    assert float(nla.jensen_shannon(apart, apart[:, ::-1])[0]) == pytest.approx(np.log(2), rel=1e-5)
+    outputs = (Output(logits, {}), Output(others, {}))
+    plain = baseline.loss(outputs, batch, CLOCK)["cross_entropy"]
+    terms = strategy_loss("nla").loss(outputs, batch, CLOCK)
+    np.testing.assert_allclose(terms["cross_entropy"], plain / 2, rtol=1e-6)
+    weights = nla.weight(jax.nn.softmax(logits), batch["target"], jnp.float32(0.0), "moving")
+    np.testing.assert_allclose(terms["noise_aware"], weights * plain, rtol=1e-5)

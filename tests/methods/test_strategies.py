@@ -134,6 +134,8 @@ def test_a_strategy_fits_every_classifier_of_images(method, name):
     fields = {"train.epochs": 20.0}  # some begin after a warm-up
     if name == "relabel":
         fields["strategy.relabel.scope"] = "batch"
+    if name == "vac" and method in ("acnn", "psr"):  # which take one size
+        fields["strategy.vac.scale"] = 1.0
     check_config(config_of(method, objective=name, **fields))
 
 
@@ -141,6 +143,9 @@ REFUSED = {
     "a misspelt name": ("baseline", {"objective": "cutmx"}, "no strategy 'cutmx'.*cutmix"),
     "two with one hook": ("baseline", {"objective": "mixup+cutmix"}, "mixup and cutmix both set 'mix'"),
     "twice the same": ("baseline", {"objective": "mixup+mixup"}, "both set 'mix'"),
+    "two that show several views": ("baseline", {"objective": "eac+vac"}, "eac and vac both set 'views'"),
+    "a box in views of two sizes": ("baseline", {"objective": "cutmix+vac"}, "cutmix changes the same pixels of all"),
+    "a network of one size": ("acnn", {"objective": "vac"}, "config.strategy.vac.scale=1"),
     "clips": ("fan", {"objective": "mixup"}, "fan takes clips"),
     "no classes": ("psr_sr", {"objective": "small_loss"}, "psr_sr predicts none"),
     "an option without effect": ("baseline", {"strategy.mixup.alpha": 1.0}, "config.strategy.mixup.alpha"),

@@ -186,7 +186,7 @@ class Looking(nn.Module):
         return logits, {"image": batch["image"], "passes": passes.value, "fixed": fixed}
 
 
-def views_of(views, batch, **changes):
+def views_of(views, batch, mix=None, **changes):
     """The outputs of a step's views, and how often the running statistics moved."""
     seen = {}
 
@@ -194,7 +194,7 @@ def views_of(views, batch, **changes):
         seen["outputs"] = jax.lax.stop_gradient(outputs)
         return {"zero": jnp.zeros(len(batch["mask"]))}
 
-    task = make_task(method=Method(Looking, looking, {"zero": 1.0}, views=views), model=Looking(), **changes)
+    task = make_task(method=Method(Looking, looking, {"zero": 1.0}, views=views, mix=mix), model=Looking(), **changes)
     task = dataclasses.replace(task, loss_weights={"zero": 1.0})
     with jax.disable_jit():
         state = init_state(task, optax.sgd(0.1), batch, ema=False)
@@ -208,6 +208,12 @@ def test_a_mirrored_view_is_the_mirror_image_of_what_augmentation_drew(batch):
     assert passes == 2
     _, passes = views_of((View(), View(mirror=True, stats="frozen")), batch)
     assert passes == 1
+
+
+def test_a_mirrored_view_is_of_the_same_mixture(batch):
+    mix = lambda view, key: view | {"image": view["image"].at[:, :, :1].set(view["image"][::-1, :, :1])}  # noqa: E731
+    outputs, _ = views_of((View(), View(mirror=True)), batch, mix)
+    np.testing.assert_array_equal(outputs[0].aux["image"], outputs[1].aux["image"][:, :, ::-1])
 
 
 def test_views_in_one_pass_are_the_views_one_after_another(batch):

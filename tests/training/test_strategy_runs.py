@@ -21,7 +21,11 @@ from fer_jax.training.setup import make_setup, make_task
 from fer_jax.training.step import train_step
 
 EVERY = ("mixup", "small_loss+cutmix")  # each strategy once, and two together
-PAIRED = ("eac+cutmix+small_loss",)  # those of several views, with mixing
+PAIRED = (
+    "eac+cutmix+small_loss",
+    "nla+cutmix+small_loss",
+    "vac+mixup+small_loss",
+)  # those of several views, with mixing
 
 
 @pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr"])
@@ -31,6 +35,8 @@ def test_every_strategy_is_traced_over_every_kind_of_method(method, tiny):
     setup = make_setup(config)  # traces augmentation, mixing, model and loss
     for objective in (EVERY[1], *PAIRED):
         config.objective = objective
+        if "vac" in objective:
+            config.strategy.vac.update(rotate=10.0, scale=1.0 if method in ("acnn", "psr") else 6 / 7)
         check_config(config)
         task = make_task(config, setup.train, setup.model_fields, accelerated=False)
         state = setup.abstract_state()
