@@ -32,7 +32,7 @@ from fer_jax.runs.workdir import git_commit, versions
 
 DATASET = "synthetic_faces/basic"
 FACES = 105  # in whose expression at least one action unit acts
-UNTRAINED, RANDOM = "detail, random weights", "random maps"
+UNTRAINED, RANDOM = ", random weights", "random maps"
 COLUMNS = {
     "pointing_game": "pointing game, %",
     "relevance_mass": "mass, %",
@@ -79,7 +79,8 @@ def scored(model: trained.Trained, count: int) -> dict[str, Any]:
     few, labels = examples(model, count)
     faces = few.pictures()
     regions = scores.unit_regions(few.arrays["action_units"], few.arrays["landmarks"], faces.shape[1:3])
-    kinds = ["cam", "gradcam", "detail", *(["attention"] if model.task.method.attention and not clips(model) else [])]
+    own = ["attention"] if model.task.method.attention and not clips(model) else []
+    kinds = ["cam", "gradcam", "detail", *own, *(f"{kind}{UNTRAINED}" for kind in ("detail", *own)), RANDOM]
     first = untrained(model, few)
 
     task = model.task_for(few.picture_shape)
@@ -92,9 +93,9 @@ def scored(model: trained.Trained, count: int) -> dict[str, Any]:
             drawn = np.random.default_rng(0).random((len(every), *cells), np.float32)
             made = on_faces(drawn, few.picture_shape, task)
         else:
-            variables = first if kind == UNTRAINED else None
-            shown = "detail" if kind == UNTRAINED else kind
-            made = explain(model, every, np.tile(labels, 1 + len(moved)), shown, variables).maps
+            variables = first if kind.endswith(UNTRAINED) else None
+            classes, shown = np.tile(labels, 1 + len(moved)), kind.removesuffix(UNTRAINED)
+            made = explain(model, every, classes, shown, variables).maps
         return made.reshape(1 + len(moved), len(labels), *made.shape[1:])
 
     def probability(shown: np.ndarray) -> np.ndarray:
@@ -106,7 +107,7 @@ def scored(model: trained.Trained, count: int) -> dict[str, Any]:
         raise UserError(f"{model.card['method']} computes no map of a face: leave its run out")
     cells, seen = made[0].shape[1:], on_faces(np.ones_like(made[0]), few.picture_shape, task)[0] > 0
     found: dict[str, dict[str, float]] = {}
-    for kind in (*kinds, UNTRAINED, RANDOM):
+    for kind in kinds:
         maps, *after = maps_of(kind)
         found[kind] = scores.region_scores(maps, regions)
         found[kind]["insertion"] = float(scores.insertion(probability, faces, maps).mean())
