@@ -15,9 +15,9 @@ from fer_jax.report.sections import answer, tile
 COVER = 0.65  # the largest share of a face that the colors of a map replace
 TILES = 2  # of each class
 TITLES = {
-    "pointing_game": "Largest value in the region",
-    "relevance_mass": "Mass in the region",
-    "relevance_rank": "Largest values that fill the region",
+    "pointing_game": "Share of largest values in the region",
+    "relevance_mass": "Share of the mass in the region",
+    "relevance_rank": "Share of the largest values in the region",
     "region_cosine": "Cosine with the region",
 }
 
@@ -88,7 +88,7 @@ def looking(looks: Looks | None) -> Html:
 
 
 def _scores(scores: Mapping[str, tuple[float, float]]) -> Html:
-    rows = [(title, *(percent(value) for value in scores[name])) for name, title in TITLES.items()]
+    rows = [(title, *(f"{value:.2f}" for value in scores[name])) for name, title in TITLES.items()]
     explanation = (
         f"Where the action units of these faces act is known: on {percent(scores['area'][0], 0)} of the picture. "
         "Random maps are as coarse as the network's."
