@@ -116,7 +116,7 @@ def scored(model: trained.Trained, count: int) -> dict[str, Any]:
             found[kind][name] = float(scores.consistency(maps, shown, name, seen).mean())
     run = model.card["run"]
     facts = {name: run[name] for name in ("params_sha256", "epochs", "training_examples")}
-    facts |= {"experiment": model.card["config"]["experiment"], "accuracy": model.card["scores"]["accuracy"]}
+    facts |= {"method": model.card["method"], "accuracy": model.card["scores"]["accuracy"]}
     return facts | {"probability": float(probability(faces).mean()), "cells": list(cells), "maps": found}
 
 
@@ -182,9 +182,9 @@ def untrained(model: trained.Trained, few: Source) -> Any:
 
 def as_table(record: Mapping[str, Any]) -> str:
     """Returns the scores as a Markdown table, with what they mean under it."""
-    lines = [f"| run | map | {' | '.join(COLUMNS.values())} |\n", f"|---|---|{'---|' * len(COLUMNS)}\n"]
+    lines = [f"| method, accuracy | map | {' | '.join(COLUMNS.values())} |\n", f"|---|---|{'---|' * len(COLUMNS)}\n"]
     for run in record["runs"]:
-        name = f"{run['experiment']}, {100 * run['accuracy']:.1f} % after {run['epochs']:.3g} epochs"
+        name = f"{run['method']}, {100 * run['accuracy']:.1f} % after {run['epochs']:.3g} epochs"
         for kind, found in run["maps"].items():
             cells = (f"{100 * found[c]:.0f}" if "%" in title else f"{found[c]:.2f}" for c, title in COLUMNS.items())
             lines.append(f"| {name} | {kind} | {' | '.join(cells)} |\n")
