@@ -27,7 +27,8 @@ from docs.speed import is_old, speed_table
 from fer_jax.errors import UserError, print_any_text, writing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/data.md", "docs/performance.md", "docs/scaling.md")
+PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/data.md", "docs/explanations.md")
+PAGES += ("docs/performance.md", "docs/scaling.md")
 BLOCK = re.compile(r"(<!-- (?P<kind>\w+): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_YET = "not measured yet\n"
 OLD = " †"
@@ -37,6 +38,7 @@ COMMANDS = {
     "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
     "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
     "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
+    "results/explain.md": "python -m benchmarks.explain RUN... --out results/explain.json",
     "results/faces.md": "python -m benchmarks.faces --out results/faces.json",
     "results/fer2013_fast_pieces.md": (
         "python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json --epochs=3 --seeds=1"
