@@ -13,6 +13,8 @@ TRACED = [
     ("acnn", "correction+small_loss+cutmix", {"matrix": "learned"}),
     ("psr", "correction", {"matrix": "estimated"}),
     ("psr", "ldl+mixup", {}),
+    ("fdrl", "ldl_alsg+small_loss", {}),
+    ("acnn", "ldl_alsg", {"form": "pyldl"}),
     ("word2vec", "correction", {"matrix": "fer2013"}),
 ]
 
