@@ -60,6 +60,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "correction": {"objective": "correction"},
     "eac": {"objective": "eac"},
     "small_loss": {"objective": "small_loss"},
+    "scn": {"objective": "scn", "strategy.scn.delta1": 0.07},
+    "rul": {"method": "rul", "objective": "relabel"},
 }
 
 

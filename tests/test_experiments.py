@@ -22,7 +22,9 @@ from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import num_parameters
 
 EXPERIMENTS = sorted(
-    p.stem for p in (pathlib.Path(__file__).parents[1] / "experiments").glob("*.py") if p.stem != "presets"
+    path.stem
+    for path in (pathlib.Path(__file__).parents[1] / "experiments").glob("*.py")
+    if "def get_config" in path.read_text()
 )
 
 ONE_DEVICE = {"train.devices": 1}  # as in training: on several the last digits may differ
