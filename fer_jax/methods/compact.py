@@ -22,10 +22,10 @@ from fer_jax.methods.method import Classifier, Method
 from fer_jax.nn.convolution import Conv
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
-from fer_jax.nn.pooling import max_pool
+from fer_jax.nn.pooling import global_average_pool, global_max_pool, max_pool
 
 STEMS = {"patches": (4, 4), "conv": (3, 3)}  # kernels; a stride of 2 and a zero on each side halve the map
-HEADS = {"max": jnp.max, "mean": jnp.mean}  # over the last map
+HEADS = {"max": global_max_pool, "mean": global_average_pool}
 
 
 class Stage(nn.Module):
@@ -94,7 +94,7 @@ class Model(Classifier):
             pool = number < len(self.widths) - self.strided
             stage = Stage(width, self.convolutions, pool, dtype=self.dtype, name=f"stage{number}")
             x = stage(x, train=train)
-        features = HEADS[self.head](x.astype(jnp.float32), axis=(1, 2))
+        features = HEADS[self.head](x)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
         return dropped, {"features": features, "maps": {"last": x}}
 

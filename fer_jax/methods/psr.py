@@ -25,7 +25,7 @@ from fer_jax.methods.method import Batch, Classifier, Clock, Method, Outputs
 from fer_jax.nn.edsr import EDSR, area_half, bicubic
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
-from fer_jax.nn.pooling import adaptive_average_pool
+from fer_jax.nn.pooling import adaptive_average_pool, global_average_pool, global_max_pool
 from fer_jax.nn.stn import IDENTITY, STN
 from fer_jax.nn.vgg import LAYERS, VGG, cut
 
@@ -58,11 +58,7 @@ class Head(nn.Module):
     def __call__(self, maps: Float[Array, "B h w P"], *, train: bool) -> Float[Array, "B hidden"]:
         """Returns what the last layer, `fc2`, classifies."""
         maps = adaptive_average_pool(maps, 7) if self.average_7x7 else maps.astype(jnp.float32)
-        cells = maps.reshape(maps.shape[0], -1, maps.shape[-1])
-        # Its gradient goes to the first of equal cells, as in PyTorch. That of jnp.max looks for cells equal to the
-        # maximum, and is 0 / 0 where the compiler computes the average twice and rounds it differently.
-        first = stop_gradient(jax.nn.one_hot(jnp.argmax(cells, axis=1), cells.shape[1], axis=1))
-        x = jnp.concatenate([jnp.sum(cells * first, axis=1), jnp.mean(cells, axis=1)], axis=-1)  # [B, 2P]
+        x = jnp.concatenate([global_max_pool(maps), global_average_pool(maps)], axis=-1)  # [B, 2P]
         x = BatchNorm(name="bn1")(x, train=train)
         x = nn.Dropout(self.dropout / 2, deterministic=not train)(x)
         x = nn.relu(Linear(self.hidden, name="fc1")(x))

@@ -73,6 +73,17 @@ def global_average_pool(x: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
 
+def global_max_pool(x: jax.Array) -> jax.Array:
+    """Returns the maximum over the map in float32: [B, H, W, C] -> [B, C].
+
+    Its gradient goes to the first of equal cells, as in PyTorch. That of jnp.max looks for cells equal to the maximum,
+    and is 0 / 0 where the compiler computes the map twice and rounds it differently.
+    """
+    cells = x.astype(jnp.float32).reshape(x.shape[0], -1, x.shape[-1])
+    first = lax.stop_gradient(jax.nn.one_hot(jnp.argmax(cells, axis=1), cells.shape[1], axis=1))
+    return jnp.sum(cells * first, axis=1)
+
+
 def adaptive_average_pool(x: jax.Array, cells: int) -> jax.Array:
     """Returns PyTorch's `AdaptiveAvgPool2d(cells)` of x [B, H, W, C], float32 [B, cells, cells, C].
 

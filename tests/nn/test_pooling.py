@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from fer_jax.nn.lowering import compiled_for
-from fer_jax.nn.pooling import adaptive_average_pool, global_average_pool, max_pool
+from fer_jax.nn.pooling import adaptive_average_pool, global_average_pool, global_max_pool, max_pool
 
 CASES = [
     (3, 2, 1, (12, 12)),
@@ -77,3 +77,10 @@ def test_adaptive_average_is_the_mean_of_each_cells_rows_and_columns(size):
                 (k * n // 7, int(np.ceil((k + 1) * n / 7))) for k, n in zip((i, j), size, strict=True)
             )
             np.testing.assert_allclose(got[:, i, j], x[:, top:bottom, left:right].mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_a_maximum_goes_to_the_first_of_equal_cells():
+    x = jnp.array([[[[1.0], [3.0]], [[3.0], [2.0]]]])
+    value, gradient = jax.value_and_grad(lambda x: global_max_pool(x).sum())(x)
+    assert value == 3
+    np.testing.assert_array_equal(gradient[0, ..., 0], [[0, 1], [0, 0]])
