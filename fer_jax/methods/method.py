@@ -51,7 +51,8 @@ class View:
         size: side of the view as a share of that of the network's input.
         mirror: whether the view is the mirror image of what augmentation and mixing make.
         rotate: degrees; what they make is turned by this times batch['turn'] [B], drawn uniformly from -1 to 1.
-        erase: 'shared' erases the same box in every view (mirrored in a mirrored one); 'own' draws one for this view.
+        erase: 'shared' erases the same box in every view of this size (mirrored in a mirrored one); 'own' draws one for
+            this view.
         noise: whether the view gets the pixel noise of the augmentation.
         stats: how the pass through the model treats running statistics. 'sequential': one pass after another, each
             moves them; 'joint': in one pass with the view before it; 'frozen': a pass of its own that does not.
