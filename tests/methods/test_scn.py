@@ -82,7 +82,8 @@ def test_the_loss_is_that_of_the_weighted_logits_and_the_rank(gamma, own, rank):
 
 def test_the_branches_of_psr_are_weighted_like_its_logits():
     branches = jnp.stack([LOGITS, LOGITS + 1], axis=-1)
-    found = scn.weighted(Output(LOGITS, {"branch_logits": branches, "other": LOGITS}), ALPHA).aux
+    aux = {"branch_logits": branches, "other": LOGITS, "uncertainty": 1 - ALPHA[:, None]}
+    found = scn.weighted(Output(LOGITS, aux)).aux
     np.testing.assert_allclose(found["branch_logits"][1], 0.2 * branches[1], rtol=1e-6)
     assert found["other"] is LOGITS
 

@@ -67,10 +67,10 @@ def apply(
 
     def loss(outputs: Outputs, batch: Batch, clock: Clock, **options: Any) -> dict[str, Float[Array, "B"]]:
         """The terms of the method on weighted logits, and rank; reads index and mask."""
-        first = outputs[0]
-        alpha = importance(first.aux)
-        terms = method.loss((weighted(first, alpha), *outputs[1:]), batch, clock, **options)
-        rank = rank_regularization(alpha, uncertain(first.aux["uncertainty"], batch, beta), batch["mask"], delta1)
+        aux = outputs[0].aux
+        terms = method.loss(tuple(map(weighted, outputs)), batch, clock, **options)
+        alpha, low = importance(aux), uncertain(aux["uncertainty"], batch, beta)
+        rank = rank_regularization(alpha, low, batch["mask"], delta1)
         terms = {name: shares[0] * term for name, term in terms.items()}
         return terms | {"rank": jnp.broadcast_to(shares[1] * rank, alpha.shape)}
 
@@ -126,8 +126,9 @@ def importance(aux: Aux) -> Float[Array, "B"]:
     return 1.0 - aux["uncertainty"][:, 0]
 
 
-def weighted(output: Output, alpha: Float[Array, "B"]) -> Output:
+def weighted(output: Output) -> Output:
     """The output with the other logits of its loss weighted like those that the model returns."""
+    alpha = importance(output.aux)
     scaled = {
         name: alpha.reshape(-1, *[1] * (output.aux[name].ndim - 1)) * output.aux[name]
         for name in LOGITS
