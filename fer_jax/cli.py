@@ -145,10 +145,13 @@ def _given(options: Options) -> list[str]:
 def explain(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
     """Draws where a model looks on each face of photos and videos: pictures and arrays in a folder."""
     del config, changes
+    from fer_jax.faces.inputs import CAMERA
     from fer_jax.inference import trained
     from fer_jax.inference.explain_files import explain_files
 
     given = _given(options)
+    if cameras := [text for text in given if CAMERA.fullmatch(text)]:
+        raise UserError(f"{cameras[0]}: explain takes photos and videos: record one, and give that")
     folder = pathlib.Path(local(options.out or "explanations", "--out"))
     with _prepared(options, epath.Path(options.workdir or ""), None):
         model = trained.load(options.workdir)

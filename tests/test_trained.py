@@ -175,6 +175,7 @@ def test_photos_are_explained_in_a_folder(finished, real_data, tmp_path):
     assert len(list(out.rglob("*.png"))) == 1
     blank = tmp_path / "blank.png"
     Image.new("RGB", (200, 200)).save(blank)
+    assert cli.main(["explain", "camera:0", f"--model={finished}", f"--out={out}"]) == 2
     assert cli.main(["explain", str(blank), f"--model={finished}", f"--yunet={yunet}", f"--out={out}"]) == 2
 
 

@@ -52,7 +52,7 @@ def explain_files(explained: Sequence[ExplainedFace], kind: str, folder: pathlib
                     lines = enumerate(f"{weight:.6g}" for weight in one.row.frame_weights)
                     path.with_suffix(".csv").write_text(csv_text([("frame", "weight"), *lines]))
         _save_arrays(explained, folder / "explanations.npz")
-    without = f"; {len(problems):,} pictures without: {'; '.join(problems[:3])}" if problems else ""
+    without = f"; without a face: {len(problems):,}, such as {'; '.join(problems[:3])}" if problems else ""
     what = "faces or clips" if faces > 1 else "face or clip"
     return f"{folder}: {faces:,} {what} explained{without}"
 
