@@ -13,7 +13,7 @@ from fer_jax.training.step import train_step
 TRACED = [
     ("fdrl", "correction+mixup", {"kind": "prior"}),
     ("acnn", "correction+small_loss+cutmix", {"matrix": "learned"}),
-    ("psr", "correction", {"matrix": "estimated"}),
+    ("psr", "correction", {"matrix": "estimated", "start": 1.0}),
     ("psr", "ldl+mixup", {}),
     ("fdrl", "ldl_alsg+small_loss", {}),
     ("acnn", "ldl_alsg", {"form": "pyldl"}),
@@ -39,6 +39,11 @@ def test_a_strategy_is_traced(method, objective, options, tiny):
 REFUSED = [
     ("baseline", {"objective": "ldl_alsg+mixup"}, "a mixture has no neighbors"),
     ("baseline", {"objective": "ldl", "data.label_noise": "pair", "data.label_noise_rate": 0.2}, "learns from votes"),
+    (
+        "baseline",
+        {"objective": "correction", "strategy.correction.matrix": "estimated", "train.epochs": 5.0},
+        "start=5.0 is not before the end",
+    ),
     ("word2vec", {"objective": "correction"}, "kind='cosine' is not: give 'softmax' or 'distribution'"),
     (
         "baseline",

@@ -209,6 +209,11 @@ def check(config: Config) -> None:
     for name, only in (("start", "estimated"), ("volume", "learned")):
         if options.matrix == only and not options[name] > 0:
             raise UserError(f"{here}.{name}={options[name]}: give a number above 0")
+    if options.matrix == "estimated" and options.start >= config.train.epochs:
+        raise UserError(
+            f"{here}.start={options.start} is not before the end, config.train.epochs={config.train.epochs}: T would "
+            "never be used; give less"
+        )
     kind = config.loss.options.get("kind", SOFTMAX[0])
     if config.method == "word2vec" and kind not in ("softmax", "distribution"):
         raise UserError(
