@@ -53,7 +53,7 @@ PAGE = """# The model that comes with fer_jax
 | mean recall | {mean_recall} | {mean_recall_interval} |
 | macro F1 | {macro_f1} | {macro_f1_interval} |
 | calibration error | {ece} | |
-| accuracy with one view, as exported | {plain} | |
+| accuracy with one view | {plain} | |
 
 The interval is of a bootstrap over the test pictures; it does not include the variation between seeds.
 

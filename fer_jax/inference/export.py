@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from fer_jax.data.augment.inputs import CORNER_VIEWS, corner_view
 from fer_jax.errors import UserError, first_line, nearest, writing
+from fer_jax.evaluation.evaluate import with_corners
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.evaluation.task import eval_step
+from fer_jax.evaluation.task import Batch, eval_step, model_input
 from fer_jax.inference.trained import Trained
 from fer_jax.nn.lowering import traced_for
 from fer_jax.parsing import parse_json, read_bytes
@@ -48,9 +51,7 @@ def export(model: Trained, form: str, path: pathlib.Path) -> str:
         raise UserError(f"there is no format '{form}'; {nearest(form, FORMS)}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # A program sees each face once, also where evaluation averages magnified views of it.
-    single = dataclasses.replace(model, task=dataclasses.replace(model.task, corner_evaluation=False))
-    return FORMS[form](single, path)
+    return FORMS[form](model, path)
 
 
 def to_model_file(model: Trained, path: pathlib.Path) -> str:
@@ -91,6 +92,7 @@ def to_onnx(model: Trained, path: pathlib.Path) -> str:
         import onnxruntime
     except ImportError as error:
         raise UserError("the format onnx needs jax2onnx and onnxruntime: pip install 'fer_jax[onnx]'") from error
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of each value whose type it need not know
     argument = _argument(model)
     with _conversion(model, "ONNX"):
         # Traced first, because jax2onnx replaces functions of JAX and Flax by others, which ignore some arguments.
@@ -165,13 +167,26 @@ def _predicting(model: Trained) -> Callable[[Any], jax.Array]:
     example = np.zeros((1, *model.card["data"]["picture"]), np.uint8)
     fields = {name: values[:1] for name, values in model.source_of(example).arrays.items()}
 
+    def of_views(batch: Batch) -> jax.Array:
+        """All views go through the network together, so that its weights are in the program once."""
+        inputs = model_input(task, batch, None)
+        # A number of NumPy, so that its arithmetic is not in the program: jax2onnx converts // wrongly.
+        corners = [corner_view(inputs, np.int32(n), task.point_mirror) for n in range(CORNER_VIEWS)]  # pyright: ignore[reportArgumentType]
+        logits, _ = task.model.apply(
+            variables, jax.tree.map(lambda *x: jnp.concatenate(x), inputs, *corners), train=False
+        )
+        views = logits.astype(jnp.float32).reshape(CORNER_VIEWS + 1, -1, logits.shape[-1])
+        return with_corners(views[0], jax.nn.log_softmax(views[1:]))
+
     def predict(faces: jax.Array) -> jax.Array:
         if task.method.takes == "frames":
             batch = {"frames": faces[None], "frame_mask": jnp.ones((1, faces.shape[0]), bool)}
         else:
             rows = {k: jnp.broadcast_to(v, (faces.shape[0], *v.shape[1:])) for k, v in fields.items() if k != "image"}
             batch = rows | {"image": faces}
-        return jax.nn.softmax(eval_step(task, variables, batch)["logits"])
+        return jax.nn.softmax(
+            of_views(batch) if task.corner_evaluation else eval_step(task, variables, batch)["logits"]
+        )
 
     return predict
 

@@ -1,5 +1,6 @@
 """Untrained models of every method as programs for others: what they predict, and what the files say of them."""
 
+import dataclasses
 import json
 import sys
 
@@ -26,6 +27,18 @@ def test_a_model_of_clips_takes_the_frames_of_one(tiny, tmp_path):
     frames = np.random.default_rng(1).integers(0, 256, (3, *PICTURE)).astype(np.uint8)
     logits, _ = model._clip_logits(frames, np.ones(3, bool))
     np.testing.assert_allclose(function(frames), jax.nn.softmax(logits)[None], atol=1e-5)
+
+
+def test_a_program_averages_the_views_that_evaluation_averages(tiny, tmp_path):
+    config, path = tiny(EXPERIMENTS["compact"]), tmp_path / "faces.stablehlo.zip"
+    config.evaluation.views = "corners"
+    model = untrained(config)
+    export.export(model, "stablehlo", path)
+    faces = np.random.default_rng(1).integers(0, 256, (3, *PICTURE)).astype(np.uint8)
+    found = export.read_stablehlo(path)[0](faces)
+    np.testing.assert_allclose(found, export._probabilities(model, faces), atol=1e-5)
+    single = dataclasses.replace(model, task=dataclasses.replace(model.task, corner_evaluation=False))
+    assert np.abs(found - export._probabilities(single, faces)).max() > 1e-4
 
 
 @pytest.mark.parametrize("name", METHODS)
