@@ -11,7 +11,7 @@ from untrained import CLASSES, untrained
 
 from fer_jax import methods
 from fer_jax.errors import UserError
-from fer_jax.inference import export
+from fer_jax.inference import export, trained
 
 PICTURE = (64, 64, 1)
 EXPERIMENTS = {"compact": "fer2013_fast"}
@@ -29,16 +29,15 @@ def test_a_model_of_clips_takes_the_frames_of_one(tiny, tmp_path):
     np.testing.assert_allclose(function(frames), jax.nn.softmax(logits)[None], atol=1e-5)
 
 
-def test_a_program_averages_the_views_that_evaluation_averages(tiny, tmp_path):
-    config, path = tiny(EXPERIMENTS["compact"]), tmp_path / "faces.stablehlo.zip"
-    config.evaluation.views = "corners"
-    model = untrained(config)
+def test_a_program_averages_the_views_that_evaluation_averages(tmp_path):
+    model, path = trained.build(*trained.read(), {"train.devices": 1}), tmp_path / "faces.stablehlo.zip"
+    assert model.task.corner_evaluation
     export.export(model, "stablehlo", path)
-    faces = np.random.default_rng(1).integers(0, 256, (3, *PICTURE)).astype(np.uint8)
+    faces = np.random.default_rng(1).integers(0, 256, (3, 48, 48, 1)).astype(np.uint8)
     found = export.read_stablehlo(path)[0](faces)
     np.testing.assert_allclose(found, export._probabilities(model, faces), atol=1e-5)
     single = dataclasses.replace(model, task=dataclasses.replace(model.task, corner_evaluation=False))
-    assert np.abs(found - export._probabilities(single, faces)).max() > 1e-4
+    assert np.abs(found - export._probabilities(single, faces)).max() > 1e-2
 
 
 @pytest.mark.parametrize("name", METHODS)
