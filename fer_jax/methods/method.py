@@ -170,7 +170,7 @@ class Method:
 
         check: (config) -> None; raises UserError for options that contradict each other.
         model_fields: (config, classes) -> ModelFields, before the model is built.
-        kept: for a field of `config.model` that names a source outside of the work directory, the file of
+        kept: for a field of the config that names a source outside of the work directory, the file of
             `ModelFields.files` that replaces it in a run that has saved a checkpoint.
         memory: (fields of the training set [N, ...] but its pixels) -> a tree of arrays [N, ...], read and written by
             `batch['index']`. Saved in the checkpoint once, neither averaged nor part of the best model.

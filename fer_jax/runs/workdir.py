@@ -18,7 +18,7 @@ import jax
 from etils import epath
 
 from fer_jax import __version__, methods
-from fer_jax.config.fields import Config, config_from, default_config
+from fer_jax.config.fields import Config, assign, config_from, default_config
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import device_name, on_main, told_by_main
@@ -175,15 +175,15 @@ def stored_config(workdir: epath.Path) -> Config:
 
 
 def with_kept_files(config: Config, workdir: epath.Path) -> Config:
-    """Returns the config of a run whose model fields name the files kept with it in place of their first source.
+    """Returns the config of a run whose fields name the files kept with it in place of their first source.
 
     Files of a run that has not saved a checkpoint may belong to another config.
     """
-    kept = {field: workdir / name for field, name in methods.load(config.method).kept.items()}
+    kept = {field: workdir / name for field, name in methods.of(config).kept.items()}
     config = config.copy_and_resolve_references()
     for field, path in kept.items():
         if path.exists() and _has_saved(workdir):
-            config.model[field] = str(path)
+            assign(config, field, str(path))
     return config
 
 

@@ -3,10 +3,14 @@
 import functools
 
 import jax
+import numpy as np
 import pytest
+from etils import epath
 
 from fer_jax.config.check import check_config
 from fer_jax.errors import UserError
+from fer_jax.runs.checkpoint import MANIFEST
+from fer_jax.runs.workdir import claim, with_kept_files
 from fer_jax.training.setup import make_setup
 from fer_jax.training.step import train_step
 
@@ -34,6 +38,27 @@ def test_a_strategy_is_traced(method, objective, options, tiny):
     step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
     after, _ = jax.eval_shape(step, state, setup.template)
     assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_a_matrix_from_a_file_is_that_of_the_first_start(tiny, tmp_path):
+    config, workdir = tiny("baseline"), epath.Path(tmp_path / "run")
+    config.objective, config.strategy.correction.matrix = "correction", str(tmp_path / "T.csv")
+    names = make_setup(tiny("baseline")).train.classes
+
+    def rows(diagonal: float) -> np.ndarray:
+        return diagonal * np.eye(len(names)) + (1 - diagonal) / len(names)
+
+    def write(matrix: np.ndarray) -> None:
+        lines = [",".join(map(str, (name, *row))) for name, row in zip(names, matrix, strict=True)]
+        (tmp_path / "T.csv").write_text("\n".join([",".join(("", *names)), *lines]))
+
+    write(rows(0.9))
+    with claim(workdir, config, make_setup(config).model_fields.files):
+        (workdir / "checkpoints" / "1").mkdir(parents=True)
+        (workdir / "checkpoints" / "1" / MANIFEST).write_text("{}")
+    write(rows(0.5))
+    resumed = make_setup(with_kept_files(config, workdir))
+    np.testing.assert_allclose(resumed.model_fields.fields["transition"], rows(0.9), rtol=1e-12)
 
 
 REFUSED = [

@@ -36,6 +36,7 @@ from fer_jax.methods.rows import write
 from fer_jax.methods.word2vec import SOFTMAX
 
 KINDS = ("forward", "prior")
+STORED = "transition_matrix.json"  # a given matrix, in the work directory of its run
 FOUND = ("estimated", "learned")  # matrices that training finds
 UNSURE = -2.0  # where w starts
 EM_STEPS = 100
@@ -101,10 +102,12 @@ def apply(
         return {**method.monitor(logits, aux, batch), "transition_diagonal": jnp.mean(diagonal)}
 
     remembers = estimated or kind == "prior"
+    given = not (estimated or learned)
     return dataclasses.replace(
         method,
         model=method.model if estimated else with_transition(method.model, learned),
-        model_fields=method.model_fields if estimated or learned else functools.partial(with_rows, method, matrix),
+        model_fields=functools.partial(with_rows, method, matrix) if given else method.model_fields,
+        kept={**method.kept, **({"strategy.correction.matrix": STORED} if given else {})},
         memory=memory if remembers else None,
         targets=targets if remembers else None,
         remember=remember if estimated else None,
@@ -115,7 +118,7 @@ def apply(
 
 
 def with_rows(method: Method, matrix: str, config: Config, classes: Sequence[str]) -> ModelFields:
-    """The model fields of a method, and the rows of a given matrix."""
+    """The model fields of a method, and the rows of a given matrix, which the run keeps."""
     found = method.model_fields(config, classes)
     rows = transition_matrix(matrix, classes, "config.strategy.correction.matrix")
     if (empty := rows.sum(axis=0) == 0).any():
@@ -123,7 +126,12 @@ def with_rows(method: Method, matrix: str, config: Config, classes: Sequence[str
             f"config.strategy.correction.matrix={matrix!r}: by this matrix no picture has the label "
             f"{classes[int(empty.argmax())]}: give another one, or leave the class out (config.data.drop_classes)"
         )
-    return dataclasses.replace(found, fields={**found.fields, "transition": tuple(map(tuple, rows.tolist()))})
+    stored = {"classes": list(classes), "matrix": rows.tolist()}
+    return dataclasses.replace(
+        found,
+        fields={**found.fields, "transition": tuple(map(tuple, rows.tolist()))},
+        files={**found.files, STORED: stored},
+    )
 
 
 @functools.cache  # one class for a model, so that programs are shared
