@@ -179,6 +179,7 @@ class Method:
         takes: 'image', or 'frames' for a method that takes clips.
         single_frames: (model) -> whether training takes each frame of a clip as an example of its own.
         published: which parts of the model, by path, take which published network (`fer_jax.weights.networks`).
+        undecayed: names of parameters without weight decay, unless a group of `config.optimizer.groups` gives them one.
         wider: (model) -> the same model with one class more; shows which parameters have a row for each class.
 
     What evaluation and the report read:
@@ -215,6 +216,7 @@ class Method:
     takes: str = "image"
     single_frames: Callable[[Any], bool] = in_clips
     published: Mapping[str, str] = field(default_factory=lambda: {"trunk": "resnet"})
+    undecayed: tuple[str, ...] = ()
     wider: Callable[[Any], Any] = one_more_class
     training_only: tuple[str, ...] = ()
     changeable: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from fer_jax import methods
 from fer_jax.config.fields import check_expression
 from fer_jax.config.steps import phases
 from fer_jax.config.table import Field
@@ -62,15 +63,17 @@ def _one_phase(
     momentum = make_momentum(config, total_steps)
     groups = _groups(options.groups)
     labels = _labels(groups, params)
+    undecayed = methods.of(config).undecayed
     rules: dict[Any, optax.GradientTransformation] = {
-        "default": _rule(options, schedule, momentum, options.weight_decay)
+        "default": _rule(options, schedule, momentum, options.weight_decay, undecayed)
     }
     for name, (_, group) in enumerate(groups):
         if group["frozen"]:
             rules[str(name)] = optax.set_to_zero()  # keeps no moments
         else:
-            decay = options.weight_decay if group["weight_decay"] is None else group["weight_decay"]
-            rules[str(name)] = _rule(options, _scaled(schedule, group["lr_multiplier"]), momentum, decay)
+            own = group["weight_decay"]
+            decay, spared = (options.weight_decay, undecayed) if own is None else (own, ())
+            rules[str(name)] = _rule(options, _scaled(schedule, group["lr_multiplier"]), momentum, decay, spared)
     tx = optax.partition(rules, labels) if groups else rules["default"]
     if options.clip_norm:
         # One norm over the gradients of all groups but the frozen ones.
@@ -81,7 +84,7 @@ def _one_phase(
 
 
 def _rule(
-    options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float
+    options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float, undecayed: Sequence[str]
 ) -> optax.GradientTransformation:
     """Returns the rule of one group: coupled L2, moments, decoupled decay, learning rate."""
     if options.name == "muon":
@@ -93,7 +96,7 @@ def _rule(
         fixed = {"nesterov": options.nesterov}
         moments = _moments(optax.trace, fixed, "decay", options.momentum if momentum is None else momentum)
     decoupled = options.decoupled or options.name == "adamw"
-    decay = optax.add_decayed_weights(weight_decay, mask=None if options.decay_1d else _more_than_1d)
+    decay = optax.add_decayed_weights(weight_decay, mask=_decayed(options.decay_1d, undecayed))
     parts = [moments, decay] if decoupled else [decay, moments]
     if not weight_decay:
         parts = [moments]
@@ -223,8 +226,13 @@ def _scaled(schedule: Schedule, multiplier: float) -> Schedule:
     return lambda step: multiplier * schedule(step)
 
 
-def _more_than_1d(params: PyTree) -> PyTree:
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+def _decayed(decay_1d: bool, undecayed: Sequence[str]) -> Callable[[PyTree], PyTree] | None:
+    """Returns what tells which parameters decay; None if all do."""
+    if decay_1d and not undecayed:
+        return None
+    return lambda params: jax.tree.map_with_path(
+        lambda path, p: (decay_1d or p.ndim > 1) and path[-1].key not in undecayed, params
+    )
 
 
 def _groups(given: Any) -> list[tuple[str, dict[str, Any]]]:

@@ -121,6 +121,16 @@ def test_one_dimensional_parameters_can_be_spared_the_decay():
     np.testing.assert_array_equal(updates["classifier"]["bias"], 0)
 
 
+def test_a_learned_transition_matrix_does_not_decay():
+    settings = config({"name": "sgd", "momentum": 0.0, "learning_rate": 1.0, "weight_decay": 0.1})
+    settings.objective, settings.strategy.correction.matrix = "correction", "learned"
+    params = {**PARAMS, "transition_weights": jnp.ones((4, 4))}
+    tx, _ = make_optimizer(settings, params, 100, 10)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_array_equal(updates["transition_weights"], 0)
+    np.testing.assert_allclose(updates["classifier"]["bias"], -0.1)
+
+
 # Groups
 
 

@@ -112,6 +112,7 @@ def apply(
         targets=targets if remembers else None,
         remember=remember if estimated else None,
         loss=loss,
+        undecayed=(*method.undecayed, *(("transition_weights",) if learned else ())),
         weights={**method.weights, **({"volume": volume} if learned else {})},
         monitor=monitor,
     )
