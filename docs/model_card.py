@@ -78,7 +78,8 @@ on faces that are turned away, covered or smaller than about 40 pixels, and on e
 
 ## Readings of {test}
 
-Each line is one look at the test split by an experiment of this repository; nothing was selected by them.
+Each line is one look at the test split by an experiment of this repository; nothing was selected by them. {noise} runs
+of `experiments/noise.py` were scored on the same pictures, by the majority of FER+.
 
 | date | commit | model | accuracy | mean recall |
 |---|---|---|---|---|
@@ -101,7 +102,8 @@ def main() -> None:
     card |= {"scores": card_scores(scores), "unsure": scores["unsure"]}
     write_model(file, weights, card)
     config, run = card["config"], json.loads((epath.Path(options.run) / "config.json").read_text())
-    name = f"{config['experiment']}.py:{config['variant']} seed {config['seed']}, as shipped"
+    name = f"{config['experiment']}.py:{config['variant']} seed {config['seed']}"
+    name += f", as shipped ({card['run']['params_sha256'][:7]})"
     row = [datetime.date.today().isoformat(), str(git_commit())[:7], name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
     rows = [*(other for other in _reads() if other[2] != name), row]  # the same model again is no other reading
     with READS.open("w", newline="") as log:
@@ -164,6 +166,7 @@ def page(card: dict[str, Any], scores: dict[str, Any], run: dict[str, Any], size
         risk=percent(sure["risk"]),
         coverage=percent(sure["test"]["coverage"]),
         achieved=percent(sure["test"]["risk"]),
+        noise=len([*(ROOT / "results" / "noise").glob("*/*/*.json")]),
         log="\n".join(f"| {' | '.join(row)} |" for row in reads),
     )
 
