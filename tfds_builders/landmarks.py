@@ -3,7 +3,7 @@
 YuNet finds the face and five points of it. dlib's regression trees (Kazemi and Sullivan, CVPR 2014) place the 68 points
 in a square at YuNet's box. The two have learned from different pictures, so a face counts as found only where they
 agree: the middles of both eyes, the tip of the nose and the corners of the mouth lie, in the mean of the five, at most
-`TOLERANCE` of the side of YuNet's box apart.
+`TOLERANCE` of the side of YuNet's box apart. It fills enough of the picture for `data.points`, which takes no others.
 
 The trees were trained on iBUG 300-W, whose license forbids commercial use (`LICENSE`).
 """
@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fer_jax.data.sources.decoding import decoded
-from fer_jax.data.sources.points import LANDMARKS, OUTSIDE, stored_landmarks
+from fer_jax.data.sources.points import LANDMARKS, OUTSIDE, SMALLEST, stored_landmarks
 from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError, writing
 from fer_jax.faces.detection import Face, YuNet, choose
@@ -73,7 +73,8 @@ class Landmarks:
             return None
         points = self.place(image, face)
         outside = ((points < -0.5) | (points > np.array(image.shape[1::-1]) - 0.5)).any(axis=1).mean()
-        return points if disagreement(points, face) <= TOLERANCE and outside <= OUTSIDE else None
+        fits = outside <= OUTSIDE and np.ptp(points, axis=0).max() >= SMALLEST * max(image.shape[:2])
+        return points if fits and disagreement(points, face) <= TOLERANCE else None
 
     def place(self, image: np.ndarray, face: Face) -> np.ndarray:
         """Returns where dlib places the 68 points of a face, float32 [68, 2]."""

@@ -17,7 +17,8 @@ EVENTS = "events.out.tfevents.fer_jax"
 def add_events(run: epath.Path, folder: pathlib.Path) -> None:
     """Adds to `folder`/events.out.tfevents.fer_jax the lines of a run that are not in it yet, one event for each line.
 
-    So it may be called again while the run trains.
+    So it may be called again while the run trains. A file with other lines, of a run that had this name before, is
+    written anew.
 
     Raises:
         UserError: if the package tensorboard is missing, or the file cannot be written.
@@ -36,6 +37,9 @@ def add_events(run: epath.Path, folder: pathlib.Path) -> None:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         return Event(step=step, wall_time=time.time(), summary=Summary(value=values))
 
+    def content(events: list[Event]) -> list[tuple[int, bytes]]:
+        return [(event.step, event.summary.SerializeToString()) for event in events]
+
     events = [
         Event(wall_time=time.time(), file_version="brain.Event:2"),
         *map(event, read_lines(run / "metrics.jsonl")),
@@ -43,7 +47,8 @@ def add_events(run: epath.Path, folder: pathlib.Path) -> None:
     path = folder / EVENTS
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        there = sum(1 for _ in RawEventFileLoader(str(path)).Load()) if path.exists() else 0
-        with path.open("ab") as file:
-            for made in events[there:]:
+        there = [*map(Event.FromString, RawEventFileLoader(str(path)).Load())] if path.exists() else []
+        same = content(there) == content(events[: len(there)])
+        with path.open("ab" if same else "wb") as file:
+            for made in events[len(there) if same else 0 :]:
                 RecordWriter(file).write(made.SerializeToString())

@@ -29,3 +29,7 @@ def test_tensorboard_gets_each_line_once(tmp_path):
     events = loader.LegacyEventFileLoader(str(tmp_path / "board" / EVENTS)).Load()
     found = [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
     assert found == [(5, "train/epoch", 0.5), (5, "train/loss/total", 1.5), (10, "validation/accuracy", 0.25)]
+    log.write_text('{"kind": "train", "step": 5, "loss/total": 2.5}\n')  # deleted and trained again
+    add_events(epath.Path(tmp_path), tmp_path / "board")
+    events = loader.LegacyEventFileLoader(str(tmp_path / "board" / EVENTS)).Load()
+    assert [value.simple_value for event in events for value in event.summary.value] == [2.5]

@@ -106,6 +106,17 @@ def test_without_the_extra(monkeypatch):
         landmarks.Landmarks()
 
 
+def test_a_face_too_small_for_points_is_not_found(monkeypatch):
+    marks = np.random.default_rng(0).uniform(100, 140, (68, 2)).astype(np.float32)
+    finder = object.__new__(landmarks.Landmarks)  # without dlib
+    monkeypatch.setattr(finder, "detector", lambda image: [], raising=False)
+    monkeypatch.setattr(finder, "place", lambda image, face: marks)
+    monkeypatch.setattr(landmarks, "choose", lambda faces: True)
+    monkeypatch.setattr(landmarks, "disagreement", lambda points, face: 0.0)
+    assert finder(np.zeros((400, 400, 3), np.uint8)) is marks
+    assert finder(np.zeros((1000, 1000, 3), np.uint8)) is None
+
+
 def test_a_real_face(real_data):
     """At any size dlib and YuNet agree on the same face; where YuNet is shown something else, nothing is found."""
     pytest.importorskip("dlib", exc_type=ImportError)
