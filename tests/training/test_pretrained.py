@@ -298,6 +298,7 @@ FILLED = {
         {"low_1", "low_2", "low_3", "high", "sr_2"},
     ),
     "psr_sr": ({"edsr": published_arrays.edsr(1, 4)}, {"sr_2"}),
+    "rul": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "word2vec": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
 }
 
