@@ -174,7 +174,7 @@ class Model(Classifier):
             latent = latent * batch["feature_mask"].astype(jnp.float32)[:, None]
         aux["latent"] = latent
         if self.modules == "wide":
-            return latent.reshape(len(latent), -1), aux
+            return latent.reshape(latent.shape[0], -1), aux
 
         f = latent
         if self.modules in ("intra", "both"):

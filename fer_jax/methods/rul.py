@@ -50,7 +50,7 @@ class Branch(nn.Module):
     def __call__(self, x: Float[Array, "B H W P"], *, train: bool) -> Float[Array, "B D"]:
         x = BatchNorm(epsilon=EPSILON, use_affine=False, name="bn1")(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = Linear(self.features, name="fc")(x.reshape(len(x), -1))
+        x = Linear(self.features, name="fc")(x.reshape(x.shape[0], -1))
         return BatchNorm(epsilon=EPSILON, name="bn2")(x, train=train)
 
 
@@ -107,7 +107,8 @@ class Model(Classifier):
         return mu, aux
 
     def __call__(self, batch: Batch, *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
-        """Returns (logits g(mu) [B, C], aux); when training, aux also has partner, weight [B] and mixed_logits."""
+        """Returns (logits g(mu) [B, C], aux); when training, aux also has weight [B], and of the mixtures mixed_logits
+        and partner_target, both [B, C]."""
         mu, aux = self.embed(batch, train=train)
         logits = self.classify(mu)
         if not train:
@@ -117,7 +118,9 @@ class Model(Classifier):
         if self.mixing == "equal":
             weight = jnp.full_like(weight, 0.5)
         mixed = self.classify(mixture(mu, partner, weight))
-        return logits, aux | {"partner": partner, "weight": weight, "mixed_logits": mixed}
+        # The target, not the index: several views may be in one pass, whose outputs are split afterwards.
+        theirs = batch["target"][partner]
+        return logits, aux | {"partner_target": theirs, "weight": weight, "mixed_logits": mixed}
 
 
 def uncertainty(log_variance: Float[Array, "B D"], clip: float) -> Float[Array, "B"]:
@@ -159,7 +162,7 @@ def loss(
     aux, target = outputs[0].aux, batch["target"]
     own = aux["weight"] if shares == "weights" else jnp.full_like(aux["weight"], 0.5)
     of_own = classification_loss(aux["mixed_logits"], target, classification)
-    of_partner = classification_loss(aux["mixed_logits"], target[aux["partner"]], classification)
+    of_partner = classification_loss(aux["mixed_logits"], aux["partner_target"], classification)
     return {"add_up": own * of_own + (1.0 - own) * of_partner}
 
 

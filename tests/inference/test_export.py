@@ -12,10 +12,12 @@ from untrained import CLASSES, untrained
 from fer_jax import methods
 from fer_jax.errors import UserError
 from fer_jax.inference import export, trained
+from fer_jax.nn.lowering import traced_for
 
 PICTURE = (64, 64, 1)
 EXPERIMENTS = {"compact": "fer2013_fast"}
 METHODS = [name for name in methods.names() if not methods.load(name).measures]
+ADDING = ("scn", "correction")  # strategies that add to the model
 
 
 def test_a_model_of_clips_takes_the_frames_of_one(tiny, tmp_path):
@@ -38,6 +40,15 @@ def test_a_program_averages_the_views_that_evaluation_averages(tmp_path):
     np.testing.assert_allclose(found, export._probabilities(model, faces), atol=1e-5)
     single = dataclasses.replace(model, task=dataclasses.replace(model.task, corner_evaluation=False))
     assert np.abs(found - export._probabilities(single, faces)).max() > 1e-2
+
+
+@pytest.mark.parametrize(("name", "objective"), [*((m, "") for m in METHODS), *(("baseline", s) for s in ADDING)])
+def test_every_method_is_traced_for_any_number_of_faces(name, objective, tiny):
+    config = tiny(EXPERIMENTS.get(name, name))
+    config.objective, config.strategy.correction.matrix = objective, "learned"
+    model = untrained(config)
+    probabilities = jax.eval_shape(traced_for("any", export._predicting(model)), export._argument(model))
+    assert probabilities.shape[1:] == (len(CLASSES),)
 
 
 @pytest.mark.parametrize("name", METHODS)

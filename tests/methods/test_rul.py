@@ -19,7 +19,7 @@ def normal(seed, *shape):
 
 def of_model(target, **fields):
     """What the model returns for a batch while it trains."""
-    model = rul.Model(num_classes=3, features=5, depth=10, width=4, **fields)
+    model = rul.Model(num_classes=target.shape[1], features=5, depth=10, width=4, **fields)
     batch = {"image": normal(0, len(target), 16, 16, 3), "target": target}
 
     @jax.jit
@@ -27,7 +27,7 @@ def of_model(target, **fields):
         keys = {name: jax.random.key(n) for n, name in enumerate(("params", "dropout", "noise"))}
         variables = model.init(keys, batch, train=True)
         (logits, aux), _ = model.apply(variables, batch, train=True, mutable=["batch_stats"], rngs=keys)
-        mixed = rul.mixture(aux["features"], aux["partner"], aux["weight"])
+        mixed = rul.mixture(aux["features"], jnp.argmax(aux["partner_target"], -1), aux["weight"])
         return logits, aux, model.apply(variables, mixed, method="classify")
 
     return outputs()
@@ -46,19 +46,31 @@ def test_the_weights_of_a_pair_add_up_to_one_and_alike_ones_mix_evenly():
 
 
 def test_the_model_mixes_as_in_the_equations():
-    logits, aux, classified = of_model(jnp.eye(3)[jnp.array([0, 1, 2, 0, 1, 2])])
+    logits, aux, classified = of_model(jnp.eye(6))
     sigma = np.asarray(aux["uncertainty"])[:, 0]
-    j = np.asarray(aux["partner"])
+    j = np.argmax(aux["partner_target"], axis=-1)
     assert sorted(j) == list(range(6))
     np.testing.assert_allclose(aux["weight"], sigma / (sigma + sigma[j]), rtol=1e-5)
     np.testing.assert_allclose(aux["mixed_logits"], classified, rtol=1e-4, atol=1e-5)
-    assert logits.shape == (6, 3)
-    _, aux, _ = of_model(jnp.eye(3)[jnp.array([0, 1, 2, 0, 1, 2])], mixing="equal")
+    assert logits.shape == (6, 6)
+    _, aux, _ = of_model(jnp.eye(6), mixing="equal")
     np.testing.assert_array_equal(aux["weight"], 0.5)
 
 
+def test_two_views_in_one_pass_have_the_loss_of_the_whole_batch():
+    """As those of VAC: the partner of an example may be in the other view."""
+    target = jnp.eye(6)[jnp.array([0, 1, 2, 0, 1, 2])]
+    logits, aux, _ = of_model(target)
+    clock = Clock(jnp.int32(0), jnp.float32(0))
+    whole = rul.loss((Output(logits, aux),), {"target": target}, clock)["add_up"]
+    aux = {name: values for name, values in aux.items() if name != "maps"}
+    halves = [jax.tree.map(lambda x, n=n: jnp.split(x, 2)[n], (logits, aux)) for n in (0, 1)]
+    found = [rul.loss((Output(*half),), {"target": target[:3]}, clock)["add_up"] for half in halves]
+    np.testing.assert_allclose(jnp.concatenate(found), whole, rtol=1e-5)
+
+
 def loss_of(mixed_logits, target, partner, weight, **options):
-    aux = {"mixed_logits": mixed_logits, "partner": partner, "weight": weight}
+    aux = {"mixed_logits": mixed_logits, "partner_target": target[partner], "weight": weight}
     return rul.loss((Output(mixed_logits, aux),), {"target": target}, Clock(jnp.int32(0), jnp.float32(0)), **options)
 
 

@@ -151,7 +151,7 @@ def with_transition(model: Any, learned: bool) -> Any:
         def __call__(self, batch: Batch, *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:
             logits, aux = super().__call__(batch, train=train)
             rows = learned_matrix(self.transition_weights) if learned else jnp.array(self.transition, jnp.float32)
-            return logits, {**aux, "transition": jnp.broadcast_to(rows, (len(logits), *rows.shape))}
+            return logits, {**aux, "transition": jnp.broadcast_to(rows, (logits.shape[0], *rows.shape))}
 
     return Transitioning
 

@@ -111,7 +111,7 @@ def with_importance(model: Any) -> Any:
         def embed(self, batch: Batch, *, train: bool) -> tuple[Array, dict[str, Any]]:
             """Adds uncertainty [B, 1], which is 1 - alpha."""
             features, aux = super().embed(batch, train=train)
-            alpha = nn.sigmoid(self.example_importance(features.reshape(len(features), -1)))
+            alpha = nn.sigmoid(self.example_importance(features.reshape(features.shape[0], -1)))
             return features, {**aux, "uncertainty": 1.0 - alpha}
 
         def __call__(self, batch: Batch, *, train: bool) -> tuple[Float[Array, "B C"], dict[str, Any]]:

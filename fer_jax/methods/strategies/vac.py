@@ -120,10 +120,11 @@ def check(config: Config) -> None:
     if not 0 < options.scale <= 1 or (options.scale < 1 and round(options.scale * side) in (0, side)):
         raise UserError(f"{here}.scale={options.scale}: give a share of {side} pixels that makes smaller ones, or 1")
     fixed = [field for field in ONE_SIZE if config.model.get(field)]
-    if options.scale < 1 and fixed:
+    if options.scale < 1 and (fixed or config.method == "rul"):
+        field = f" or config.model.{fixed[0]}=False" if fixed else ""
         raise UserError(
-            f"config.objective: vac shows images in two sizes, and {config.method} with config.model.{fixed[0]}=True "
-            f"takes one: set {here}.scale=1 or config.model.{fixed[0]}=False"
+            f"config.objective: vac shows images in two sizes, and {config.method} has a layer that takes one: set "
+            f"{here}.scale=1{field}"
         )
 
 
