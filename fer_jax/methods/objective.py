@@ -76,6 +76,11 @@ def check(method: Method, config: Config) -> None:
             if hook in claimed:
                 raise UserError(f"{here}: {claimed[hook]} and {name} both set '{hook}'; leave one of them out")
             claimed[hook] = name
+        if "views" in strategy.claims and (owner := claimed.get("partners")):
+            order = "+".join([*(other for other in chosen if other != owner), owner])
+            raise UserError(
+                f"{here}: {name} reads views, and {owner} adds another one: give config.objective='{order}'"
+            )
         strategy.check(config)
     for name in strategies.names():
         changed = [field for field, default in load(name).options().items() if config.strategy[name][field] != default]

@@ -146,6 +146,8 @@ REFUSED = {
     "two that show several views": ("baseline", {"objective": "eac+vac"}, "eac and vac both set 'views'"),
     "a box in views of two sizes": ("baseline", {"objective": "cutmix+vac"}, "cutmix changes the same pixels of all"),
     "a network of one size": ("acnn", {"objective": "vac"}, "config.strategy.vac.scale=1"),
+    "a branch of one size": ("rul", {"objective": "vac"}, "config.strategy.vac.scale=1"),
+    "views after partners": ("baseline", {"objective": "ldl_alsg+eac"}, "config.objective='eac.ldl_alsg'"),
     "clips": ("fan", {"objective": "mixup"}, "fan takes clips"),
     "no classes": ("psr_sr", {"objective": "small_loss"}, "psr_sr predicts none"),
     "an option without effect": ("baseline", {"strategy.mixup.alpha": 1.0}, "config.strategy.mixup.alpha"),

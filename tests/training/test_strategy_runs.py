@@ -20,7 +20,7 @@ from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup, make_task
 from fer_jax.training.step import train_step
 
-EVERY = ("mixup", "small_loss+cutmix")  # each strategy once, and two together
+EVERY = ("mixup", "small_loss+cutmix")  # one, and two together
 PAIRED = (
     "eac+cutmix+small_loss",
     "nla+cutmix+small_loss",
@@ -29,7 +29,7 @@ PAIRED = (
 
 
 @pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr"])
-def test_every_strategy_is_traced_over_every_kind_of_method(method, tiny):
+def test_strategies_are_traced_over_every_kind_of_method(method, tiny):
     config = tiny(method)
     config.objective = EVERY[0]
     setup = make_setup(config)  # traces augmentation, mixing, model and loss
