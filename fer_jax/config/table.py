@@ -116,7 +116,7 @@ FIELDS = {
     "data.exclude": Field((), "flags of examples to leave out of training, such as ('black', 'leaked')", members=str),
     "data.drop_classes": Field((), "classes to leave out of every split, such as ('contempt',)", members=str),
     "data.examples": Field(
-        0, "train on so many examples, the same share of every class; 0 for all", range=f"[0, {LAST_STEP}]"
+        0, "number of training examples, the same share of every class; 0 for all", range=f"[0, {LAST_STEP}]"
     ),
     "data.target": Field("label", "'label', or a rule that turns votes into targets (fer_jax/data/targets/votes.py)"),
     "data.votes": Field("votes", "which votes, if the data set has several"),

@@ -81,10 +81,17 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
 
 
 def _fewer(train: Source, count: int) -> Source:
-    """Returns about `count` examples, by class as often as in all of them."""
+    """Returns `count` examples, of every class its share of all, by the largest remainder."""
     if count > len(train):
         raise UserError(f"config.data.examples={count}: {train.name} has {len(train)} to train on; give fewer, or 0")
-    return train if count == len(train) else split_off(train, 1 - count / len(train), seed=0)[0]
+    label, rng = train.arrays["label"], np.random.default_rng(0)
+    names, sizes = np.unique(label, return_counts=True)
+    wanted, rest = np.divmod(sizes * count, len(train))
+    wanted[np.argsort(-rest, kind="stable")[: count - wanted.sum()]] += 1
+    rows = [
+        rng.permutation(np.flatnonzero(label == c))[size - n :] for c, size, n in zip(names, sizes, wanted, strict=True)
+    ]
+    return train.select(np.sort(np.concatenate(rows)))
 
 
 def _check_splits(config: Config) -> None:

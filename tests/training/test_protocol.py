@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -109,6 +110,16 @@ def test_where_a_fold_lives(tiny):
     )
     assert default_workdir(folded(tiny, "3")) == epath.Path("runs/baseline/smoke/fold03")
     assert default_workdir(folded(tiny, "17")) == epath.Path("runs/baseline/smoke/fold17")
+
+
+def test_fewer_examples_are_as_many_as_wanted_of_every_class(tiny):
+    config = tiny()
+    config.selection.rule, config.data.holdout_fraction, config.data.examples = "last", 0.0, 101
+    train, share = make_setup(config).train, 101 / 280
+    assert len(train) == 101
+    assert "subject" in train.arrays
+    everything = load(config.data, config.data.train_split, training=True)
+    np.testing.assert_allclose(train.class_counts(), share * np.array(everything.class_counts()), atol=0.999)
 
 
 def test_everything_trains_where_the_last_step_is_taken(tiny, tmp_path):
