@@ -4,10 +4,11 @@
     python run.py --config=experiments/correction.py:fer2013         # FER-2013's labels of FER+'s pictures, T known
     python run.py --config=experiments/correction.py:fer2013_short   # the same in minutes on two CPU cores
 
-The paper's recipe is of other pictures (CIFAR); here the common one, so that the comparison with cross-entropy
-(--config.objective='' and --config.strategy.correction.matrix=fer2013) and with label smoothing
-(--config.objective='' --config.data.label_smoothing=0.1) is of the loss alone. Selection would see true labels: the
-last step is taken. Other matrices: --config.strategy.correction.matrix=FILE, estimated, learned.
+The paper's recipe is of other pictures (CIFAR); here the common one, so that the comparison with cross-entropy is of
+the loss alone: --config.objective='' and, where the variant changes them, the defaults
+--config.strategy.correction.matrix=fer2013 --config.strategy.correction.start=5. With label smoothing: the same and
+--config.data.label_smoothing=0.1. Selection would see true labels: the last step is taken. Other matrices:
+--config.strategy.correction.matrix=FILE, estimated, learned.
 """
 
 from experiments import presets

@@ -172,8 +172,9 @@ class Method:
         model_fields: (config, classes) -> ModelFields, before the model is built.
         kept: for a field of the config that names a source outside of the work directory, the file of
             `ModelFields.files` that replaces it in a run that has saved a checkpoint.
-        memory: (fields of the training set [N, ...] but its pixels) -> a tree of arrays [N, ...], read and written by
-            `batch['index']`. Saved in the checkpoint once, neither averaged nor part of the best model.
+        memory: (fields of the training set [N, ...] but its pixels, and draw [N], uniform from 0 to 1 by the run's
+            seed) -> a tree of arrays [N, ...], read and written by `batch['index']`. Saved in the checkpoint once,
+            neither averaged nor part of the best model.
         fit: (features [N, P], targets [N, C], seed) -> {path of a parameter: array}, in place of gradient steps:
             `features` are aux['features'] of the training images as evaluation sees them.
         takes: 'image', or 'frames' for a method that takes clips.

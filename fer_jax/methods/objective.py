@@ -78,9 +78,7 @@ def check(method: Method, config: Config) -> None:
             claimed[hook] = name
         if "views" in strategy.claims and (owner := claimed.get("partners")):
             order = "+".join([*(other for other in chosen if other != owner), owner])
-            raise UserError(
-                f"{here}: {name} reads views, and {owner} adds another one: give config.objective='{order}'"
-            )
+            raise UserError(f"{here}: {owner} must come after {name}, as in config.objective='{order}'")
         strategy.check(config)
     for name in strategies.names():
         changed = [field for field, default in load(name).options().items() if config.strategy[name][field] != default]

@@ -144,7 +144,8 @@ def make_setup(config: Config) -> Setup:
         )
     memory, template = None, _template(task, train, drawn)
     if task.method.memory:
-        memory = task.method.memory({k: v for k, v in train.arrays.items() if k != "image"})
+        draw = np.random.default_rng(config.seed).uniform(size=len(train)).astype(np.float32)
+        memory = task.method.memory({k: v for k, v in train.arrays.items() if k != "image"} | {"draw": draw})
     shapes = _dry_run(config, task, template, memory, [stage.size for stage in sizes[:-1]], mesh)
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(

@@ -135,7 +135,10 @@ def prepare_targets(task: Task, batch: Batch, memory: Any, clock: Clock) -> Batc
         target = smooth(target, task.label_smoothing, task.smoothing_prior)
     weight = batch["mask"].astype(jnp.float32)
     if task.class_weights is not None:
-        weight = weight * jnp.asarray(task.class_weights, jnp.float32)[batch["label"]]
+        given = batch["target"]
+        names_one = jnp.max(given, axis=-1) == jnp.sum(given, axis=-1)  # a relabeled example is of its new class
+        label = jnp.where(names_one, jnp.argmax(given, axis=-1), batch["label"])
+        weight = weight * jnp.asarray(task.class_weights, jnp.float32)[label]
     return batch | {"target": target, "weight": weight}
 
 

@@ -280,10 +280,12 @@ def test_targets_are_changed_before_smoothing_loss_and_accuracy(batch):
         flipped = jnp.where(memory["seen"][batch["index"]] > 0, 2, 0)
         return batch | {"target": jax.nn.one_hot(flipped, 3)}
 
-    task = make_task(method=remembering(targets=targets), label_smoothing=0.3)
+    task = make_task(method=remembering(targets=targets), label_smoothing=0.3, class_weights=(1.0, 2.0, 5.0))
     memory = {"seen": jnp.arange(12) % 2, "step": jnp.zeros(12)}
-    target = prepare_targets(task, batch, memory, at(0))["target"]
+    prepared = prepare_targets(task, batch, memory, at(0))
+    target = prepared["target"]
     np.testing.assert_array_equal(jnp.argmax(target, -1), [0, 2] * 4)
+    np.testing.assert_array_equal(prepared["weight"], [1, 5] * 4)
     np.testing.assert_allclose(target.max(-1), 0.8, rtol=1e-6)
 
 

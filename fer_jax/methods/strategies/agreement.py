@@ -43,7 +43,7 @@ def apply(method: Method, *, rule: str = "filter", threshold: float = 0.5, votes
         counts = batch[field].astype(jnp.float32)
         weight = entropy_weight(counts)
         if rule == "filter":
-            weight = (top_share(counts) >= threshold).astype(jnp.float32)
+            weight = (top_share(counts) >= threshold - 1e-6).astype(jnp.float32)  # float32 rounds shares
         return weight * batch["mask"].astype(jnp.float32)
 
     return dataclasses.replace(method, select=select)

@@ -6,9 +6,9 @@
     random   a number drawn once for each example: the control, which drops as many for no reason
 
 The share `share` is taken of each class, or of all classes together, where rare classes vanish first. Dropped examples
-are still looked at, and return when others have become more suspicious. Accuracy on what is kept of a test set says
-nothing: this concerns training alone. Small-loss selection, which looks at one batch, is `small_loss`; votes of
-annotators select by `agreement`.
+are still looked at, and return when others have become more suspicious. Only training examples are dropped; the test
+set stays whole. Small-loss selection, which looks at one batch, is `small_loss`; votes of annotators select by
+`agreement`.
 
 Choice where the sources are silent: a share of a class is rounded to the nearest whole number of examples.
 """
@@ -112,7 +112,7 @@ def first_memory(fields: Mapping[str, np.ndarray], rule: str, share: float, by_c
             "give a larger one, or by_class=False"
         )
     return {
-        "score": np.random.default_rng(0).uniform(size=len(label)).astype(np.float32) * (rule == "random"),
+        "score": np.asarray(fields["draw"], np.float32) if rule == "random" else np.zeros(len(label), np.float32),
         "visits": np.zeros(len(label), np.int32),
         "epoch": np.zeros(len(label), np.int32),
         "dropped": np.zeros(len(label), bool),

@@ -50,7 +50,7 @@ def check(config: Config) -> None:
     for field in ("label_noise", "label_noise_file"):
         if config.data[field]:
             raise UserError(f"config.data.{field}: config.objective 'ldl' learns from votes, not labels; leave it out")
-    if config.data.target == "multi_target":
+    if config.data.target in ("multi_target", "probability"):  # several right classes, or one that is drawn
         raise UserError("config.objective: ldl learns distributions; give config.data.target='votes' or 'label'")
 
 

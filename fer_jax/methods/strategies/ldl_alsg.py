@@ -158,7 +158,8 @@ def aligned(landmarks: Float[np.ndarray, "N 68 2"]) -> Float[np.ndarray, "N 136"
 def graph(x: Float[np.ndarray, "N D"], k: int) -> dict[str, np.ndarray]:
     """Returns `neighbors` int32 [N, k], the nearest first, and `weights` float32 [N, k] of all rows.
 
-    A row that is not finite is nobody's neighbor, and its own k times with weight 0.
+    A row that is not finite is nobody's neighbor, and its own k times with weight 0. The weights of the n others are
+    a_ij N / n, so that the mean over all rows is that over edges.
 
     Raises:
         UserError: for fewer than k + 1 rows that are finite.
@@ -181,7 +182,7 @@ def graph(x: Float[np.ndarray, "N D"], k: int) -> dict[str, np.ndarray]:
     neighbors = np.repeat(np.arange(len(x), dtype=np.int32)[:, None], k, axis=1)
     neighbors[places] = places[found]
     weights = np.zeros((len(x), k), np.float32)
-    weights[places] = np.exp(-apart / (2 * sigma**2))
+    weights[places] = len(x) / len(places) * np.exp(-apart / (2 * sigma**2))
     return {"neighbors": neighbors, "weights": weights}
 
 

@@ -52,7 +52,7 @@ def apply(
     Args:
         method: any classifier of images.
         weighting: the form of the weight, one of WEIGHTINGS
-        epochs: in which the Gaussian has moved by 63 %
+        epochs: time constant of the Gaussian's drift, in epochs
         classification: weight of the method's own loss
         noise_aware: weight of the cross-entropy that is weighted by the Gaussian
         consistency: weight of the divergence from the prediction of the mirror image
