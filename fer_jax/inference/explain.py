@@ -174,6 +174,8 @@ def class_maps(
     program = jax.jit(traced, out_shardings=replicated(mesh), compiler_options=once_options(mesh))
     made = [program(variables, *put_replicated(mesh, (_batch(source, rows), classes[rows]))) for rows in batches]
     maps, logits = (np.concatenate([np.asarray(part) for part in parts])[:count] for parts in zip(*made, strict=True))
+    if broken := int((~np.isfinite(maps)).any(axis=(1, 2)).sum()):
+        print(f"note: the gradients of {broken} of {count} faces are not finite: their maps are black", flush=True)
     return maps, logits
 
 

@@ -12,7 +12,8 @@ it are left out. No gradient goes to the classifier (`fer_jax.methods.class_maps
 The authors train several labels by sigmoids; of expressions one is right, and CE is the method's own loss. Choices for
 that: M is divided by its standard deviation over the places and classes of an image, so that the weights do not depend
 on the network (`standardize=False` is the authors' form; beside a softmax its terms weigh more than beside a sum over
-labels: begin with weights of 0.1 to 1). An image and its mirror image pass together, as in the authors' code.
+labels: begin with weights of 0.1 to 1). An image and its mirror image pass together, as in the authors' code. With
+'erase' in `augmentation.train` both lose the same box, and those of another size lose one at another place.
 """
 
 import dataclasses
