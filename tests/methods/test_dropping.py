@@ -139,8 +139,10 @@ def test_votes_that_are_needed_and_absent_are_refused_and_padding_never_counts()
     select = applied("agreement", threshold=0.45, votes="votes_label").select
     batch = {"mask": jnp.array([True, False, True]), "votes_label": VOTES}
     np.testing.assert_array_equal(select({}, (), batch, at(0.0)), [1, 0, 0])
-    of_ten = jnp.array([[1, 1, 0, 1, 6, 0, 1, 0]])  # in float32 their share is just below 0.6
+    of_ten = jnp.array(
+        [[6, 0, 1, 1, 1, 0, 0, 1], [0, 6, 1, 0, 1, 0, 0, 2], [1, 0, 6, 1, 0, 1, 1, 0]]
+    )  # in float32 their share is just below 0.6
     six = applied("agreement", threshold=0.6).select
-    assert six({}, (), {"mask": jnp.array([True]), "vote_target": of_ten / 10}, at(0.0)) == 1
+    assert six({}, (), {"mask": jnp.ones(3, bool), "vote_target": of_ten / 10}, at(0.0)).all()
     with pytest.raises(UserError, match="votes_label.*no such votes"):
         select({}, (), {"mask": jnp.ones(3, bool)}, at(0.0))
