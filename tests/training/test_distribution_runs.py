@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.errors import UserError
+from fer_jax.labels import EMOTIONS
 from fer_jax.runs.checkpoint import MANIFEST
 from fer_jax.runs.workdir import claim, with_kept_files
 from fer_jax.training.setup import make_setup
@@ -43,7 +45,7 @@ def test_a_strategy_is_traced(method, objective, options, tiny):
 def test_a_matrix_from_a_file_is_that_of_the_first_start(tiny, tmp_path):
     config, workdir = tiny("baseline"), epath.Path(tmp_path / "run")
     config.objective, config.strategy.correction.matrix = "correction", str(tmp_path / "T.csv")
-    names = make_setup(tiny("baseline")).train.classes
+    names = EMOTIONS[:7]
 
     def rows(diagonal: float) -> np.ndarray:
         return diagonal * np.eye(len(names)) + (1 - diagonal) / len(names)
@@ -53,12 +55,13 @@ def test_a_matrix_from_a_file_is_that_of_the_first_start(tiny, tmp_path):
         (tmp_path / "T.csv").write_text("\n".join([",".join(("", *names)), *lines]))
 
     write(rows(0.9))
-    with claim(workdir, config, make_setup(config).model_fields.files):
+    with claim(workdir, config, methods.of(config).model_fields(config, names).files):
         (workdir / "checkpoints" / "1").mkdir(parents=True)
         (workdir / "checkpoints" / "1" / MANIFEST).write_text("{}")
     write(rows(0.5))
-    resumed = make_setup(with_kept_files(config, workdir))
-    np.testing.assert_allclose(resumed.model_fields.fields["transition"], rows(0.9), rtol=1e-12)
+    resumed = with_kept_files(config, workdir)
+    found = methods.of(resumed).model_fields(resumed, names)
+    np.testing.assert_allclose(found.fields["transition"], rows(0.9), rtol=1e-12)
 
 
 REFUSED = [
