@@ -72,9 +72,9 @@ predictions above it are wrong, which is how it was chosen. On {test} it keeps {
 It says which expression people would name in a picture of a face. It does not know what somebody feels, thinks or
 intends. Do not use it to judge people: in hiring, teaching, policing, border control, medicine, insurance or
 surveillance. FER-2013 was collected by web search: its labels are noisy (of its training pictures, the annotators of
-FER+ see another expression in a third), posed and acted faces are frequent, and age, gender and skin color were neither
-recorded nor balanced, so nobody knows for whom it fails more often. It is weakest on the classes with low recall above,
-on faces that are turned away, covered or smaller than about 40 pixels, and on everything that is no face.
+FER+ see another expression in about a third), posed and acted faces are frequent, and age, gender and skin color were
+neither recorded nor balanced, so nobody knows for whom it fails more often. It is weakest on the classes with low
+recall above, on faces that are turned away, covered or smaller than about 40 pixels, and on everything that is no face.
 
 ## Readings of {test}
 

@@ -19,7 +19,7 @@ from fer_jax import methods
 from fer_jax.config import files
 from fer_jax.config.fields import Config, fields_of, leaves, nearest_field
 from fer_jax.config.table import FIELDS
-from fer_jax.errors import UserError, nearest, print_any_text
+from fer_jax.errors import UserError, nearest, print_any_text, writing
 from fer_jax.methods import strategies
 from fer_jax.storage import local, reachable
 
@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "out": {
         "help": "evaluate: a JSON file; predict: a table, .csv or .jsonl; export: a file; explain, compare: a folder"
     },
-    "kind": {"help": "explain: cam, gradcam, detail or attention", "default": "cam"},
+    "kind": {"help": "explain: detail, cam, gradcam or attention", "default": "detail"},
     "input": {"help": "predict, explain: a photo, video, folder or camera:0, as an option of run.py"},
     "cropped": {"help": "predict, explain: every picture is a face, already cropped", "action": "store_true"},
     "format": {"help": "export: stablehlo (for JAX anywhere), onnx, model (for fer_jax)", "default": "stablehlo"},
@@ -120,9 +120,9 @@ def predict(options: Options, config: Config | None, changes: dict[str, Any]) ->
         raise UserError(f"--smooth={options.smooth}: give a weight from 0 to below 1")
     if options.fps is not None and not 0 < options.fps < math.inf:
         raise UserError(f"--fps={options.fps}: give a number above 0")
-    inputs = find_inputs(_given(options))
     given = {"--out": options.out, "--draw": options.draw}
     out, draw = (pathlib.Path(local(text, name)) if text else None for name, text in given.items())
+    inputs = find_inputs(_given(options), drawn=draw)
     if out and out.suffix.lower() not in ENDINGS:
         raise UserError(f"--out={out}: give a name that ends in {' or '.join(ENDINGS)}")
     with _prepared(options, epath.Path(options.workdir or ""), None):
@@ -156,7 +156,7 @@ def explain(options: Options, config: Config | None, changes: dict[str, Any]) ->
     with _prepared(options, epath.Path(options.workdir or ""), None):
         model = trained.load(options.workdir)
         explained = model.explain(given, kind=options.kind, cropped=options.cropped, yunet=options.yunet)
-        print(explain_files(explained, options.kind, folder), flush=True)
+        _say(explain_files(explained, options.kind, folder))
     return 0
 
 
@@ -175,7 +175,7 @@ def export(options: Options, config: Config | None, changes: dict[str, Any]) -> 
         model = trained.build(*trained.read(options.workdir), {"train.dtype": "float32"})
         for form in forms:
             ending = ENDINGS[form] if not options.out or len(forms) > 1 else ""
-            print(exported(model, form, pathlib.Path(f"{place}{ending}")), flush=True)
+            _say(exported(model, form, pathlib.Path(f"{place}{ending}")))
     return 0
 
 
@@ -185,7 +185,7 @@ def compare(options: Options, config: Config | None, changes: dict[str, Any]) ->
     from fer_jax.inference.compare import compare as compared
 
     paths = [reachable(text, "compare") for text in options.inputs]
-    print(compared(paths, reachable(options.out or "comparison", "--out")))
+    _say(compared(paths, reachable(options.out or "comparison", "--out")))
     return 0
 
 
@@ -198,10 +198,10 @@ def runs(options: Options, config: Config | None, changes: dict[str, Any]) -> in
     for text in options.inputs or ["runs"]:
         folder = reachable(text, "runs")
         rows = runs_index.list_runs(folder)
-        print(runs_index.printed(rows), flush=True)
+        _say(runs_index.printed(rows))
         for row in rows if options.tensorboard else ():
             add_events(folder / row.name, pathlib.Path(local(options.tensorboard, "--tensorboard"), row.name))
-        print(runs_index.write_index(folder, rows))
+        _say(runs_index.write_index(folder, rows))
     return 0
 
 
@@ -214,8 +214,13 @@ def fetch(options: Options, config: Config | None, changes: dict[str, Any]) -> i
     for name in options.inputs or FILES:
         if name not in FILES:
             raise UserError(f"there is nothing to fetch by the name '{name}'; {nearest(name, FILES)}")
-        print(fetched(FILES[name]))
+        _say(fetched(FILES[name]))
     return 0
+
+
+def _say(text: Any) -> None:
+    with writing("the standard output"):
+        print(text, flush=True)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,7 +16,8 @@ class UserError(Exception):
 
 
 def print_any_text() -> None:
-    """Makes this process print what the console's encoding lacks as escapes, instead of failing."""
+    """Makes this process print what the console's encoding lacks as escapes, and nothing where a stream is closed."""
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

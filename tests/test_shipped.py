@@ -1,7 +1,10 @@
 """The model in the package answers without a path, and its card says what its file holds."""
 
 import numpy as np
+import pytest
+from PIL import Image
 
+from fer_jax.errors import UserError
 from fer_jax.inference import trained
 from fer_jax.report.markup import percent
 
@@ -21,3 +24,15 @@ def test_it_predicts_without_a_path_and_its_card_is_of_its_weights():
     (explained,) = model.explain(face)
     assert np.isfinite(explained.map).all()
     assert explained.map.any()
+
+
+def test_an_array_is_cropped_as_a_file_is(tmp_path):
+    model = trained.build(*trained.read(), {"train.devices": 1})
+    face = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)).resize((160, 160)))
+    Image.fromarray(face).save(tmp_path / "face.png")
+    (of_array,) = model.predict(face[None])
+    (of_file,) = model.predict(tmp_path / "face.png", cropped=True)
+    np.testing.assert_allclose(of_array.probabilities, of_file.probabilities, atol=1e-5)
+    for stretched in (np.zeros((2, 48, 60, 3), np.uint8), np.zeros((48, 48, 4), np.uint8)):
+        with pytest.raises(UserError, match="a cropped face is square"):
+            model.predict(stretched)

@@ -58,10 +58,11 @@ class Picture:
     problem: str = ""
 
 
-def find_inputs(given: Sequence[str | os.PathLike]) -> list[Input]:
+def find_inputs(given: Sequence[str | os.PathLike], drawn: pathlib.Path | None = None) -> list[Input]:
     """Returns the inputs that paths and 'camera:N' name, in order, each once; folders are searched with all below them.
 
-    In a folder it takes files by their endings; a file that is given itself may have any.
+    In a folder it takes files by their endings, but none that earlier commands have drawn into `drawn`; a file that is
+    given itself may have any ending and place.
 
     Raises:
         UserError: if there is nothing at a path, or no photo and no video in a folder.
@@ -69,11 +70,15 @@ def find_inputs(given: Sequence[str | os.PathLike]) -> list[Input]:
     found: dict[str, Input] = {}
     for place in given:
         text = os.fspath(place)
+        if not text:
+            raise UserError("the path of an input is empty: give a photo, a video, a folder or camera:0")
         path = pathlib.Path(text).expanduser()
         if CAMERA.fullmatch(text):
             found[text] = Input(text, "camera")
         elif path.is_dir():
             inside = [inner for inner in sorted(path.rglob("*")) if _kind(inner) and inner.is_file()]
+            if drawn:
+                inside = [inner for inner in inside if drawn.resolve() not in inner.resolve().parents]
             if not inside:
                 endings = ", ".join(sorted(pictures.EXTENSIONS | VIDEOS))
                 raise UserError(

@@ -43,7 +43,7 @@ from fer_jax.report.looking import Looks
 if TYPE_CHECKING:
     from fer_jax.inference.trained import Trained
 
-KINDS = ("cam", "gradcam", "detail", "attention")
+KINDS = ("detail", "cam", "gradcam", "attention")
 CELLS = 6
 AT_ONCE = 32  # faces
 MOST_FACES = 1000  # found in pictures, in one call
@@ -93,7 +93,9 @@ def check_kind(model: Trained, kind: str) -> None:
     if method.measures:
         raise UserError(f"{name} predicts no classes: there is nothing to explain")
     if kind == "attention" and not method.attention:
-        raise UserError(f"{name} weighs neither places nor frames, so it has no attention to show: give cam or gradcam")
+        raise UserError(
+            f"{name} weighs neither places nor frames, so it has no attention to show: give detail, cam or gradcam"
+        )
 
 
 def explain_predictions(model: Trained, predictions: Iterable[Prediction], kind: str) -> list[ExplainedFace]:
@@ -122,7 +124,7 @@ def explain(
     model: Trained,
     faces: Source | UInt8[np.ndarray, "N H W K"],
     classes: Int[np.ndarray, " N"] | None = None,
-    kind: str = "cam",
+    kind: str = "detail",
     variables: Any = None,
 ) -> Explanation:
     """Explains the predictions of cropped faces.
@@ -159,7 +161,7 @@ def explain(
 
 
 def class_maps(
-    task: Task, mesh: Mesh, variables: Any, source: Source, classes: Int[np.ndarray, " N"], kind: str = "cam"
+    task: Task, mesh: Mesh, variables: Any, source: Source, classes: Int[np.ndarray, " N"], kind: str = "detail"
 ) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N C"]] | None:
     """Returns the maps of the given classes for all images of a source, and their logits; None without any map."""
     count = len(source)

@@ -165,11 +165,11 @@ def as_crop(image: np.ndarray, size: int) -> np.ndarray:
     """
     height, width = image.shape[:2]
     if height != width:
-        raise BadPicture(f"has {width}x{height} pixels, and a cropped face is square: leave out --cropped to search it")
+        raise BadPicture(f"has {width}x{height} pixels, and a cropped face is square: let faces be searched in it")
     if height == size:
         return image
     how = cv2.INTER_AREA if height > size else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how)
+    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how).reshape(size, size, -1)
 
 
 def _full(waiting: Sequence[tuple[Picture, list[_Found]]]) -> bool:

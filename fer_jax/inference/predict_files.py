@@ -52,7 +52,7 @@ def predict_files(
     table = Table(out, model.classes, [source.name for source in inputs], _origin(model, reader, inputs))
     counts: Counter[str] = Counter()
     if table.finished:
-        print(f"{out} is finished: delete it to predict again", file=sys.stderr)
+        print(f"{out} is finished{', nothing is drawn' if draw else ''}: delete it to predict again", file=sys.stderr)
         return counts
     drawings = Drawings(draw, model.classes) if draw else None
     finished = False

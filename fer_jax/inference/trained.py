@@ -29,8 +29,9 @@ from fer_jax.evaluation.task import Task, evaluation_task
 from fer_jax.faces.crops import CROPPED_LIKE, MARGIN
 from fer_jax.faces.detection import Detector, best_detector
 from fer_jax.faces.inputs import Input, Picture, find_inputs
+from fer_jax.faces.pictures import BadPicture
 from fer_jax.inference.explain import ExplainedFace, check_kind, explain_predictions
-from fer_jax.inference.predict import Crops, Prediction, Reader, predict
+from fer_jax.inference.predict import Crops, Prediction, Reader, as_crop, predict
 from fer_jax.methods import objective, strategies
 from fer_jax.runs.model_file import MODEL, REMAKE, Variables, read_model
 from fer_jax.storage import reachable
@@ -105,13 +106,13 @@ class Trained:
         return [row for prediction in self._predictions(faces, cropped, yunet) for row in prediction.rows]
 
     def explain(
-        self, faces: Any, *, kind: str = "cam", cropped: bool | None = None, yunet: str | None = None
+        self, faces: Any, *, kind: str = "detail", cropped: bool | None = None, yunet: str | None = None
     ) -> list[ExplainedFace]:
         """Returns a map of where the model looks for each row that `predict` returns for the same faces.
 
         Args:
             faces, cropped, yunet: as for `predict`.
-            kind: 'cam', 'gradcam', 'detail' or 'attention' (see `fer_jax.inference.explain`), of the predicted class.
+            kind: 'detail', 'cam', 'gradcam' or 'attention' (see `fer_jax.inference.explain`), of the predicted class.
 
         Raises:
             UserError: as `predict`; for an unknown kind, and one that the method does not have.
@@ -132,6 +133,7 @@ class Trained:
             array = _checked(array[None] if _is_picture(array) else array)
             if not searched:
                 self._check_predicts()
+                array = self._cropped(array)
                 rows = prediction_rows(
                     self.logits(array), self.classes, source="array", rows=range(len(array)), threshold=self.threshold
                 )
@@ -140,6 +142,13 @@ class Trained:
             images = [np.broadcast_to(image, (*image.shape[:2], 3)).copy() for image in array]
             inputs = [Input(f"array[{n}]" if len(images) > 1 else "array", "photo", i) for n, i in enumerate(images)]
         yield from predict(inputs, self.reader(best_detector(yunet) if searched else None))
+
+    def _cropped(self, faces: np.ndarray) -> np.ndarray:
+        """Returns faces [N, H, W, C] in the size of the model's crops, as those of files."""
+        try:
+            return np.stack([as_crop(face, self.crops.size) for face in faces])
+        except BadPicture as error:
+            raise UserError(f"a face of the array {error}") from error
 
     def reader(
         self, detector: Detector | None, *, smoothing: float = 0.0, frames_per_second: float | None = None

@@ -267,3 +267,12 @@ def test_inputs_that_are_not_there(tmp_path):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(UserError, match="no photo and no video"):
         find_inputs([tmp_path])
+
+
+def test_what_was_drawn_is_no_input(folder):
+    drawn = folder / "drawn"
+    drawn.mkdir()
+    Image.fromarray(picture(1)).save(drawn / "0.png.jpg")
+    assert len(find_inputs([folder], drawn=drawn)) == len(find_inputs([folder])) - 1
+    with pytest.raises(UserError, match="path of an input is empty"):
+        find_inputs([""])
