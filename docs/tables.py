@@ -43,6 +43,7 @@ COMMANDS = {
     "results/fer2013_fast_pieces.md": (
         "python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json --epochs=3 --seeds=1"
     ),
+    "results/latency.md": "python -m benchmarks.latency PHOTO --fer=PYTHON",
     "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",
 }
 CLAIMS_HEADER = (
