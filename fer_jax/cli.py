@@ -46,7 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "format": {"help": "export: stablehlo (for JAX anywhere), onnx, model (for fer_jax)", "default": "stablehlo"},
     "draw": {"help": "predict: a folder for pictures with boxes and labels"},
     "smooth": {"help": "predict: weight of the frames before, from 0 to below 1", "type": float, "default": 0.0},
-    "fps": {"help": "predict: read at most this many frames per second of a video", "type": float},
+    "fps": {"help": "predict, explain: read at most this many frames per second of a video", "type": float},
     "yunet": {"help": "predict, explain: path of YuNet's ONNX file, instead of downloading it"},
     "tensorboard": {"help": "runs: a folder that TensorBoard shows; the same command again adds what is new"},
     "coordinator": {"help": "several hosts: HOST:PORT of process 0", "default": ""},
@@ -64,8 +64,8 @@ OF_COMMAND = {  # options that only these commands have
     "out": ("evaluate", "predict", "explain", "export", "compare"),
     "kind": ("explain",),
     "format": ("export",),
-    **dict.fromkeys(("input", "cropped", "yunet"), ("predict", "explain")),
-    **dict.fromkeys(("draw", "smooth", "fps"), ("predict",)),
+    **dict.fromkeys(("input", "cropped", "yunet", "fps"), ("predict", "explain")),
+    **dict.fromkeys(("draw", "smooth"), ("predict",)),
     "tensorboard": ("runs",),
 }
 
@@ -118,8 +118,6 @@ def predict(options: Options, config: Config | None, changes: dict[str, Any]) ->
 
     if not 0 <= options.smooth < 1:
         raise UserError(f"--smooth={options.smooth}: give a weight from 0 to below 1")
-    if options.fps is not None and not 0 < options.fps < math.inf:
-        raise UserError(f"--fps={options.fps}: give a number above 0")
     given = {"--out": options.out, "--draw": options.draw}
     out, draw = (pathlib.Path(local(text, name)) if text else None for name, text in given.items())
     inputs = find_inputs(_given(options), drawn=draw)
@@ -136,6 +134,8 @@ def predict(options: Options, config: Config | None, changes: dict[str, Any]) ->
 
 
 def _given(options: Options) -> list[str]:
+    if options.fps is not None and not 0 < options.fps < math.inf:
+        raise UserError(f"--fps={options.fps}: give a number above 0")
     given = [*options.inputs, *([options.input] if options.input else [])]
     if not given:
         raise UserError("say where to look for faces: a photo, a video, a folder or camera:0")
@@ -155,7 +155,13 @@ def explain(options: Options, config: Config | None, changes: dict[str, Any]) ->
     folder = pathlib.Path(local(options.out or "explanations", "--out"))
     with _prepared(options, epath.Path(options.workdir or ""), None):
         model = trained.load(options.workdir)
-        explained = model.explain(given, kind=options.kind, cropped=options.cropped, yunet=options.yunet)
+        explained = model.explain(
+            given,
+            kind=options.kind,
+            cropped=options.cropped,
+            yunet=options.yunet,
+            frames_per_second=options.fps,
+        )
         _say(explain_files(explained, options.kind, folder))
     return 0
 

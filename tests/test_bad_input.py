@@ -384,7 +384,7 @@ def test_evaluation_with_changes(trained, tmp_path):
 
 
 def test_evaluating_the_folder_above_some_runs_names_them(trained):
-    with pytest.raises(UserError, match=f"holds several runs: give one of them, {trained}$"):
+    with pytest.raises(UserError, match=f"is a folder of runs: give one of them, {trained}$"):
         evaluate(trained.parent)
 
 

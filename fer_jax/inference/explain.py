@@ -103,7 +103,7 @@ def explain_predictions(model: Trained, predictions: Iterable[Prediction], kind:
     found: list[tuple[PredictionRow, np.ndarray | None]] = []
     for prediction in predictions:
         if len(found) > MOST_FACES:
-            raise UserError(f"more than {MOST_FACES:,} faces: explain fewer pictures at once")
+            raise UserError(f"more than {MOST_FACES:,} faces: explain fewer pictures at once, or fewer frames (--fps)")
         found += zip(prediction.rows, prediction.faces or [None], strict=True)
     faces = [face if face.ndim == 4 else face[None] for _, face in found if face is not None]
     if not faces or (kind == "attention" and model.task.method.takes == "frames"):
@@ -114,10 +114,11 @@ def explain_predictions(model: Trained, predictions: Iterable[Prediction], kind:
     classes = np.repeat(np.asarray(expressions, np.int32), [len(frames) for frames in faces])
     maps = iter(explain(model, np.concatenate(faces), classes, kind).maps)
 
-    def map_of(face: np.ndarray) -> np.ndarray:
-        return next(maps) if face.ndim == 3 else np.stack([next(maps) for _ in face])
+    def map_of(row: PredictionRow, face: np.ndarray) -> np.ndarray:
+        """A frame of a clip without a face has no weight, and its map is 0."""
+        return next(maps) if face.ndim == 3 else np.stack([next(maps) * (weight > 0) for weight in row.frame_weights])
 
-    return [ExplainedFace(row, face, None if face is None else map_of(face)) for row, face in found]
+    return [ExplainedFace(row, face, None if face is None else map_of(row, face)) for row, face in found]
 
 
 def explain(

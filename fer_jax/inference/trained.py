@@ -106,21 +106,30 @@ class Trained:
         return [row for prediction in self._predictions(faces, cropped, yunet) for row in prediction.rows]
 
     def explain(
-        self, faces: Any, *, kind: str = "detail", cropped: bool | None = None, yunet: str | None = None
+        self,
+        faces: Any,
+        *,
+        kind: str = "detail",
+        cropped: bool | None = None,
+        yunet: str | None = None,
+        frames_per_second: float | None = None,
     ) -> list[ExplainedFace]:
         """Returns a map of where the model looks for each row that `predict` returns for the same faces.
 
         Args:
             faces, cropped, yunet: as for `predict`.
             kind: 'detail', 'cam', 'gradcam' or 'attention' (see `fer_jax.inference.explain`), of the predicted class.
+            frames_per_second: of a video, at most; None for all frames.
 
         Raises:
             UserError: as `predict`; for an unknown kind, and one that the method does not have.
         """
         check_kind(self, kind)
-        return explain_predictions(self, self._predictions(faces, cropped, yunet), kind)
+        return explain_predictions(self, self._predictions(faces, cropped, yunet, frames_per_second), kind)
 
-    def _predictions(self, faces: Any, cropped: bool | None, yunet: str | None) -> Iterator[Prediction]:
+    def _predictions(
+        self, faces: Any, cropped: bool | None, yunet: str | None, frames_per_second: float | None = None
+    ) -> Iterator[Prediction]:
         """Yields what `predict` finds, with the faces."""
         array = None if isinstance(faces, str | os.PathLike) or not hasattr(faces, "shape") else np.asarray(faces)
         searched = (array is None or _is_picture(array)) if cropped is None else not cropped
@@ -141,7 +150,8 @@ class Trained:
                 return
             images = [np.broadcast_to(image, (*image.shape[:2], 3)).copy() for image in array]
             inputs = [Input(f"array[{n}]" if len(images) > 1 else "array", "photo", i) for n, i in enumerate(images)]
-        yield from predict(inputs, self.reader(best_detector(yunet) if searched else None))
+        detector = best_detector(yunet) if searched else None
+        yield from predict(inputs, self.reader(detector, frames_per_second=frames_per_second))
 
     def _cropped(self, faces: np.ndarray) -> np.ndarray:
         """Returns faces [N, H, W, C] in the size of the model's crops, as those of files."""
@@ -322,7 +332,7 @@ def _why_missing(place: Any) -> str:
     below += sorted(folder for one in below for folder in one.iterdir() if folder.is_dir())
     if runs := [str(folder) for folder in below if (folder / "config.json").exists()]:
         more = ", ..." if len(runs) > RUNS_NAMED else ""
-        return f"{place} holds several runs: give one of them, {', '.join(runs[:RUNS_NAMED])}{more}"
+        return f"{place} is a folder of runs: give one of them, {', '.join(runs[:RUNS_NAMED])}{more}"
     if not (place / "config.json").exists():
         return f"{place} is not the folder of a run, and holds no {MODEL}"
     from fer_jax.runs.checkpoint import has_checkpoint

@@ -5,11 +5,14 @@ import dataclasses
 
 import numpy as np
 from PIL import Image
+from untrained import CLASSES, untrained
 
 from fer_jax.evaluation.predictions import PredictionRow
+from fer_jax.faces.inputs import Picture
 from fer_jax.inference import explain_scores as scores
-from fer_jax.inference.explain import ExplainedFace
+from fer_jax.inference.explain import ExplainedFace, explain_predictions
 from fer_jax.inference.explain_files import explain_files
+from fer_jax.inference.predict import Prediction
 from tfds_builders.synthetic_faces.camera import clean_camera
 from tfds_builders.synthetic_faces.examples import draw
 from tfds_builders.synthetic_faces.expressions import AU_IDS
@@ -95,3 +98,11 @@ def test_regions_are_where_action_units_change_the_face():
     assert scores.relevance_mass(change, regions)[shown].mean() > 0.85
     assert regions[shown].mean() < 0.25
     assert not regions[~shown].any()
+
+
+def test_a_frame_without_a_face_has_no_map(tiny):
+    model = untrained(tiny("fan"))
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1)).astype(np.uint8)
+    row = PredictionRow("a.mp4", expression=CLASSES[0], frame_weights=(0.5, 0.0, 0.5))
+    (explained,) = explain_predictions(model, [Prediction(Picture("a.mp4", None), [row], [frames])], "detail")
+    assert [bool(shown.any()) for shown in explained.map] == [True, False, True]

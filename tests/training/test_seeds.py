@@ -168,11 +168,11 @@ def test_every_seed_is_scored_again(seeds_of, finished, tmp_path):
     assert (on_train["split"], on_train["num_examples"]) == ("train", 280)
     assert (finished / "evaluation-train" / "results.json").exists()
     assert json.loads((finished / "results.json").read_text()) == stored
-    with pytest.raises(UserError, match="holds several runs: give one of them, .*seed04"):
+    with pytest.raises(UserError, match="is a folder of runs: give one of them, .*seed04"):
         evaluate(finished)
     start = seeds_of(seeds=1)
     start.init_from = str(finished)
-    with pytest.raises(UserError, match="holds several runs: give one of them"):
+    with pytest.raises(UserError, match="is a folder of runs: give one of them"):
         loop.train(start, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
