@@ -105,4 +105,5 @@ def test_a_frame_without_a_face_has_no_map(tiny):
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1)).astype(np.uint8)
     row = PredictionRow("a.mp4", expression=CLASSES[0], frame_weights=(0.5, 0.0, 0.5))
     (explained,) = explain_predictions(model, [Prediction(Picture("a.mp4", None), [row], [frames])], "detail")
+    assert explained.map is not None
     assert [bool(shown.any()) for shown in explained.map] == [True, False, True]
