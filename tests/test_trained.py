@@ -7,7 +7,6 @@ import pickle
 import shutil
 import struct
 
-import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -18,10 +17,10 @@ from fer_jax import cli
 from fer_jax.data.sources.source import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation import matching
-from fer_jax.inference import explain, export, trained
+from fer_jax.inference import explain, export
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.report.looking import looking
-from fer_jax.runs.model_file import MODEL, halved, read_model, write_model
+from fer_jax.runs.model_file import MODEL, read_model, write_model
 from fer_jax.training import loop
 
 ONE_DEVICE = {"train.devices": 1}
@@ -317,19 +316,6 @@ def test_a_model_of_another_version_names_it(change, says, finished, tmp_path, m
         fer_jax.load(path)
 
 
-def test_halved_weights_are_read_as_float32(finished, tmp_path):
-    variables, card = read_model(finished / MODEL)
-    write_model(path := epath.Path(tmp_path / "half.safetensors"), halved(variables), card)
-    half, _ = read_model(path)
-
-    def compare(whole, rounded):
-        assert rounded.dtype == whole.dtype
-        np.testing.assert_allclose(rounded, whole, rtol=2**-8)  # bfloat16 has 8 bits
-
-    jax.tree.map(compare, variables, half)
-    assert path.stat().length < 0.6 * (finished / MODEL).stat().length
-
-
 def test_what_holds_no_model_says_why(finished, tmp_path):
     with pytest.raises(UserError, match="no model file and no run"):
         fer_jax.load(tmp_path / "nothing")
@@ -392,12 +378,6 @@ def test_another_data_set_is_scored_on_the_classes_in_common(finished, tiny, mon
     assert [row["truth"] for row in table(folder)] == ["happiness"] * 3 + ["surprise"] * 2 + ["anger"] * 2
 
 
-def test_no_class_in_common_is_refused(tiny):
-    source = dataclasses.replace(load(tiny().data, "test", training=False), classes=tuple("abcdefg"))
-    with pytest.raises(UserError, match="none of which the model knows"):
-        matching.match_classes(source, ("happiness", "fear"))
-
-
 def test_a_model_file_is_evaluated_beside_itself(finished, tmp_path, results_of):
     path = epath.Path(tmp_path / "mine.safetensors")
     shutil.copy(finished / MODEL, path)
@@ -415,10 +395,3 @@ def test_a_split_that_has_changed_since_the_run_scored_it_is_said(finished, monk
     results = evaluate(finished, changes=ONE_DEVICE)
     assert "70 images then, 50 now" in results["note"]
     assert results["note"] in capsys.readouterr().out
-
-
-def test_the_fields_that_scoring_may_change_are_read(finished):
-    model = trained.load(str(finished))
-    flipped = trained.build(model.variables, model.card, {"evaluation.flip": True})
-    assert flipped.task.flip_evaluation
-    assert not model.task.flip_evaluation
