@@ -58,7 +58,7 @@ METHODS: dict[str, dict[str, Any]] = {
     CONTROL: {},
     "correction": {"objective": "correction"},
     "scn": {"objective": "scn", "strategy.scn.delta1": 0.07},
-    "rul": {"method": "rul", "objective": "relabel"},
+    "rul": {"method": "rul", "objective": "relabel", "model.keep_sigma": True},
     "eac": {"objective": "eac", "strategy.eac.pair_mode": "independent"},
     "nla": {"objective": "nla"},
     "small_loss": {"objective": "small_loss"},

@@ -14,6 +14,7 @@ from fer_jax.data.augment.inputs import alternate_flips, mirrored, turned
 from fer_jax.engine.rng import stream_key
 from fer_jax.evaluation.task import Batch, Task, model_input, view_input
 from fer_jax.methods.method import Clock, Output, Outputs, View
+from fer_jax.methods.rows import mean_where
 from fer_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -52,7 +53,8 @@ def train_step(
 
     Returns:
         The new state and scalars: `loss/<term>`, `loss/total`, `accuracy`, `grad_norm`, `update_norm`,
-        `learning_rate`, with a selection `selected`, and `monitor/<name>` of what the method adds.
+        `learning_rate`, with a selection `selected`, with wrong labels `noise_metrics`, and `monitor/<name>` of what
+        the method adds.
     """
     clock = clock_at(task, state.step)
     views = draw_views(task, batch, state.memory, clock)
@@ -178,7 +180,7 @@ def loss_and_metrics(
     method, batch = task.method, views[0]
     outputs, collections = forward(task, params, collections, views, keys)
     terms = method.loss(outputs, batch, clock, **task.loss_options)
-    weight, metrics = batch["weight"], {}
+    weight, metrics, chosen = batch["weight"], {}, None
     if method.select:
         weighted = {name: task.loss_weights[name] * term for name, term in terms.items()}
         chosen = jax.lax.stop_gradient(method.select(weighted, outputs, batch, clock))
@@ -191,6 +193,8 @@ def loss_and_metrics(
     logits, aux = outputs[0]
     if not method.measures:
         metrics["accuracy"] = training_accuracy(logits, batch)
+        if "clean_label" in batch and not method.mix:
+            metrics |= noise_metrics(logits, batch, chosen)
     metrics |= {f"monitor/{k}": v for k, v in method.monitor(logits, aux, batch).items()}
     metrics = jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(jnp.float32)), metrics)
     return total, (collections, metrics, outputs if method.remember else None)
@@ -228,6 +232,14 @@ def training_accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
     else:
         hits = (predicted == jnp.argmax(batch["target"], -1)).astype(jnp.float32)
     return jnp.sum(hits * valid) / _or_one(jnp.sum(valid))
+
+
+def noise_metrics(logits: jax.Array, batch: Batch, chosen: jax.Array | None) -> Metrics:
+    """The shares of the wrongly labeled examples that are predicted as labeled, and that the method selected."""
+    wrong = batch["mask"] & (batch["label"] != batch["clean_label"])
+    repeated = jnp.argmax(logits, axis=-1) == batch["label"]
+    metrics = {"memorized": mean_where(repeated.astype(jnp.float32), wrong)}
+    return metrics if chosen is None else metrics | {"selected_wrong": mean_where(chosen, wrong)}
 
 
 def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:

@@ -16,7 +16,7 @@ from fer_jax.engine.rng import stream_key
 from fer_jax.evaluation.task import Task, eval_step
 from fer_jax.methods.method import Clock, Method, View
 from fer_jax.methods.rows import write
-from fer_jax.training.step import init_state, partner_rows, prepare_targets, train_step, with_partners
+from fer_jax.training.step import init_state, noise_metrics, partner_rows, prepare_targets, train_step, with_partners
 
 
 class Linear(nn.Module):
@@ -332,3 +332,18 @@ def test_partners_come_after_the_views(batch):
 def test_parameters_of_training_alone_are_dropped_at_test():
     method = dataclasses.replace(METHOD, training_only=("sigma",))
     assert method.at_test({"trunk": 1, "sigma": 2}) == {"trunk": 1}
+
+
+def test_shares_of_wrong_labels_that_are_memorized_and_selected(batch):
+    def half(terms, outputs, batch, clock):
+        return (batch["index"] < 4).astype(jnp.float32)
+
+    clean = batch["label"].at[jnp.array([1, 5, 6, 7])].add(1) % 3
+    mask = batch["mask"].at[7].set(False)  # of three wrong labels one is selected
+    task = make_task(method=dataclasses.replace(METHOD, select=half))
+    _, metrics = run(task, batch | {"clean_label": clean, "mask": mask})
+    np.testing.assert_allclose(metrics["selected_wrong"], 1 / 3, rtol=1e-6)
+    logits = jax.nn.one_hot(jnp.where(batch["index"] == 1, batch["label"], clean), 3)
+    found = noise_metrics(logits, batch | {"clean_label": clean, "mask": mask}, None)
+    np.testing.assert_allclose(found["memorized"], 1 / 3, rtol=1e-6)
+    assert set(found) == {"memorized"}
