@@ -17,34 +17,29 @@ its file is not trained again.
 from __future__ import annotations
 
 import argparse
-import json
+import functools
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from experiments import presets
-from fer_jax.config.fields import Config, assign, leaves, variant_config
+from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, read_records
+from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.data.targets.label_noise import fer2013_labels
-from fer_jax.engine.allocator import keep_freed_memory
-from fer_jax.engine.compiler import use_compilation_cache
-from fer_jax.engine.mesh import device_name
-from fer_jax.errors import UserError, nearest, print_any_text, writing
 from fer_jax.inference.trained import load
 from fer_jax.parsing import read_lines
-from fer_jax.runs.workdir import git_commit, versions
-from fer_jax.storage import write_whole
 from fer_jax.training import loop
 from fer_jax.training.examples import read_examples
 
 CONTROL = "cross-entropy"
 MEMORIZED = 0.3  # by the control, for a column to say something
-DRAWS = 2000  # of the bootstrap
 COLUMNS: dict[str, dict[str, Any]] = {
     "clean": {},
     "symmetric10": {"data.label_noise": "symmetric", "data.label_noise_rate": 0.1},
@@ -122,7 +117,7 @@ def run(column: str, method: str, seed: int, workdir: epath.Path, data_dir: str)
         "accuracy_by_fer2013": float((answers == fer2013_labels(test)).mean()),
         "mean_recall": results["mean_recall"],
         "recall": dict(zip(test.classes, results["recall"], strict=True)),
-        "right": np.packbits(answers == test.arrays["label"]).tobytes().hex(),
+        "right": packed(answers == test.arrays["label"]),
         "examples": len(test),
         "curve": curve,
         "training_accuracy": float((predicted == train.arrays["label"]).mean()),
@@ -132,8 +127,7 @@ def run(column: str, method: str, seed: int, workdir: epath.Path, data_dir: str)
         wrong = train.arrays["label"] != train.arrays["clean_label"]
         record["memorized"] = float((predicted == train.arrays["label"])[wrong].mean())
         record["recovered"] = float((predicted == train.arrays["clean_label"])[wrong].mean())
-    facts = {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
-    return record | {"minutes": results["wall_seconds"] / 60, "config": json.loads(config.to_json())} | facts
+    return record | facts(config, results["wall_seconds"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,50 +139,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--workdir", type=epath.Path, default="runs/noise", help="folder of the runs")
     given = parser.parse_args(arguments)
-    print_any_text()
-    try:
-        columns, methods = chosen(given.columns, COLUMNS), chosen(given.methods, METHODS)
-        keep_freed_memory()
-        use_compilation_cache()
-        # Seed by seed and column by column: what is cut short has whole comparisons.
-        for seed in range(given.seeds):
-            for column in columns:
-                for method in [CONTROL, *(name for name in methods if name != CONTROL)]:
-                    path = given.out / column / f"{method}_seed{seed}.json"
-                    if path.exists():
-                        _check_recipe(path, config_of(column, method, seed))
-                        continue
-                    print(f"{column}, {method}, seed {seed}", flush=True)
-                    folder = given.workdir / column / f"{method}_seed{seed}"
-                    record = run(column, method, seed, folder, given.data_dir)
-                    with writing(path):
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        write_whole(path, json.dumps(record, indent=1) + "\n")
-                    write_whole(given.out.with_suffix(".md"), table(given.out))
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except (loop.Interrupted, KeyboardInterrupt):
-        print("stopped; the same command resumes from there", file=sys.stderr)
-        return 130
-    print(table(given.out))
-    return 0
+    return finish(_runs(given), given.out, table)
 
 
-def _check_recipe(path: pathlib.Path, config: Config) -> None:
-    """Raises UserError where a record is of another recipe than today's."""
-    stored, now = (dict(leaves(c, ())) for c in (json.loads(path.read_text())["config"], json.loads(config.to_json())))
-    if differ := [f for f in now if f != "data.data_dir" and stored.get(f) != now[f]]:
-        raise UserError(f"{path} has another config.{differ[0]} than this recipe: move {path.parents[1]} away")
-
-
-def chosen(text: str, known: Mapping[str, Any]) -> list[str]:
-    """Returns the names in a list with commas."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise UserError(f"there is no '{name}'; {nearest(name, known)}")
-    return names
+def _runs(given: argparse.Namespace) -> Iterator[Run]:
+    """Yields the runs seed by seed and column by column: what is cut short has whole comparisons."""
+    columns, methods = chosen(given.columns, COLUMNS), chosen(given.methods, METHODS)
+    ordered = [CONTROL, *(name for name in methods if name != CONTROL)]
+    for seed, column, method in itertools.product(range(given.seeds), columns, ordered):
+        place = pathlib.Path(column) / f"{method}_seed{seed}"
+        train = functools.partial(run, column, method, seed, given.workdir / place, given.data_dir)
+        yield given.out / place.with_suffix(".json"), config_of(column, method, seed), train
 
 
 NOTES = """\
@@ -205,10 +166,7 @@ def table(folder: pathlib.Path) -> str:
     """Returns a table for each column, from the records in a folder: each method beside the control."""
     lines = [NOTES]
     for column in COLUMNS:
-        runs: dict[str, list[dict[str, Any]]] = {}
-        for path in sorted((folder / column).glob("*.json")):
-            record = json.loads(path.read_text())
-            runs.setdefault(record["method"], []).append(record)
+        runs = read_records(folder / column, "method")
         if CONTROL in runs:
             lines += _column(column, {method: runs[method] for method in METHODS if method in runs})
     return "\n".join(lines) + "\n"
@@ -216,7 +174,7 @@ def table(folder: pathlib.Path) -> str:
 
 def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     control = runs[CONTROL]
-    noise, remembered = control[0]["noise"], _mean(control, "memorized") if control[0]["noise"] else 1.0
+    noise, remembered = control[0]["noise"], mean(control, "memorized") if control[0]["noise"] else 1.0
     share = f", {noise['changed_share']:.1%} of the training labels are wrong" if noise else ""
     lines = [f"**{column}**{share}", ""]
     if remembered < MEMORIZED:
@@ -226,66 +184,17 @@ def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
         "last five epochs, % | best epoch adds | memorized, % | recovered, % |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    others = [name for name in runs if name != CONTROL]
-    found = {name: paired(_right(control), _right(runs[name])) for name in others}
-    adjusted = holm({name: found[name][3] for name in others})
+    others = {name: records for name, records in runs.items() if name != CONTROL}
+    differences = against(control, others) if remembered >= MEMORIZED else {}
     for name, records in runs.items():
-        accuracies = [100 * record["accuracy"] for record in records]
-        spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(records) > 1 else ""
-        against = ("", "")
-        if name in found and remembered >= MEMORIZED:
-            difference, low, high = (100 * value for value in found[name][:3])
-            against = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})", f"{adjusted[name]:.3f}"
         curves = np.array([record["curve"] for record in records])
         five, best = curves[:, -5:].mean(), (curves.max(axis=1) - curves[:, -1]).mean()
-        wrong = [f"{100 * _mean(records, key):.0f}" if noise else "" for key in ("memorized", "recovered")]
-        cells = (name, len(records), f"{np.mean(accuracies):.1f}{spread}", *against)
-        cells += tuple(f"{100 * _mean(records, key):.1f}" for key in ("mean_recall", "accuracy_by_fer2013"))
+        wrong = [f"{100 * mean(records, key):.0f}" if noise else "" for key in ("memorized", "recovered")]
+        cells = (name, len(records), percent(records), *differences.get(name, ("", "")))
+        cells += tuple(f"{100 * mean(records, key):.1f}" for key in ("mean_recall", "accuracy_by_fer2013"))
         cells += (f"{100 * five:.1f}", f"+{100 * best:.1f}", *wrong)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return [*lines, ""]
-
-
-def _mean(records: Sequence[Mapping[str, Any]], name: str) -> float:
-    return float(np.mean([record[name] for record in records]))
-
-
-def _right(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Returns which test examples each seed classifies correctly, float [S, N]."""
-    bits = [np.frombuffer(bytes.fromhex(record["right"]), np.uint8) for record in records]
-    return np.stack([np.unpackbits(b)[: records[0]["examples"]] for b in bits]).astype(float)
-
-
-def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
-    """Returns by how much `second` [S, N] is right more often, its 95 % interval, and p of no difference.
-
-    The bootstrap draws examples, the same ones for both, and of each the seeds, all with replacement; deviations of
-    the mean over S seeds are multiplied by sqrt(S / (S - 1)), because so few draws vary too little.
-    """
-    generator, count = np.random.default_rng(0), first.shape[1]
-
-    def drawn_seeds(right: np.ndarray) -> np.ndarray:
-        seeds, mean = len(right), right.mean(axis=0)
-        if seeds == 1:
-            return mean
-        return mean + np.sqrt(seeds / (seeds - 1)) * (right[generator.integers(seeds, size=seeds)].mean(axis=0) - mean)
-
-    drawn = np.empty(DRAWS)
-    for draw in range(DRAWS):
-        difference = drawn_seeds(second) - drawn_seeds(first)
-        drawn[draw] = difference[generator.integers(count, size=count)].mean()
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (DRAWS + 1))
-    return float((second.mean(axis=0) - first.mean(axis=0)).mean()), float(low), float(high), p
-
-
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Returns the p-values corrected for their number (Holm 1979)."""
-    adjusted, largest = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
-        adjusted[name] = largest
-    return adjusted
 
 
 if __name__ == "__main__":

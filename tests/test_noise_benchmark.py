@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.noise import COLUMNS, METHODS, config_of, holm, paired
+from experiments.comparison import holm, paired
+from experiments.noise import COLUMNS, METHODS, config_of
 from fer_jax.config.check import check_config
 
 

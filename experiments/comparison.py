@@ -1,0 +1,148 @@
+"""What experiments that compare several ways of training have in common: resumable runs, records, paired statistics.
+
+Every run leaves a record OUT/COLUMN/NAME_seedN.json; a run that has its record is not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_jax.config.fields import Config, leaves
+from fer_jax.engine.allocator import keep_freed_memory
+from fer_jax.engine.compiler import use_compilation_cache
+from fer_jax.engine.mesh import device_name
+from fer_jax.errors import UserError, nearest, print_any_text, writing
+from fer_jax.runs.workdir import git_commit, versions
+from fer_jax.storage import write_whole
+from fer_jax.training import loop
+
+DRAWS = 2000  # of the bootstrap
+Run = tuple[pathlib.Path, Config, Callable[[], dict[str, Any]]]
+"""Where the record goes, the config as the recipe has it today, and what trains and returns the record."""
+
+
+def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path], str]) -> int:
+    """Trains the runs that have no record in `out`, keeps `table(out)` beside it, and returns an exit status."""
+    print_any_text()
+    try:
+        keep_freed_memory()
+        use_compilation_cache()
+        for path, config, train in runs:
+            if path.exists():
+                _check_recipe(path, config)
+                continue
+            print(f"{path.parent.name}, {path.stem}", flush=True)
+            record = train()
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, json.dumps(record, indent=1) + "\n")
+            write_whole(out.with_suffix(".md"), table(out))
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except (loop.Interrupted, KeyboardInterrupt):
+        print("stopped; the same command resumes from there", file=sys.stderr)
+        return 130
+    print(table(out))
+    return 0
+
+
+def _check_recipe(path: pathlib.Path, config: Config) -> None:
+    """Raises UserError where a record is of another recipe than today's."""
+    stored, now = (dict(leaves(c, ())) for c in (json.loads(path.read_text())["config"], json.loads(config.to_json())))
+    if differ := [f for f in now if f != "data.data_dir" and stored.get(f) != now[f]]:
+        raise UserError(f"{path} has another config.{differ[0]} than this recipe: move {path.parents[1]} away")
+
+
+def chosen(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Returns the names in a list with commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no '{name}'; {nearest(name, known)}")
+    return names
+
+
+def facts(config: Config, seconds: float) -> dict[str, Any]:
+    """Returns the end of a record: how long it took, its config, and where it ran."""
+    where = {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
+    return {"minutes": seconds / 60, "config": json.loads(config.to_json())} | where
+
+
+def packed(right: np.ndarray) -> str:
+    """Returns which examples are right, bool [N], as text; `unpacked` reads it."""
+    return np.packbits(right).tobytes().hex()
+
+
+def unpacked(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Returns which test examples each seed classifies correctly, float [S, N]."""
+    bits = [np.frombuffer(bytes.fromhex(record["right"]), np.uint8) for record in records]
+    return np.stack([np.unpackbits(b)[: records[0]["examples"]] for b in bits]).astype(float)
+
+
+def read_records(folder: pathlib.Path, key: str) -> dict[str, list[dict[str, Any]]]:
+    """Returns the records of a folder by the value that they have for `key`."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        found.setdefault(record[key], []).append(record)
+    return found
+
+
+def mean(records: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Returns the mean of a field over records."""
+    return float(np.mean([record[name] for record in records]))
+
+
+def percent(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the accuracy in percent: its mean over seeds, and its standard deviation where there are several."""
+    accuracies = [100 * record["accuracy"] for record in records]
+    return f"{np.mean(accuracies):.1f}" + (f" ± {np.std(accuracies, ddof=1):.1f}" if len(records) > 1 else "")
+
+
+def against(
+    control: Sequence[Mapping[str, Any]], others: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, tuple[str, str]]:
+    """Returns for each of the others its difference to the control in points with a 95 % interval, and p (Holm)."""
+    found = {name: paired(unpacked(control), unpacked(records)) for name, records in others.items()}
+    adjusted = holm({name: values[3] for name, values in found.items()})
+    points = {name: [f"{100 * value:+.1f}" for value in values[:3]] for name, values in found.items()}
+    return {name: (f"{d} ({low} to {high})", f"{adjusted[name]:.3f}") for name, (d, low, high) in points.items()}
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns by how much `second` [S, N] is right more often, its 95 % interval, and p of no difference.
+
+    The bootstrap draws examples, the same ones for both, and of each the seeds, all with replacement; deviations of
+    the mean over S seeds are multiplied by sqrt(S / (S - 1)), because so few draws vary too little.
+    """
+    generator, count = np.random.default_rng(0), first.shape[1]
+
+    def drawn_seeds(right: np.ndarray) -> np.ndarray:
+        seeds, mean = len(right), right.mean(axis=0)
+        if seeds == 1:
+            return mean
+        return mean + np.sqrt(seeds / (seeds - 1)) * (right[generator.integers(seeds, size=seeds)].mean(axis=0) - mean)
+
+    drawn = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        difference = drawn_seeds(second) - drawn_seeds(first)
+        drawn[draw] = difference[generator.integers(count, size=count)].mean()
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (DRAWS + 1))
+    return float((second.mean(axis=0) - first.mean(axis=0)).mean()), float(low), float(high), p
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Returns the p-values corrected for their number (Holm 1979)."""
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
+        adjusted[name] = largest
+    return adjusted
