@@ -9,6 +9,7 @@ from fer_jax.data.sources.source import load
 from fer_jax.evaluation.results import headline
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.report.scores import header
+from fer_jax.report.sections import wrong_labels
 from fer_jax.runs import results as writing
 from fer_jax.training import loop
 
@@ -48,6 +49,8 @@ def test_a_run_on_wrong_labels_scored_on_degraded_images(tiny, tmp_path, capsys,
     assert len({found["images_sha256"] for found in results["degraded"].values()}) == 3
 
     assert f"{100 * noise['changed_share']:.1f}" in header(results)
+    assert 0 < noise["model"]["auroc"]["loss"] < 1
+    assert f"AUROC {noise['model']['auroc']['loss']:.3f}" in wrong_labels(noise)
 
     # The finished run scored again, on what it was not asked about at first.
     changes = {"train.devices": 1, "evaluation.degraded": ("jpeg:5",), "evaluation.occluded": True}

@@ -32,7 +32,8 @@ def classification_metrics(
         logits: their softmax is the prediction.
         labels: the true class of each example, in [0, C).
         classes: C names.
-        votes: the annotators' votes, each row a distribution over the classes; adds `measures_to_votes`.
+        votes: the annotators' votes, each row a distribution over the classes; adds `measures_to_votes`, and
+            `ece_to_votes`, where the share of votes for the predicted class takes the place of right or wrong.
         bootstrap: resamples behind the 95 % intervals; 0 leaves the intervals out.
         seed: of the resampling.
 
@@ -80,6 +81,8 @@ def classification_metrics(
         scores |= bootstrap_intervals(confusion, draws=bootstrap, seed=seed)
     if votes is not None:
         scores |= {name: float(values.mean()) for name, values in measures_to_votes(votes, log_probabilities).items()}
+        voted = np.take_along_axis(votes, predictions[:, None], axis=1)[:, 0]
+        scores["ece_to_votes"] = calibration_error(reliability_bins(confidence, voted))
     return scores
 
 

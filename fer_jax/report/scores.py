@@ -19,6 +19,7 @@ SCORES = {
     "ece": "Calibration error, %",
     "nll": "Negative log-likelihood, nats",
     "kl_to_votes": "KL to votes, nats",
+    "ece_to_votes": "Calibration error to votes, %",
     "chebyshev_to_votes": "Chebyshev distance to votes",
     "clark_to_votes": "Clark distance to votes",
     "canberra_to_votes": "Canberra distance to votes",
@@ -127,6 +128,7 @@ def classifier_cards(results: Mapping[str, Any], mean_confidence: float) -> Html
         "ece": f"On average {abs(excess):.1f} points {'over' if excess > 0 else 'under'}confident.",
         "nll": f"Per {examples(results)[:-1]}; uniform predictions score {math.log(len(names)):.3f}.",
         "kl_to_votes": "Divergence of the predictions from the annotators' votes.",
+        "ece_to_votes": "Gap between the confidence and the share of votes for the predicted class.",
     }
     cards = [_card(results, name, note) for name, note in notes.items() if name in results]
     if "occluded" in results:

@@ -17,16 +17,25 @@ from fer_jax.report.scores import examples
 from fer_jax.report.style import ORANGE, class_color
 
 MISTAKES = 24  # how many are shown, the most confident first
+SIGNS = {
+    "loss": "The cross-entropy of the given label.",
+    "margin": "By how much another class is more probable than the given label.",
+    "uncertainty": "The uncertainty that the method learns.",
+}
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's predictions: logits [N, C], labels int [N], images uint8 [N, H, W, 1 or 3] or None, N file names."""
+    """A model's predictions: logits [N, C], labels int [N], images uint8 [N, H, W, 1 or 3] or None, N file names.
+
+    `votes` [N, C] are the annotators' distributions over the classes, where there are any.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
     images: np.ndarray | None = None
     names: Sequence[str] = ()
+    votes: np.ndarray | None = None
 
     @property
     def classes(self) -> np.ndarray:
@@ -135,8 +144,28 @@ def mistakes(results: Mapping[str, Any], predictions: Predictions) -> Html:
         alt = f"Image {row}: labeled {names[truth]}, predicted {names[seen]} with {percent(sure)}"
         name = predictions.names[row] if predictions.names else f"row {row:,}"
         caption = [*answer(names, truth, seen), _bar(sure, ORANGE), element("small", name)]
+        if predictions.votes is not None:
+            caption.append(element("small", _votes(names, predictions.votes[row])))
         tiles.append(tile([picture(predictions.images[row], alt)], caption))
     return section("Most confident mistakes", explanation, element("div", *tiles, class_="tiles"))
+
+
+def wrong_labels(noise: Mapping[str, Any]) -> Html:
+    """What the model makes of its wrong training labels (see `evaluation.wrong_labels`); empty where none are known."""
+    found, cards = noise.get("model", {}), []
+    if found.get("memorized") is None:
+        return Html()
+    for sign, shares in found["wrong_share"].items():
+        bars = vertical_bars(shares, [percent(share, 0) for share in shares], line=noise["changed_share"])
+        title = f"By {sign}: AUROC {found['auroc'][sign]:.3f}"
+        cards.append(figure_card(title, SIGNS[sign], element("div", bars, class_="reliability")))
+    explanation = (
+        f"{percent(noise['changed_share'])} of the {noise['examples']:,} training labels are wrong. The model predicts "
+        f"{percent(found['memorized'])} of these wrong labels, which it has memorized, and the true class of "
+        f"{percent(found['recovered'])}. Each bar is the share of wrong labels in a tenth of the training images, the "
+        "most doubtful tenth on the right; the dashed line is their share of all."
+    )
+    return section("Wrong labels", explanation, element("div", *cards, class_="pair"))
 
 
 def profile_tables(names: Sequence[str], labels: np.ndarray, profiles: Mapping[str, Profile]) -> Html:
@@ -221,6 +250,12 @@ def answer(names: Sequence[str], truth: int, predicted: int) -> list[Html]:
         element("div", element("span", "true"), _class_name(names, truth), class_="row"),
         element("div", element("span", "pred."), _class_name(names, predicted), class_="row"),
     ]
+
+
+def _votes(names: Sequence[str], votes: np.ndarray) -> str:
+    """The classes that annotators voted for, the most frequent first."""
+    chosen = [c for c in np.argsort(-votes, kind="stable").tolist() if votes[c] > 0]
+    return "votes: " + (", ".join(f"{names[c]} {percent(float(votes[c]), 0)}" for c in chosen) or "none")
 
 
 def _bar(share: float | None, color: str) -> Html:

@@ -68,6 +68,7 @@ def write_report(
             sections.classes(results),
             sections.calibration(results, predictions),
             sections.mistakes(results, predictions),
+            sections.wrong_labels(results.get("label_noise", {})),
             scores.degraded(results),
             looking(look() if look else None),
             inside,

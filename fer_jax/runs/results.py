@@ -129,7 +129,8 @@ def _write_report(
     predictions = None
     if "logits" in outputs:
         names = example_names(config.data, source)
-        predictions = Predictions(outputs["logits"], source.arrays["label"], source.pictures(), names)
+        votes = source.arrays.get("vote_target")
+        predictions = Predictions(outputs["logits"], source.arrays["label"], source.pictures(), names, votes)
     titles = task.method.profiles
     return write_report(
         folder,

@@ -23,6 +23,7 @@ from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.evaluation.matching import whole
 from fer_jax.evaluation.results import card_scores, headline, main_scores, score_model, unsure
+from fer_jax.evaluation.wrong_labels import wrong_labels
 from fer_jax.inference.explain import look
 from fer_jax.parsing import read_lines
 from fer_jax.report import Samples
@@ -78,6 +79,9 @@ def finish(
     last = score(evaluator(state.variables(), test), test, bootstrap=0, task=setup.task)
     card = model_card(setup, state, record)
     card["run"]["selection"]["last"]["test"] = main_scores(last)
+    if setup.label_noise:
+        trained_on = evaluator(variables, setup.train, views=False)
+        card["run"]["label_noise"] = setup.label_noise | {"model": wrong_labels(trained_on, setup.train)}
     results = describe(card, scored) | facts(config.data)
     if sentence := protocol(config, setup.train.folds):
         results["protocol"] = sentence

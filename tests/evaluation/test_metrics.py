@@ -153,6 +153,8 @@ def test_measures_to_votes_by_hand():
     }
     assert {name: scores[f"{name}_to_votes"] for name in by_hand} == pytest.approx(by_hand)
     assert "kl_to_votes" not in classification_metrics(np.log(predicted), np.array([0, 1]), NAMES[:3])
+    gap = np.abs(predicted.max(axis=1) - votes[[0, 1], predicted.argmax(axis=1)]).mean()  # each in a bin of its own
+    assert scores["ece_to_votes"] == pytest.approx(gap)
 
 
 @settings(max_examples=60, deadline=None)
