@@ -16,9 +16,7 @@ import numpy as np
 from fer_jax.config.fields import Config, leaves
 from fer_jax.engine.allocator import keep_freed_memory
 from fer_jax.engine.compiler import use_compilation_cache
-from fer_jax.engine.mesh import device_name
 from fer_jax.errors import UserError, nearest, print_any_text, writing
-from fer_jax.runs.workdir import git_commit, versions
 from fer_jax.storage import write_whole
 from fer_jax.training import loop
 
@@ -69,10 +67,10 @@ def chosen(text: str, known: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def facts(config: Config, seconds: float) -> dict[str, Any]:
-    """Returns the end of a record: how long it took, its config, and where it ran."""
-    where = {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
-    return {"minutes": seconds / 60, "config": json.loads(config.to_json())} | where
+def facts(config: Config, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the end of a record: how long a run took, its config, and where it ran, by its results.json."""
+    where = {name: results[name] for name in ("device", "versions", "git_commit")}
+    return {"minutes": results["wall_seconds"] / 60, "config": json.loads(config.to_json())} | where
 
 
 def packed(right: np.ndarray) -> str:

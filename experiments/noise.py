@@ -10,8 +10,11 @@ selected. The accuracy after every epoch is that on public_test, from which come
 what choosing the best epoch on the tested pictures would add. private_test is scored after the last epoch alone.
 
 A comparison says something only where cross-entropy memorizes: `memorized` is the share of the wrongly labeled training
-pictures for which the last model repeats the wrong label. Every run leaves OUT/COLUMN/METHOD_seedN.json; a run that has
-its file is not trained again.
+pictures for which the last model repeats the wrong label. The columns `synthetic` and `synthetic30` are synthetic faces
+with true labels and with 30 % changed at random, tested on their test split.
+
+Every run leaves OUT/COLUMN/METHOD_seedN.json; a run that has its file is not trained again. OUT.md has the tables, and
+OUT.png shows what the methods know of the wrong labels (`experiments/noise_knowledge.py`).
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ from etils import epath
 
 from experiments import presets
 from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, read_records
+from experiments.noise_knowledge import draw, knowledge, knowledge_table, known
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.data.targets.label_noise import fer2013_labels
 from fer_jax.inference.trained import load
 from fer_jax.parsing import read_lines
+from fer_jax.storage import write_whole
 from fer_jax.training import loop
 from fer_jax.training.examples import read_examples
 
@@ -47,8 +52,10 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "symmetric30": {"data.label_noise": "symmetric", "data.label_noise_rate": 0.3},
     "real": {"data.label_noise": "fer2013"},
     "matrix": {"data.label_noise": "matrix", "data.label_noise_file": "fer2013"},
+    "synthetic": {},
+    "synthetic30": {"data.label_noise": "symmetric", "data.label_noise_rate": 0.3},
 }
-WRONG = {"clean": 0.0, "symmetric10": 0.1, "symmetric20": 0.2, "symmetric30": 0.3, "real": 0.32, "matrix": 0.32}
+REAL_RATE = 0.32  # of FER-2013's labels
 METHODS: dict[str, dict[str, Any]] = {
     CONTROL: {},
     "correction": {"objective": "correction"},
@@ -58,6 +65,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "nla": {"objective": "nla"},
     "small_loss": {"objective": "small_loss"},
     "smoothing": {"data.label_smoothing": 0.1},
+}
+
+# What the sources say to choose anew for other networks and data; the values are scored on public_test (--probe).
+PROBES: dict[str, tuple[str, tuple[float, ...]]] = {
+    "scn": ("strategy.scn.start", (10.0, 25.0, 40.0)),
+    "rul": ("strategy.relabel.start", (10.0, 25.0, 40.0)),
+    "eac": ("strategy.eac.weight", (5.0, 2.0, 1.0)),
 }
 
 
@@ -82,15 +96,30 @@ def recipe(method: str = "baseline") -> Config:
     return config
 
 
+def synthetic_recipe(method: str = "baseline") -> Config:
+    """The same for synthetic faces, in 30 epochs."""
+    config = variant_config("noise", method, "synthetic", presets.VARIANTS)
+    same = recipe(method)
+    config.selection.rule = "last"
+    config.augmentation.train = ("crop:59", "flip", "erase:0.5")
+    config.model.width = same.model.width
+    config.train.epochs = 30.0
+    config.train.eval_every_epochs = 1.0
+    config.evaluation = same.evaluation
+    return config
+
+
 def config_of(column: str, method: str, seed: int) -> Config:
     """Returns the config of one run; the noise is the same for every method and seed."""
     fields = dict(METHODS[method])
-    config = recipe(fields.pop("method", "baseline"))
+    make = synthetic_recipe if column.startswith("synthetic") else recipe
+    config = make(fields.pop("method", "baseline"))
     for field, value in (COLUMNS[column] | fields).items():
         assign(config, field, value)
     config.seed = seed
     if method == "small_loss":  # it is told the share of wrong labels
-        config.strategy.small_loss.tau = WRONG[column]
+        noisy = bool(config.data.label_noise)
+        config.strategy.small_loss.tau = config.data.label_noise_rate or (REAL_RATE if noisy else 0.0)
     if method == "correction" and column not in ("real", "matrix"):
         config.strategy.correction.matrix = "estimated"
         config.strategy.correction.anchors = 10  # the rarest class has 25 pictures
@@ -107,27 +136,53 @@ def run(column: str, method: str, seed: int, workdir: epath.Path, data_dir: str)
     model = load(os.fspath(workdir))
     train, _, noise = read_examples(model.config)
     test = read_source(model.config.data, model.config.data.test_split, training=False)
-    curve = [line["accuracy"] for line in read_lines(workdir / "metrics.jsonl") if line["kind"] == "validation"]
+    log = read_lines(workdir / "metrics.jsonl")
     predicted, answers = (model.logits(source).argmax(axis=1) for source in (train, test))
     record = {
         "column": column,
         "method": method,
         "seed": seed,
         "accuracy": results["accuracy"],
-        "accuracy_by_fer2013": float((answers == fer2013_labels(test)).mean()),
         "mean_recall": results["mean_recall"],
         "recall": dict(zip(test.classes, results["recall"], strict=True)),
         "right": packed(answers == test.arrays["label"]),
         "examples": len(test),
-        "curve": curve,
+        "curve": [line["accuracy"] for line in log if line["kind"] == "validation"],
         "training_accuracy": float((predicted == train.arrays["label"]).mean()),
         "noise": noise,
+        **knowledge(model, train, test, log),
     }
-    if noise:
-        wrong = train.arrays["label"] != train.arrays["clean_label"]
-        record["memorized"] = float((predicted == train.arrays["label"])[wrong].mean())
-        record["recovered"] = float((predicted == train.arrays["clean_label"])[wrong].mean())
-    return record | facts(config, results["wall_seconds"])
+    if "fer2013_label" in test.arrays:
+        record["accuracy_by_fer2013"] = float((answers == fer2013_labels(test)).mean())
+    return record | facts(config, results)
+
+
+def probe(method: str, value: float, workdir: epath.Path, data_dir: str) -> dict[str, Any]:
+    """Trains a method with one value of its field of `PROBES` and returns the scores on public_test alone."""
+    config = probe_config(method, value)
+    config.data.data_dir = data_dir
+    results = loop.train(config, workdir)
+    scores = {name: results[name] for name in ("accuracy", "mean_recall")}
+    return {"method": method, "value": value} | scores | facts(config, results)
+
+
+def probe_config(method: str, value: float) -> Config:
+    """Returns the config of a probe: 30 % symmetric noise, seed 0; private_test is not read."""
+    config = config_of("symmetric30", method, seed=0)
+    assign(config, PROBES[method][0], value)
+    config.data.validation_split, config.data.test_split = "", "public_test"
+    return config
+
+
+def probe_table(folder: pathlib.Path) -> str:
+    """Returns the probes as a Markdown table."""
+    lines = ["| method | field | value | accuracy, % | mean recall, % |", "|---|---|---|---|---|"]
+    for method, (field, values) in PROBES.items():
+        found = {record["value"]: record for record in read_records(folder / method, "method").get(method, [])}
+        for record in (found[value] for value in values if value in found):
+            scores = " | ".join(f"{100 * record[name]:.1f}" for name in ("accuracy", "mean_recall"))
+            lines.append(f"| {method} | `{field}` | {record['value']:g} | {scores} |")
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,8 +193,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--workdir", type=epath.Path, default="runs/noise", help="folder of the runs")
+    parser.add_argument("--probe", action="store_true", help="score the values of PROBES on public_test instead")
     given = parser.parse_args(arguments)
-    return finish(_runs(given), given.out, table)
+    if given.probe:
+        return finish(_probes(given), given.out, probe_table)
+    status = finish(_runs(given), given.out, table)
+    if status == 0:
+        write_whole(given.out.with_suffix(".png"), draw(_records(given.out)))
+    return status
+
+
+def _probes(given: argparse.Namespace) -> Iterator[Run]:
+    for method, (_, values) in PROBES.items():
+        for value in values:
+            place = pathlib.Path(method) / f"{value:g}"
+            train = functools.partial(probe, method, value, given.workdir / place, given.data_dir)
+            yield given.out / place.with_suffix(".json"), probe_config(method, value), train
 
 
 def _runs(given: argparse.Namespace) -> Iterator[Run]:
@@ -163,18 +232,23 @@ angry), not chance.
 
 
 def table(folder: pathlib.Path) -> str:
-    """Returns a table for each column, from the records in a folder: each method beside the control."""
+    """Returns tables for each column, from the records in a folder: each method beside the control, what each knows."""
     lines = [NOTES]
-    for column in COLUMNS:
-        runs = read_records(folder / column, "method")
-        if CONTROL in runs:
-            lines += _column(column, {method: runs[method] for method in METHODS if method in runs})
+    for column, runs in _records(folder).items():
+        lines += [*_column(column, runs), *knowledge_table(runs)]
     return "\n".join(lines) + "\n"
+
+
+def _records(folder: pathlib.Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Returns the records of the seeds by column and method, of the columns that have the control."""
+    found = {column: read_records(folder / column, "method") for column in COLUMNS}
+    return {c: {m: runs[m] for m in METHODS if m in runs} for c, runs in found.items() if CONTROL in runs}
 
 
 def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     control = runs[CONTROL]
-    noise, remembered = control[0]["noise"], mean(control, "memorized") if control[0]["noise"] else 1.0
+    noise = control[0]["noise"]
+    remembered = mean(known(control), "memorized") if noise else 1.0
     share = f", {noise['changed_share']:.1%} of the training labels are wrong" if noise else ""
     lines = [f"**{column}**{share}", ""]
     if remembered < MEMORIZED:
@@ -189,12 +263,16 @@ def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     for name, records in runs.items():
         curves = np.array([record["curve"] for record in records])
         five, best = curves[:, -5:].mean(), (curves.max(axis=1) - curves[:, -1]).mean()
-        wrong = [f"{100 * mean(records, key):.0f}" if noise else "" for key in ("memorized", "recovered")]
+        wrong = [f"{100 * mean(known(records), key):.0f}" if noise else "" for key in ("memorized", "recovered")]
         cells = (name, len(records), percent(records), *differences.get(name, ("", "")))
-        cells += tuple(f"{100 * mean(records, key):.1f}" for key in ("mean_recall", "accuracy_by_fer2013"))
+        cells += (f"{100 * mean(records, 'mean_recall'):.1f}", _by_fer2013(records))
         cells += (f"{100 * five:.1f}", f"+{100 * best:.1f}", *wrong)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return [*lines, ""]
+
+
+def _by_fer2013(records: Sequence[Mapping[str, Any]]) -> str:
+    return f"{100 * mean(records, 'accuracy_by_fer2013'):.1f}" if "accuracy_by_fer2013" in records[0] else ""
 
 
 if __name__ == "__main__":
