@@ -32,7 +32,7 @@ def read_examples(config: Config) -> tuple[Source, Source, dict[str, Any] | None
     train, validation = _training_and_validation(config)
     noise = None
     if config.data.label_noise or config.data.label_noise_file:
-        names = () if config.data.label_noise else image_names(config.data, train.split)
+        names = () if config.data.label_noise else image_names(config.data, config.data.train_split)
         train, noise = with_label_noise(train, config.data, names)
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
         train = with_occluded_copies(train, config.seed)

@@ -9,7 +9,9 @@ import pytest
 import tensorflow_datasets as tfds
 from building import OneFace, build, refusal
 
+from experiments import baseline
 from fer_jax import labels
+from fer_jax.data.sources.source import example_names, load, take_fold
 from fer_jax.errors import UserError
 from tfds_builders import registry
 from tfds_builders.jaffe import jaffe_dataset_builder as jaffe
@@ -41,6 +43,17 @@ def test_pictures_labels_and_people(tmp_path):
     assert builder.info.features["label"].names == list(labels.EMOTIONS[:7])
     assert builder.info.metadata["subjects"] == list(fake_jaffe.PEOPLE)
     assert builder.info.metadata["complete"]
+
+
+def test_names_of_a_fold(tmp_path):
+    root = fake_jaffe.make(tmp_path / "files")
+    build("jaffe", tmp_path / "files", tmp_path / "data")
+    config = baseline.get_config("jaffe").data
+    config.update(dataset="jaffe", data_dir=str(tmp_path / "data"))
+    names = sorted(path.name for path in root.glob("[A-Z]*.tiff"))
+    person = fake_jaffe.PEOPLE[1]
+    _, fold = take_fold(load(config, "train", training=False), 2)
+    assert example_names(config, fold) == [name for name in names if name.startswith(person)]
 
 
 def test_faces_are_cut_and_those_without_are_kept(tmp_path, use_detector):

@@ -273,7 +273,7 @@ def example_names(config: Any, source: Source) -> list[str]:
     builder = prepared_builder(config)
     if "name" not in builder.info.features:
         return [f"row {row:,}" for row in source.rows]
-    names = image_names(config, source.split)
+    names = image_names(config, config.train_split if source.folds else source.split)
     return [names[row] for row in source.rows]
 
 
