@@ -204,6 +204,15 @@ def jaffe(config):
     config.selection.rule = "last"  # too few people to hold some of them out
 
 
+def kdef(config):
+    """KDEF's frontal faces, 980 of seventy people: ten folds by subject, all in turn."""
+    rafdb(config)
+    config.data.dataset = "kdef/faces"
+    config.data.folds = "subject:10"
+    config.fold = "all"
+    config.augmentation.train = ("flip",)
+
+
 def image_folder(config):
     """Your own faces, prepared as image_folder with splits train and test; another name by config.data.dataset.
 
@@ -254,5 +263,6 @@ VARIANTS = {
     "mmi": mmi,
     "oulu_casia": oulu_casia,
     "jaffe": jaffe,
+    "kdef": kdef,
     "image_folder": image_folder,
 }

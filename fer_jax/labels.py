@@ -82,6 +82,7 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         "dfew": dict(
             enumerate(("none", "happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"))
         ),  # 0: no single label
+        "ferv39k": {n: n for n in ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")},
     }
 )
 

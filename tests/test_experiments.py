@@ -20,6 +20,7 @@ from fer_jax.labels import EMOTIONS
 from fer_jax.training import loop
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import num_parameters
+from tfds_builders import registry
 
 EXPERIMENTS = sorted(
     path.stem
@@ -48,6 +49,11 @@ def variants():
 
 def test_every_method_has_an_experiment():
     assert {get_config(e, "smoke").method for e in EXPERIMENTS} == set(methods.names())
+
+
+def test_every_data_set_has_an_experiment():
+    used = {get_config(experiment, variant).data.dataset.partition("/")[0] for experiment, variant in variants()}
+    assert used == set(registry.names()) - {"fed_ro"}  # which is for tests only
 
 
 @pytest.mark.parametrize(("experiment", "variant"), variants())

@@ -33,6 +33,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "fed_ro": Entry("images", "7", "test 400", "from the authors' page"),
         "fer2013": Entry("images", "7", "train 28,709, public_test and private_test 3,589", "no grant known, research"),
         "ferplus": Entry("images", "8, votes", "FER-2013's", "labels MIT, pictures FER-2013's"),
+        "ferv39k": Entry("clips", "7", "train 31,088, test 7,847", "on signed request, non-commercial"),
         "image_folder": Entry("images", "yours", "yours", "yours"),
         "jaffe": Entry("images", "7", "213, 10 people", "on request, no redistribution"),
         "kdef": Entry("images", "7", "980 frontal, 70 people", "free for research after registration"),

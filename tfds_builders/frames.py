@@ -9,12 +9,12 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fer_jax.errors import UserError
-from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, encoded
+from fer_jax.faces.pictures import LARGEST_SIDE, encoded
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import pictures_in, read_frame, tallied, whole_frames
+from tfds_builders.sequences import pictures_in, tallied, whole_frames
 
 RGB = 3
 NUMBERS = re.compile(r"[0-9]+")
@@ -40,34 +40,33 @@ def numbered_frames(folder: pathlib.Path | str, problems: Problems) -> tuple[str
 
 
 def stored_frames(
-    files: Sequence[str], edition: tuple[int, int], size: int
+    files: Sequence[str], edition: tuple[int, int] | None, size: int
 ) -> tuple[list[io.BytesIO], tuple[str, ...]]:
-    """Returns the frames of a clip in RGB as they are stored, and what was converted.
+    """Returns the frames of a clip in RGB, and what was converted; a frame that has its size already is copied.
 
     Args:
         files: the frames in order.
-        edition: (height, width) that each frame must have.
-        size: side of the square that they are resized to; 0 stores them whole.
+        edition: (height, width) that each frame must have; None takes any, and puts a frame that is not square between
+            black bars.
+        size: side of the square that they are resized to; 0, with an edition, stores them whole.
 
     Raises:
         BadPicture: as `pictures.copied`, naming the frame.
     """
+    whole, notes = whole_frames(files, RGB, edition)
     if not size:
-        return whole_frames(files, RGB, edition)
-    frames, notes = [], []
-    for path in files:
-        image, found = read_frame(path, RGB)
-        height, width = image.shape[:2]
-        if (height, width) != edition:
-            raise BadPicture(
-                f"frame {os.path.basename(path)} has {width}x{height} pixels, and this edition "
-                f"{edition[1]}x{edition[0]}: it belongs to another edition"
-            )
-        # Pillow's bilinear filter is antialiased.
-        small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
-        frames.append(io.BytesIO(encoded(np.asarray(small), "JPEG")))
-        notes += found
-    return frames, tallied(notes)
+        return whole, notes
+    frames, barred = [], 0
+    for file in whole:
+        image = Image.open(file)
+        barred += image.width != image.height
+        if image.size == (size, size):
+            file.seek(0)
+            frames.append(file)
+        else:  # Pillow's bilinear filter is antialiased
+            small = ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR)
+            frames.append(io.BytesIO(encoded(np.asarray(small), "JPEG")))
+    return frames, (*notes, *tallied(["put between black bars, as it is not square"] * barred))
 
 
 def check_frames(dataset: str, every: int, size: int) -> None:

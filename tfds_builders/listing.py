@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fer_jax import labels
 from fer_jax.errors import UserError
 from tfds_builders.problems import Problems
 
@@ -62,10 +63,18 @@ class Listing:
         return {split: class_counts((item.label for item in items), classes) for split, items in self.items.items()}
 
 
-def class_counts(labels: Iterable[int], classes: Sequence[str]) -> dict[str, int]:
+def class_counts(indices: Iterable[int], classes: Sequence[str]) -> dict[str, int]:
     """Returns class -> number of examples."""
-    found = Counter(labels)
+    found = Counter(indices)
     return {name: found[i] for i, name in enumerate(classes)}
+
+
+def by_class(
+    dataset: str, codes: Iterable[labels.Code], counts: Iterable[int], classes: Sequence[str]
+) -> dict[str, int]:
+    """Returns class -> number of examples, from the published numbers of a data set's codes."""
+    by_name = {labels.canonical(dataset, code): n for code, n in zip(codes, counts, strict=True)}
+    return {name: by_name[name] for name in classes}
 
 
 def unusual_counts(counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]]) -> list[str]:

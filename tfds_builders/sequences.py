@@ -74,9 +74,9 @@ def read_frame(path: str, channels: int) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def whole_frames(
-    files: Sequence[str], channels: int, size: tuple[int, int]
+    files: Sequence[str], channels: int, size: tuple[int, int] | None
 ) -> tuple[list[io.BytesIO], tuple[str, ...]]:
-    """Returns the frames as they are stored whole, each of `size` (height, width), and what was converted."""
+    """Returns the frames as they are stored whole, each of `size` (height, width) or any, and what was converted."""
     frames, notes = [], []
     for path in files:
         try:

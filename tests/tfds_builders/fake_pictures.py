@@ -27,6 +27,13 @@ def write(path: pathlib.Path, width: int = 100, height: int = 100, channels: int
     return path
 
 
+def flat(path: pathlib.Path, level: int, width: int = 16, height: int = 16) -> pathlib.Path:
+    """Writes a picture of one gray, RGB."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), level, np.uint8)).save(path)
+    return path
+
+
 def truncated(path: pathlib.Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])

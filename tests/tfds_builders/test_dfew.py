@@ -103,7 +103,7 @@ def test_lists_that_contradict_each_other(tmp_path):
     before = trains.read_text()
     tests.write_text(f"{tests.read_text()}{number:05d},{code}\n")
     said = refusal("dfew", files, tmp_path)
-    assert f"set_2.csv has the clip {number}, which set_1.csv has too" in said
+    assert f"set_2.csv has the clip {number}, which {fake_dfew.list_file(files, 'test', 0)} has too" in said
     fake_dfew.make(tmp_path / "again")
     tests.write_text(fake_dfew.list_file(tmp_path / "again", "test", 1).read_text())
     trains.write_text(f"{before}{number},{code}\n")

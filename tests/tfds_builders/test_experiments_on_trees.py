@@ -6,8 +6,11 @@ import importlib.machinery
 import fake_afew
 import fake_affectnet
 import fake_ckplus
+import fake_dfew
 import fake_fed_ro
 import fake_fer2013
+import fake_ferv39k
+import fake_kdef
 import fake_mmi
 import fake_oulu_casia
 import fake_rafdb
@@ -169,3 +172,34 @@ def test_every_fold_of_ckplus_with_neutral_faces(tmp_path, config_on):
     assert results["classes"][0] == "neutral"
     assert results["pooled"]["correct"] == round(results["accuracy"] * 80)
     assert len(results["folds"]) == 2
+
+
+CLIPS = {  # the fake tree of a data set of clips, how it is built, and how many clips are scored
+    "dfew": (fake_dfew, ("--option=size=32",), 10),
+    "ferv39k": (fake_ferv39k, ("--option=size=32",), 7),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", CLIPS)
+def test_fan_on_clips(tmp_path, config_on, dataset):
+    fake, options, scored = CLIPS[dataset]
+    fake.make(tmp_path / "files")
+    config = config_on("fan", dataset, dataset, tmp_path / "files", *options)
+    config.data.builder.size = 32
+    config.evaluation.report = False
+    results = sweep.train(config, epath.Path(tmp_path / "run"))
+    assert results["num_examples"] == scored
+    assert len(results.get("folds", ())) == (5 if config.fold else 0)
+
+
+@pytest.mark.slow
+def test_baseline_on_kdef(tmp_path, config_on, use_detector):
+    use_detector(OneFace())
+    fake_kdef.make(tmp_path / "files", angles=("S",), size=(56, 76))
+    config = config_on(
+        *("baseline", "kdef", "kdef/faces", tmp_path / "files", "--option=size=32"),
+        **{"data.folds": "subject:2", "data.holdout_fraction": 0, "selection.rule": "last", "data.builder.size": 32},
+    )
+    results = sweep.train(config, epath.Path(tmp_path / "run"))
+    assert results["num_examples"] == 28

@@ -151,7 +151,7 @@ def test_odd_pictures_are_converted_and_said(tmp_path, kind):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("train_00001.jpg 8", "has the label 8, and codes are 1 to 7"),
+        ("train_00001.jpg 8", "has the label 8, and labels are 1, 2, 3, 4, 5, 6, 7"),
         ("train_00001.jpg", "is 'train_00001.jpg' where"),
         ("train_00002.jpg 4", "a second time"),
         ("name,label", "where 'train_00001.jpg 5' is expected"),

@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from fer_jax.faces import video
 from fer_jax.faces.pictures import BadPicture, encoded
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
 from tfds_builders.layout import folder_of, root_of
-from tfds_builders.listing import Item, Listing, check_unlisted, files_below
+from tfds_builders.listing import Item, Listing, by_class, check_unlisted, files_below
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import (
@@ -122,7 +122,7 @@ class Builder(PictureBuilder):
                 "were never published; clips without a face are scored too",
                 "without_faces": lost,
             },
-            expected=_expected(),
+            expected={split: by_class("afew", CODES, n, labels.classes(7)) for split, n in COUNTS.items()},
         )
 
     def _check_options(self) -> None:
@@ -217,12 +217,3 @@ def _black(size: tuple[int, int]) -> bytes:
 
 def _without_path(line: str, path: str) -> str:
     return line.removeprefix(path).lstrip(": ")
-
-
-def _expected() -> Mapping[str, Mapping[str, int]]:
-    """The published number of each class."""
-    counts = {}
-    for split, numbers in COUNTS.items():
-        by_name = {labels.canonical("afew", code): n for code, n in zip(CODES, numbers, strict=True)}
-        counts[split] = {name: by_name[name] for name in labels.classes(7)}
-    return counts

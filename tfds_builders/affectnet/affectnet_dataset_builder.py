@@ -19,7 +19,7 @@ from fer_jax.faces.pictures import BadPicture, encoded, is_picture, pixels
 from tfds_builders.affectnet import rows as reading
 from tfds_builders.affectnet.rows import Row
 from tfds_builders.layout import file_of, folder_of, root_of
-from tfds_builders.listing import Item, Listing
+from tfds_builders.listing import Item, Listing, by_class
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import check_choice, check_crop
@@ -153,11 +153,6 @@ class Builder(PictureBuilder):
         counts: Mapping[str, tuple[int, ...]],
         release: str,
     ) -> Listing:
-        names = labels.classes(self.options.classes)
-        expected = {}
-        for split, numbers in counts.items():
-            by_name = {labels.canonical("affectnet", code): n for code, n in enumerate(numbers)}
-            expected[split] = {name: by_name[name] for name in names}
         return Listing(
             items=items,
             found=tuple(found),
@@ -165,7 +160,7 @@ class Builder(PictureBuilder):
                 "release": release,
                 "protocol": "the test labels are not public: the published validation split serves as the test split",
             },
-            expected=expected,
+            expected={split: by_class("affectnet", range(len(n)), n, self.classes) for split, n in counts.items()},
         )
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:

@@ -13,10 +13,11 @@ from etils import epath
 
 from fer_jax import labels
 from tfds_builders.dfew.annotation import agree, read_votes
-from tfds_builders.dfew.lists import CODES, SETS, Labeled, read_folds
+from tfds_builders.dfew.lists import CODES, SETS, read_folds
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
+from tfds_builders.label_lists import Labeled, check_fold_sizes
 from tfds_builders.layout import folder_of, packed, root_of
-from tfds_builders.listing import Item, Listing, unusual_counts
+from tfds_builders.listing import Item, Listing, by_class
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import Clip, check_choice, clip_features, folders_in
@@ -75,7 +76,8 @@ class Builder(PictureBuilder):
         clips_folder = folder_of(root_of(manual_dir, places, "DFEW"), places, "DFEW")
         lists = folder_of(root, [LISTS], "DFEW")
         clips = read_folds(lists, problems)
-        warnings = self._check_folds(lists, clips, problems)
+        published = dict(zip(SETS, FOLD_SIZES, strict=True))
+        warnings = check_fold_sizes(lists, clips, published, self.allow_counts, problems)
         votes, about_votes = _votes(root / ANNOTATION, clips, problems)
         there = folders_in(clips_folder, "[0-9]+")
         items = []
@@ -86,8 +88,8 @@ class Builder(PictureBuilder):
                     clips_folder / name, f"is in {SETS[clip.fold]}.csv and is not there: unpack its archive again"
                 )
             elif files := self._frames(there[name], problems):
-                fields = {"code": clip.code, "name": name, "fold": clip.fold, "votes": votes.get(number, NO_VOTES)}
-                items.append(Clip(files, labels.index("dfew", clip.code, 7), fields, title=there[name]))
+                fields = {"code": clip.label, "name": name, "fold": clip.fold, "votes": votes.get(number, NO_VOTES)}
+                items.append(Clip(files, labels.index("dfew", clip.label, 7), fields, title=there[name]))
         left = sum(int(name) not in clips for name in there)
         return Listing(
             items={SPLIT: items} if items else {},
@@ -101,7 +103,7 @@ class Builder(PictureBuilder):
                 "protocol": "five official folds: each clip is tested once, by the model of the other four; the mean "
                 "over the folds of accuracy (WAR) and of mean recall (UAR)"
             },
-            expected={SPLIT: _expected()},
+            expected={SPLIT: by_class("dfew", CODES, COUNTS, labels.classes(7))},
         )
 
     def _frames(self, folder: str, problems: Problems) -> tuple[str, ...]:
@@ -114,19 +116,6 @@ class Builder(PictureBuilder):
             return ()
         return files[:: self.options.every]
 
-    def _check_folds(self, lists: pathlib.Path, clips: Mapping[int, Labeled], problems: Problems) -> tuple[str, ...]:
-        """Compares the sizes of the test sets with the published ones; returns warnings where others are allowed."""
-        sizes = [sum(clip.fold == fold for clip in clips.values()) for fold in range(len(SETS))]
-        published = dict(zip(SETS, FOLD_SIZES, strict=True))
-        lines = unusual_counts({"test sets": dict(zip(SETS, sizes, strict=True))}, {"test sets": published})
-        if self.allow_counts:
-            return tuple(f"not the published numbers of clips in {line}" for line in lines)
-        for line in lines:
-            problems.mistake(
-                lists, f"has not the published {line}: get the lists again, or accept it by --allow_counts"
-            )
-        return ()
-
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         frames, notes = stored_frames(item.files, FRAME_SIZE, self.options.size)
         mask = np.ones(len(frames), bool)  # the aligned clips all have faces
@@ -134,20 +123,14 @@ class Builder(PictureBuilder):
 
 
 def _votes(
-    path: pathlib.Path, clips: Mapping[int, Labeled], problems: Problems
+    path: pathlib.Path, clips: Mapping[int, Labeled[int]], problems: Problems
 ) -> tuple[Mapping[int, np.ndarray], tuple[str, ...]]:
     """Returns the votes on the clips, and a line on them."""
     if not path.is_file():
         return {}, (f"no {path}{packed(path.parent)}; without it there are no votes",)
     votes = read_votes(path, problems)
-    if not agree(votes, {number: clip.code for number, clip in clips.items()}):
+    if not agree(votes, {number: clip.label for number, clip in clips.items()}):
         problems.mistake(
             path, "has most votes for other emotions than the labels of the lists: get it again, or remove it"
         )
     return votes, (f"{path}: votes on {sum(number in votes for number in clips):,} clips",)
-
-
-def _expected() -> Mapping[str, int]:
-    """The published number of each class."""
-    by_name = {labels.canonical("dfew", code): n for code, n in zip(CODES, COUNTS, strict=True)}
-    return {name: by_name[name] for name in labels.classes(7)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 
 from fer_jax import labels
 from fer_jax.parsing import read_text, table_rows, whole_number
+from tfds_builders.label_lists import Labeled, join_folds
 from tfds_builders.layout import folder_of
 from tfds_builders.problems import Problems
 
@@ -22,57 +22,25 @@ NO_LABEL = 0
 CODES = tuple(code for code in labels.CODES["dfew"] if code != NO_LABEL)
 
 
-@dataclasses.dataclass(frozen=True)
-class Labeled:
-    """A clip with a single label: its code, and the fold (0..4) whose test set it belongs to."""
-
-    code: int
-    fold: int
-
-
-def read_folds(root: pathlib.Path, problems: Problems) -> dict[int, Labeled]:
+def read_folds(root: pathlib.Path, problems: Problems) -> dict[int, Labeled[int]]:
     """Returns number -> clip of all clips that are scored, by number.
 
     Args:
         root: the folder EmoLabel_DataSplit.
-        problems: for wrong rows, clips of two test sets, and training sets that are not the other four tests.
+        problems: for wrong rows, and as `label_lists.join_folds`.
 
     Raises:
-        UserError: if a list of a test set does not exist.
+        UserError: if a list does not exist.
     """
-    tests = folder_of(root, FOLDERS["test"], "DFEW")
-    clips: dict[int, Labeled] = {}
-    for fold, name in enumerate(SETS):
-        path = tests / f"{name}.csv"
-        for number, code in _read(path, problems).items():
-            if number in clips:
-                other = f"{SETS[clips[number].fold]}.csv"
-                problems.mistake(path, f"has the clip {number}, which {other} has too: get the lists again")
-            else:
-                clips[number] = Labeled(code, fold)
-    if any((root / name).is_dir() for name in FOLDERS["train"]):
-        trains = folder_of(root, FOLDERS["train"], "DFEW")
-        for fold, name in enumerate(SETS):
-            _check_training(trains / f"{name}.csv", fold, clips, problems)
-    return dict(sorted(clips.items()))
-
-
-def _check_training(path: pathlib.Path, fold: int, clips: dict[int, Labeled], problems: Problems) -> None:
-    wanted = {number: clip.code for number, clip in clips.items() if clip.fold != fold}
-    there = _read(path, problems)
-    others = sorted(set(wanted) ^ set(there))
-    relabeled = sorted(number for number in set(wanted) & set(there) if wanted[number] != there[number])
-    if others:
-        problems.mistake(
-            path,
-            f"is not the other four test sets together ({len(others):,} clips differ, such as {others[0]}): get the "
-            "lists again",
-        )
-    if relabeled:
-        problems.mistake(
-            path,
-            f"labels {len(relabeled):,} clips, such as {relabeled[0]}, unlike the test sets: get it again",
-        )
+    parts = [part for part in FOLDERS if part == "test" or any((root / name).is_dir() for name in FOLDERS[part])]
+    lists = {
+        part: [
+            (path, _read(path, problems))
+            for path in (folder_of(root, FOLDERS[part], "DFEW") / f"{n}.csv" for n in SETS)
+        ]
+        for part in parts
+    }
+    return join_folds(lists["test"], lists.get("train", ()), problems)
 
 
 def _read(path: pathlib.Path, problems: Problems) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""The text files of RAF-DB: the label list, manual attributes, boxes."""
+"""The text files of RAF-DB beside its label list: manual attributes, boxes."""
 
 from __future__ import annotations
 
@@ -8,36 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.parsing import LARGEST_PIXEL, Unreadable, numbers, read_text, whole_number
+from fer_jax.parsing import LARGEST_PIXEL, Unreadable, numbers, read_text
 from tfds_builders.problems import Problems
 
-NAME = re.compile(r"^(train|test)_\d+\.jpg$")
+NAME = re.compile(r"(train|test)_\d+\.jpg")
 UNKNOWN = -1
 ATTRIBUTES = {"gender": 3, "race": 3, "age": 5}  # how many codes each has
-
-
-def read_list(path: pathlib.Path, codes: range, problems: Problems) -> list[tuple[str, int]]:
-    """Returns (name, code) of each row of `<image> <label>`; the list has no header."""
-    rows, seen = [], set()
-    for number, line in enumerate(read_text(path, damaged="replace").splitlines(), start=1):
-        parts = line.split()
-        if not parts:
-            continue
-        where = f"{path}:{number}"
-        if len(parts) != 2 or not NAME.match(parts[0]):
-            problems.mistake(
-                where, f"is '{line.strip()[:60]}' where 'train_00001.jpg 5' is expected: get the list again"
-            )
-        elif whole_number(parts[1]) not in codes:
-            problems.mistake(
-                where, f"has the label {parts[1][:20]}, and codes are {codes[0]} to {codes[-1]}: correct it"
-            )
-        elif parts[0] in seen:
-            problems.mistake(where, f"names {parts[0]} a second time: remove one of the rows")
-        else:
-            seen.add(parts[0])
-            rows.append((parts[0], int(parts[1])))
-    return rows
 
 
 def read_manual(folder: pathlib.Path, stem: str, problems: Problems) -> tuple[np.ndarray, dict[str, Any]]:

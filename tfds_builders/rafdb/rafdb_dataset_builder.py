@@ -16,6 +16,7 @@ from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.crops import crop_box, transform_points
 from fer_jax.faces.pictures import BadPicture, encoded, pixels
+from tfds_builders.label_lists import read_labels
 from tfds_builders.layout import file_of, folder_of, folders_with, root_of
 from tfds_builders.listing import Item, Listing, check_unlisted
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
@@ -98,15 +99,16 @@ class Builder(PictureBuilder):
         root = root / options.part
         list_path = file_of(root, LIST_NAMES, "RAF-DB")
         images = pictures_in(folder_of(root, [f"Image/{options.source}"], "RAF-DB"))
-        rows = annotations.read_list(list_path, _codes(options.part), problems)
+        known = list(map(str, _codes(options.part)))
+        rows = read_labels(list_path, annotations.NAME, known, "train_00001.jpg 5", problems)
         items: dict[str, list[Item]] = {split: [] for split in SPLITS}
         names = {}
-        for name, code in rows:
+        for name, code in rows.items():
             names[name] = file = _file_name(name, options.source)
             if file not in images:
                 problems.gap(list_path.parent.parent / "Image" / options.source / file, "is listed and is not there")
                 continue
-            if (item := self._item(root, images[file], name, code, problems)) is not None:
+            if (item := self._item(root, images[file], name, int(code), problems)) is not None:
                 items[name.partition("_")[0]].append(item)
         check_unlisted(images, names.values(), list_path.name, problems)
         return Listing(

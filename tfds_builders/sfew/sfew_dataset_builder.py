@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fer_jax import labels
 from fer_jax.faces.pictures import pixels
 from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
 from tfds_builders.layout import folder_of, root_of, undoubled
-from tfds_builders.listing import ALL, Item, Listing
+from tfds_builders.listing import ALL, Item, Listing, by_class
 from tfds_builders.picture_builder import PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
 from tfds_builders.sequences import folders_in, pictures_in
@@ -78,7 +78,10 @@ class Builder(PictureBuilder):
             found.append(f"{folder}: {len(items[split]):,} pictures")
         start = pathlib.Path(manual_dir)
         found += [f"{start / name}: not used, it has no labels" for name in TESTS if (start / name).is_dir()]
-        expected = {split: {ALL: n} for split, n in ALIGNED_TOTALS.items()} if aligned else _expected()
+        if aligned:
+            expected = {split: {ALL: n} for split, n in ALIGNED_TOTALS.items()}
+        else:
+            expected = {split: by_class("sfew", CODES, n, labels.classes(7)) for split, n in COUNTS.items()}
         return Listing(
             items=items,
             found=tuple(found),
@@ -126,12 +129,3 @@ def _items(folder: pathlib.Path, seen: dict[str, str], problems: Problems) -> li
             seen[name] = path
             items.append(Item((path,), labels.index("sfew", code, 7), {"code": code, "name": name}))
     return sorted(items, key=lambda item: item.fields["name"])
-
-
-def _expected() -> Mapping[str, Mapping[str, int]]:
-    """The published number of each class."""
-    counts = {}
-    for split, numbers in COUNTS.items():
-        by_name = {labels.canonical("sfew", code): n for code, n in zip(CODES, numbers, strict=True)}
-        counts[split] = {name: by_name[name] for name in labels.classes(7)}
-    return counts

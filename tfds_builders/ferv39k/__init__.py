@@ -1,0 +1,1 @@
+"""FERV39k (Wang et al., CVPR 2022)."""
