@@ -4,7 +4,7 @@
     python run.py --config=experiments/fan.py --config.model.attention=score_fusion    # the paper's baseline
     python run.py --config=experiments/fan.py:ckplus         # the authors' recipe; so does :afew
     python run.py --config=experiments/fan.py:ckplus_score_fusion    # and of their baseline; so does :afew_...
-    python run.py --config=experiments/fan.py:dfew           # AFEW's recipe on later sets; so does :ferv39k
+    python run.py --config=experiments/fan.py:dfew           # AFEW's recipe on later sets; also :ferv39k, :mafw
 
 The paper's learning rates, 0.1 on CK+ and 4e-6 on AFEW, are not those of the authors' published scripts, which are
 used here: the second barely moves layers that start at random.
@@ -106,6 +106,12 @@ def ferv39k(config):
     config.data.dataset = "ferv39k"
 
 
+def mafw(config):
+    """MAFW, eleven classes, every fold in turn; the authors have no recipe for it."""
+    dfew(config)
+    config.data.dataset = "mafw"
+
+
 def _segments(config):
     """AFEW's recipe with a third of its epochs: these sets have ten and more times its clips."""
     _paper(config)
@@ -140,4 +146,5 @@ VARIANTS = {
     "afew_score_fusion": afew_score_fusion,
     "dfew": dfew,
     "ferv39k": ferv39k,
+    "mafw": mafw,
 }

@@ -82,12 +82,23 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         "dfew": dict(
             enumerate(("none", "happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"))
         ),  # 0: no single label
+        "mafw": {
+            n: n
+            for n in (
+                *("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+                *("contempt", "anxiety", "helplessness", "disappointment"),
+            )
+        },
         "ferv39k": {n: n for n in ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")},
     }
 )
 
 # Names of data sets for an image that shows no emotion, or more than one.
 NOT_EMOTIONS = frozenset({"none", "uncertain", "no-face", "unknown", "NF"})
+
+# Classes of single data sets beyond the canonical ones.
+MAFW_CLASSES: tuple[str, ...] = (*EMOTIONS, "anxiety", "helplessness", "disappointment")
+FURTHER_CLASSES = frozenset(MAFW_CLASSES) - frozenset(EMOTIONS)
 
 # The 22 categories of Du, Tao and Martinez (PNAS 2014): neutral, six basic, fifteen compound; the order is ours.
 COMPOUND_EMOTIONS: tuple[str, ...] = (
@@ -172,7 +183,7 @@ def name_of(word: str) -> str:
 def canonical(dataset: str, code: Code) -> str:
     """Returns the canonical name of one of `dataset`'s own codes.
 
-    A code for "no emotion" keeps the name that the data set uses (one of `NOT_EMOTIONS`).
+    A code for "no emotion" (one of `NOT_EMOTIONS`) or a further class keeps the name that the data set uses.
 
     Raises:
         UserError: if the data set is not in the table, or does not use this code.
@@ -183,7 +194,7 @@ def canonical(dataset: str, code: Code) -> str:
     if code not in row:
         raise UserError(f"{dataset} has no label code {code!r}; known: {', '.join(map(str, row))}")
     name = row[code]
-    return name if name in NOT_EMOTIONS else name_of(name)
+    return name if name in NOT_EMOTIONS | FURTHER_CLASSES else name_of(name)
 
 
 def index(dataset: str, code: Code, num_classes: int = 8) -> int:

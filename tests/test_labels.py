@@ -19,7 +19,7 @@ def test_canonical_order():
 def test_codes_and_names_are_a_bijection(dataset):
     names = [labels.canonical(dataset, code) for code in labels.CODES[dataset]]
     assert len(set(names)) == len(names)
-    assert set(names) <= set(labels.EMOTIONS) | labels.NOT_EMOTIONS
+    assert set(names) <= set(labels.EMOTIONS) | labels.NOT_EMOTIONS | labels.FURTHER_CLASSES
     back = {labels.canonical(dataset, code): code for code in labels.CODES[dataset]}
     assert all(back[labels.canonical(dataset, code)] == code for code in labels.CODES[dataset])
 
@@ -47,6 +47,8 @@ def test_codes_and_names_are_a_bijection(dataset):
         ),
         ("afew", ("Angry", "Happy", "Sad"), "anger happiness sadness"),
         ("sfew", ("Angry", "Happy", "Sad"), "anger happiness sadness"),
+        ("mafw", ("happiness", "contempt", "anxiety"), "happiness contempt anxiety"),
+        ("ferv39k", ("Happy", "Angry", "Fear"), "happiness anger fear"),
         ("oulu_casia", ("Anger", "Happiness", "Sadness"), "anger happiness sadness"),
     ],
 )

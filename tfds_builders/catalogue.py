@@ -37,6 +37,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "image_folder": Entry("images", "yours", "yours", "yours"),
         "jaffe": Entry("images", "7", "213, 10 people", "on request, no redistribution"),
         "kdef": Entry("images", "7", "980 frontal, 70 people", "free for research after registration"),
+        "mafw": Entry("clips", "11", "9,172 in 5 folds", "on signed request, non-commercial"),
         "mmi": Entry("clips", "6", "about 205 frontal, 30 people", "individual license"),
         "oulu_casia": Entry("clips", "6", "480 VL Strong, 80 people", "on signed request"),
         "rafdb": Entry("images", "7, 11 compound", "train 12,271, test 3,068", "on request, non-commercial"),

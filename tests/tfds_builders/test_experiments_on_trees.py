@@ -11,6 +11,7 @@ import fake_fed_ro
 import fake_fer2013
 import fake_ferv39k
 import fake_kdef
+import fake_mafw
 import fake_mmi
 import fake_oulu_casia
 import fake_rafdb
@@ -177,6 +178,7 @@ def test_every_fold_of_ckplus_with_neutral_faces(tmp_path, config_on):
 CLIPS = {  # the fake tree of a data set of clips, how it is built, and how many clips are scored
     "dfew": (fake_dfew, ("--option=size=32",), 10),
     "ferv39k": (fake_ferv39k, ("--option=size=32",), 7),
+    "mafw": (fake_mafw, ("--option=size=32",), 22),
 }
 
 

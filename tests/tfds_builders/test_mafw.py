@@ -1,0 +1,53 @@
+"""MAFW's builder: eleven classes read by name, folds, and what is wrong with copies."""
+
+import pathlib
+
+import fake_mafw
+import numpy as np
+import pytest
+from building import build, refusal
+
+from fer_jax import labels
+from tfds_builders.mafw import mafw_dataset_builder as mafw
+
+
+@pytest.fixture(autouse=True)
+def small_counts(monkeypatch):
+    monkeypatch.setattr(mafw, "FOLD_SIZES", fake_mafw.FOLD_SIZES)
+
+
+@pytest.mark.parametrize("lists", [fake_mafw.LISTS, pathlib.Path("Train & Test Set", "single", "no_caption")])
+def test_clips_labels_and_folds(tmp_path, lists):
+    builder = build("mafw", fake_mafw.make(tmp_path / "files", lists), tmp_path / "data", size=16)
+    names = builder.info.features["label"].names
+    assert names == [*labels.EMOTIONS, "anxiety", "helplessness", "disappointment"]
+    source = builder.as_data_source("train")
+    assert [(e["name"].decode(), names[e["label"]], e["fold"]) for e in source] == fake_mafw.clips()
+    for example in source:
+        levels = np.stack(example["frames"]).mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(levels, fake_mafw.SHADE * np.array([1, 9, 10]), atol=1)
+    assert builder.info.metadata["complete"]
+    assert any("23 clips, 1 of them without a single expression" in line for line in builder.contents.found)
+
+
+def test_lists_that_contradict_each_other(tmp_path):
+    files = fake_mafw.make(tmp_path / "files")
+    (name, code, _), *_ = fake_mafw.clips()  # in the test set of set_1
+    test = files / fake_mafw.LISTS / "set_2" / "test.txt"
+    rows = test.read_text()
+    test.write_text(f"{rows}{name}.mp4 {code}\n")
+    first = files / fake_mafw.LISTS / "set_1" / "test.txt"
+    assert f"{test} has the clip {name}.mp4, which {first} has too" in refusal("mafw", files, tmp_path)
+    test.write_text(f"{rows}{name}.mp4 joy\n")
+    assert "has the label joy, and labels are anger, disgust" in refusal("mafw", files, tmp_path)
+    test.write_text(rows.split("\n", 1)[1])  # one clip less
+    assert "test sets: 4 instead of 5 set_2" in refusal("mafw", files, tmp_path)
+
+
+def test_faces_that_are_missing(tmp_path):
+    files = fake_mafw.make(tmp_path / "files")
+    gone = files / "data" / "faces" / fake_mafw.clips()[3][0]
+    gone.rename(files / "elsewhere")
+    assert f"{gone} is listed and is not there" in refusal("mafw", files, tmp_path)
+    (files / "data" / "faces").rename(files / "data" / "other")  # data/frames, whole scenes, does not stand in
+    assert "has no data/faces or faces of MAFW" in refusal("mafw", files, tmp_path)

@@ -1,0 +1,1 @@
+"""MAFW (Liu et al., ACM Multimedia 2022)."""
