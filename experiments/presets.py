@@ -160,6 +160,15 @@ def affectnet(config):
     config.schedule.boundaries_epochs = (3.0, 5.0, 7.0, 9.0)
 
 
+def caer_s(config):
+    """CAER-S, the faces in the public boxes, by the recipe of RAF-DB with the epochs of AffectNet."""
+    rafdb(config)
+    config.data.dataset = "caer_s/boxes"
+    config.augmentation.train = ("crop:212", "flip")  # 212 of 224 pixels
+    config.train.epochs = 10.0
+    config.schedule.boundaries_epochs = (3.0, 5.0, 7.0, 9.0)
+
+
 def sfew(config):
     """SFEW 2.0 by the recipe of RAF-DB: 891 pictures to train on, so start from a network that knows faces."""
     rafdb(config)
@@ -258,6 +267,7 @@ VARIANTS = {
     "ferplus_short": ferplus_short,
     "rafdb": rafdb,
     "affectnet": affectnet,
+    "caer_s": caer_s,
     "sfew": sfew,
     "ckplus": ckplus,
     "mmi": mmi,

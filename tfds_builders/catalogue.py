@@ -28,6 +28,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "affectnet": Entry("images", "7, 8", "train 287,651, validation 4,000", "on signed request, non-commercial"),
         "afew": Entry("clips", "7", "train 773, validation 383", "on signed request"),
+        "caer_s": Entry("images", "7", "train 47,966, test 20,868 with boxes", "for research"),
         "ckplus": Entry("clips", "7", "327 labeled, 118 people", "on signed request"),
         "dfew": Entry("clips", "7", "11,697 in 5 folds", "on request, non-commercial"),
         "fed_ro": Entry("images", "7", "test 400", "from the authors' page"),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.crops import crop_box, crop_face
 from fer_jax.faces.detection import Detector, Face, choose, overlap
-from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, encoded
+from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, encoded, pixels
 from fer_jax.faces.tracking import OVERLAP
-from tfds_builders.picture_builder import Options
+from tfds_builders.picture_builder import Options, picture_feature
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.faces.alignment
+RGB = 3
 NO_FACE = "no face was found, so its middle is stored"
 
 
@@ -23,7 +26,8 @@ NO_FACE = "no face was found, so its middle is stored"
 class CropOptions(Options):
     """
     Attributes:
-        crop: 'faces', found and aligned as for prediction, or another value of the builder's.
+        crop: 'faces', found and aligned as for prediction; 'boxes', the squares around the data set's boxes; 'whole',
+            the photo with black bars; or another value of the builder's.
         margin: around the face on each side, as a share of the side of the crop.
         yunet: path of the ONNX file of the detector YuNet; '' fetches it (see `detection.best_detector`).
     """
@@ -55,6 +59,43 @@ def check_crop(dataset: str, options: CropOptions, crops: Sequence[str], as_is: 
         raise UserError(f"{dataset}: option size={options.size} must be {LARGEST_SIDE} pixels at most")
     if not (-0.5 < options.margin <= 2):
         raise UserError(f"{dataset}: margin={options.margin} must be a share of the face above -0.5, 2 at most")
+
+
+def face_features(options: CropOptions, classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the features of `cropped` and the label."""
+    return {
+        "image": picture_feature((options.size, options.size), RGB),
+        "label": tfds.features.ClassLabel(names=list(classes)),
+        **({"no_face": np.bool_} if options.crop == "faces" else {}),
+    }
+
+
+def cropped(
+    path: str, options: CropOptions, detector: Detector | None, box: Box | None = None
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Returns the stored `image` of a photo (and `no_face`), and notes.
+
+    Args:
+        path: of the photo.
+        options: `crop` is 'boxes' (the square around the box), 'faces' (see `face_or_square`) or 'whole'.
+        detector: of faces, for 'faces'.
+        box: of the face, if the data set has it.
+
+    Raises:
+        BadPicture: as `pictures.pixels`, and for a box outside of the photo.
+    """
+    photo, notes = pixels(path, RGB)
+    if box is not None:
+        check_box(box, photo)
+    size, margin = options.size, options.margin
+    if options.crop == "faces":
+        assert detector is not None  # `searches_faces` says so
+        image, found = face_or_square(photo, size=size, margin=margin, detector=detector, box=box)
+        return {"image": stored(image), "no_face": not found}, notes if found else (*notes, NO_FACE)
+    if options.crop == "whole":
+        return {"image": stored(whole(photo, size))}, notes
+    assert box is not None
+    return {"image": stored(crop_box(photo, box, size, margin).image)}, notes
 
 
 def face_or_square(

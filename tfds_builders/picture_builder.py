@@ -173,7 +173,9 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
         {} where the files are faces that others have cropped, or whole pictures.
         """
-        return {"by": "points", "margin": self.options.margin} if self.searches_faces() else {}
+        if self.searches_faces():
+            return {"by": "points", "margin": self.options.margin}
+        return {"by": "box", "margin": self.options.margin} if getattr(self.options, "crop", "") == "boxes" else {}
 
     def beside(self, item: Item) -> Sequence[str]:
         """Returns the files that `encode` reads besides the item's own, so that changes are noticed."""

@@ -1,10 +1,12 @@
 """The experiments of the papers' data sets, on tiny fake copies of these: two steps, then the test split and others."""
 
+import functools
 import importlib
 import importlib.machinery
 
 import fake_afew
 import fake_affectnet
+import fake_caer_s
 import fake_ckplus
 import fake_dfew
 import fake_fed_ro
@@ -195,13 +197,21 @@ def test_fan_on_clips(tmp_path, config_on, dataset):
     assert len(results.get("folds", ())) == (5 if config.fold else 0)
 
 
+IMAGES = {  # as CLIPS, with changes of the config
+    "kdef/faces": (functools.partial(fake_kdef.make, angles=("S",), size=(56, 76)), 28, {"data.folds": "subject:2"}),
+    "caer_s/boxes": (fake_caer_s.make, 7, {}),
+}
+
+
 @pytest.mark.slow
-def test_baseline_on_kdef(tmp_path, config_on, use_detector):
+@pytest.mark.parametrize("dataset", IMAGES)
+def test_baseline_on_images(tmp_path, config_on, use_detector, dataset):
     use_detector(OneFace())
-    fake_kdef.make(tmp_path / "files", angles=("S",), size=(56, 76))
+    make, scored, changes = IMAGES[dataset]
+    make(tmp_path / "files")
     config = config_on(
-        *("baseline", "kdef", "kdef/faces", tmp_path / "files", "--option=size=32"),
-        **{"data.folds": "subject:2", "data.holdout_fraction": 0, "selection.rule": "last", "data.builder.size": 32},
+        *("baseline", dataset.partition("/")[0], dataset, tmp_path / "files", "--option=size=32"),
+        **{"data.holdout_fraction": 0, "selection.rule": "last", "data.builder.size": 32} | changes,
     )
     results = sweep.train(config, epath.Path(tmp_path / "run"))
-    assert results["num_examples"] == 28
+    assert results["num_examples"] == scored

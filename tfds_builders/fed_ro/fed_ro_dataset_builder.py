@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.faces.pictures import pixels
-from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored, whole
+from tfds_builders.face_crops import CropOptions, check_crop, cropped, face_features
 from tfds_builders.fed_ro import layouts
 from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import PictureBuilder, picture_feature
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
 
 COUNTS = {"neutral": 50, "happiness": 59, "surprise": 63, "sadness": 66, "anger": 53, "disgust": 51, "fear": 58}
@@ -29,14 +27,8 @@ class Builder(PictureBuilder):
     VARIANTS = VARIANTS
 
     def fields(self) -> dict[str, Any]:
-        options, f = self.options, tfds.features
-        return {
-            "image": picture_feature((options.size, options.size), 3),
-            "label": f.ClassLabel(names=list(labels.classes(7))),
-            "code": f.Text(),
-            "name": f.Text(),
-            **({"no_face": np.bool_} if options.crop == "faces" else {}),
-        }
+        names = {"code": tfds.features.Text(), "name": tfds.features.Text()}
+        return {**face_features(self.options, labels.classes(7)), **names}
 
     def check_options(self, given: Collection[str]) -> None:
         check_crop("fed_ro", self.options, ("faces", "whole"))
@@ -57,10 +49,5 @@ class Builder(PictureBuilder):
         )
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        photo, notes = pixels(item.files[0], self.CHANNELS)
-        options, fields = self.options, {"label": item.label, **item.fields}
-        if options.crop == "whole":
-            return fields | {"image": stored(whole(photo, options.size))}, notes
-        image, found = face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector)
-        fields |= {"image": stored(image), "no_face": not found}
-        return fields, notes if found else (*notes, NO_FACE)
+        example, notes = cropped(item.files[0], self.options, self.detector)
+        return {**example, "label": item.label, **item.fields}, notes

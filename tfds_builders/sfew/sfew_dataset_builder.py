@@ -8,13 +8,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.faces.pictures import pixels
-from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
+from tfds_builders.face_crops import CropOptions, check_crop, cropped, face_features
 from tfds_builders.layout import folder_of, root_of, undoubled
 from tfds_builders.listing import ALL, Item, Listing, by_class
 from tfds_builders.picture_builder import PictureBuilder, picture_feature
@@ -57,15 +55,10 @@ class Builder(PictureBuilder):
     VARIANTS = VARIANTS
 
     def fields(self) -> dict[str, Any]:
-        options, f = self.options, tfds.features
-        aligned = options.crop == "aligned"
-        return {
-            "image": picture_feature(ALIGNED_SIZE if aligned else (options.size, options.size), 3),
-            "label": f.ClassLabel(names=list(labels.classes(7))),
-            "code": f.Text(),
-            "name": f.Text(),
-            **({} if aligned else {"no_face": np.bool_}),
-        }
+        f, features = tfds.features, face_features(self.options, labels.classes(7))
+        if self.options.crop == "aligned":
+            features["image"] = picture_feature(ALIGNED_SIZE, 3)
+        return {**features, "code": f.Text(), "name": f.Text()}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         options = self.options
@@ -93,13 +86,10 @@ class Builder(PictureBuilder):
         )
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        options = self.options
-        if options.crop == "aligned":
+        if self.options.crop == "aligned":
             return super().encode(item)
-        photo, notes = pixels(item.files[0], self.CHANNELS)
-        image, there = face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector)
-        example = {"image": stored(image), "label": item.label, "no_face": not there, **item.fields}
-        return example, notes if there else (*notes, NO_FACE)
+        example, notes = cropped(item.files[0], self.options, self.detector)
+        return {**example, "label": item.label, **item.fields}, notes
 
 
 def _aligned_folder(manual_dir: os.PathLike[str] | str, split: str) -> pathlib.Path:

@@ -1,0 +1,1 @@
+"""CAER-S (Lee et al., ICCV 2019)."""
