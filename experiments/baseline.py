@@ -4,9 +4,12 @@ python run.py --config=experiments/baseline.py            # synthetic faces, min
 python run.py --config=experiments/baseline.py:fer2013    # real faces
 """
 
-from experiments.presets import VARIANTS
+from experiments import presets
 from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
     return variant_config("baseline", "baseline", variant, VARIANTS)
+
+
+VARIANTS = presets.VARIANTS | presets.COMPOUND

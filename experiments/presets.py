@@ -37,6 +37,21 @@ def smoke(config):
     config.train.log_every_steps = 5
 
 
+def compound(config):
+    """The 22 categories of Du et al. on synthetic faces, mixtures of action units, by the recipe of `synthetic`."""
+    synthetic(config)
+    config.data.dataset = "synthetic_faces/compound"
+    config.data.builder.train = 8800
+    config.data.builder.test = 2200
+    config.selection.metric = "mean_recall"
+
+
+def compound_smoke(config):
+    """Seconds, on a few faces of the 22 categories."""
+    smoke(config)
+    config.data.dataset = "synthetic_faces/compound"
+
+
 def fer2013_data(config):
     """FER-2013's splits, without the pictures that do not belong in training, at the native 48 pixels."""
     config.data.dataset = "fer2013"
@@ -118,6 +133,13 @@ def adam(config):
     config.schedule.name = "step"
     config.schedule.boundaries_epochs = (10.0, 18.0, 25.0, 32.0)
     config.selection.metric = "accuracy"
+
+
+def rafdb_compound(config):
+    """RAF-DB's eleven compound expressions by the same recipe. The score of the papers is the mean of the recalls."""
+    rafdb(config)
+    config.data.dataset = "rafdb/compound"
+    config.selection.metric = "mean_recall"
 
 
 def rafdb_ambiguous(config):
@@ -257,6 +279,8 @@ NOISY = {  # what experiments on ambiguous and wrong labels are run on
     "ferplus_short": ferplus_short,
     "rafdb": rafdb_flip_or_noise,
 }
+
+COMPOUND = {"compound": compound, "rafdb_compound": rafdb_compound}  # of methods that take any classes
 
 VARIANTS = {
     "synthetic": synthetic,

@@ -14,7 +14,7 @@ name to an index. Never map an index to an index.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -127,27 +127,30 @@ COMPOUND_EMOTIONS: tuple[str, ...] = (
     "awed",
 )
 
-# RAF-DB's compound part (released codes 1..11).
-RAFDB_COMPOUND: Mapping[int, str] = MappingProxyType(
-    dict(
-        enumerate(
-            (
-                "happily surprised",
-                "happily disgusted",
-                "sadly fearful",
-                "sadly angry",
-                "sadly surprised",
-                "sadly disgusted",
-                "fearfully angry",
-                "fearfully surprised",
-                "angrily surprised",
-                "angrily disgusted",
-                "disgustedly surprised",
-            ),
-            start=1,
-        )
-    )
+# Words that name a pair of basic emotions, the emphasized one first (Du et al.).
+_PAIR_WORDS = {"appalled": ("disgust", "anger"), "hatred": ("anger", "disgust"), "awed": ("surprise", "fear")}
+
+_RAFDB = (
+    "happily surprised, happily disgusted, sadly fearful, sadly angry, sadly surprised, sadly disgusted, "
+    "fearfully angry, fearfully surprised, angrily surprised, angrily disgusted, disgustedly surprised"
 )
+_RAFCE = (
+    _RAFDB.replace("angrily surprised", "fearfully disgusted, angrily surprised") + ", happily fearful, happily sad"
+)
+_CEXPR = (
+    "fearfully surprised, happily surprised, sadly surprised, disgustedly surprised, angrily surprised, "
+    "sadly fearful, sadly angry"
+)
+# As CODES, of data sets of compound expressions.
+COMPOUND_CODES: Mapping[str, Mapping[int, str]] = MappingProxyType(
+    {
+        "synthetic_faces": dict(enumerate(COMPOUND_EMOTIONS)),
+        "rafdb": dict(enumerate(_RAFDB.split(", "), start=1)),
+        "rafce": dict(enumerate(_RAFCE.split(", "))),
+        "cexpr": dict(enumerate(_CEXPR.split(", "))),
+    }
+)
+PARTS: tuple[str, ...] = EMOTIONS[1:7]  # the basic emotions, of which compound expressions are pairs
 
 
 def classes(num_classes: int) -> tuple[str, ...]:
@@ -179,6 +182,25 @@ def name_of(word: str) -> str:
     if name is None:
         raise UserError(f"'{word}' is not a known emotion: {nearest(word.strip().lower(), EMOTIONS)}")
     return name
+
+
+def parts_of(expression: str) -> tuple[str, ...] | None:
+    """Returns the basic emotions of an expression: none of neutral, two of a compound one; None for other words.
+
+    >>> parts_of("sadly fearful")
+    ('sadness', 'fear')
+    """
+    name = class_name(expression).lower()
+    parts = _PAIR_WORDS.get(name) or tuple(ALIASES.get(word, word) for word in name.split())
+    if parts == ("neutral",):
+        return ()
+    return parts if set(parts) <= set(PARTS) and len(set(parts)) == len(parts) in (1, 2) else None
+
+
+def are_compound(expressions: Iterable[str]) -> bool:
+    """Returns whether all of these are neutral, a basic emotion or two of them, and some are two."""
+    parts = [parts_of(name) for name in expressions]
+    return None not in parts and 2 in map(len, filter(None, parts))
 
 
 def canonical(dataset: str, code: Code) -> str:

@@ -93,10 +93,42 @@ def test_a_class_has_one_name_however_it_is_written():
 
 
 def test_compound_categories():
-    assert len(set(labels.COMPOUND_EMOTIONS)) == 22
-    assert set(labels.RAFDB_COMPOUND.values()) < set(labels.COMPOUND_EMOTIONS)
-    assert list(labels.RAFDB_COMPOUND) == list(range(1, 12))
-    assert labels.RAFDB_COMPOUND[10] == "angrily disgusted"
+    codes = {dataset: list(row) for dataset, row in labels.COMPOUND_CODES.items()}
+    assert codes == {
+        "synthetic_faces": [*range(22)],
+        "rafdb": [*range(1, 12)],
+        "rafce": [*range(14)],
+        "cexpr": [*range(7)],
+    }
+    for row in labels.COMPOUND_CODES.values():
+        assert {name: code for code, name in row.items()} == dict(zip(row.values(), row, strict=True))
+        assert len(set(row.values())) == len(row)
+        assert labels.are_compound(row.values())
+    known = labels.COMPOUND_CODES
+    assert set(known["rafdb"].values()) | set(known["cexpr"].values()) < set(labels.COMPOUND_EMOTIONS)
+    assert set(known["rafce"].values()) - set(labels.COMPOUND_EMOTIONS) == {"happily fearful", "happily sad"}
+    assert (known["rafdb"][10], known["rafce"][8], known["rafce"][10], known["cexpr"][3]) == (
+        *("angrily disgusted", "fearfully disgusted", "angrily disgusted", "disgustedly surprised"),
+    )
+
+
+def test_a_compound_expression_is_two_basic_ones_and_neutral_is_none():
+    pairs = {name: labels.parts_of(name) for name in labels.COMPOUND_EMOTIONS}
+    assert pairs["neutral"] == ()
+    assert [pairs[name] for name in ("happy", "disgusted")] == [("happiness",), ("disgust",)]
+    assert pairs["Sadly fearful".lower()] == labels.parts_of(" Sadly  Fearful ") == ("sadness", "fear")
+    assert {name: pairs[name] for name in ("appalled", "hatred", "awed")} == {
+        "appalled": ("disgust", "anger"),
+        "hatred": ("anger", "disgust"),
+        "awed": ("surprise", "fear"),
+    }
+    assert (
+        len({frozenset(parts) for parts in pairs.values() if len(parts) == 2}) == 12
+    )  # the three have a pair of others
+    for word in ("neutrally happy", "contemptuously angry", "happily happy", "sadly", "happily sad fearful", "", "7"):
+        assert labels.parts_of(word) == (("sadness",) if word == "sadly" else None)
+    assert not labels.are_compound(labels.EMOTIONS[:7])
+    assert not labels.are_compound((*labels.EMOTIONS, "sadly angry"))  # contempt is no part
 
 
 @pytest.mark.parametrize(

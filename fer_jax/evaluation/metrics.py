@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
 from scipy.special import stdtrit
 
+from fer_jax.labels import PARTS, are_compound, parts_of
+
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 INTERVAL = (2.5, 97.5)  # percentiles of the bootstrap: a 95 % interval
 
@@ -40,8 +42,8 @@ def classification_metrics(
     Returns:
         `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth), the lists
         `recall, precision, f1, support` in class order, `classes_without_examples` (`mean_recall` leaves them out),
-        `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`. A ratio without a
-        denominator (the recall of a class without examples) is None.
+        `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`, of compound classes
+        `parts` (see `part_scores`). A ratio without a denominator (the recall of a class without examples) is None.
 
     Raises:
         ValueError: if shapes disagree, there are no examples, a label is out of range, a logit is not finite, or a row
@@ -77,6 +79,8 @@ def classification_metrics(
         "classes_without_examples": [str(classes[c]) for c in np.flatnonzero(support == 0).tolist()],
         "reliability": reliability,
     }
+    if are_compound(classes):
+        scores["parts"] = part_scores(confusion, classes)
     if bootstrap > 0:
         scores |= bootstrap_intervals(confusion, draws=bootstrap, seed=seed)
     if votes is not None:
@@ -98,6 +102,30 @@ def confusion_matrix(
     """Counts of (truth, prediction); rows are the truth."""
     cells = labels.astype(np.int64) * num_classes + predictions
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def part_scores(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) -> dict[str, Any]:
+    """Returns which basic parts of compound expressions were right.
+
+    Returns:
+        `all_right`, the share of examples whose parts are predicted and no others; `one_right`, the share of those
+        with parts of which at least one is predicted; `recall` and `precision` of each part by its name.
+    """
+    has = parts_by_class(classes)
+    common = has @ has.T
+    same = (has[:, None] == has).all(axis=-1)
+    hits = np.einsum("cd,cl,dl->l", confusion, has, has)
+    return {
+        "all_right": float((confusion * same).sum() / confusion.sum()),
+        "one_right": float((confusion * (common > 0)).sum() / max(confusion[has.any(axis=1)].sum(), 1)),
+        "recall": dict(zip(PARTS, _plain(_ratio(hits, confusion.sum(axis=1) @ has)), strict=True)),
+        "precision": dict(zip(PARTS, _plain(_ratio(hits, confusion.sum(axis=0) @ has)), strict=True)),
+    }
+
+
+def parts_by_class(classes: Sequence[str]) -> Int[np.ndarray, "C 6"]:
+    """Returns 1 for the parts of each class, in the order of `PARTS`."""
+    return np.array([[part in (parts_of(name) or ()) for part in PARTS] for name in classes], int)
 
 
 def reliability_bins(

@@ -20,6 +20,7 @@ from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
 from fer_jax.inference import trained
 from fer_jax.inference.explain import look
+from fer_jax.inference.pairs import PairMatch, match_pairs, needs_threshold, reads_pairs
 from fer_jax.parsing import read_json, read_lines
 from fer_jax.runs.results import describe, inspect, write_results
 from fer_jax.runs.workdir import SCORED
@@ -46,7 +47,8 @@ def evaluate(
             stands for the other folds.
         out: the file of the scores; `evaluation-<split>/results.json` in the run's folder by default.
         changes: fields of its config to read differently, by path: those of `CHANGEABLE`.
-        dataset: another data set than the one it was trained on; classes are matched by name.
+        dataset: another data set than the one it was trained on; classes are matched by name, and compound ones read
+            from the probabilities of basic ones (see `fer_jax.inference.pairs`).
 
     Returns:
         The scores, as in results.json.
@@ -78,6 +80,8 @@ def evaluate(
         results["left_out"] = match.left_out
     if dataset:
         results["protocol"] = f"Trained on {model.card['data']['name']}, tested on {source.name}."
+        if isinstance(match, PairMatch):
+            results["protocol"] += f" {match.describe()}"
     elif is_test and (sentence := protocol(config, model.card["run"].get("fold", {}).get("of", 0))):
         results["protocol"] = sentence
     before = model.card["scores"]
@@ -93,6 +97,8 @@ def evaluate(
         "inspection": seen,
         "look": lambda: look(model.task_for(source.picture_shape), model.mesh, model.placed, match),
     }
+    if isinstance(match, PairMatch):
+        del shown["look"]  # the model has no map of a pair
     write_results(target, folder, results, scored, task=model.task, config=config, shown=shown)
     return results
 
@@ -135,7 +141,18 @@ def _read_other(model: trained.Trained, split: str, dataset: str) -> Match:
     if not split:
         raise UserError(f"--dataset={dataset} has no test split: give --split, one of {', '.join(info.splits)}")
     source = load(data, split, training=False)
-    return whole(source) if method.measures else match_classes(source, model.classes)
+    if method.measures:
+        return whole(source)
+    if not reads_pairs(source.classes, model.classes):
+        return match_classes(source, model.classes)
+    if not needs_threshold(source.classes):
+        return match_pairs(source, model, None)
+    if split == "train" or "train" not in info.splits:
+        raise UserError(
+            f"--dataset={dataset}: a threshold between basic and compound expressions is chosen on its split train: "
+            "score another split"
+        )
+    return match_pairs(source, model, load(data, "train", training=False))
 
 
 def make_places(target: epath.Path, folder: epath.Path) -> None:

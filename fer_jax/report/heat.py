@@ -17,15 +17,20 @@ GRAYS = LinearSegmentedColormap.from_list("grays", ("#ffffff", "#dfe3e9", "#a9b2
 DIVERGING = LinearSegmentedColormap.from_list("diverging", ("#7d3606", ORANGE, "#ffffff", BLUE, "#173a73"))
 
 
-def confusion_table(confusion: np.ndarray, classes: Sequence[str]) -> Html:
-    """Counts per (truth, prediction); the deeper the color, the larger the share of the row."""
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+def confusion_table(
+    counts: np.ndarray, right: np.ndarray, support: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> Html:
+    """Counts [R, C] per (truth, prediction), blue where they are `right`, else orange.
+
+    The deeper the color, the larger the share of `support` [R], the examples of a row.
+    """
+    share = counts / np.maximum(support[:, None], 1)
     depth = share**0.7  # so that rare mistakes stand out from the white
-    colors = np.where(np.eye(len(classes), dtype=bool)[..., None], BLUES(depth), ORANGES(depth))
-    cells = np.full(confusion.shape, "0", object)
-    for cell in zip(*np.nonzero(confusion), strict=True):
-        cells[cell] = join([f"{confusion[cell]:,}", element("small", percent(float(share[cell]), 0))])
-    return _table(colors, cells, classes, classes)
+    colors = np.where(right[..., None], BLUES(depth), ORANGES(depth))
+    cells = np.full(counts.shape, "0", object)
+    for cell in zip(*np.nonzero(counts), strict=True):
+        cells[cell] = join([f"{counts[cell]:,}", element("small", percent(float(share[cell]), 0))])
+    return _table(colors, cells, rows, columns)
 
 
 def value_table(values: np.ndarray, colors: np.ndarray, rows: Sequence[str], columns: Sequence[str] = ()) -> Html:

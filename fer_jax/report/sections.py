@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.evaluation.metrics import log_softmax, parts_by_class
+from fer_jax.labels import PARTS
 from fer_jax.report.heat import DIVERGING, GRAYS, confusion_table, value_table
 from fer_jax.report.images import LARGEST_SIDE, picture
 from fer_jax.report.markup import Html, element, figure_card, percent, section, table
@@ -71,19 +72,28 @@ class Samples:
 
 def classes(results: Mapping[str, Any]) -> Html:
     """The confusion matrix beside the scores per class."""
-    names = results["classes"]
-    matrix = confusion_table(np.asarray(results["confusion"]), names)
+    names, confusion = results["classes"], np.asarray(results["confusion"])
+    support = confusion.sum(axis=1)
+    matrix = confusion_table(confusion, np.eye(len(names), dtype=bool), support, names, names)
     explanation = "Each row is a true class. Blue is right, orange wrong; the deeper, the larger the share of the row."
-    confusion = figure_card("Confusion", explanation, matrix, wide=len(names) > 10)
+    cards = [figure_card("Confusion", explanation, matrix, wide=len(names) > 10)]
     rows = []
     for c, support in enumerate(results["support"]):
         bars = (_bar(results[score][c], class_color(c)) for score in ("recall", "precision", "f1"))
         rows.append((_class_name(names, c), *bars, f"{support:,}"))
     explanation = "Recall: the share of a class that is found. Precision: the share of its predictions that are right."
     scores = table(rows, head=("Class", "Recall", "Precision", "F1", "Examples"))
-    by_class = figure_card("Class by class", explanation, scores, wide=len(names) > 10)
+    cards.append(figure_card("Class by class", explanation, scores, wide=len(names) > 10))
+    if "parts" in results:
+        has = parts_by_class(names)
+        found = confusion_table(confusion @ has, has > 0, support, names, PARTS)
+        explanation = (
+            f"How often each basic part is predicted: blue if it belongs to the true class. "
+            f"{percent(results['parts']['all_right'])} have all parts right and no others."
+        )
+        cards.append(figure_card("Parts", explanation, found, wide=True))
     explanation = "Which expressions the model tells apart, and which it confuses."
-    return section("Classes", explanation, element("div", confusion, by_class, class_="pair"))
+    return section("Classes", explanation, element("div", *cards, class_="pair"))
 
 
 def calibration(results: Mapping[str, Any], predictions: Predictions) -> Html:

@@ -118,6 +118,19 @@ def test_class_without_examples_is_left_out_and_said():
     assert not never_recognized(scores | {"recall": [0.5, None, 0.1]})
 
 
+def test_which_parts_of_compound_classes_are_right():
+    classes = ("neutral", "sad", "sadly angry", "angrily sad", "awed")
+    logits = 9 * np.eye(5)[[0, 1, 2, 3, 1, 2, 4, 0]]
+    labels = np.array([0, 1, 3, 2, 2, 1, 2, 4])  # the order of the parts does not matter
+    parts = classification_metrics(logits, labels, classes, bootstrap=0)["parts"]
+    assert (parts["all_right"], parts["one_right"]) == (4 / 8, 5 / 7)
+    assert (parts["recall"]["sadness"], parts["precision"]["sadness"]) == (4 / 5, 4 / 4)
+    assert (parts["recall"]["anger"], parts["precision"]["anger"]) == (2 / 4, 2 / 3)
+    assert (parts["recall"]["fear"], parts["precision"]["fear"]) == (0 / 1, 0 / 1)
+    assert (parts["recall"]["happiness"], parts["precision"]["happiness"]) == (None, None)
+    assert "parts" not in classification_metrics(logits[:, :2], labels * 0, classes[:2], bootstrap=0)
+
+
 def test_calibration_by_hand():
     """Four examples at 0.90 (three right), two at 0.65 (one right), one at 0.6, a bin's edge (wrong)."""
     confidence = np.array([0.90, 0.90, 0.90, 0.90, 0.65, 0.65, 0.60])

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(fer_jax.__file__).parent
 OUTSIDE = sorted(p for p in ROOT.rglob("*.py") if ROOT / "methods" not in p.parents)
 HARNESS = [p for p in OUTSIDE if p.relative_to(ROOT).parts[0] not in ("nn", "faces", "words")]
 # English words or names of Flax and NumPy as well: looked for as values and imports only.
-ENGLISH = {"baseline", "compact", "fan"}
+ENGLISH = {"baseline", "compact", "compound", "fan"}
 ACRONYMS = {"fan"}
 
 
@@ -81,6 +81,7 @@ SMALL = {
     "acnn": dict(num_classes=3, width=4, cut="conv3_1", patch=3, patch_features=4, global_features=4, hidden=8),
     "baseline": RESNET,
     "compact": dict(num_classes=3, stem_width=4, widths=(4, 4, 8), convolutions=1),
+    "compound": RESNET | dict(table=((0.0,) * 6, (1.0,) + (0.0,) * 5, (1.0, 0.5) + (0.0,) * 4)),
     "fan": RESNET,
     "fdrl": RESNET,
     "psr": dict(num_classes=3, width=2, sr_blocks=1, sr_width=4, hidden=8),

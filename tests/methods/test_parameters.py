@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fer_jax import methods
-from fer_jax.methods import acnn, baseline, compact, fan, fdrl, psr, psr_sr, rul, word2vec
+from fer_jax.labels import EMOTIONS
+from fer_jax.methods import acnn, baseline, compact, compound, fan, fdrl, psr, psr_sr, rul, word2vec
 from fer_jax.methods.strategies import scn
 
 
@@ -36,6 +37,7 @@ TOTALS = {
     "acnn": (acnn.Model(num_classes=7), 209_274_495),
     "baseline": (baseline.Model(num_classes=7), 11_180_103),
     "compact": (compact.Model(num_classes=7), 1_165_376),
+    "compound": (compound.Model(num_classes=7, table=compound.part_table(EMOTIONS[:7])), 11_179_590),
     "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
     "psr": (psr.Model(num_classes=7), 20_149_546),

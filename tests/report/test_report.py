@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.labels import COMPOUND_CODES
 from fer_jax.report import Predictions, Profile, Samples, scores, write_report
 from fer_jax.report.images import picture
 from fer_jax.report.markup import duration, element, flatten, percent
@@ -229,12 +230,12 @@ def test_the_boldest_mistakes_come_first(folder):
 
 
 def test_colour_images_and_many_long_names(folder):
-    """RAF-DB's compound part: 11 classes, photographs larger than a tile."""
-    first = ("happily", "sadly", "fearfully", "angrily", "disgustedly")
-    classes = [f"{a} {b}" for a in first for b in ("surprised", "disgusted", "fearful")][:11]
+    """RAF-DB's compound part: 11 classes, photographs larger than a tile, and a chart of the parts."""
+    classes = list(COMPOUND_CODES["rafdb"].values())
     given = make(classes, count=400, channels=3, size=100) | {"history": [], "profiles": {}}
     page = Page(write_report(folder, **given))
     assert all(name in page.text for name in classes)
+    assert "have all parts right" in page.text
     sample = opened(next(image for image in page.images if "as stored" in image["alt"]))
     assert (sample.mode, sample.size) == ("RGB", (100, 100))
 

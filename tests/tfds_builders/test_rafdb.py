@@ -65,7 +65,7 @@ def test_original_photos_are_cropped_by_their_box_and_points_follow(tmp_path):
 def test_compound_labels(tmp_path):
     fake_rafdb.make(tmp_path / "files", "compound", {"train": (2,) * 11, "test": (1,) * 11})
     builder = build("rafdb/compound", tmp_path / "files", tmp_path / "data")
-    assert builder.info.features["label"].names == list(labels.RAFDB_COMPOUND.values())
+    assert builder.info.features["label"].names == list(labels.COMPOUND_CODES["rafdb"].values())
     assert all(e["label"] == e["code"] - 1 for e in builder.as_data_source("train"))
 
 

@@ -158,7 +158,7 @@ def _about_flat(manual_dir: epath.Path) -> UserError | None:
 
 
 def _classes(part: str) -> tuple[str, ...]:
-    return labels.classes(7) if part == "basic" else tuple(labels.RAFDB_COMPOUND.values())
+    return labels.classes(7) if part == "basic" else tuple(labels.COMPOUND_CODES["rafdb"].values())
 
 
 def _codes(part: str) -> range:

@@ -73,16 +73,17 @@ def _still_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Examp
             "occlusion_mask": encode_png(picture.occlusion[i].astype(np.uint8) * 255),
             "occluded_fraction": float(np.count_nonzero(picture.occlusion[i]) / plan.size**2),
             "pose": pose[i],
-            **_names(int(scene.category[i]), votes[i], int(subject[i])),
+            **_names(plan, int(scene.category[i]), votes[i], int(subject[i])),
         }
         for i in range(len(positions))
     ]
 
 
-def _names(category: int, votes: np.ndarray, subject: int) -> Example:
+def _names(plan: Plan, category: int, votes: np.ndarray, subject: int) -> Example:
+    recipe = RECIPES[category]
     return {
-        "label": RECIPES[category].dominant,
-        "code": BASIC_NAMES.index(RECIPES[category].dominant),
+        "label": recipe.name if plan.kind == "compound" else recipe.dominant,
+        "code": BASIC_NAMES.index(recipe.dominant),
         "compound_label": category,
         "votes": votes,
         "subject": subject,
@@ -108,7 +109,7 @@ def _clip_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Exampl
                     [np.count_nonzero(m) / plan.size**2 for m in clip.picture.occlusion], np.float32
                 ),
                 "pose": clip.pose,
-                **_names(int(category[i]), votes_of(apex)[0], int(subject[i])),
+                **_names(plan, int(category[i]), votes_of(apex)[0], int(subject[i])),
             }
         )
     return examples

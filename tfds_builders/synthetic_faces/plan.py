@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from fer_jax.errors import UserError
+from fer_jax.labels import COMPOUND_EMOTIONS, classes
 from tfds_builders.synthetic_faces.expressions import BASIC_RECIPES, RECIPES
 
 KINDS: tuple[str, ...] = ("basic", "compound", "clips")
@@ -43,6 +44,10 @@ class Plan:
                 raise UserError(f"{name} is {number}; synthetic faces need 1 at least, and {_SPLIT_STRIDE:,} at most")
         if max(self.train, self.test) > _SUBJECT_STRIDE * self.per_subject:
             raise UserError(f"per_subject is {self.per_subject}, which needs more than {_SUBJECT_STRIDE:,} people")
+
+    def classes(self) -> tuple[str, ...]:
+        """Returns the names of the labels."""
+        return COMPOUND_EMOTIONS if self.kind == "compound" else classes(7)
 
     def picture_bytes(self) -> int:
         """Returns the size of all pictures as pixels."""

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from fer_jax.errors import UserError, nearest
 from tfds_builders.synthetic_faces.annotators import VOTE_NAMES
-from tfds_builders.synthetic_faces.examples import BASIC_NAMES, generate
+from tfds_builders.synthetic_faces.examples import generate
 from tfds_builders.synthetic_faces.expressions import ACTION_UNITS, AU_IDS, COMPOUND_NAMES
 from tfds_builders.synthetic_faces.plan import Plan
 
@@ -74,7 +74,8 @@ def faces_config(name: str = "basic", **changes: Any) -> FacesConfig:
     if plan.size > LARGEST:
         raise UserError(f"synthetic_faces: option size={plan.size} must be {LARGEST} pixels at most")
     parts = [f"{f}{getattr(plan, f)}" for f in changes if getattr(plan, f) != getattr(base, f)]
-    return FacesConfig(name="-".join([name, *parts]), version="1.0.0", plan=plan, description=_DESCRIPTIONS[name])
+    version = "2.0.0" if plan.kind == "compound" else "1.0.0"  # its label was the dominant emotion
+    return FacesConfig(name="-".join([name, *parts]), version=version, plan=plan, description=_DESCRIPTIONS[name])
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -102,7 +103,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         picture = f.Image(shape=(size, size, 3), encoding_format="png")
         mask = f.Image(shape=(size, size, 1), encoding_format="png")
         features: dict[str, Any] = {
-            "label": f.ClassLabel(names=list(BASIC_NAMES)),
+            "label": f.ClassLabel(names=list(plan.classes())),
             "code": f.Scalar(np.int64),
             "compound_label": f.ClassLabel(names=list(COMPOUND_NAMES)),
             "votes": f.Tensor(shape=(len(VOTE_NAMES),), dtype=np.int64),
@@ -131,7 +132,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 action_units={str(k): v for k, v in ACTION_UNITS.items()},
                 action_unit_ids=list(AU_IDS),
                 vote_names=list(VOTE_NAMES),
-                classes=list(BASIC_NAMES),
+                classes=list(plan.classes()),
                 occluder_bank=plan.bank,
                 seed=plan.seed,
             ),

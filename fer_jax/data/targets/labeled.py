@@ -56,7 +56,7 @@ def attach_targets(
         arrays = {k: v[keep] for k, v in arrays.items()}
         arrays["target"] = target[keep].astype(np.float32)
         arrays["label"] = arrays["target"].argmax(-1).astype(np.int32)
-    if votes in arrays:
+    if votes in arrays and set(classes) <= set(EMOTIONS):
         distribution = vote_distribution(arrays[votes]).astype(np.float32)
         if distribution.shape[-1] > len(classes):  # some votes are for a class that the labels lack
             distribution = of_columns(distribution, range(len(classes)))

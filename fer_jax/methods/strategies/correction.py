@@ -223,6 +223,11 @@ def check(config: Config) -> None:
             f"{here}.start={options.start} is not before the end, config.train.epochs={config.train.epochs}: T would "
             "never be used; give less"
         )
+    if config.method == "compound":
+        raise UserError(
+            f"config.objective='{config.objective}': correction is of a softmax over classes, and compound learns "
+            "sigmoids: give another method"
+        )
     kind = config.loss.options.get("kind", SOFTMAX[0])
     if config.method == "word2vec" and kind not in ("softmax", "distribution"):
         raise UserError(

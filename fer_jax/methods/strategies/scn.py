@@ -31,8 +31,9 @@ from fer_jax.methods.word2vec import SOFTMAX
 from fer_jax.nn.linear import Linear
 
 SCOPES = (*relabel.SCOPES, "none")
-# Intermediates that a method's loss takes for logits: of PSR's branches; S of Word2Vec, whose logits are s S.
-LOGITS = ("branch_logits", "similarity")
+# Intermediates that a method's loss takes for logits: of PSR's branches; of the parts of compound expressions; S of
+# Word2Vec, whose logits are s S.
+LOGITS = ("branch_logits", "part_logits", "similarity")
 
 
 def apply(

@@ -9,11 +9,12 @@ T mirrors in each size, or scales; maps of 7 x 7 and 6 x 6 places are enlarged t
 `rotate` there is a fifth view, turned by a random angle: its map is turned back, and places that come from outside of
 it are left out. No gradient goes to the classifier (`fer_jax.methods.class_maps`).
 
-The authors train several labels by sigmoids; of expressions one is right, and CE is the method's own loss. Choices for
-that: M is divided by its standard deviation over the places and classes of an image, so that the weights do not depend
-on the network (`standardize=False` is the authors' form; beside a softmax its terms weigh more than beside a sum over
-labels: begin with weights of 0.1 to 1). An image and its mirror image pass together, as in the authors' code. With
-'erase' in `augmentation.train` both lose the same box, and those of another size lose one at another place.
+The authors train several labels by sigmoids; of expressions one is right, and CE is the method's own loss (the authors'
+form, weighted sigmoids, is `compound` with label_weights=True). Choices for that: M is divided by its standard
+deviation over the places and classes of an image, so that the weights do not depend on the network
+(`standardize=False` is the authors' form; beside a softmax its terms weigh more than beside a sum over labels: begin
+with weights of 0.1 to 1). An image and its mirror image pass together, as in the authors' code. With 'erase' in
+`augmentation.train` both lose the same box, and those of another size lose one at another place.
 """
 
 import dataclasses

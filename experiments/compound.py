@@ -1,0 +1,20 @@
+"""Compound expressions as pairs of basic ones (Du et al., PNAS 2014): six sigmoids in place of a softmax.
+
+python run.py --config=experiments/compound.py                    # 22 categories of synthetic faces, minutes
+python run.py --config=experiments/compound.py:rafdb_compound --config.init_from=WEIGHTS    # RAF-DB's eleven
+
+    experiments/baseline.py:compound, :rafdb_compound    the same by a softmax over the classes
+    --config.init_from=RUN                               from a run on other compound classes: all weights fit
+    --config.loss.options.label_weights=True             rare parts weigh more (VAC's form); with its views:
+    --config.objective=vac --config.strategy.vac.scale=0.8333
+"""
+
+from experiments import presets
+from fer_jax.config.fields import variant_config
+
+
+def get_config(variant="compound"):
+    return variant_config("compound", "compound", variant, VARIANTS)
+
+
+VARIANTS = {"smoke": presets.compound_smoke} | presets.COMPOUND
