@@ -2,6 +2,7 @@
 
 python run.py --config=experiments/compound.py                    # 22 categories of synthetic faces, minutes
 python run.py --config=experiments/compound.py:rafdb_compound --config.init_from=WEIGHTS    # RAF-DB's eleven
+python run.py --config=experiments/compound.py:image_folder --config.data.dataset=image_folder/cfee    # docs/data.md
 
     experiments/baseline.py:compound, :rafdb_compound    the same by a softmax over the classes
     --config.init_from=RUN                               from a run on other compound classes: all weights fit
@@ -17,4 +18,4 @@ def get_config(variant="compound"):
     return variant_config("compound", "compound", variant, VARIANTS)
 
 
-VARIANTS = {"smoke": presets.compound_smoke} | presets.COMPOUND
+VARIANTS = {"smoke": presets.compound_smoke, "image_folder": presets.image_folder} | presets.COMPOUND

@@ -56,7 +56,7 @@ class Model(baseline.Model):
         Beside those of the baseline aux has part_logits z [B, 6], table T [C, 6] and share [6], a moving average over
         the batches of training.
         """
-        features, aux = self.embed(batch, train=train)
+        features, aux = self.embed(dict(batch), train=train)
         parts, table = self.classifier(features), jnp.asarray(self.table)
         if train and not self.is_initializing():
             mask = batch["mask"].astype(jnp.float32)

@@ -73,8 +73,8 @@ class Samples:
 def classes(results: Mapping[str, Any]) -> Html:
     """The confusion matrix beside the scores per class."""
     names, confusion = results["classes"], np.asarray(results["confusion"])
-    support = confusion.sum(axis=1)
-    matrix = confusion_table(confusion, np.eye(len(names), dtype=bool), support, names, names)
+    truth = confusion.sum(axis=1)
+    matrix = confusion_table(confusion, np.eye(len(names), dtype=bool), truth, names, names)
     explanation = "Each row is a true class. Blue is right, orange wrong; the deeper, the larger the share of the row."
     cards = [figure_card("Confusion", explanation, matrix, wide=len(names) > 10)]
     rows = []
@@ -86,7 +86,7 @@ def classes(results: Mapping[str, Any]) -> Html:
     cards.append(figure_card("Class by class", explanation, scores, wide=len(names) > 10))
     if "parts" in results:
         has = parts_by_class(names)
-        found = confusion_table(confusion @ has, has > 0, support, names, PARTS)
+        found = confusion_table(confusion @ has, has > 0, truth, names, PARTS)
         explanation = (
             f"How often each basic part is predicted: blue if it belongs to the true class. "
             f"{percent(results['parts']['all_right'])} have all parts right and no others."

@@ -19,12 +19,11 @@ def read(logits, threshold=-1.8, wanted=WANTED):
     return pairs.compound_logits(logits, PARTS, wanted, threshold)[0]
 
 
-@pytest.mark.parametrize("name", [name for name in COMPOUND_EMOTIONS if len(parts_of(name)) == 2])
-def test_two_peaks_are_their_pair(name):
-    a, b = parts_of(name)
+@pytest.mark.parametrize(("a", "b"), sorted({tuple(sorted(parts)) for parts in WANTED if len(parts) == 2}))
+def test_two_peaks_are_their_pair(a, b):
     for logits in (posteriors(**{a: 0.5, b: 0.5}), posteriors(**{a: 0.4, b: 0.3, "neutral": 0.3})):
         answer = COMPOUND_EMOTIONS[int(read(logits).argmax())]
-        assert set(parts_of(answer)) == {a, b}
+        assert set(parts_of(answer) or ()) == {a, b}
         only_pairs = [parts for parts in WANTED if len(parts) == 2]
         assert set(only_pairs[int(read(logits, None, only_pairs).argmax())]) == {a, b}
 

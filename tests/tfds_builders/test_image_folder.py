@@ -167,6 +167,24 @@ def test_one_class_under_several_spellings(tmp_path):
     assert len(builder.as_data_source("train")) == 3
 
 
+def test_compound_expressions_by_name_or_code(tmp_path, capsys):
+    words = ("Sadly Angry", "happily sad", "Appalled", "happy", "Neutral", "surprise")
+    make(tmp_path / "files", classes=words, splits=("",))
+    builder = build("image_folder/pairs", tmp_path / "files", tmp_path / "data")
+    assert builder.classes == ("neutral", "happy", "surprised", "sadly angry", "appalled", "happily sad")
+    assert "not emotions" not in capsys.readouterr().out
+    for code in ("8", "0", "13"):  # of RAF-CE
+        fake_pictures.write(tmp_path / "coded" / f"{code}.jpg", 40, 30)
+    path = table(tmp_path / "coded", "8.jpg,8", "0.jpg,0", "13.jpg,13")
+    builder = build("image_folder/coded", tmp_path / "coded", tmp_path / "data", compound_codes="rafce")
+    assert builder.classes == ("happily surprised", "fearfully disgusted", "happily sad")
+    assert builder.classes[builder.as_data_source("train")[0]["label"]] == "fearfully disgusted"
+    table(tmp_path / "coded", "8.jpg,8", "0.jpg,14")
+    assert "has the class '14', and the codes of rafce are 0 to 13" in refusal(
+        "image_folder/other", path.parent, tmp_path / "data", compound_codes="rafce"
+    )
+
+
 def test_the_same_picture_twice(tmp_path, capsys):
     files, data = tmp_path / "files", str(tmp_path / "data")
     for path in ("train/sad/a.jpg", "train/happy/b.jpg", "test/sad/c.jpg", "test/happy/copy.jpg"):

@@ -20,6 +20,8 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.faces.pictures import pixels
+from fer_jax.labels import COMPOUND_CODES
+from fer_jax.parsing import whole_number
 from tfds_builders.face_crops import (
     NO_FACE,
     Box,
@@ -37,6 +39,7 @@ from tfds_builders.image_folder.table import find_table, read_table
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
+from tfds_builders.sequences import check_choice
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 DEFAULT = "default"
@@ -49,10 +52,12 @@ class FolderOptions(CropOptions):
     Attributes:
         crop: 'none', 'square' (around the box if there is one, else the largest in the middle) or 'faces'.
         table: the CSV file, if the folder holds several.
+        compound_codes: the data set whose codes the classes are, of `labels.COMPOUND_CODES`; '' for names.
     """
 
     crop: str = "none"
     table: str = ""
+    compound_codes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +136,7 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
     def check_options(self, given: Collection[str]) -> None:
         if self.options.crop != "none" or self.options.size:
             check_crop("image_folder", self.options, CROPS)
+        check_choice("image_folder", "compound_codes", self.options.compound_codes, ("", *COMPOUND_CODES))
 
     def fields(self) -> dict[str, Any]:
         f, schema = tfds.features, self._schema
@@ -161,7 +167,8 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
         if not rows:
             raise UserError(f"{table or root} names no picture: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         warnings += check_splits(table or root, rows)
-        classes = classes_of(row.word for row in rows)
+        names = _named({row.word for row in rows}, options.compound_codes, table or root)
+        classes = classes_of(names.values())
         if len(classes.names) < 2:
             line = f"{table or root} has one class, '{''.join(classes.names)}', and two are needed"
             raise UserError("; ".join([*warnings, line]))
@@ -174,7 +181,7 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             )
         numbers = {person: i for i, person in enumerate(people)}
         items = {
-            split: [_item(row, classes.index[row.word], numbers) for row in rows if row.split == split]
+            split: [_item(row, classes.index[names[row.word]], numbers) for row in rows if row.split == split]
             for split in split_order(rows)
         }
         return Listing(
@@ -215,6 +222,23 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
                     f"{value}: leave that option out, or build it again with --overwrite or under another name"
                 )
         return super().as_data_source(*args, **kwargs)
+
+
+def _named(words: Collection[str], codes: str, where: pathlib.Path) -> dict[str, str]:
+    """Returns the name of each class by its word in the files, a code of `codes` unless that is ''.
+
+    Raises:
+        UserError: for a word that is no code of the data set.
+    """
+    if not codes:
+        return {word: word for word in words}
+    known = COMPOUND_CODES[codes]
+    if wrong := sorted(word for word in words if whole_number(word) not in known):
+        raise UserError(
+            f"{where} has the class '{wrong[0]}', and the codes of {codes} are {min(known)} to {max(known)}: correct "
+            "it, or leave out --option=compound_codes"
+        )
+    return {word: known[int(word)] for word in words}
 
 
 def _item(row: Row, label: int, numbers: dict[str, int]) -> Item:

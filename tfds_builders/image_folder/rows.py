@@ -61,11 +61,16 @@ class Classes(NamedTuple):
 def classes_of(words: Iterable[str]) -> Classes:
     """Emotions under any of their names become the canonical ones in canonical order; other words stay, sorted.
 
+    So do compound expressions and the emotions among them, by `labels.COMPOUND_EMOTIONS`; other pairs come after them.
+
     Args:
         words: as `labels.class_name` returns them. Those that differ only in case are one class.
     """
     words = sorted(set(words), key=_numbers_by_value)
-    emotions = {word: name for word in words if (name := labels.emotion_of(word))}
+    order, emotions = labels.EMOTIONS, {word: name for word in words if (name := labels.emotion_of(word))}
+    if labels.are_compound(words):
+        emotions = {word: _expression(word) for word in words}
+        order = (*labels.COMPOUND_EMOTIONS, *sorted({*emotions.values()} - {*labels.COMPOUND_EMOTIONS}))
     others = [word for word in words if word not in emotions]
     warnings = []
     if others:
@@ -82,7 +87,7 @@ def classes_of(words: Iterable[str]) -> Classes:
         names = tuple(first.values())
     else:
         name_of = emotions
-        names = tuple(name for name in labels.EMOTIONS if name in emotions.values())
+        names = tuple(name for name in order if name in emotions.values())
     for name in names:
         merged = [word for word in words if name_of[word] == name]
         if len(merged) > 1:
@@ -178,6 +183,13 @@ def _size_of(path: str) -> tuple[int, int] | None:
             return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:  # the file is read in full later, and reported there
         return None
+
+
+def _expression(word: str) -> str:
+    """Returns the name of an expression of one or two parts among those of `labels.COMPOUND_EMOTIONS`."""
+    name, parts = word.lower(), labels.parts_of(word)
+    singles = {labels.parts_of(known): known for known in labels.COMPOUND_EMOTIONS[:7]}
+    return singles.get(parts, name)
 
 
 def _numbers_by_value(word: str) -> tuple[bool, int, str]:

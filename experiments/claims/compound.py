@@ -1,0 +1,114 @@
+"""How much of what action units tell of an expression a network sees in the face, where the units are known.
+
+    python -m experiments.claims.compound --out results/compound.json        # about 12 minutes on two CPU cores
+    python -m experiments.claims.compound --arms=softmax --out results/compound_softmax.json      # about 5
+
+Trains networks on synthetic faces: on the 22 categories of Du et al. (a softmax; six sigmoids and the table of pairs)
+and on the basic expressions and neutral, from whose probabilities the 22 categories are read as well. Beside their mean
+class accuracy on the test split stands that of a linear classifier, maximum entropy, on the true action units.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Int
+
+from experiments import baseline, compound
+from experiments.claims.ldl import FLOOR, maximum_entropy
+from fer_jax.config.fields import Config
+from fer_jax.data.sources.source import Source
+from fer_jax.data.sources.source import load as load_split
+from fer_jax.engine import compiler
+from fer_jax.errors import UserError, nearest, print_any_text, writing
+from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.inference.pairs import match_pairs, reads_pairs
+from fer_jax.inference.trained import Trained, load
+from fer_jax.runs.workdir import write_json
+from fer_jax.training import loop
+
+ARMS = {
+    "basic": lambda: baseline.get_config("synthetic"),
+    "softmax": lambda: baseline.get_config("compound"),
+    "six_sigmoids": lambda: compound.get_config("compound"),
+}
+PENALTY = 1e-4  # of the classifier on action units
+
+
+def measure(arms: Mapping[str, Config], workdir: epath.Path) -> dict[str, Any]:
+    """Trains what is not trained yet, and returns the scores by data set and by what they were read from."""
+    found: dict[str, dict[str, Any]] = {}
+    basic: Trained | None = None
+    for name, config in arms.items():
+        print(f"compound: {name}", flush=True)
+        loop.train(config, workdir / name)
+        model = load(str(workdir / name))
+        train, test = (load_split(model.config.data, split, training=False) for split in ("train", "test"))
+        if train.name not in found:
+            found[train.name] = {"chance": 1 / len(test.classes), "action_units": of_units(train, test)}
+            if basic is not None and reads_pairs(test.classes, basic.classes):
+                logits = match_pairs(test, basic, train).of_outputs(basic.outputs(test))["logits"]
+                found[train.name]["pairs_of_basic"] = scores(logits, test.arrays["label"], test.classes)
+        found[train.name][name] = scores(model.outputs(test)["logits"], test.arrays["label"], test.classes)
+        basic = model if name == "basic" else basic
+    return found
+
+
+def of_units(train: Source, test: Source) -> dict[str, float]:
+    """Returns the scores of a linear classifier on the true action units."""
+    target = np.eye(len(train.classes))[train.arrays["label"]]
+    units, seen = (source.arrays["action_units"].astype(np.float64) for source in (train, test))
+    p = np.maximum(maximum_entropy(units, target, seen, PENALTY), FLOOR)
+    return scores(np.log(p), test.arrays["label"], test.classes)
+
+
+def scores(logits: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], classes: Sequence[str]) -> dict[str, float]:
+    """Returns the mean class accuracy and, of compound classes, the share of examples with all parts right."""
+    all_scores = classification_metrics(logits, labels, classes, bootstrap=0)
+    parts = {"all_parts_right": all_scores["parts"]["all_right"]} if "parts" in all_scores else {}
+    return {"mean_recall": all_scores["mean_recall"], **parts}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", default=",".join(ARMS), help="which of the networks (default %(default)s)")
+    parser.add_argument("--workdir", type=os.path.expanduser, default="runs/claims/compound", help="folder of the runs")
+    parser.add_argument("--out", required=True, help="JSON file to write")
+    parser.add_argument("--max_steps", type=int, default=0, help="stop each run here: to see that everything works")
+    args = parser.parse_args(arguments)
+    print_any_text()
+    try:
+        chosen = args.arms.split(",")
+        if wrong := set(chosen) - set(ARMS):
+            raise UserError(f"--arms: {nearest(min(wrong), ARMS)}")
+        configs = {name: make() for name, make in ARMS.items() if name in chosen}
+        for config in configs.values():
+            config.evaluation.report = False
+            config.train.max_steps = args.max_steps or config.train.max_steps
+        compiler.use_compilation_cache()
+        found, target = measure(configs, epath.Path(args.workdir)), epath.Path(args.out)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_json(target, found)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(found, indent=1))
+    for dataset, by_name in found.items():
+        units = by_name["action_units"]["mean_recall"]
+        for name, known in by_name.items():
+            if name not in ("chance", "action_units"):
+                share = known["mean_recall"] / units
+                print(f"{dataset}: {name} {known['mean_recall']:.1%}, {share:.0%} of the {units:.1%} of action units")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
