@@ -31,6 +31,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "caer_s": Entry("images", "7", "train 47,966, test 20,868 with boxes", "for research"),
         "ckplus": Entry("clips", "7", "327 labeled, 118 people", "on signed request"),
         "dfew": Entry("clips", "7", "11,697 in 5 folds", "on request, non-commercial"),
+        "expw": Entry("images", "7", "91,793 faces", "for research"),
         "fed_ro": Entry("images", "7", "test 400", "from the authors' page"),
         "fer2013": Entry("images", "7", "train 28,709, public_test and private_test 3,589", "no grant known, research"),
         "ferplus": Entry("images", "8, votes", "FER-2013's", "labels MIT, pictures FER-2013's"),

@@ -9,6 +9,7 @@ import fake_affectnet
 import fake_caer_s
 import fake_ckplus
 import fake_dfew
+import fake_expw
 import fake_fed_ro
 import fake_fer2013
 import fake_ferv39k
@@ -200,6 +201,7 @@ def test_fan_on_clips(tmp_path, config_on, dataset):
 IMAGES = {  # as CLIPS, with changes of the config
     "kdef/faces": (functools.partial(fake_kdef.make, angles=("S",), size=(56, 76)), 28, {"data.folds": "subject:2"}),
     "caer_s/boxes": (fake_caer_s.make, 7, {}),
+    "expw/boxes": (fake_expw.make, 3, {}),
 }
 
 

@@ -1,0 +1,1 @@
+"""ExpW (Zhang, Luo, Loy and Tang, IJCV 2018)."""
