@@ -13,6 +13,7 @@ from fer_jax.config.check import check_config
 def test_every_config_is_valid(method):
     for column in COLUMNS:
         check_config(config_of(column, method, seed=1))
+    check_config(config_of("real", method, seed=1, full=True))
     for value in PROBES[method][1] if method in PROBES else ():
         config = probe_config(method, value)
         check_config(config)
