@@ -16,7 +16,8 @@ TRIES = 10  # draws of a box before giving up, as in torchvision
 STREAMS = (
     "window", "shift", "affine", "flip", "brightness", "contrast", "erase",
     "rotation", "shear", "zoom", "translate", "fill", "box", "chosen", "place", "warp", "sides", "light",
-    "noise", "one_of", "all_of", "pick", "view",
+    "noise", "one_of", "all_of", "pick", "view", "autoaugment",
+    "randaugment", "trivialaugment", "augmix", "erase_pixels",
 )  # fmt: skip
 
 
@@ -49,14 +50,19 @@ def box(
     share: tuple[float, float],
     aspect: tuple[float, float],
     limit: Float[Array, "2"],
+    uniform: bool = False,
 ) -> tuple[Float[Array, "2"], Bool[Array, ""]]:
     """Draws the (width, height) of a box: a share of the area `whole`, its width / height log-uniform in `aspect`.
+
+    With `uniform`, height / width is uniform instead, in the same range.
 
     Returns the first of ten draws that is no larger than `limit`, and whether there was one.
     """
     area_key, aspect_key = jax.random.split(key)
     areas = whole * jax.random.uniform(area_key, (TRIES,), minval=share[0], maxval=share[1])
-    ratio = jnp.exp(jax.random.uniform(aspect_key, (TRIES,), minval=math.log(aspect[0]), maxval=math.log(aspect[1])))
+    low, high = (1 / aspect[1], 1 / aspect[0]) if uniform else map(math.log, aspect)
+    drawn = jax.random.uniform(aspect_key, (TRIES,), minval=low, maxval=high)
+    ratio = 1 / drawn if uniform else jnp.exp(drawn)
     sides = jnp.stack([jnp.sqrt(areas * ratio), jnp.sqrt(areas / ratio)], axis=-1)
     fits = jnp.all(sides <= limit, axis=-1)
     return sides[jnp.argmax(fits)], jnp.any(fits)

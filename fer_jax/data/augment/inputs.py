@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from fer_jax.data.augment import geometry
 from fer_jax.data.augment.augmentation import Augmentation, augment, warp_matrices
+from fer_jax.data.augment.operations import FIELD, POLICIES
 from fer_jax.data.augment.preprocessing import Preprocessing, central_matrix, preprocess
 from fer_jax.errors import UserError
 
@@ -41,12 +42,17 @@ def augmented_inputs(
 
     Returns:
         The batch with `image` float32 [B, S, S, 3], or `frames` float32 [B, T, S, S, 3], S the preprocessing's size.
+
+    Raises:
+        UserError: for points and a policy, which would leave them where they are.
     """
     if "frames" in batch:
         alike = 1 if augmentation.per_frame else batch["frames"].shape[1]
         return _by_frame(batch, lambda frames: augment(key, frames, augmentation, preprocessing, alike=alike))
     moved = {"image": augment(key, batch["image"], augmentation, preprocessing, flips=flips)}
     if "points" in batch:
+        if unmoved := [leaf for entry in augmentation.operations for leaf in entry.leaves() if leaf.name in POLICIES]:
+            raise UserError(f"{FIELD}: '{unmoved[0].text}' does not move landmarks, which this run reads: leave it out")
         matrices = warp_matrices(key, batch["image"].shape, augmentation, size=preprocessing.size, flips=flips)
         moved["points"] = _move(matrices, batch["points"], mirror)
     return batch | moved

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fer_jax.data.augment import color, erasing, placement
+from fer_jax.data.augment import color, erasing, placement, policies
 from fer_jax.errors import UserError, nearest
 from fer_jax.parsing import number, whole_number
 
@@ -86,6 +86,8 @@ class Kind:
 ALWAYS = {"p": Parameter(default=1.0)}
 DEGREES = Parameter(0.0, 180.0)
 ASPECT = Parameter(0.01, 100.0, (3 / 4, 4 / 3), tuple)
+TALL = dataclasses.replace(ASPECT, default=(0.3, 1 / 0.3))
+LIMITED = {"limits": Parameter(default="published", form=str, words=policies.LIMITS)} | ALWAYS
 
 KINDS: Mapping[str, Kind] = {
     "flip": Kind(
@@ -148,17 +150,42 @@ KINDS: Mapping[str, Kind] = {
         PIXELS, "add Gaussian noise with this standard deviation, of 255 gray levels, and clip",
         color.noise, ("noise",), {"deviation": Parameter(high=255.0)} | ALWAYS,
     ),
+    "autoaugment": Kind(
+        PIXELS, "AutoAugment: one of 25 published pairs of operations; limits=faces keeps a face a face",
+        policies.autoaugment, ("autoaugment",),
+        {"table": Parameter(default="cifar10", form=str, words=tuple(policies.TABLES))} | LIMITED,
+    ),
+    "randaugment": Kind(
+        PIXELS, "RandAugment: so many of 14 operations, at one of the levels 0 to 30",
+        policies.randaugment, ("randaugment",),
+        {"count": Parameter(1, 9, 2, int), "magnitude": Parameter(0, 30, 9, int)} | LIMITED,
+    ),
+    "trivialaugment": Kind(
+        PIXELS, "TrivialAugment (wide): one of 14 operations, at any level",
+        policies.trivialaugment, ("trivialaugment",), LIMITED,
+    ),
+    "augmix": Kind(
+        PIXELS, "AugMix: the image mixed with copies that went through one to three operations each",
+        policies.augmix, ("augmix",),
+        {"severity": Parameter(1, 10, 3, int), "chains": Parameter(1, 9, 3, int)} | LIMITED,
+    ),
+    "erase_pixels": Kind(
+        PIXELS, "Random Erasing as in the paper: random pixels, before normalization; height / width uniform",
+        erasing.erase_pixels, ("erase_pixels",),
+        {"p": Parameter(default=0.5), "area": Parameter(0.001, 1.0, (0.02, 0.4), tuple), "aspect": TALL},
+    ),
     "erase": Kind(
         INPUT, "Random Erasing of a box with probability p, after normalization; area and height / width log-uniform",
         erasing.erase, ("erase",),
         {
             "p": Parameter(),
             "area": Parameter(0.001, 1.0, (0.02, 0.25), tuple),
-            "aspect": dataclasses.replace(ASPECT, default=(0.3, 1 / 0.3)),
+            "aspect": TALL,
             "fill": Parameter(default="zero", form=str, words=("zero", "random")),
         },
     ),
 }  # fmt: skip
+POLICIES = ("autoaugment", "randaugment", "trivialaugment", "augmix")
 GROUPS: Mapping[str, str] = {
     "one_of": "with probability p apply exactly one of the entries, each as likely",
     "all_of": "with probability p apply all of the entries",
