@@ -19,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import matching
 from fer_jax.inference import explain, export
 from fer_jax.inference.evaluate import evaluate
+from fer_jax.labels import COMPOUND_EMOTIONS
 from fer_jax.report.looking import looking
 from fer_jax.runs.model_file import MODEL, read_model, write_model
 from fer_jax.training import loop
@@ -376,6 +377,15 @@ def test_another_data_set_is_scored_on_the_classes_in_common(finished, tiny, mon
     folder = finished / "evaluation-synthetic_faces_basic-test"
     assert json.loads((folder / "results.json").read_text()) == results
     assert [row["truth"] for row in table(folder)] == ["happiness"] * 3 + ["surprise"] * 2 + ["anger"] * 2
+
+
+def test_compound_expressions_are_read_from_basic_ones(finished):
+    results = evaluate(finished, dataset="synthetic_faces/compound", changes=ONE_DEVICE)
+    assert results["classes"] == list(COMPOUND_EMOTIONS)
+    assert "left_out" not in results
+    assert "basic ones where none scores" in results["protocol"]
+    with pytest.raises(UserError, match="chosen on its split train"):
+        evaluate(finished, "train", dataset="synthetic_faces/compound", changes=ONE_DEVICE)
 
 
 def test_a_model_file_is_evaluated_beside_itself(finished, tmp_path, results_of):

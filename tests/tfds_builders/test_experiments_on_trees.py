@@ -107,6 +107,20 @@ def test_fdrl_on_rafdb_and_then_on_other_data_sets(tmp_path, config_on, build, f
     }
 
 
+def test_compound_expressions_of_rafdb_are_learned_and_read_from_basic_ones(tmp_path, config_on, build):
+    fake_rafdb.make(tmp_path / "files", "compound", {"train": (3,) * 11, "test": (1,) * 11})
+    config = config_on("compound", "rafdb_compound", "rafdb/compound", tmp_path / "files")
+    results = loop.train(config, epath.Path(tmp_path / "pairs"))
+    assert results["classes"] == list(labels.COMPOUND_CODES["rafdb"].values())
+    assert results["selection"]["metric"] == "mean_recall"
+    assert 0 <= results["parts"]["all_right"] <= results["parts"]["one_right"] <= 1
+    fake_rafdb.make(tmp_path / "basic", counts={"train": (3,) * 7, "test": (1,) * 7})
+    loop.train(config_on("baseline", "rafdb", "rafdb/basic", tmp_path / "basic"), epath.Path(tmp_path / "run"))
+    read = evaluate(epath.Path(tmp_path / "run"), changes={"train.devices": 1}, dataset="rafdb/compound")
+    assert (read["classes"], read["num_examples"]) == (results["classes"], 11)
+    assert "Compound expressions are read from the probabilities of basic ones." in read["protocol"]
+
+
 def test_fan_on_afew(tmp_path, config_on):
     fake_afew.make(tmp_path / "files")
     config = config_on("fan", "afew", "afew/aligned", tmp_path / "files")

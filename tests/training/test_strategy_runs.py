@@ -28,7 +28,7 @@ PAIRED = (
 )  # those of several views, with mixing
 
 
-@pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr"])
+@pytest.mark.parametrize("method", ["baseline", "compound", "fdrl", "acnn", "psr"])
 def test_strategies_are_traced_over_every_kind_of_method(method, tiny):
     config = tiny(method)
     config.objective = EVERY[0]
@@ -48,7 +48,14 @@ def test_strategies_are_traced_over_every_kind_of_method(method, tiny):
 
 @pytest.mark.parametrize(
     ("method", "objective"),
-    [("fdrl", "scn"), ("acnn", "scn"), ("psr", "scn"), ("word2vec", "scn"), ("rul", "relabel+small_loss")],
+    [
+        ("fdrl", "scn"),
+        ("acnn", "scn"),
+        ("compound", "scn"),
+        ("psr", "scn"),
+        ("word2vec", "scn"),
+        ("rul", "relabel+small_loss"),
+    ],
 )
 def test_what_adds_to_the_model_is_traced_over_every_kind_of_method(method, objective, tiny):
     config = tiny(method, epochs=20.0)
