@@ -197,6 +197,20 @@ def expw(config):
     config.data.dataset = "expw/boxes"
 
 
+def affwild2(config):
+    """Aff-Wild2's expression task, each tenth frame, by the recipe of AffectNet; held-out videos select the model.
+
+    The license of the data restricts sharing models trained on it.
+    """
+    affectnet(config)
+    config.data.dataset = "affwild2"
+    config.data.builder.every = 10
+    config.data.image_size = 112
+    config.data.holdout_fraction = 0.1
+    config.augmentation.train = ("crop:106", "flip")  # 106 of 112 pixels
+    config.selection.metric = "macro_f1"
+
+
 def sfew(config):
     """SFEW 2.0 by the recipe of RAF-DB: 891 pictures to train on, so start from a network that knows faces."""
     rafdb(config)
@@ -299,6 +313,7 @@ VARIANTS = {
     "affectnet": affectnet,
     "caer_s": caer_s,
     "expw": expw,
+    "affwild2": affwild2,
     "sfew": sfew,
     "ckplus": ckplus,
     "mmi": mmi,

@@ -74,6 +74,8 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         "sfew": {n: n for n in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
         "ckplus": dict(enumerate(("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"))),
         "mmi": dict(enumerate(("anger", "disgust", "fear", "happy", "sadness", "surprise"), start=1)),
+        "affwild2": {n: n for n in ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")}
+        | {"Other": "other"},
         "expw": dict(enumerate(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"))),
         "caer_s": {n: n for n in ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
         "oulu_casia": {n: n for n in ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")},
@@ -100,7 +102,8 @@ NOT_EMOTIONS = frozenset({"none", "uncertain", "no-face", "unknown", "NF"})
 
 # Classes of single data sets beyond the canonical ones.
 MAFW_CLASSES: tuple[str, ...] = (*EMOTIONS, "anxiety", "helplessness", "disappointment")
-FURTHER_CLASSES = frozenset(MAFW_CLASSES) - frozenset(EMOTIONS)
+AFFWILD2_CLASSES: tuple[str, ...] = (*EMOTIONS[:7], "other")
+FURTHER_CLASSES = frozenset((*MAFW_CLASSES, *AFFWILD2_CLASSES)) - frozenset(EMOTIONS)
 
 # The 22 categories of Du, Tao and Martinez (PNAS 2014): neutral, six basic, fifteen compound; the order is ours.
 COMPOUND_EMOTIONS: tuple[str, ...] = (

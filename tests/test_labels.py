@@ -47,6 +47,7 @@ def test_codes_and_names_are_a_bijection(dataset):
         ),
         ("afew", ("Angry", "Happy", "Sad"), "anger happiness sadness"),
         ("sfew", ("Angry", "Happy", "Sad"), "anger happiness sadness"),
+        ("affwild2", ("Neutral", "Happiness", "Other"), "neutral happiness other"),
         ("expw", range(7), "anger disgust fear happiness sadness surprise neutral"),
         ("caer_s", ("Anger", "Happy", "Sad"), "anger happiness sadness"),
         ("mafw", ("happiness", "contempt", "anxiety"), "happiness contempt anxiety"),

@@ -27,6 +27,7 @@ class Entry:
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "affectnet": Entry("images", "7, 8", "train 287,651, validation 4,000", "on signed request, non-commercial"),
+        "affwild2": Entry("images", "8", "frames of videos", "on signed request, restricts sharing models"),
         "afew": Entry("clips", "7", "train 773, validation 383", "on signed request"),
         "caer_s": Entry("images", "7", "train 47,966, test 20,868 with boxes", "for research"),
         "ckplus": Entry("clips", "7", "327 labeled, 118 people", "on signed request"),

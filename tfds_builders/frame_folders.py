@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fer_jax.errors import UserError
 from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
 from tfds_builders.listing import Item
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
@@ -48,9 +47,7 @@ class FrameFolderBuilder(PictureBuilder, skip_registration=True):  # pyright: ig
         }
 
     def check_options(self, given: Collection[str]) -> None:
-        check_frames(self.name, self.options.every, self.options.size)
-        if not self.options.size:
-            raise UserError(f"{self.name}: option size=0 must be at least 1, because its frames differ in size")
+        check_frames(self.name, self.options.every, self.options.size, smallest=1)  # frames differ in size
 
     def clip(
         self, folder: str | None, place: pathlib.Path, label: int, fields: Mapping[str, Any], problems: Problems

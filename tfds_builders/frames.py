@@ -69,11 +69,12 @@ def stored_frames(
     return frames, (*notes, *tallied(["put between black bars, as it is not square"] * barred))
 
 
-def check_frames(dataset: str, every: int, size: int) -> None:
-    """Raises unless `every` and `size` are valid options."""
+def check_frames(dataset: str, every: int, size: int, smallest: int = 0) -> None:
+    """Raises unless `every` and `size`, at least `smallest`, are valid options."""
     if every < 1:
         raise UserError(
             f"{dataset}: option every={every} must be at least 1: each n-th frame, beginning with the first"
         )
-    if not 0 <= size <= LARGEST_SIDE:
-        raise UserError(f"{dataset}: option size={size} must be from 1 to {LARGEST_SIDE}, or 0 for frames as they are")
+    if not smallest <= size <= LARGEST_SIDE:
+        whole = "" if smallest else ", or 0 for frames as they are"
+        raise UserError(f"{dataset}: option size={size} must be from 1 to {LARGEST_SIDE}{whole}")

@@ -6,6 +6,7 @@ import importlib.machinery
 
 import fake_afew
 import fake_affectnet
+import fake_affwild2
 import fake_caer_s
 import fake_ckplus
 import fake_dfew
@@ -216,6 +217,7 @@ IMAGES = {  # as CLIPS, with changes of the config
     "kdef/faces": (functools.partial(fake_kdef.make, angles=("S",), size=(56, 76)), 28, {"data.folds": "subject:2"}),
     "caer_s/boxes": (fake_caer_s.make, 7, {}),
     "expw/boxes": (fake_expw.make, 3, {}),
+    "affwild2/frames": (fake_affwild2.make, 9, {"data.builder.every": 1}),
 }
 
 

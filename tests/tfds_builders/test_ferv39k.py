@@ -78,6 +78,6 @@ def test_lists_that_contradict_themselves(files, tmp_path):
 
 
 def test_other_counts_and_options(files, tmp_path, monkeypatch):
-    assert "option size=0 must be at least 1" in refusal("ferv39k", files, tmp_path, size=0)
+    assert "option size=0 must be from 1" in refusal("ferv39k", files, tmp_path, size=0)
     monkeypatch.setattr(ferv39k, "COUNTS", fake_ferv39k.COUNTS | {"test": (1, 1, 1, 1, 1, 1, 2)})
     assert "test: 1 instead of 2 fear" in refusal("ferv39k", files, tmp_path)
