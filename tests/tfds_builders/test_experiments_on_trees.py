@@ -216,7 +216,7 @@ def test_fan_on_clips(tmp_path, config_on, dataset):
 IMAGES = {  # as CLIPS, with changes of the config
     "kdef/faces": (functools.partial(fake_kdef.make, angles=("S",), size=(56, 76)), 28, {"data.folds": "subject:2"}),
     "caer_s/boxes": (fake_caer_s.make, 7, {}),
-    "expw/boxes": (fake_expw.make, 3, {}),
+    "expw/boxes": (fake_expw.make, 2, {}),
     "affwild2/frames": (fake_affwild2.make, 9, {"data.builder.every": 1}),
 }
 
