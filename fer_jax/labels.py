@@ -74,8 +74,10 @@ CODES: Mapping[str, Mapping[Code, str]] = MappingProxyType(
         "sfew": {n: n for n in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
         "ckplus": dict(enumerate(("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"))),
         "mmi": dict(enumerate(("anger", "disgust", "fear", "happy", "sadness", "surprise"), start=1)),
-        "affwild2": {n: n for n in ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")}
-        | {"Other": "other"},
+        "affwild2": {
+            **{n: n for n in ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")},
+            "Other": "other",
+        },
         "expw": dict(enumerate(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"))),
         "caer_s": {n: n for n in ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")},
         "oulu_casia": {n: n for n in ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")},

@@ -45,7 +45,7 @@ def make(folder: pathlib.Path, classes: tuple[str, ...] = CLASSES) -> pathlib.Pa
                         folder / "cropped_aligned" / video / f"{number:05d}.jpg", level(code % 8), 12, 12
                     )
             numbers = [c if c == IGNORED else classes.index(CLASSES[c]) for c in codes]
-            path = annotations(folder, split, video)
+            path = list_file(folder, split, video)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\r\n".join([",".join(classes), *map(str, numbers), "", ""]))
     fake_pictures.flat(folder / "cropped_aligned" / "test_video" / "00001.jpg", 0)  # in no set
@@ -54,5 +54,5 @@ def make(folder: pathlib.Path, classes: tuple[str, ...] = CLASSES) -> pathlib.Pa
     return folder
 
 
-def annotations(folder: pathlib.Path, split: str, video: str) -> pathlib.Path:
+def list_file(folder: pathlib.Path, split: str, video: str) -> pathlib.Path:
     return folder / "Annotations" / TASK / FOLDERS[split] / f"{video}.txt"

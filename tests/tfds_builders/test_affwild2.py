@@ -46,7 +46,7 @@ def test_each_second_frame(files, tmp_path):
 
 
 def test_annotations_that_are_wrong(files, tmp_path):
-    path = fake_affwild2.annotations(files, "train", "video93_left")
+    path = fake_affwild2.list_file(files, "train", "video93_left")
     rows = path.read_text().split()
     for changed, says in (
         ([*rows, "8"], "has '8' where a number from -1 to 7 is expected"),
@@ -57,7 +57,7 @@ def test_annotations_that_are_wrong(files, tmp_path):
         path.write_text("\n".join(changed))
         assert says in refusal("affwild2", files, tmp_path)
     path.write_text("\n".join(rows))
-    twice = fake_affwild2.annotations(files, "validation", "video93_left")
+    twice = fake_affwild2.list_file(files, "validation", "video93_left")
     twice.write_text("\n".join(rows))
     assert f"{twice} has the video of {path}" in refusal("affwild2", files, tmp_path)
 
