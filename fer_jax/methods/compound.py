@@ -37,6 +37,10 @@ class Model(baseline.Model):
 
     Attributes:
         table: T [C, 6] as nested tuples, the parts of each class in the order of `labels.PARTS`.
+        depth: layers of the ResNet (`fer_jax.nn.resnet`).
+        width: channels of its first stage.
+        stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
+        dropout: rate on the features while training (needs the RNG stream 'dropout').
     """
 
     table: tuple[tuple[float, ...], ...] = None  # pyright: ignore  # of `model_fields`

@@ -161,6 +161,7 @@ def test_parameters_of_other_classes_stay_at_init(tiny, baseline_run, monkeypatc
     [
         ("fdrl", {"epn/fc/kernel", "epn/fc/bias"}),
         ("word2vec", {"delta"}),
+        ("compound", set()),  # its classes are a constant table
         ("psr", {"head/fc2/kernel", "head/fc2/bias"}),
     ],
 )
@@ -291,6 +292,7 @@ FILLED = {
     "acnn": ({"vgg": published_arrays.vgg(norm=False, width=4)}, {"vgg", "gg_unit"}),
     "baseline": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "compact": ({}, set()),
+    "compound": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "fan": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "fdrl": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "psr": (
@@ -312,6 +314,8 @@ def small_variables(method):
     model = build(num_classes=5, **{k: v for k, v in fields.items() if k in known})
     if "class_vectors" in known:
         model = model.clone(class_vectors=tuple(map(tuple, np.eye(5, 9).tolist())))
+    if "table" in known:
+        model = model.clone(table=tuple(map(tuple, np.eye(5, 6).tolist())))
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     batch = {
         "image": images,
