@@ -1,0 +1,146 @@
+"""What kinds of augmentation are worth on FER-2013, with all else equal.
+
+    python -m experiments.augmentation --data_dir=FOLDER
+
+Every arm trains the compact network of fer2013_fast.py for 30 epochs with shifts and flips; all but `none` add one
+thing to them. The last epoch counts, nothing is selected, and the score is that on public_test: private_test is not
+read. Seed by seed, so that what is cut short has whole comparisons; the arms of ONCE, one seed each, come last.
+
+Every run leaves OUT/public_test/ARM_seedN.json, and a run that has its file is not trained again; OUT.md has the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from experiments import fer2013_fast
+from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, read_records
+from fer_jax.config.fields import Config, assign, variant_config
+from fer_jax.data.sources.source import load as read_source
+from fer_jax.inference.trained import load
+from fer_jax.training import loop
+
+CONTROL = "none"
+SPLIT = "public_test"
+ALWAYS = ("shift:4", "flip:alternate")
+COMPARED: dict[str, dict[str, Any]] = {
+    CONTROL: {},
+    "erasing": {"augmentation.train": (*ALWAYS, "erase:0.5")},
+    "trivialaugment": {"augmentation.train": ("trivialaugment", *ALWAYS)},
+    "randaugment_faces": {"augmentation.train": ("randaugment:2,magnitude=9,limits=faces", *ALWAYS)},
+    "cutmix": {"objective": "cutmix"},
+    "mixup": {"objective": "mixup"},
+}
+ONCE: dict[str, dict[str, Any]] = {
+    "autoaugment_cifar10": {"augmentation.train": ("autoaugment:cifar10", *ALWAYS)},
+    "autoaugment_imagenet": {"augmentation.train": ("autoaugment:imagenet", *ALWAYS)},
+    "autoaugment_svhn": {"augmentation.train": ("autoaugment:svhn", *ALWAYS)},
+    "augmix": {"augmentation.train": ("augmix", *ALWAYS)},
+}
+SCORES = ("accuracy", "mean_recall", "nll", "ece")
+
+
+def recipe() -> Config:
+    """Two CPU cores, a quarter of an hour and more for a run."""
+    config = variant_config("augmentation", "compact", "cpu", {"cpu": fer2013_fast.cpu})
+    config.data.validation_split = ""
+    config.data.holdout_fraction = 0.0
+    config.data.test_split = SPLIT
+    config.selection.rule = "last"
+    config.augmentation.train = ALWAYS
+    config.train.epochs = 30.0
+    config.evaluation.views = ""
+    config.evaluation.flip = False
+    config.evaluation.report = False
+    config.evaluation.bootstrap = 0
+    return config
+
+
+def config_of(arm: str, seed: int) -> Config:
+    """Returns the config of one run."""
+    config = recipe()
+    for field, value in (COMPARED | ONCE)[arm].items():
+        assign(config, field, value)
+    config.seed = seed
+    return config
+
+
+def run(arm: str, config: Config, workdir: epath.Path, data_dir: str) -> dict[str, Any]:
+    """Trains one run, or resumes it, and returns its record."""
+    config.data.data_dir = data_dir
+    results = loop.train(config, workdir)
+    model = load(os.fspath(workdir))
+    test = read_source(model.config.data, SPLIT, training=False)
+    right = model.logits(test).argmax(axis=1) == test.arrays["label"]
+    scores = {name: results[name] for name in SCORES}
+    record = {"arm": arm, "seed": config.seed, "right": packed(right), "examples": len(test)}
+    return record | scores | facts(config, results)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default="results/augmentation")
+    parser.add_argument("--arms", default=",".join(COMPARED | ONCE), help="(default: all) %(default)s")
+    parser.add_argument("--seeds", type=int, default=3, help="of all arms but those of one seed")
+    parser.add_argument("--data_dir", default="", help="folder of the prepared data")
+    parser.add_argument("--workdir", type=epath.Path, default="runs/augmentation", help="folder of the runs")
+    given = parser.parse_args(arguments)
+    return finish(_runs(given), given.out, table)
+
+
+def _runs(given: argparse.Namespace) -> Iterator[Run]:
+    arms = [CONTROL, *(arm for arm in chosen(given.arms, COMPARED | ONCE) if arm != CONTROL)]
+    compared = itertools.product(range(given.seeds), (arm for arm in arms if arm in COMPARED))
+    for seed, arm in (*compared, *((0, arm) for arm in arms if arm in ONCE)):
+        name, config = f"{arm}_seed{seed}", config_of(arm, seed)
+        train = functools.partial(run, arm, config, given.workdir / name, given.data_dir)
+        yield given.out / SPLIT / f"{name}.json", config, train
+
+
+NOTES = """\
+Scores on public_test after the last of 30 epochs. Differences are paired by picture, with a bootstrap over pictures and
+seeds, p corrected for the number of arms (Holm); arms of one seed are compared with the same seed of `none`, by
+themselves. Minutes are those of a whole run.
+"""
+
+
+def table(folder: pathlib.Path) -> str:
+    """Returns a table of the records in a folder: each arm beside `none`."""
+    runs = read_records(folder / SPLIT, "arm")
+    if CONTROL not in runs:
+        return NOTES
+    differences = _differences(runs, COMPARED) | _differences(runs, ONCE)
+    lines = [
+        "| augmentation | seeds | accuracy, % | to none, points | p | mean recall, % | NLL | ECE, % | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm, records in ((arm, runs[arm]) for arm in COMPARED | ONCE if arm in runs):
+        cells = [arm, str(len(records)), percent(records), *differences.get(arm, ("", ""))]
+        cells += [f"{100 * mean(records, 'mean_recall'):.1f}", f"{mean(records, 'nll'):.3f}"]
+        cells += [f"{100 * mean(records, 'ece'):.1f}", f"{mean(records, 'minutes'):.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([NOTES, *lines]) + "\n"
+
+
+def _differences(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], arms: Mapping[str, Any]
+) -> dict[str, tuple[str, str]]:
+    """Returns what these arms differ by from `none`, on the seeds that all of them have."""
+    these = {arm: runs[arm] for arm in (CONTROL, *arms) if arm in runs}
+    seeds = set.intersection(*({record["seed"] for record in records} for records in these.values()))
+    same = {arm: [record for record in records if record["seed"] in seeds] for arm, records in these.items()}
+    control = same.pop(CONTROL)
+    return against(control, same)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
