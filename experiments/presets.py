@@ -142,6 +142,14 @@ def rafdb_compound(config):
     config.selection.metric = "mean_recall"
 
 
+def rafce(config):
+    """RAF-CE's fourteen compound expressions by the same recipe; selected on its validation split."""
+    rafdb_compound(config)
+    config.data.dataset = "rafce"
+    config.data.validation_split = "validation"
+    config.augmentation.train = ("crop:212", "flip")  # 212 of 224 pixels
+
+
 def rafdb_ambiguous(config):
     """RAF-DB by what papers on ambiguous labels share: 60 epochs of Adam with L2, times 0.9 per epoch; a GPU.
 
@@ -300,7 +308,7 @@ NOISY = {  # what experiments on ambiguous and wrong labels are run on
     "rafdb": rafdb_flip_or_noise,
 }
 
-COMPOUND = {"compound": compound, "rafdb_compound": rafdb_compound}  # of methods that take any classes
+COMPOUND = {"compound": compound, "rafdb_compound": rafdb_compound, "rafce": rafce}  # of methods that take any classes
 
 VARIANTS = {
     "synthetic": synthetic,

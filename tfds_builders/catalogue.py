@@ -43,6 +43,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "mafw": Entry("clips", "11", "9,172 in 5 folds", "on signed request, non-commercial"),
         "mmi": Entry("clips", "6", "about 205 frontal, 30 people", "individual license"),
         "oulu_casia": Entry("clips", "6", "480 VL Strong, 80 people", "on signed request"),
+        "rafce": Entry("images", "14 compound", "4,549", "on request, non-commercial"),
         "rafdb": Entry("images", "7, 11 compound", "train 12,271, test 3,068", "on request, non-commercial"),
         "sfew": Entry("images", "7", "train 891, validation 431 aligned", "on signed request"),
         "synthetic_faces": Entry("images, clips", "7, 22 compound", "as many as you like", "Apache-2.0"),

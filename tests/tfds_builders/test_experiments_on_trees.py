@@ -18,6 +18,7 @@ import fake_kdef
 import fake_mafw
 import fake_mmi
 import fake_oulu_casia
+import fake_rafce
 import fake_rafdb
 import fake_sfew
 import pytest
@@ -217,6 +218,7 @@ IMAGES = {  # as CLIPS, with changes of the config
     "kdef/faces": (functools.partial(fake_kdef.make, angles=("S",), size=(56, 76)), 28, {"data.folds": "subject:2"}),
     "caer_s/boxes": (fake_caer_s.make, 7, {}),
     "expw/boxes": (fake_expw.make, 2, {}),
+    "rafce/aligned": (fake_rafce.make, 14, {}),
     "affwild2/frames": (fake_affwild2.make, 9, {"data.builder.every": 1}),
 }
 

@@ -1,0 +1,1 @@
+"""RAF-CE: compound expressions (whdeng.cn/RAF)."""
