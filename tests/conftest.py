@@ -109,7 +109,7 @@ def tiny(data_dir, monkeypatch):
             config.model.depth, config.data.image_size = 10, 16  # less than half of what there is to trace and compile
         if "widths" in config.model:
             config.model.widths = (8, 8, 8)
-        else:
+        elif "width" in config.model:
             config.model.width = 8
         config.train.batch_size = 16
         config.train.devices = 1  # tests/training/test_devices.py takes more

@@ -140,7 +140,7 @@ FIELDS = {
         0, "turn clips into images: the last faces of each (of MMI the middle ones), this many", range="[0, 1024]"
     ),
     "data.neutral_frames": Field(0, "and this many of the first, labeled neutral", range="[0, 1024]"),
-    "data.points": Field("", "points of the face that the method looks at", ("", "face24")),
+    "data.points": Field("", "points of the face that the method looks at", ("", "face24", "face68")),
     "data.occluded_copies": Field(False, "train on each image twice: as it is, and behind an object"),
     "data.label_noise": Field(
         "",

@@ -31,7 +31,7 @@ def classification_metrics(
     """Returns every score of a set of predictions, in plain JSON types.
 
     Args:
-        logits: their softmax is the prediction.
+        logits: their softmax is the prediction. All equal they are none, which counts as an error.
         labels: the true class of each example, in [0, C).
         classes: C names.
         votes: the annotators' votes, each row a distribution over the classes; adds `measures_to_votes`, and
@@ -40,7 +40,8 @@ def classification_metrics(
         seed: of the resampling.
 
     Returns:
-        `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth), the lists
+        `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth; with a last
+        column where some examples have no prediction), the lists
         `recall, precision, f1, support` in class order, `classes_without_examples` (`mean_recall` leaves them out),
         `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`, of compound classes
         `parts` (see `part_scores`). A ratio without a denominator (the recall of a class without examples) is None.
@@ -55,7 +56,7 @@ def classification_metrics(
     num_examples, num_classes = logits.shape
 
     log_probabilities = log_softmax(logits)
-    predictions = logits.argmax(axis=-1)
+    predictions = predicted_classes(logits)
     confusion = confusion_matrix(labels, predictions, num_classes)
     accuracy, mean_recall, macro_f1 = _confusion_scores(confusion)
     recall, precision, f1 = _class_scores(confusion)
@@ -96,15 +97,21 @@ def log_softmax(logits: Num[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def predicted_classes(logits: Num[np.ndarray, "N C"]) -> Int[np.ndarray, " N"]:
+    """Returns the most probable class of each example; C where all classes are alike, which is no prediction."""
+    return np.where(np.ptp(logits, axis=1) > 0, logits.argmax(axis=1), logits.shape[1])
+
+
 def confusion_matrix(
     labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], num_classes: int
-) -> Int[np.ndarray, "C C"]:
-    """Counts of (truth, prediction); rows are the truth."""
-    cells = labels.astype(np.int64) * num_classes + predictions
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+) -> Int[np.ndarray, "C D"]:
+    """Counts of (truth, prediction); rows are the truth. Only where some predictions are C there is a last column."""
+    columns = max(num_classes, int(predictions.max()) + 1)
+    cells = labels.astype(np.int64) * columns + predictions
+    return np.bincount(cells, minlength=num_classes * columns).reshape(num_classes, columns)
 
 
-def part_scores(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) -> dict[str, Any]:
+def part_scores(confusion: Int[np.ndarray, "C D"], classes: Sequence[str]) -> dict[str, Any]:
     """Returns which basic parts of compound expressions were right.
 
     Returns:
@@ -114,12 +121,13 @@ def part_scores(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) -> di
     has = parts_by_class(classes)
     common = has @ has.T
     same = (has[:, None] == has).all(axis=-1)
-    hits = np.einsum("cd,cl,dl->l", confusion, has, has)
+    predicted = confusion[:, : len(confusion)]  # without the column of examples that have no prediction
+    hits = np.einsum("cd,cl,dl->l", predicted, has, has)
     return {
-        "all_right": float((confusion * same).sum() / confusion.sum()),
-        "one_right": float((confusion * (common > 0)).sum() / max(confusion[has.any(axis=1)].sum(), 1)),
+        "all_right": float((predicted * same).sum() / confusion.sum()),
+        "one_right": float((predicted * (common > 0)).sum() / max(confusion[has.any(axis=1)].sum(), 1)),
         "recall": dict(zip(PARTS, _plain(_ratio(hits, confusion.sum(axis=1) @ has)), strict=True)),
-        "precision": dict(zip(PARTS, _plain(_ratio(hits, confusion.sum(axis=0) @ has)), strict=True)),
+        "precision": dict(zip(PARTS, _plain(_ratio(hits, predicted.sum(axis=0) @ has)), strict=True)),
     }
 
 
@@ -196,7 +204,7 @@ def measures_to_votes(
 
 
 def bootstrap_intervals(
-    confusion: Int[np.ndarray, "C C"], *, draws: int = 1000, seed: int = 0
+    confusion: Int[np.ndarray, "C D"], *, draws: int = 1000, seed: int = 0
 ) -> dict[str, list[float]]:
     """95 % percentile intervals of the scores that follow from the confusion matrix.
 
@@ -233,7 +241,7 @@ def confidence_threshold(logits: Num[np.ndarray, "N C"], labels: Int[np.ndarray,
     """
     confidence = np.exp(log_softmax(logits).max(axis=1))
     order = np.argsort(-confidence, kind="stable")
-    wrong = np.cumsum(logits[order].argmax(axis=1) != labels[order]) / np.arange(1, len(order) + 1)
+    wrong = np.cumsum(predicted_classes(logits[order]) != labels[order]) / np.arange(1, len(order) + 1)
     last = np.append(np.diff(confidence[order]) != 0, True)  # of equally confident ones, which stand or fall together
     good = np.flatnonzero(last & (wrong <= risk))
     return float(confidence[order[good[-1]]]) if len(good) else None
@@ -244,18 +252,18 @@ def risk_and_coverage(
 ) -> dict[str, float | None]:
     """Returns `coverage`, the share of predictions of at least this confidence, and `risk`, the share of wrong ones."""
     sure = np.exp(log_softmax(logits).max(axis=1)) >= threshold
-    wrong = logits.argmax(axis=1) != labels
+    wrong = predicted_classes(logits) != labels
     return {"risk": float(wrong[sure].mean()) if sure.any() else None, "coverage": float(sure.mean())}
 
 
-def _class_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _class_scores(confusion: Int[np.ndarray, "*R C D"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Recall, precision and F1 per class, each [*R, C]; NaN where there is no denominator."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)[..., : confusion.shape[-2]]
     return _ratio(hits, true), _ratio(hits, predicted), _ratio(2 * hits, true + predicted)
 
 
-def _confusion_scores(confusion: Int[np.ndarray, "*R C C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _confusion_scores(confusion: Int[np.ndarray, "*R C D"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy, mean recall and macro F1, each [*R].
 
     Mean recall averages over the classes that have examples, macro F1 over those that occur in the truth or in the

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.evaluation.metrics import log_softmax, predicted_classes
 from fer_jax.storage import write_whole
 
 
@@ -29,7 +29,7 @@ class PredictionRow:
         x, y, width, height: its box, in pixels of the picture.
         track: number of the person in a video.
         truth: the labeled class.
-        expression: the most probable class.
+        expression: the most probable class; None where all are alike.
         confidence: its probability.
         entropy: of the probabilities, in nats.
         unsure: whether the confidence is below the model's threshold.
@@ -82,7 +82,7 @@ def prediction_rows(
         labels: int [N], the true classes where they are known.
         threshold: confidence below which a row is unsure.
     """
-    log_probabilities = log_softmax(logits)
+    log_probabilities, predicted = log_softmax(logits), predicted_classes(logits)
     probabilities = np.exp(log_probabilities)
     entropy = -(probabilities * log_probabilities).sum(axis=1)
     return [
@@ -91,7 +91,7 @@ def prediction_rows(
             row=int(rows[n]),
             frame=None if frames is None else int(frames[n]),
             truth=None if labels is None else classes[int(labels[n])],
-            expression=classes[int(logits[n].argmax())],
+            expression=classes[predicted[n]] if predicted[n] < len(classes) else None,
             confidence=float(probabilities[n].max()),
             entropy=float(entropy[n]),
             unsure=None if threshold is None else bool(probabilities[n].max() < threshold),

@@ -68,9 +68,10 @@ def to_stablehlo(model: Trained, path: pathlib.Path) -> str:
     clips takes the frames with a face of one clip, uint8 [T, H, W, C], and returns [1, classes].
     """
     # An accelerator's form of each layer: that of a CPU is faster there, and not made for other devices.
+    argument = _argument(model)
     program = jax.jit(traced_for("any", _predicting(model)))
     with _conversion(model, "StableHLO"):
-        exported = jax.export.export(program, platforms=PLATFORMS)(_argument(model))  # pyright: ignore[reportAttributeAccessIssue]
+        exported = jax.export.export(program, platforms=PLATFORMS)(argument)  # pyright: ignore[reportAttributeAccessIssue]
         data = bytes(exported.serialize())
     difference = _difference(model, _called(data), LARGEST_DIFFERENCE["stablehlo"])
     buffer = io.BytesIO()
@@ -157,6 +158,10 @@ def _argument(model: Trained) -> jax.ShapeDtypeStruct:
     """Returns what an exported function takes: any number of cropped faces."""
     if model.task.method.measures:
         raise UserError(f"{model.card['method']} is not exported: only methods that predict classes are")
+    if model.config.data.points == "face68":
+        raise UserError(
+            f"{model.card['method']} is not exported: it measures landmarks, and an exported program takes pictures"
+        )
     (count,) = jax.export.symbolic_shape("b")  # pyright: ignore[reportAttributeAccessIssue]
     return jax.ShapeDtypeStruct((count, *model.card["data"]["picture"]), jnp.uint8)
 

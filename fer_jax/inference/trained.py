@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import math
 import os
 import pathlib
@@ -254,8 +255,19 @@ class Trained:
         else:
             arrays["image"] = faces
         if kind := self.config.data.points:
+            if kind == "face68":
+                arrays["landmarks"] = self._landmarks(faces)
             arrays = attach_points(arrays, kind=kind, dataset=self.card["data"]["name"], split="")
         return Source("array", "", self.classes, arrays, np.arange(count), frames)
+
+    def _landmarks(self, faces: np.ndarray) -> np.ndarray:
+        """Returns the 68 landmarks [N, 68, 2] of cropped faces, NaN where none are found (extra `[landmarks]`)."""
+        found = [self._finder(face) for face in faces]
+        return np.stack([np.full((68, 2), np.nan, np.float32) if marks is None else marks for marks in found])
+
+    @functools.cached_property
+    def _finder(self) -> Any:
+        return importlib.import_module("tfds_builders.landmarks").Landmarks()
 
 
 def load(path: str | None = None) -> Trained:

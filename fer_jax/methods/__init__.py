@@ -12,7 +12,7 @@ from fer_jax.errors import UserError, nearest
 if TYPE_CHECKING:
     from fer_jax.methods.method import Method
 
-NOT_METHODS = frozenset({"class_maps", "losses", "method", "objective", "rows"})
+NOT_METHODS = frozenset({"class_maps", "learners", "losses", "method", "objective", "rows"})
 
 
 def names() -> list[str]:

@@ -175,8 +175,8 @@ class Method:
         memory: (fields of the training set [N, ...] but its pixels, and draw [N], uniform from 0 to 1 by the run's
             seed) -> a tree of arrays [N, ...], read and written by `batch['index']`. Saved in the checkpoint once,
             neither averaged nor part of the best model.
-        fit: (features [N, P], targets [N, C], seed) -> {path of a parameter: array}, in place of gradient steps:
-            `features` are aux['features'] of the training images as evaluation sees them.
+        fit: (model, features [N, P], targets [N, C], seed) -> {path of a parameter: array}, in place of gradient steps:
+            `features` are aux['features'] of the training images as evaluation sees them, which no parameter changes.
         takes: 'image', or 'frames' for a method that takes clips.
         single_frames: (model) -> whether training takes each frame of a clip as an example of its own.
         published: which parts of the model, by path, take which published network (`fer_jax.weights.networks`).
@@ -213,7 +213,7 @@ class Method:
     model_fields: Callable[[Config, Sequence[str]], ModelFields] = no_fields
     kept: Mapping[str, str] = field(default_factory=dict)
     memory: Callable[[Mapping[str, np.ndarray]], Memory] | None = None
-    fit: Callable[[np.ndarray, np.ndarray, int], Mapping[str, np.ndarray]] | None = None
+    fit: Callable[[Any, np.ndarray, np.ndarray, int], Mapping[str, np.ndarray]] | None = None
     takes: str = "image"
     single_frames: Callable[[Any], bool] = in_clips
     published: Mapping[str, str] = field(default_factory=lambda: {"trunk": "resnet"})

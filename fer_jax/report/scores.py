@@ -99,7 +99,7 @@ def _in_words(results: Mapping[str, Any]) -> Sequence[object]:
     if len(recall) < 2 or right == total:
         return words
     best, worst = max(recall, key=recall.__getitem__), min(recall, key=recall.__getitem__)
-    mistakes = confusion - np.diag(np.diag(confusion))
+    mistakes = confusion[:, : len(confusion)] - np.diag(np.diag(confusion))
     truth, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
     bold = {c: element("b", results["classes"][c]) for c in (best, worst, truth, predicted)}
     words += ["The best recognized class is ", bold[best], f" (recall {percent(recall[best], 0)}), "]

@@ -73,9 +73,11 @@ class Samples:
 def classes(results: Mapping[str, Any]) -> Html:
     """The confusion matrix beside the scores per class."""
     names, confusion = results["classes"], np.asarray(results["confusion"])
-    truth = confusion.sum(axis=1)
-    matrix = confusion_table(confusion, np.eye(len(names), dtype=bool), truth, names, names)
+    truth, columns = confusion.sum(axis=1), [*names, "none"][: confusion.shape[1]]
+    matrix = confusion_table(confusion, np.eye(*confusion.shape, dtype=bool), truth, names, columns)
     explanation = "Each row is a true class. Blue is right, orange wrong; the deeper, the larger the share of the row."
+    if len(columns) > len(names):
+        explanation += " The last column counts examples without a prediction."
     cards = [figure_card("Confusion", explanation, matrix, wide=len(names) > 10)]
     rows = []
     for c, support in enumerate(results["support"]):
@@ -86,7 +88,7 @@ def classes(results: Mapping[str, Any]) -> Html:
     cards.append(figure_card("Class by class", explanation, scores, wide=len(names) > 10))
     if "parts" in results:
         has = parts_by_class(names)
-        found = confusion_table(confusion @ has, has > 0, truth, names, PARTS)
+        found = confusion_table(confusion[:, : len(names)] @ has, has > 0, truth, names, PARTS)
         explanation = (
             f"How often each basic part is predicted: blue if it belongs to the true class. "
             f"{percent(results['parts']['all_right'])} have all parts right and no others."

@@ -31,6 +31,7 @@ def predictions(draw):
     count, classes = draw(st.integers(1, 40)), draw(st.integers(2, 8))
     logits = draw(hnp.arrays(np.float32, (count, classes), elements=st.floats(-12, 12, width=32)))
     labels = draw(hnp.arrays(np.int32, count, elements=st.integers(0, classes - 1)))
+    logits[:, 0] += np.ptp(logits, axis=1) == 0  # equal ones are no prediction
     return logits, labels
 
 
@@ -68,6 +69,23 @@ def test_agrees_with_scikit_learn(case):
     np.testing.assert_allclose([scores["recall"][c] for c in present], recall, rtol=1e-9)
     np.testing.assert_allclose([scores["precision"][c] or 0.0 for c in present], precision, rtol=1e-9)
     np.testing.assert_allclose([scores["f1"][c] for c in present], f1, rtol=1e-9)
+
+
+def test_equal_logits_are_no_prediction_and_wrong():
+    logits, labels = random_predictions(200)
+    logits[::5] = 0.5
+    scores = classification_metrics(logits, labels, NAMES[:7])
+    predicted = np.where(np.arange(200) % 5 == 0, 7, logits.argmax(axis=1))
+    recall, precision = (
+        score(labels, predicted, labels=range(7), average=None)
+        for score in (reference.recall_score, reference.precision_score)
+    )
+    np.testing.assert_allclose(scores["recall"], recall)
+    np.testing.assert_allclose(scores["precision"], precision)
+    assert scores["accuracy"] == (predicted == labels).mean()
+    assert scores["accuracy_interval"][0] < scores["accuracy"] < scores["accuracy_interval"][1]
+    np.testing.assert_array_equal(np.sum(scores["confusion"], axis=0)[-1], 40)
+    assert sum(scores["support"]) == 200
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,10 +13,11 @@ from fer_jax import methods
 from fer_jax.errors import UserError
 from fer_jax.inference import export, trained
 from fer_jax.nn.lowering import traced_for
+from tfds_builders import landmarks
 
 PICTURE = (64, 64, 1)
 EXPERIMENTS = {"compact": "fer2013_fast"}
-METHODS = [name for name in methods.names() if not methods.load(name).measures]
+METHODS = [n for n in methods.names() if not methods.load(n).measures and not methods.load(n).fit]
 ADDING = ("scn", "correction")  # strategies that add to the model
 
 
@@ -40,6 +41,18 @@ def test_a_program_averages_the_views_that_evaluation_averages(tmp_path):
     np.testing.assert_allclose(found, export._probabilities(model, faces), atol=1e-5)
     single = dataclasses.replace(model, task=dataclasses.replace(model.task, corner_evaluation=False))
     assert np.abs(found - export._probabilities(single, faces)).max() > 1e-2
+
+
+def test_landmarks_are_found_in_each_face_and_no_program_finds_any(tiny, tmp_path, monkeypatch):
+    marks = np.random.default_rng(0).uniform(10, 50, (68, 2)).astype(np.float32)
+    monkeypatch.setattr(landmarks, "Landmarks", lambda: lambda face: marks if face.any() else None)
+    config = tiny("geometry")
+    config.model.learner = "logistic"
+    model = untrained(config)
+    faces = np.stack([np.ones(PICTURE, np.uint8), np.zeros(PICTURE, np.uint8)])
+    assert [row.expression in CLASSES for row in model.predict(faces)] == [True, False]
+    with pytest.raises(UserError, match="measures landmarks"):
+        export.export(model, "stablehlo", tmp_path / "faces.stablehlo.zip")
 
 
 @pytest.mark.parametrize(("name", "objective"), [*((m, "") for m in METHODS), *(("baseline", s) for s in ADDING)])

@@ -9,7 +9,7 @@ import pytest
 
 from fer_jax import methods
 from fer_jax.labels import EMOTIONS
-from fer_jax.methods import acnn, baseline, compact, compound, fan, fdrl, psr, psr_sr, rul, word2vec
+from fer_jax.methods import acnn, baseline, compact, compound, fan, fdrl, geometry, psr, psr_sr, rul, word2vec
 from fer_jax.methods.strategies import scn
 
 
@@ -17,13 +17,13 @@ def count(tree) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def shapes(model, size: int = 64):
+def shapes(model, size: int = 64, points: int = 24):
     """Variables of `model` as shapes: nothing is computed."""
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     clips = jax.ShapeDtypeStruct((2, 3, size, size, 3), jnp.float32)
     batch = {
         "image": images,
-        "points": jax.ShapeDtypeStruct((2, 24, 2), jnp.float32),
+        "points": jax.ShapeDtypeStruct((2, points, 2), jnp.float32),
         "frames": clips,
         "frame_mask": jax.ShapeDtypeStruct((2, 3), jnp.bool_),
     }
@@ -40,6 +40,7 @@ TOTALS = {
     "compound": (compound.Model(num_classes=7, table=compound.part_table(EMOTIONS[:7])), 11_179_590),
     "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
+    "geometry": (geometry.Model(num_classes=7), 857_254),
     "psr": (psr.Model(num_classes=7), 20_149_546),
     "psr_sr": (psr_sr.Model(num_classes=7), 1_369_859),
     "rul": (rul.Model(num_classes=7), 14_388_615),
@@ -53,7 +54,8 @@ TRUNK, EPN = 11_176_512, 903
 @pytest.mark.parametrize("method", TOTALS)
 def test_total(method):
     model, expected = TOTALS[method]
-    assert count(shapes(model, SIZES.get(method, 64))["params"]) == expected
+    points = 68 if methods.load(method).fit else 24
+    assert count(shapes(model, SIZES.get(method, 64), points)["params"]) == expected
 
 
 def test_every_method_is_in_the_table():

@@ -295,6 +295,7 @@ FILLED = {
     "compound": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "fan": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "fdrl": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
+    "geometry": ({}, set()),
     "psr": (
         {"vgg": published_arrays.vgg(width=4), "edsr": published_arrays.edsr(1, 4)},
         {"low_1", "low_2", "low_3", "high", "sr_2"},
@@ -319,7 +320,7 @@ def small_variables(method):
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     batch = {
         "image": images,
-        "points": jax.ShapeDtypeStruct((2, 24, 2), jnp.float32),
+        "points": jax.ShapeDtypeStruct((2, 68 if methods.load(method).fit else 24, 2), jnp.float32),
         "frames": jax.ShapeDtypeStruct((2, 3, 64, 64, 3), jnp.float32),
         "frame_mask": jax.ShapeDtypeStruct((2, 3), jnp.bool_),
     }

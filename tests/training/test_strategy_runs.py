@@ -143,7 +143,7 @@ def test_a_fitted_method_takes_no_gradient_steps(tiny, tmp_path, monkeypatch):
     """Class means of the features as a classifier, in closed form."""
     fitted, saved = {}, {}
 
-    def fit(features, targets, seed):
+    def fit(model, features, targets, seed):
         means = (targets.T @ features) / np.maximum(targets.sum(0), 1)[:, None]
         fitted["classifier"] = {"kernel": means.T, "bias": -0.5 * (means**2).sum(1)}
         return {f"classifier/{name}": values for name, values in fitted["classifier"].items()}

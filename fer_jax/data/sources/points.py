@@ -4,6 +4,8 @@
 of eyes and brows, four places on the cheeks. Its offsets are pixels of a face crop of 256; here they grow and shrink
 with the stored image. The release rounds to whole pixels of its input of 224; here points stay fractions, because they
 still have to move with the augmentation.
+
+'face68': the landmarks themselves, NaN where there are none.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import numpy as np
 from fer_jax.errors import UserError
 from fer_jax.parsing import read_arrays
 
-KINDS = ("face24",)
 LANDMARKS = "landmarks68.npz"  # beside prepared data: what `python -m tfds_builders landmarks` found in them
 CROP = 256.0  # side of the face crop that the offsets are for
 CHEEK = 16.0  # by how much points 23 and 24 lie above the corners of the mouth: the script; its lists have 10
@@ -49,10 +50,17 @@ TEMPLATES = {
 }  # fmt: skip
 
 # For each point the one that stands in its place on a mirrored face.
-MIRROR = {"face24": tuple(i - 1 for i in (
-    4, 3, 2, 1, 7, 8, 5, 6, 9, 10, 14, 13, 12, 11, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23,
-))}  # fmt: skip
+MIRROR = {
+    "face24": tuple(i - 1 for i in (
+        4, 3, 2, 1, 7, 8, 5, 6, 9, 10, 14, 13, 12, 11, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23,
+    )),
+    "face68": (
+        *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37,
+        36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
+    ),
+}  # fmt: skip
 
+LEFT_OUT = {"face24": "get the points of an average face", "face68": "are not classified, which counts as an error"}
 MISSING_BELOW = 1e-6  # landmarks that all lie on one spot say that no face was found
 SMALLEST = 0.05  # share of the image's side that the landmarks of a face must reach across
 OUTSIDE = 1 / 3  # share of the landmarks that may lie outside of the image: a tight crop cuts the line of the jaw
@@ -115,24 +123,29 @@ def stored_landmarks(folder: Any, split: str, digest: str) -> dict[str, np.ndarr
 
 
 def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, split: str) -> dict[str, np.ndarray]:
-    """Adds `points` float32 [N, 24, 2], (x, y) in pixels of the stored image.
+    """Adds `points` float32 [N, 24 or 68, 2], (x, y) in pixels of the stored image.
 
     Faces without landmarks (none in the data set, not finite, or all on one spot, where a detector found nothing) have
-    the template's.
+    the 24 of the template, or 68 that are NaN.
 
     Args:
         arrays: fields of the data set.
-        kind: one of `KINDS`.
+        kind: 'face24' or 'face68'.
         dataset: its average face is taken where there are no landmarks.
         split: for messages; '' for faces that are not part of a data set.
 
     Raises:
-        UserError: for landmarks that are not 68, or not pixels of the stored image.
+        UserError: for landmarks that are not 68, or not pixels of the stored image, and 'face68' without any.
     """
     name = f"{dataset}, split {split}"
     height, width = arrays["image"].shape[1:3]
     template = face_template(height, width, dataset)
     landmarks = arrays.get("landmarks")
+    if landmarks is None and kind == "face68":
+        raise UserError(
+            f"config.data.points='{kind}': {name}, has no landmarks; `python -m tfds_builders landmarks {dataset}` "
+            "finds them"
+        )
     if landmarks is None:
         _say_once(
             f"{dataset} has no landmarks: every face gets the same {len(template)} points, those of an average face"
@@ -150,7 +163,9 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
     there = finite & (reach > MISSING_BELOW)
     _check_pixels(landmarks, reach, there, height, width, name)
     if missing := int((~there).sum()):
-        _say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and get the points of an average face")
+        _say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and {LEFT_OUT[kind]}")
+    if kind == "face68":
+        return {**arrays, "points": np.where(there[:, None, None], landmarks, np.float32(np.nan))}
     points = face_points(landmarks, height, width)
     return {**arrays, "points": np.where(there[:, None, None], points, template)}
 

@@ -1,0 +1,68 @@
+"""Geometry of still faces (after Ghimire and Lee, Sensors 2013): 68 landmarks, no pixel, and a support vector machine.
+
+    python run.py --config=experiments/geometry.py            # synthetic faces with true landmarks, a minute on a CPU
+    python run.py --config=experiments/geometry.py --config.model.learner=boosting    # or logistic
+    python run.py --config=experiments/geometry.py:fer2013
+
+Training needs scikit-learn: pip install 'fer_jax[geometry]'; evaluation and prediction do not. Landmarks are those of
+the data set (CK+, synthetic faces), or those that `python -m tfds_builders landmarks NAME` has found beside the
+prepared data (extra [landmarks]); FER-2013 and RAF-DB have no others. A face in which none were found counts as an
+error: results.json has their share in `coverage`, and the accuracy on the others in `accuracy_found`.
+
+There is one step, which only measures the loss: the fields of optimizer and schedule are without effect.
+"""
+
+from experiments import presets
+from fer_jax.config.fields import variant_config
+
+
+def get_config(variant="synthetic"):
+    config = variant_config("geometry", "geometry", variant, VARIANTS)
+    config.data.points = "face68"
+    config.evaluation.flip = True  # so that a face and its mirror image are classified alike
+    return config
+
+
+def synthetic(config):
+    presets.synthetic(config)
+    del config.model.width  # a ResNet's
+    config.augmentation.train = ()
+
+
+def smoke(config):
+    presets.smoke(config)
+    del config.model.width
+    config.augmentation.train = ()
+    config.model.support = 256
+    config.model.rounds = 20
+
+
+def fer2013(config):
+    presets.fer2013_data(config)
+
+
+def ferplus(config):
+    presets.fer2013_data(config)
+    presets.ferplus_votes(config)
+
+
+def rafdb(config):
+    config.data.dataset = "rafdb/basic"
+
+
+def ckplus(config):
+    """CK+: the last three faces of each sequence and, as neutral, the first one; ten folds by subject."""
+    presets.ckplus(config)
+    config.data.neutral_frames = 1
+    config.data.image_size = 48
+    config.augmentation.train = ()
+
+
+VARIANTS = {
+    "synthetic": synthetic,
+    "smoke": smoke,
+    "fer2013": fer2013,
+    "ferplus": ferplus,
+    "rafdb": rafdb,
+    "ckplus": ckplus,
+}
