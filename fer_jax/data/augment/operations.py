@@ -17,7 +17,7 @@ from fer_jax.errors import UserError, nearest
 from fer_jax.parsing import number, whole_number
 
 FIELD = "config.augmentation.train"
-GEOMETRY, PIXELS, INPUT = "geometry", "pixels", "input"  # what an operation changes; INPUT is after normalization
+GEOMETRY, PIXELS, INPUT = "placement", "pixels", "input"  # what an operation changes; INPUT is after normalization
 WINDOWS = ("crop", "crop_scale")
 MOST_GROUPS = 99  # inside of a group
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"
