@@ -86,7 +86,7 @@ def classification_metrics(
         scores |= bootstrap_intervals(confusion, draws=bootstrap, seed=seed)
     if votes is not None:
         scores |= {name: float(values.mean()) for name, values in measures_to_votes(votes, log_probabilities).items()}
-        voted = np.take_along_axis(votes, predictions[:, None], axis=1)[:, 0]
+        voted = np.take_along_axis(np.pad(votes, ((0, 0), (0, 1))), predictions[:, None], axis=1)[:, 0]
         scores["ece_to_votes"] = calibration_error(reliability_bins(confidence, voted))
     return scores
 

@@ -46,7 +46,7 @@ def faces(count, seed=0):
     rng = np.random.default_rng(seed)
     label = rng.integers(0, CLASSES, count)
     shape = np.repeat(face()[None], count, axis=0) + rng.normal(0, 1.5, (count, 68, 2))
-    shape[:, 48:68:6, 1] += (label == 1)[:, None] * -6.0
+    shape[:, (48, 54, 60, 64), 1] += (label == 1)[:, None] * -6.0
     shape[:, 55:60, 1] += (label == 2)[:, None] * 8.0
     shape[:, 17:27, 1] += (label == 3)[:, None] * 5.0
     return shape.astype(np.float32), label
