@@ -82,7 +82,7 @@ def prediction_rows(
         labels: int [N], the true classes where they are known.
         threshold: confidence below which a row is unsure.
     """
-    log_probabilities, predicted = log_softmax(logits), predicted_classes(logits)
+    log_probabilities, predicted = log_softmax(logits), predicted_classes(logits).tolist()
     probabilities = np.exp(log_probabilities)
     entropy = -(probabilities * log_probabilities).sum(axis=1)
     return [
