@@ -82,7 +82,7 @@ def prediction_rows(
         labels: int [N], the true classes where they are known.
         threshold: confidence below which a row is unsure.
     """
-    log_probabilities, predicted = log_softmax(logits), predicted_classes(logits).tolist()
+    log_probabilities, predicted = log_softmax(logits), predicted_classes(logits)
     probabilities = np.exp(log_probabilities)
     entropy = -(probabilities * log_probabilities).sum(axis=1)
     return [
@@ -91,7 +91,7 @@ def prediction_rows(
             row=int(rows[n]),
             frame=None if frames is None else int(frames[n]),
             truth=None if labels is None else classes[int(labels[n])],
-            expression=classes[predicted[n]] if predicted[n] < len(classes) else None,
+            expression=classes[int(predicted[n])] if predicted[n] < len(classes) else None,
             confidence=float(probabilities[n].max()),
             entropy=float(entropy[n]),
             unsure=None if threshold is None else bool(probabilities[n].max() < threshold),
