@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
+from absl import logging
 from array_record.python import array_record_module  # pyright: ignore
 from tqdm import tqdm
 
@@ -205,6 +206,7 @@ _ENCODER: Encoder | None = None  # of a worker process, which unpickles it once
 def _start_worker(pickled: bytes) -> None:
     """Sets up a worker process: one thread for OpenCV; it exits if the build is killed."""
     global _ENCODER
+    logging.set_verbosity(logging.ERROR)  # as the command does: TFDS warns of every builder with options
     _ENCODER = pickle.loads(pickled)
     cv2.setNumThreads(1)
     parent = multiprocessing.parent_process()

@@ -61,7 +61,7 @@ def test_verify_says_what_differs_from_the_published_numbers(capsys, monkeypatch
     more[1, 3] += 5  # happy, as FER-2013 numbers it
     monkeypatch.setattr(reading, "COUNTS", more)
     assert command.main(["verify", "fer2013", *fer2013]) == 1
-    assert "wrong: public_test: 1 happiness, where 6 are published" in capsys.readouterr().out
+    assert "wrong: not the published numbers: public_test: 1 instead of 6 happiness" in capsys.readouterr().out
 
 
 def test_people_on_both_sides_of_a_split(tiny):

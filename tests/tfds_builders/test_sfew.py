@@ -12,6 +12,7 @@ from building import build, refusal
 from fer_jax import labels
 from fer_jax.faces.detection import Face
 from tfds_builders.sfew import sfew_dataset_builder as sfew
+from tfds_builders.verify import verify
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,7 @@ def test_aligned_faces_are_copied_with_their_labels(tmp_path, inner):
     assert builder.info.metadata["complete"]
     assert builder.info.metadata["crop"] == {}
     assert any("Test: not used, it has no labels" in line for line in builder.contents.found)
+    assert verify(builder).wrong == []  # only the totals are published
 
 
 def test_the_newer_alignment_is_taken(tmp_path):
