@@ -117,6 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (loop.Interrupted, KeyboardInterrupt):
+        print("stopped; the same command resumes from there", file=sys.stderr)
+        return 130
     print(json.dumps(found, indent=1))
     for dataset, by_name in found.items():
         units = by_name["action_units"]["mean_recall"]
