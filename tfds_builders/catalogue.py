@@ -27,7 +27,7 @@ class Entry:
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "affectnet": Entry("images", "7, 8", "train 287,651, validation 4,000", "on signed request, non-commercial"),
-        "affwild2": Entry("images", "8", "frames of videos", "on signed request, restricts sharing models"),
+        "affwild2": Entry("images", "8", "frames of videos", "on request, restricts sharing models"),
         "afew": Entry("clips", "7", "train 773, validation 383", "on signed request"),
         "caer_s": Entry("images", "7", "train 47,966, test 20,868 with boxes", "for research"),
         "ckplus": Entry("clips", "7", "327 labeled, 118 people", "on signed request"),
@@ -36,7 +36,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "fed_ro": Entry("images", "7", "test 400", "from the authors' page"),
         "fer2013": Entry("images", "7", "train 28,709, public_test and private_test 3,589", "no grant known, research"),
         "ferplus": Entry("images", "8, votes", "FER-2013's", "labels MIT, pictures FER-2013's"),
-        "ferv39k": Entry("clips", "7", "train 31,088, test 7,847", "on signed request, non-commercial"),
+        "ferv39k": Entry("clips", "7", "train 31,088, test 7,847", "on request, research"),
         "image_folder": Entry("images", "yours", "yours", "yours"),
         "jaffe": Entry("images", "7", "213, 10 people", "on request, no redistribution"),
         "kdef": Entry("images", "7", "980 frontal, 70 people", "free for research after registration"),
