@@ -61,7 +61,8 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     config = get_config(experiment, variant)
     check_config(config)
     assert (config.experiment, config.variant) == (experiment, variant)
-    points = 68 if config.data.points == "face68" else 24
+    clips = methods.load(config.method).takes == "frames"
+    points = (3, 68) if clips else (68,) if config.data.points == "face68" else (24,)
     count = parameters(methods.build_model(config, EMOTIONS[:7], "float32"), config.data.image_size, points)
     full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "scn": 11_180_616, "word2vec": 11_373_504}
     network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
@@ -77,7 +78,7 @@ def parameters(model, size, points):
         "frames": jax.ShapeDtypeStruct((2, 3, size, size, 3), "float32"),
         "frame_mask": jax.ShapeDtypeStruct((2, 3), "bool"),
         "target": jax.ShapeDtypeStruct((2, 7), "float32"),
-        "points": jax.ShapeDtypeStruct((2, points, 2), "float32"),
+        "points": jax.ShapeDtypeStruct((2, *points, 2), "float32"),
     }
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     return num_parameters(jax.eval_shape(lambda b: model.init(keys, b, train=True), batch)["params"])

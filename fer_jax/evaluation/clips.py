@@ -76,9 +76,9 @@ class ClipEvaluator:
     def _features(self, variables: Any, source: Source, places: np.ndarray) -> list[np.ndarray]:
         """Returns the features [sum of lengths, P] of all faces for each view; 0 in frames without a face."""
         faces = np.flatnonzero(source.frames["frame_mask"][places])
-        frames = {"frames": source.frames["frames"]}
-        like = jax.ShapeDtypeStruct((self._batch_size, *source.picture_shape), jnp.uint8)
-        shapes = jax.eval_shape(self._embedding, variables, {"frames": like})
+        frames = source.shown_frames
+        like = {name: jax.ShapeDtypeStruct((self._batch_size, *v.shape[1:]), v.dtype) for name, v in frames.items()}
+        shapes = jax.eval_shape(self._embedding, variables, like)
         features = [np.zeros((max(len(places), 1), *shape.shape[1:]), np.float32) for shape in shapes]
         waiting: list[tuple[Any, np.ndarray]] = []
 
@@ -99,10 +99,10 @@ class ClipEvaluator:
 
 def embed(task: Task, variables: Any, batch: Batch) -> list[jax.Array]:
     """Returns the trunk's features [N, P] of stored frames [N, H, W, C], and of mirrored ones if the task asks."""
-    alone = batch | {"frames": batch["frames"][:, None]}
+    alone = {name: values[:, None] for name, values in batch.items()}
     inputs = plain_inputs(alone, task.preprocessing)
     inputs |= {"frame_mask": jnp.ones(inputs["frames"].shape[:2], bool)}
-    views = [inputs, mirrored(inputs)] if task.flip_evaluation else [inputs]
+    views = [inputs, mirrored(inputs, task.point_mirror)] if task.flip_evaluation else [inputs]
     return [task.model.apply(variables, view, train=False)[1]["frame_features"][:, 0] for view in views]
 
 

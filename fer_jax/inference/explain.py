@@ -28,6 +28,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt8
 
+from fer_jax.data.sources.clips import middle_faces
 from fer_jax.data.sources.source import Source
 from fer_jax.engine.compiler import once_options, platform_of
 from fer_jax.engine.mesh import put_replicated, replicated
@@ -230,6 +231,9 @@ def _batch(source: Source, rows: np.ndarray) -> dict[str, np.ndarray]:
     fields = {name: values[rows] for name, values in source.arrays.items()}
     if source.frames:
         fields |= {"frames": source.pictures(rows)[:, None], "frame_mask": np.ones((len(rows), 1), bool)}
+    if "points" in source.frames:
+        middle = middle_faces(source.arrays, source.frames["frame_mask"])[rows]
+        fields["points"] = source.frames["points"][middle][:, None]
     return fields
 
 

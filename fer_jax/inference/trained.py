@@ -19,8 +19,7 @@ from fer_jax import methods
 from fer_jax.config.fields import Config, as_tuples, assign, config_from
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import separate
-from fer_jax.data.sources.points import attach_points
-from fer_jax.data.sources.source import Source
+from fer_jax.data.sources.source import Source, with_points
 from fer_jax.engine.compiler import compilation_cache, use_compilation_cache
 from fer_jax.engine.mesh import make_mesh, on_cpu, put_replicated
 from fer_jax.errors import UserError
@@ -254,11 +253,12 @@ class Trained:
             arrays, frames = separate(arrays | fields)
         else:
             arrays["image"] = faces
-        if kind := self.config.data.points:
-            if kind == "face68":
-                arrays["landmarks"] = self._landmarks(faces)
-            arrays = attach_points(arrays, kind=kind, dataset=self.card["data"]["name"], split="")
-        return Source("array", "", self.classes, arrays, np.arange(count), frames)
+        kind = self.config.data.points
+        if kind == "face68":
+            (frames or arrays)["landmarks"] = self._landmarks(faces)
+        source = Source(self.card["data"]["name"], "", self.classes, arrays, np.arange(count), frames)
+        source = with_points(source, kind) if kind else source
+        return dataclasses.replace(source, name="array")
 
     def _landmarks(self, faces: np.ndarray) -> np.ndarray:
         """Returns the 68 landmarks [N, 68, 2] of cropped faces, NaN where none are found (extra `[landmarks]`)."""

@@ -126,7 +126,7 @@ def _check_options_of_clips(config: Config, train: Source) -> None:
     """Raises UserError for an option that exists for images only, if the data set has clips."""
     only_images = {
         "augmentation.train": "flip:alternate" if pipeline(config)[0].alternates else "",
-        "data.points": config.data.points,
+        "data.points": config.data.points.replace("face68", ""),
         "data.occluded_copies": config.data.occluded_copies,
         "evaluation.occluded": config.evaluation.occluded,
         "evaluation.degraded": config.evaluation.degraded,

@@ -49,8 +49,7 @@ class StepRunner:
         self._programs = {stage.size: training_program(setup.at_size(stage.size)) for stage in setup.stages}
         if setup.resident:
             # Rows come from device memory inside the program; the host sends indices only.
-            images = {"frames": source.frames["frames"]} if source.frames else {}
-            self._data = put_replicated(setup.mesh, dict(source.arrays) | images)
+            self._data = put_replicated(setup.mesh, dict(source.arrays) | source.shown_frames)
             ahead = max(STREAM_AHEAD, 2 * setup.steps_per_dispatch)  # for the dispatch that waits and the next one
             self._batches: Stream[Any] = Stream(batches, start_step, lambda indices: indices, ahead)
         else:
@@ -164,6 +163,6 @@ def _put_batch(mesh: Mesh, source: Source, indices: np.ndarray | ClipSample) -> 
     every = np.arange(len(indices.row))
     return (
         put_rows(mesh, source.arrays, indices.row)
-        | put_rows(mesh, {"frames": source.frames["frames"]}, np.maximum(indices.frame, 0))
+        | put_rows(mesh, source.shown_frames, np.maximum(indices.frame, 0))
         | put_rows(mesh, {"frame_mask": indices.frame >= 0}, every)
     )

@@ -237,8 +237,9 @@ def _template(task: Task, train: Source, drawn: ClipSampler | None) -> dict[str,
         batch |= with_partners(batch, batch)
     if drawn is None:
         return batch
-    frames = jnp.zeros((len(batch["mask"]), drawn.frames, *train.picture_shape), jnp.uint8)
-    return batch | {"frames": frames, "frame_mask": jnp.ones(frames.shape[:2], bool)}
+    shape = (len(batch["mask"]), drawn.frames)
+    frames = {name: jnp.zeros((*shape, *values.shape[1:]), values.dtype) for name, values in train.shown_frames.items()}
+    return batch | frames | {"frame_mask": jnp.ones(shape, bool)}
 
 
 def make_task(config: Config, train: Source, fields: ModelFields, accelerated: bool) -> Task:

@@ -86,6 +86,20 @@ def test_a_mirrored_face_exchanges_its_points():
     np.testing.assert_array_equal(ordered["points"][turned], plain["points"][turned][:, list(MIRROR)])
 
 
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_points_of_a_clip_follow_its_frames(per_frame):
+    points = np.random.default_rng(0).uniform(17, 31, (8, 2, 3, 2)).astype(np.float32)
+    batch = {"frames": jnp.asarray(spots(points.reshape(16, 3, 2)).reshape(8, 2, 48, 48, 3)), "points": points}
+    augmentation = Augmentation(("crop:40", "rotate:20", "flip"), per_frame=per_frame)
+    preprocessing = Preprocessing(64, augmentation.crop, **RAW)
+    inputs = augmented_inputs(jax.random.key(3), batch, augmentation, preprocessing)
+    for seen in (inputs, mirrored(inputs), plain_inputs(batch, preprocessing)):
+        where = centers(seen["frames"].reshape(16, 64, 64, 3)).reshape(points.shape)
+        np.testing.assert_allclose(seen["points"], where, atol=0.6)
+    with pytest.raises(UserError, match="does not move landmarks"):
+        augmented_inputs(jax.random.key(3), batch, Augmentation(("trivialaugment",)), preprocessing)
+
+
 def test_mirroring_twice_is_nothing():
     points = np.random.default_rng(0).uniform(12, 36, (4, 3, 2)).astype(np.float32)
     batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points), "label": jnp.zeros(4)}

@@ -85,6 +85,7 @@ SMALL = {
     "fan": RESNET,
     "fdrl": RESNET,
     "geometry": dict(num_classes=3, components=4, support=5),
+    "geometry_sequences": dict(num_classes=3, rounds=4, support=5),
     "psr": dict(num_classes=3, width=2, sr_blocks=1, sr_width=4, hidden=8),
     "rul": RESNET,
     "word2vec": RESNET | dict(class_vectors=((1.0, 0.0), (0.6, 0.8), (0.0, 1.0))),
@@ -96,10 +97,8 @@ def test_the_logits_are_those_of_the_features(name):
     model = methods.load(name).model(**SMALL[name])
     rng = np.random.default_rng(0)
     batch = {"image": rng.normal(size=(2, 32, 32, 3)), "frames": rng.normal(size=(2, 2, 32, 32, 3))}
-    batch |= {
-        "points": rng.uniform(0, 32, (2, 68 if methods.load(name).fit else 24, 2)),
-        "frame_mask": np.array([[True, True], [True, False]]),
-    }
+    points = (2, 68) if methods.load(name).takes == "frames" else (68,) if methods.load(name).fit else (24,)
+    batch |= {"points": rng.uniform(0, 32, (2, *points, 2)), "frame_mask": np.array([[True, True], [True, False]])}
     batch = {key: jnp.asarray(value, bool if key == "frame_mask" else jnp.float32) for key, value in batch.items()}
 
     @jax.jit

@@ -9,7 +9,20 @@ import pytest
 
 from fer_jax import methods
 from fer_jax.labels import EMOTIONS
-from fer_jax.methods import acnn, baseline, compact, compound, fan, fdrl, geometry, psr, psr_sr, rul, word2vec
+from fer_jax.methods import (
+    acnn,
+    baseline,
+    compact,
+    compound,
+    fan,
+    fdrl,
+    geometry,
+    geometry_sequences,
+    psr,
+    psr_sr,
+    rul,
+    word2vec,
+)
 from fer_jax.methods.strategies import scn
 
 
@@ -17,13 +30,13 @@ def count(tree) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def shapes(model, size: int = 64, points: int = 24):
+def shapes(model, size: int = 64, points: tuple = (24,)):
     """Variables of `model` as shapes: nothing is computed."""
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     clips = jax.ShapeDtypeStruct((2, 3, size, size, 3), jnp.float32)
     batch = {
         "image": images,
-        "points": jax.ShapeDtypeStruct((2, points, 2), jnp.float32),
+        "points": jax.ShapeDtypeStruct((2, *points, 2), jnp.float32),
         "frames": clips,
         "frame_mask": jax.ShapeDtypeStruct((2, 3), jnp.bool_),
     }
@@ -41,6 +54,7 @@ TOTALS = {
     "fan": (fan.Model(num_classes=7), 11_185_225),
     "fdrl": (fdrl.Model(num_classes=7), 12_065_607),
     "geometry": (geometry.Model(num_classes=7), 857_254),
+    "geometry_sequences": (geometry_sequences.Model(num_classes=7), 2_947_030),
     "psr": (psr.Model(num_classes=7), 20_149_546),
     "psr_sr": (psr_sr.Model(num_classes=7), 1_369_859),
     "rul": (rul.Model(num_classes=7), 14_388_615),
@@ -48,14 +62,14 @@ TOTALS = {
 }
 
 SIZES = {"acnn": 224, "rul": 224}  # a fully connected layer on the map depends on the input's side
+POINTS = {"geometry": (68,), "geometry_sequences": (3, 68)}
 TRUNK, EPN = 11_176_512, 903
 
 
 @pytest.mark.parametrize("method", TOTALS)
 def test_total(method):
     model, expected = TOTALS[method]
-    points = 68 if methods.load(method).fit else 24
-    assert count(shapes(model, SIZES.get(method, 64), points)["params"]) == expected
+    assert count(shapes(model, SIZES.get(method, 64), POINTS.get(method, (24,)))["params"]) == expected
 
 
 def test_every_method_is_in_the_table():

@@ -51,6 +51,17 @@ def test_both_paths_bring_the_same_batches(sampling, attention, count, tiny):
     assert setup.images_per_step == 16 * count
 
 
+def test_the_landmarks_of_frames_come_along(tiny):
+    setup, resident = batches(tiny("geometry_sequences"), "device")
+    _, streamed = batches(tiny("geometry_sequences"), "stream")
+    frames = setup.train.frames
+    assert not np.isfinite(frames["points"][~frames["frame_mask"]]).any()
+    for ours, theirs in zip(resident, streamed, strict=True):
+        np.testing.assert_array_equal(ours["points"], theirs["points"])
+        (place,) = np.flatnonzero((frames["frames"] == ours["frames"][2, 1]).all(axis=(1, 2, 3)))
+        np.testing.assert_array_equal(ours["points"][2, 1], frames["points"][place])
+
+
 class Stopped(Exception):
     pass
 

@@ -296,6 +296,7 @@ FILLED = {
     "fan": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "fdrl": ({"resnet": published_arrays.resnet(18)}, {"trunk"}),
     "geometry": ({}, set()),
+    "geometry_sequences": ({}, set()),
     "psr": (
         {"vgg": published_arrays.vgg(width=4), "edsr": published_arrays.edsr(1, 4)},
         {"low_1", "low_2", "low_3", "high", "sr_2"},
@@ -318,9 +319,10 @@ def small_variables(method):
     if "table" in known:
         model = model.clone(table=tuple(map(tuple, np.eye(5, 6).tolist())))
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    points = (3, 68) if methods.load(method).takes == "frames" else (68,) if methods.load(method).fit else (24,)
     batch = {
         "image": images,
-        "points": jax.ShapeDtypeStruct((2, 68 if methods.load(method).fit else 24, 2), jnp.float32),
+        "points": jax.ShapeDtypeStruct((2, *points, 2), jnp.float32),
         "frames": jax.ShapeDtypeStruct((2, 3, 64, 64, 3), jnp.float32),
         "frame_mask": jax.ShapeDtypeStruct((2, 3), jnp.bool_),
     }

@@ -1,6 +1,8 @@
 """The network's inputs: augmented or preprocessed images, and the points on them, moved along."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ def augmented_inputs(
 ) -> Batch:
     """Replaces `image` uint8 [B, H, W, C] by the network's input in training and moves `points` [B, L, 2] with it.
 
-    Clips have `frames` uint8 [B, T, H, W, C] instead of `image`.
+    Clips have `frames` uint8 [B, T, H, W, C] instead of `image`, and `points` [B, T, L, 2].
 
     Args:
         key: of this step.
@@ -46,28 +48,38 @@ def augmented_inputs(
     Raises:
         UserError: for points and a policy, which would leave them where they are.
     """
+
+    def change(images: Batch, alike: int = 1) -> Batch:
+        more: Any = {"alike": alike, "flips": flips}
+        moved = {"image": augment(key, images["image"], augmentation, preprocessing, **more)}
+        if "points" in images:
+            policies = [
+                leaf.text for entry in augmentation.operations for leaf in entry.leaves() if leaf.name in POLICIES
+            ]
+            if policies:
+                raise UserError(f"{FIELD}: '{policies[0]}' does not move landmarks, which this run reads: leave it out")
+            matrices = warp_matrices(key, images["image"].shape, augmentation, size=preprocessing.size, **more)
+            moved["points"] = _move(matrices, images["points"], mirror)
+        return moved
+
     if "frames" in batch:
         alike = 1 if augmentation.per_frame else batch["frames"].shape[1]
-        return _by_frame(batch, lambda frames: augment(key, frames, augmentation, preprocessing, alike=alike))
-    moved = {"image": augment(key, batch["image"], augmentation, preprocessing, flips=flips)}
-    if "points" in batch:
-        if unmoved := [leaf for entry in augmentation.operations for leaf in entry.leaves() if leaf.name in POLICIES]:
-            raise UserError(f"{FIELD}: '{unmoved[0].text}' does not move landmarks, which this run reads: leave it out")
-        matrices = warp_matrices(key, batch["image"].shape, augmentation, size=preprocessing.size, flips=flips)
-        moved["points"] = _move(matrices, batch["points"], mirror)
-    return batch | moved
+        return _by_frame(batch, functools.partial(change, alike=alike))
+    return batch | change(batch)
 
 
 def plain_inputs(batch: Batch, preprocessing: Preprocessing) -> Batch:
     """Does the same without augmentation: the network's input in evaluation and prediction."""
-    if "frames" in batch:
-        return _by_frame(batch, lambda frames: preprocess(frames, preprocessing))
-    moved = {"image": preprocess(batch["image"], preprocessing)}
-    if "points" in batch:
-        matrix = central_matrix(batch["image"].shape, preprocessing)
-        points = batch["points"].astype(jnp.float32)
-        moved["points"] = jax.vmap(lambda face: geometry.move_points(matrix, face))(points)
-    return batch | moved
+
+    def change(images: Batch) -> Batch:
+        moved = {"image": preprocess(images["image"], preprocessing)}
+        if "points" in images:
+            matrix = central_matrix(images["image"].shape, preprocessing)
+            points = images["points"].astype(jnp.float32)
+            moved["points"] = jax.vmap(lambda face: geometry.move_points(matrix, face))(points)
+        return moved
+
+    return _by_frame(batch, change) if "frames" in batch else batch | change(batch)
 
 
 def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Array, "B"]) -> Bool[Array, "B"]:
@@ -83,13 +95,11 @@ def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Arra
 
 
 def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
-    """Mirrors network inputs: `image` [B, S, S, C] and, if there are any, `points` [B, L, 2]; or `frames` of clips."""
-    if "frames" in inputs:
-        return inputs | {"frames": inputs["frames"][:, :, :, ::-1]}
-    image = inputs["image"]
-    flipped = {"image": image[:, :, ::-1]}
+    """Mirrors network inputs: `image` [B, S, S, C], or `frames` [B, T, S, S, C], and their `points`, if any."""
+    name = "frames" if "frames" in inputs else "image"
+    flipped = {name: inputs[name][..., ::-1, :]}
     if "points" in inputs:
-        points = inputs["points"] * jnp.array([-1.0, 1.0]) + jnp.array([image.shape[2] - 1.0, 0.0])
+        points = inputs["points"] * jnp.array([-1.0, 1.0]) + jnp.array([inputs[name].shape[-2] - 1.0, 0.0])
         flipped["points"] = _exchange(points, mirror)
     return inputs | flipped
 
@@ -130,10 +140,13 @@ def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Ba
     return inputs | view
 
 
-def _by_frame(batch: Batch, change: Callable[[jax.Array], jax.Array]) -> Batch:
-    clips, length, *picture = batch["frames"].shape
-    frames = change(batch["frames"].reshape(clips * length, *picture))
-    return batch | {"frames": frames.reshape(clips, length, *frames.shape[1:])}
+def _by_frame(batch: Batch, change: Callable[[Batch], Batch]) -> Batch:
+    """Applies `change`, of `image` and perhaps `points`, to all frames of clips."""
+    shape = batch["frames"].shape[:2]
+    images = {"image": batch["frames"]} | {name: batch[name] for name in ("points",) if name in batch}
+    changed = change({name: values.reshape(-1, *values.shape[2:]) for name, values in images.items()})
+    changed = {name: values.reshape(*shape, *values.shape[1:]) for name, values in changed.items()}
+    return batch | {"frames": changed.pop("image")} | changed
 
 
 def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror: Order = ()) -> Float[Array, "B L 2"]:
@@ -142,5 +155,5 @@ def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror
     return jnp.where(reversed_[:, None, None], _exchange(moved, mirror), moved)
 
 
-def _exchange(points: Float[Array, "B L 2"], mirror: Order) -> Float[Array, "B L 2"]:
-    return points[:, jnp.array(mirror)] if mirror else points
+def _exchange(points: Float[Array, "*B L 2"], mirror: Order) -> Float[Array, "*B L 2"]:
+    return points[..., jnp.array(mirror), :] if mirror else points

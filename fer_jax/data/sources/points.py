@@ -60,7 +60,7 @@ MIRROR = {
     ),
 }  # fmt: skip
 
-LEFT_OUT = {"face24": "get the points of an average face", "face68": "are not classified, which counts as an error"}
+LEFT_OUT = {"face24": "get the points of an average face", "face68": "cannot be measured"}
 MISSING_BELOW = 1e-6  # landmarks that all lie on one spot say that no face was found
 SMALLEST = 0.05  # share of the image's side that the landmarks of a face must reach across
 OUTSIDE = 1 / 3  # share of the landmarks that may lie outside of the image: a tight crop cuts the line of the jaw

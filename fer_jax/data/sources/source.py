@@ -34,7 +34,8 @@ class Source:
             [N, P, 2]). Clips have `start` and `length` int32 [N] instead of `image`.
         rows: int [N], the place of each example in the stored split.
         frames: of clips, by field, one after the other: `frames` uint8 [F, H, W, C], `frame_mask` bool [F] (false
-            without a face), ... Clip i is rows start[i] .. start[i] + length[i] - 1. All selections share them.
+            without a face), `points` float32 [F, P, 2] if the config asks for them, ... Clip i is rows start[i] ..
+            start[i] + length[i] - 1. All selections share them.
         folds: number of folds in the field `fold`, int32 [N] from 0; 0 where the split is not divided.
         data_digest: of the stored split (see `records.data_digest`).
     """
@@ -64,6 +65,11 @@ class Source:
     def unit(self) -> str:
         """What an example is: 'clips' or 'images'."""
         return "clips" if self.frames else "images"
+
+    @property
+    def shown_frames(self) -> dict[str, np.ndarray]:
+        """What a model may see of each frame: `frames` and, if there are any, `points`."""
+        return {name: self.frames[name] for name in ("frames", "points") if name in self.frames}
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
@@ -171,10 +177,19 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     arrays["index"] = np.arange(len(rows), dtype=np.int32)
     source = Source(config.dataset, split, classes, arrays, rows, frames, folds, digest)
     source = source.last_faces(config.last_frames, config.neutral_frames) if config.last_frames else source
-    if config.points and not source.frames:
-        arrays = attach_points(source.arrays, kind=config.points, dataset=source.name, split=split)
-        source = dataclasses.replace(source, arrays=arrays)
-    return source
+    return with_points(source, config.points) if config.points else source
+
+
+def with_points(source: Source, kind: str) -> Source:
+    """Adds the field `points` to images, or to the frames of clips; see `attach_points`."""
+    names = {"kind": kind, "dataset": source.name, "split": source.split}
+    if not source.frames:
+        return dataclasses.replace(source, arrays=attach_points(source.arrays, **names))
+    fields = {"image" if name == "frames" else name: values for name, values in source.frames.items()}
+    if "landmarks" in fields:
+        fields["landmarks"] = np.where(fields["frame_mask"][:, None, None], fields["landmarks"], np.float32(np.nan))
+    points = attach_points(fields, **names)["points"]
+    return dataclasses.replace(source, frames={**source.frames, "points": points})
 
 
 def _without(arrays: Mapping[str, np.ndarray], flags: tuple[str, ...], dataset: str) -> dict[str, np.ndarray]:
