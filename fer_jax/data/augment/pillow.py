@@ -123,7 +123,7 @@ def _leveled(image: Image, operation: Int[Array, ""], value: Float[Array, ""]) -
 def _equalized(channel: Float[Array, "N"]) -> Float[Array, "N"]:
     levels = channel.astype(jnp.int32)
     counts = jnp.zeros(256, jnp.int32).at[levels].add(1)
-    step = (levels.size - counts[jnp.max(levels)]) // 255
+    step = (levels.size - counts[jnp.max(channel).astype(jnp.int32)]) // 255
     below = jnp.cumsum(counts) - counts
     table = jnp.where(step > 0, jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255), jnp.arange(256))
     table = jax.lax.optimization_barrier(table.astype(channel.dtype))  # or the CPU divides again for each pixel
