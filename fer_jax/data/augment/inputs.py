@@ -51,13 +51,11 @@ def augmented_inputs(
 
     def change(images: Batch, alike: int = 1) -> Batch:
         more: Any = {"alike": alike, "flips": flips}
+        leaves = [leaf for entry in augmentation.operations for leaf in entry.leaves()]
+        if "points" in images and (policy := next((leaf for leaf in leaves if leaf.name in POLICIES), None)):
+            raise UserError(f"{FIELD}: '{policy.text}' does not move landmarks, which this run reads: leave it out")
         moved = {"image": augment(key, images["image"], augmentation, preprocessing, **more)}
         if "points" in images:
-            policies = [
-                leaf.text for entry in augmentation.operations for leaf in entry.leaves() if leaf.name in POLICIES
-            ]
-            if policies:
-                raise UserError(f"{FIELD}: '{policies[0]}' does not move landmarks, which this run reads: leave it out")
             matrices = warp_matrices(key, images["image"].shape, augmentation, size=preprocessing.size, **more)
             moved["points"] = _move(matrices, images["points"], mirror)
         return moved
