@@ -32,7 +32,9 @@ def apply(image: Image, operation: Int[Array, ""], value: Float[Array, ""], bili
         bilinear: of geometry, as Pillow's BILINEAR, else NEAREST; outside is black.
     """
     turned = resample(image, source_matrix(operation, value, *image.shape[1:]), bilinear)
-    return _leveled(_enhanced(turned, operation, value), operation, value)
+    # Otherwise XLA's CPU compiler computes it again for each of the sums over its pixels.
+    enhanced = jax.lax.optimization_barrier(_enhanced(turned, operation, value))
+    return _leveled(enhanced, operation, value)
 
 
 def source_matrix(operation: Int[Array, ""], value: Float[Array, ""], height: int, width: int) -> Float[Array, "2 3"]:
