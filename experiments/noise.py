@@ -122,6 +122,8 @@ def config_of(column: str, method: str, seed: int, full: bool = False) -> Config
     if method == "small_loss":  # it is told the share of wrong labels
         noisy = bool(config.data.label_noise)
         config.strategy.small_loss.tau = config.data.label_noise_rate or (REAL_RATE if noisy else 0.0)
+    if method in ("scn", "rul"):  # by the probes; labels are replaced by what has been learned until then
+        config.strategy["scn" if method == "scn" else "relabel"].start = 0.8 * config.train.epochs
     if method == "correction" and column not in ("real", "matrix"):
         config.strategy.correction.matrix = "estimated"
         config.strategy.correction.anchors = 10  # the rarest class has 25 pictures
