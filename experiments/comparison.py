@@ -54,7 +54,7 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
 def _check_recipe(path: pathlib.Path, config: Config) -> None:
     """Raises UserError where a record is of another recipe than today's."""
     stored, now = (dict(leaves(c, ())) for c in (json.loads(path.read_text())["config"], json.loads(config.to_json())))
-    if differ := [f for f in now if f != "data.data_dir" and stored.get(f) != now[f]]:
+    if differ := [f for f in stored if f != "data.data_dir" and stored[f] != now.get(f)]:  # new fields are at rest
         raise UserError(f"{path} has another config.{differ[0]} than this recipe: move {path.parents[1]} away")
 
 

@@ -33,7 +33,7 @@ from etils import epath
 
 from experiments import presets
 from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, read_records
-from experiments.noise_knowledge import draw, knowledge, knowledge_table, known
+from experiments.noise_knowledge import OWN, certainty, coverage, draw, knowledge, knowledge_table, known
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.data.targets.label_noise import fer2013_labels
@@ -140,7 +140,9 @@ def run(column: str, method: str, config: Config, workdir: epath.Path, data_dir:
     train, _, noise = read_examples(model.config)
     test = read_source(model.config.data, model.config.data.test_split, training=False)
     log = read_lines(workdir / "metrics.jsonl")
-    predicted, answers = (model.logits(source).argmax(axis=1) for source in (train, test))
+    outputs = model.outputs(test, (OWN,))
+    answers = outputs["logits"].argmax(axis=1)
+    right = answers == test.arrays["label"]
     record = {
         "column": column,
         "method": method,
@@ -148,13 +150,14 @@ def run(column: str, method: str, config: Config, workdir: epath.Path, data_dir:
         "accuracy": results["accuracy"],
         "mean_recall": results["mean_recall"],
         "recall": dict(zip(test.classes, results["recall"], strict=True)),
-        "right": packed(answers == test.arrays["label"]),
+        "right": packed(right),
         "examples": len(test),
         "curve": [line["accuracy"] for line in log if line["kind"] == "validation"],
-        "training_accuracy": float((predicted == train.arrays["label"]).mean()),
         "noise": noise,
-        **knowledge(model, train, test, log),
+        "coverage": {name: coverage(right, sign) for name, sign in certainty(outputs).items()},
     }
+    if noise:
+        record |= {"model": results["label_noise"]["model"], **knowledge(model, train, log)}
     if "fer2013_label" in test.arrays:
         record["accuracy_by_fer2013"] = float((answers == fer2013_labels(test)).mean())
     return record | facts(config, results)

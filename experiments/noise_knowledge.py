@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fer_jax.data.sources.source import Source
+from fer_jax.evaluation.evaluate import Outputs
 from fer_jax.evaluation.metrics import log_softmax
-from fer_jax.evaluation.wrong_labels import wrong_labels
 from fer_jax.inference.explain import explain
 from fer_jax.inference.explain_scores import consistency, transformed
 from fer_jax.inference.trained import Trained
@@ -24,38 +24,33 @@ KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # shares of the test pictures
 OWN = "uncertainty"  # what the method itself learns, if it does
 
 
-def knowledge(model: Trained, train: Source, test: Source, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns what a trained model knows, as plain JSON values.
+def knowledge(model: Trained, train: Source, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what a run on wrong labels knows beside `wrong_labels`, as plain JSON values.
 
     Args:
         model: trained on `train`.
-        train: the training examples; `clean_label` is there where labels are wrong.
-        test: examples with true labels.
+        train: the training examples, with the true labels in `clean_label`.
         log: the lines of metrics.jsonl.
 
     Returns:
-        `coverage`: by sign, the accuracy on the shares `KEPT` of the test pictures, the most certain ones. Where labels
-        are wrong also `model` (see `wrong_labels`), `memorized_by_epoch`: [epoch, share of the wrong labels that the
-        training views are predicted to have], `map_disagreement` of pictures with wrong and with right labels, and
-        `relabeling` and `dropping` at the end of training, for methods that do so.
+        `memorized_by_epoch`: [epoch, share of the wrong labels that the training views are predicted to have];
+        `map_disagreement` of pictures with wrong and with right labels; `relabeling` and `dropping` at the end of
+        training, for methods that do so.
     """
-    outputs = model.outputs(test, (OWN,))
-    right = outputs["logits"].argmax(axis=1) == test.arrays["label"]
-    certain = {"confidence": log_softmax(outputs["logits"]).max(axis=1)}
-    if OWN in outputs:
-        certain[OWN] = -outputs[OWN][:, 0]
-    found: dict[str, Any] = {"coverage": {name: coverage(right, values) for name, values in certain.items()}}
-    if "clean_label" not in train.arrays:
-        return found
     steps = [line for line in log if line["kind"] == "train"]
     wrong = train.arrays["label"] != train.arrays["clean_label"]
     kinds = {"wrong": wrong, "right": ~wrong}
-    return found | {
-        "model": wrong_labels(model.outputs(train, (OWN,)), train),
+    return {
         "memorized_by_epoch": [[line["epoch"], line["memorized"]] for line in steps],
         "map_disagreement": {name: map_disagreement(model, train, rows) for name, rows in kinds.items()},
         **cured(steps[-1], float(wrong.mean())),
     }
+
+
+def certainty(outputs: Outputs) -> dict[str, Float[np.ndarray, " N"]]:
+    """Returns how certain the outputs of N examples are: by confidence and, where it learns that, by the method."""
+    signs = {"confidence": log_softmax(outputs["logits"]).max(axis=1)}
+    return signs | ({OWN: -outputs[OWN][:, 0]} if OWN in outputs else {})
 
 
 def coverage(right: Bool[np.ndarray, " N"], certain: Float[np.ndarray, " N"]) -> list[float]:

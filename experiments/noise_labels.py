@@ -66,7 +66,10 @@ def doubts(folder: pathlib.Path, source: Source, labels: np.ndarray) -> np.ndarr
     by_method: dict[str, list[np.ndarray]] = {}
     for run in sorted(folder.glob("*_seed*")):
         if (run / "results.json").exists():
-            log_p = log_softmax(load(str(run)).logits(source))
+            model = load(str(run))
+            if model.config.data.examples != config_of("real", "cross-entropy", 0).data.examples:
+                raise UserError(f"{run} is trained on other pictures than the benchmark in short: give another --runs")
+            log_p = log_softmax(model.logits(source))
             by_method.setdefault(run.name.partition("_seed")[0], []).append(-log_p[np.arange(len(labels)), labels])
     if not by_method:
         raise UserError(f"{folder} has no finished run: train them with python -m experiments.noise --columns=real")

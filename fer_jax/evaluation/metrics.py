@@ -99,7 +99,8 @@ def log_softmax(logits: Num[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
 
 def predicted_classes(logits: Num[np.ndarray, "N C"]) -> Int[np.ndarray, " N"]:
     """Returns the most probable class of each example; C where all classes are alike, which is no prediction."""
-    return np.where(logits.max(axis=1) > logits.min(axis=1), logits.argmax(axis=1), logits.shape[1])
+    alike = (logits.max(axis=1) == logits.min(axis=1)) & (logits.shape[1] > 1)
+    return np.where(alike, logits.shape[1], logits.argmax(axis=1))
 
 
 def confusion_matrix(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from fer_jax.data.sources.source import Source
 from fer_jax.evaluation.evaluate import Outputs
-from fer_jax.evaluation.metrics import log_softmax
+from fer_jax.evaluation.metrics import log_softmax, predicted_classes
 
 AGREED = 0.75  # share of the votes for the true class from which on the annotators agree
 PARTS = 10  # of the examples, by how doubtful their label is
@@ -41,7 +41,7 @@ def wrong_labels(outputs: Outputs, source: Source) -> dict[str, Any]:
     signs = {"loss": -log_p[rows, labels], "margin": p.max(axis=1) - of_label}
     if "uncertainty" in outputs:
         signs["uncertainty"] = outputs["uncertainty"][:, 0]
-    predicted = outputs["logits"].argmax(axis=1)
+    predicted = predicted_classes(outputs["logits"])
     found: dict[str, Any] = {
         "memorized": _mean((predicted == labels)[wrong]),
         "recovered": _mean((predicted == truth)[wrong]),
@@ -52,7 +52,7 @@ def wrong_labels(outputs: Outputs, source: Source) -> dict[str, Any]:
         for name, part in (("agreed", agreed), ("disputed", ~agreed)):
             found[f"auroc_{name}"] = {sign: auroc(values[part], wrong[part]) for sign, values in signs.items()}
     found["wrong_share"] = {
-        name: [_mean(part) for part in np.array_split(wrong[np.argsort(sign, kind="stable")], PARTS)]
+        name: [_mean(part) for part in np.array_split(wrong[np.argsort(sign, kind="stable")], min(PARTS, len(wrong)))]
         for name, sign in signs.items()
     }
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.evaluation.metrics import log_softmax, parts_by_class
+from fer_jax.evaluation.metrics import log_softmax, parts_by_class, predicted_classes
 from fer_jax.labels import PARTS
 from fer_jax.report.heat import DIVERGING, GRAYS, confusion_table, value_table
 from fer_jax.report.images import LARGEST_SIDE, picture
@@ -40,8 +40,8 @@ class Predictions:
 
     @property
     def classes(self) -> np.ndarray:
-        """The predicted classes, int [N]."""
-        return self.logits.argmax(axis=-1)
+        """The predicted classes, int [N]; C where there is no prediction."""
+        return predicted_classes(self.logits)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -141,7 +141,7 @@ def calibration(results: Mapping[str, Any], predictions: Predictions) -> Html:
 
 def mistakes(results: Mapping[str, Any], predictions: Predictions) -> Html:
     """The most confident mistakes as pictures."""
-    names, predicted, confidence = results["classes"], predictions.classes, predictions.confidence
+    names, predicted, confidence = [*results["classes"], "none"], predictions.classes, predictions.confidence
     wrong = np.flatnonzero(predicted != predictions.labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     if predictions.images is None or not len(wrong):
@@ -165,7 +165,7 @@ def mistakes(results: Mapping[str, Any], predictions: Predictions) -> Html:
 def wrong_labels(noise: Mapping[str, Any]) -> Html:
     """What the model makes of its wrong training labels (see `evaluation.wrong_labels`); empty where none are known."""
     found, cards = noise.get("model", {}), []
-    if found.get("memorized") is None:
+    if None in (found or {"auroc": {"": None}})["auroc"].values():
         return Html()
     for sign, shares in found["wrong_share"].items():
         bars = vertical_bars(shares, [percent(share, 0) for share in shares], line=noise["changed_share"])
