@@ -74,7 +74,12 @@ def fit_svc(
     """Fits a `KernelMachine`: C = `cost`, gamma = 1 / (K var(x)), classes weighed alike.
 
     Of more than `support` examples it learns from as many, drawn by `seed`.
+
+    Raises:
+        UserError: if all examples are alike.
     """
+    if not np.ptp(x, axis=0).any():
+        raise UserError(f"the landmarks of all {len(x)} training examples are alike: find them again")
     if len(x) > support:
         print(f"the support vector machine learns from {support:,} of {len(x):,} examples", flush=True)
         rows = np.random.default_rng(seed).choice(len(x), support, replace=False)

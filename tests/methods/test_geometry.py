@@ -175,6 +175,8 @@ def test_a_face_without_landmarks_is_not_classified():
     assert found["accuracy_found"] == (logits[40:].argmax(axis=1) == LABEL[40:]).mean()
     with pytest.raises(UserError, match="no training face has landmarks"):
         fitted(points=np.full_like(POINTS, np.nan))
+    with pytest.raises(UserError, match="are alike"):
+        fitted(points=np.repeat(POINTS[:1], len(POINTS), axis=0))
 
 
 def test_more_examples_than_support_vectors_are_sampled(capsys):
