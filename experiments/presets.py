@@ -178,25 +178,22 @@ def rafdb_flip_or_noise(config):
     config.train.batch_size = 64
 
 
-def affectnet(config):
-    """AffectNet, seven classes drawn equally often, by RAF-DB's recipe; the test split is the validation split."""
-    rafdb(config)
-    config.data.dataset = "affectnet/classes7"
-    config.data.test_split = "validation"
-    config.data.holdout_fraction = 0.02
-    config.data.balanced_sampling = True
-    config.augmentation.train = ("crop:212", "flip")  # 212 of 224 pixels
-    config.train.epochs = 10.0
-    config.schedule.boundaries_epochs = (3.0, 5.0, 7.0, 9.0)
-
-
 def caer_s(config):
-    """CAER-S, the faces in the public boxes, by the recipe of RAF-DB with the epochs of AffectNet."""
+    """CAER-S, the faces in the public boxes, by the recipe of RAF-DB in ten epochs."""
     rafdb(config)
     config.data.dataset = "caer_s/boxes"
     config.augmentation.train = ("crop:212", "flip")  # 212 of 224 pixels
     config.train.epochs = 10.0
     config.schedule.boundaries_epochs = (3.0, 5.0, 7.0, 9.0)
+
+
+def affectnet(config):
+    """AffectNet, seven classes drawn equally often, by the recipe of CAER-S; the test split is the validation split."""
+    caer_s(config)
+    config.data.dataset = "affectnet/classes7"
+    config.data.test_split = "validation"
+    config.data.holdout_fraction = 0.02
+    config.data.balanced_sampling = True
 
 
 def expw(config):
