@@ -30,6 +30,17 @@ def test_clips_labels_and_folds(tmp_path, lists):
     assert any("23 clips, 1 of them without a single expression" in line for line in builder.contents.found)
 
 
+def test_lists_that_lack_their_first_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(mafw, "SHORT_SIZES", {"set_1": 4, "set_2": 4, "set_3": 3, "set_4": 3, "set_5": 4})
+    files = fake_mafw.make(tmp_path / "files")
+    for path in (files / fake_mafw.LISTS).glob("set_*/*.txt"):
+        if path.parent.name != "set_5" or path.stem == "train":
+            path.write_text(path.read_text().split("\n", 1)[1])
+    builder = build("mafw", files, tmp_path / "data", size=16)
+    assert len(builder.as_data_source("train")) == 18
+    assert builder.info.metadata["complete"]
+
+
 def test_lists_that_contradict_each_other(tmp_path):
     files = fake_mafw.make(tmp_path / "files")
     (name, code, _), *_ = fake_mafw.clips()  # in the test set of set_1
