@@ -116,7 +116,7 @@ def test_lists_that_contradict_each_other(tmp_path):
 
 def test_clips_that_are_missing_or_incomplete(tmp_path):
     files = fake_dfew.make(tmp_path / "files")
-    (gone, _, fold), (short, _, _), (empty, _, _), (broken, _, _), *_ = fake_dfew.clips()
+    (gone, _, _), (short, _, _), (empty, _, _), (broken, _, _), *_ = fake_dfew.clips()
     folders = [fake_dfew.clip_folder(files, number) for number in (gone, short, empty, broken)]
     folders[0].rename(files / "elsewhere")
     next(folders[1].iterdir()).unlink()
@@ -125,7 +125,7 @@ def test_clips_that_are_missing_or_incomplete(tmp_path):
     frame = sorted(folders[3].iterdir())[4]
     fake_pictures.truncated(frame)
     said = refusal("dfew", files, tmp_path)
-    assert f"{folders[0]} is in set_{fold + 1}.csv and is not there" in said
+    assert f"{folders[0]} is listed and is not there" in said
     assert f"{folders[1]} has 15 frames, and this edition 16" in said
     assert f"{folders[2]} has no frames" in said
     assert f"{folders[3]} frame {frame.name} is damaged" in refusal("dfew", files, tmp_path, allow_missing=3)

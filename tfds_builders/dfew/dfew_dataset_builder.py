@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,63 +14,56 @@ from etils import epath
 from fer_jax import labels
 from tfds_builders.dfew.annotation import agree, read_votes
 from tfds_builders.dfew.lists import CODES, SETS, read_folds
-from tfds_builders.frames import RGB, check_frames, numbered_frames, stored_frames
+from tfds_builders.frame_folders import FrameFolderBuilder, FrameOptions
 from tfds_builders.label_lists import Labeled, check_fold_sizes
 from tfds_builders.layout import folder_of, packed, root_of
-from tfds_builders.listing import Item, Listing, by_class
-from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
+from tfds_builders.listing import Listing, by_class
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import Clip, check_choice, clip_features, folders_in
+from tfds_builders.sequences import check_choice, folders_in
 
 SPLIT = "train"
 LISTS = "EmoLabel_DataSplit"
 ANNOTATION = "Annotation/annotation.xlsx"
 EDITIONS = {"clip_224x224_16f": 16, "clip_224x224": 0}  # folder -> frames of each clip; 0: of any number
-FRAME_SIZE = (224, 224)
 COUNTS = (2445, 1894, 2669, 2173, 1469, 145, 902)  # by code
 FOLD_SIZES = (2341, 2341, 2340, 2339, 2336)  # of the test sets
 NO_VOTES = np.zeros(len(labels.FERPLUS_VOTES), np.int64)
 
 
 @dataclasses.dataclass(frozen=True)
-class DfewOptions(Options):
+class DfewOptions(FrameOptions):
     """
     Attributes:
         edition: one of `EDITIONS`, the folder of the aligned faces.
-        every: only each n-th frame, beginning with the first.
     """
 
+    size: int = 0  # frames as they are
     edition: str = "clip_224x224_16f"
-    every: int = 1
 
 
 VARIANTS = {edition: DfewOptions(edition=edition) for edition in EDITIONS}
 
 
-class Builder(PictureBuilder):
+class Builder(FrameFolderBuilder):
     """DFEW's clips with a single label, by number. See README.md for the files and features."""
 
     HOMEPAGE = "https://dfew-dataset.github.io"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Clip/ and EmoLabel_DataSplit/"
+    CLASSES = labels.classes(7)
     VARIANTS = VARIANTS
-    SUPERVISED_KEYS = ("frames", "label")
+    FRAME_SIZE = (224, 224)
     PICTURES_PER_EXAMPLE = 16
 
     def fields(self) -> dict[str, Any]:
-        f, side = tfds.features, self.options.size
-        return {
-            **clip_features(picture_feature((side, side) if side else FRAME_SIZE, RGB)),
-            "label": f.ClassLabel(names=list(labels.classes(7))),
-            "code": np.int64,
-            "name": f.Text(),
-            "fold": np.int64,
-            "votes": f.Tensor(shape=(len(labels.FERPLUS_VOTES),), dtype=np.int64),
-        }
+        votes = tfds.features.Tensor(shape=NO_VOTES.shape, dtype=np.int64)
+        return {**super().fields(), "code": np.int64, "fold": np.int64, "votes": votes}
+
+    def check_options(self, given: Collection[str]) -> None:
+        super().check_options(given)
+        check_choice("dfew", "edition", self.options.edition, EDITIONS)
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         edition = self.options.edition
-        check_choice("dfew", "edition", edition, EDITIONS)
-        check_frames("dfew", self.options.every, self.options.size)
         root = root_of(manual_dir, [LISTS], "DFEW")
         places = [f"Clip/{edition}", edition]
         clips_folder = folder_of(root_of(manual_dir, places, "DFEW"), places, "DFEW")
@@ -83,13 +76,9 @@ class Builder(PictureBuilder):
         items = []
         for number, clip in clips.items():
             name = f"{number:05d}"
-            if name not in there:
-                problems.gap(
-                    clips_folder / name, f"is in {SETS[clip.fold]}.csv and is not there: unpack its archive again"
-                )
-            elif files := self._frames(there[name], problems):
-                fields = {"code": clip.label, "name": name, "fold": clip.fold, "votes": votes.get(number, NO_VOTES)}
-                items.append(Clip(files, labels.index("dfew", clip.label, 7), fields, title=there[name]))
+            label = labels.index("dfew", clip.label, 7)
+            fields = {"code": clip.label, "name": name, "fold": clip.fold, "votes": votes.get(number, NO_VOTES)}
+            items += self.clip(there.get(name), clips_folder / name, label, fields, problems, EDITIONS[edition])
         left = sum(int(name) not in clips for name in there)
         return Listing(
             items={SPLIT: items} if items else {},
@@ -103,23 +92,8 @@ class Builder(PictureBuilder):
                 "protocol": "five official folds: each clip is tested once, by the model of the other four; the mean "
                 "over the folds of accuracy (WAR) and of mean recall (UAR)"
             },
-            expected={SPLIT: by_class("dfew", CODES, COUNTS, labels.classes(7))},
+            expected={SPLIT: by_class("dfew", CODES, COUNTS, self.CLASSES)},
         )
-
-    def _frames(self, folder: str, problems: Problems) -> tuple[str, ...]:
-        """Returns the frames of a clip that are stored; () and a gap if their number is not that of the edition."""
-        files, wanted = numbered_frames(folder, problems), EDITIONS[self.options.edition]
-        if not files:
-            problems.gap(folder, "has no frames: unpack its archive again")
-        elif wanted and len(files) != wanted:
-            problems.gap(folder, f"has {len(files)} frames, and this edition {wanted}: unpack its archive again")
-            return ()
-        return files[:: self.options.every]
-
-    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        frames, notes = stored_frames(item.files, FRAME_SIZE, self.options.size)
-        mask = np.ones(len(frames), bool)  # the aligned clips all have faces
-        return {"frames": frames, "frame_mask": mask, "label": item.label, **item.fields}, notes
 
 
 def _votes(
