@@ -18,12 +18,13 @@ from typing import Any
 from absl import logging
 
 from fer_jax.errors import UserError, print_any_text, writing
+from fer_jax.faces.landmarks import LICENSE
 from fer_jax.parsing import parse_json
 from fer_jax.storage import local
 from tfds_builders import registry
 from tfds_builders.catalogue import CATALOGUE
 from tfds_builders.contact_sheet import contact_sheet
-from tfds_builders.landmarks import LICENSE, find_landmarks
+from tfds_builders.landmarks import find_landmarks
 from tfds_builders.manual import ManualBuilder, is_prepared
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.preparation import discard_unfinished, prepare, print_splits

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +29,7 @@ from fer_jax.evaluation.task import Task, evaluation_task
 from fer_jax.faces.crops import CROPPED_LIKE, MARGIN
 from fer_jax.faces.detection import Detector, best_detector
 from fer_jax.faces.inputs import Input, Picture, find_inputs
+from fer_jax.faces.landmarks import LICENSE, Landmarks
 from fer_jax.faces.pictures import BadPicture
 from fer_jax.inference.explain import ExplainedFace, check_kind, explain_predictions
 from fer_jax.inference.predict import Crops, Prediction, Reader, as_crop, predict
@@ -266,8 +267,10 @@ class Trained:
         return np.stack([np.full((68, 2), np.nan, np.float32) if marks is None else marks for marks in found])
 
     @functools.cached_property
-    def _finder(self) -> Any:
-        return importlib.import_module("tfds_builders.landmarks").Landmarks()
+    def _finder(self) -> Landmarks:
+        finder = Landmarks()
+        print(f"note: {LICENSE}", file=sys.stderr, flush=True)  # tables go to the standard output
+        return finder
 
 
 def load(path: str | None = None) -> Trained:

@@ -13,7 +13,6 @@ from fer_jax import methods
 from fer_jax.errors import UserError
 from fer_jax.inference import export, trained
 from fer_jax.nn.lowering import traced_for
-from tfds_builders import landmarks
 
 PICTURE = (64, 64, 1)
 EXPERIMENTS = {"compact": "fer2013_fast"}
@@ -45,7 +44,7 @@ def test_a_program_averages_the_views_that_evaluation_averages(tmp_path):
 
 def test_landmarks_are_found_in_each_face_and_no_program_finds_any(tiny, tmp_path, monkeypatch):
     marks = np.random.default_rng(0).uniform(10, 50, (68, 2)).astype(np.float32)
-    monkeypatch.setattr(landmarks, "Landmarks", lambda: lambda face: marks if face.any() else None)
+    monkeypatch.setattr(trained, "Landmarks", lambda: lambda face: marks if face.any() else None)
     config = tiny("geometry")
     config.model.learner = "logistic"
     model = untrained(config)

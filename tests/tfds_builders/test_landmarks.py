@@ -10,6 +10,7 @@ from test_image_folder import make
 from fer_jax.data.sources import source as loading
 from fer_jax.data.sources.points import LANDMARKS, face_points, face_template
 from fer_jax.errors import UserError
+from fer_jax.faces import landmarks as faces
 from fer_jax.parsing import read_arrays
 from tfds_builders import __main__ as command
 from tfds_builders import landmarks
@@ -101,18 +102,18 @@ def test_those_of_other_data_are_refused(prepared, capsys):
 
 
 def test_without_the_extra(monkeypatch):
-    monkeypatch.setattr(landmarks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(faces.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs dlib and its model: pip install 'fer_jax\[landmarks\]'"):
-        landmarks.Landmarks()
+        faces.Landmarks()
 
 
 def test_a_face_too_small_for_points_is_not_found(monkeypatch):
     marks = np.random.default_rng(0).uniform(100, 140, (68, 2)).astype(np.float32)
-    finder = object.__new__(landmarks.Landmarks)  # without dlib
+    finder = object.__new__(faces.Landmarks)  # without dlib
     monkeypatch.setattr(finder, "detector", lambda image: [], raising=False)
     monkeypatch.setattr(finder, "place", lambda image, face: marks)
-    monkeypatch.setattr(landmarks, "choose", lambda faces: True)
-    monkeypatch.setattr(landmarks, "disagreement", lambda points, face: 0.0)
+    monkeypatch.setattr(faces, "choose", lambda faces: True)
+    monkeypatch.setattr(faces, "disagreement", lambda points, face: 0.0)
     assert finder(np.zeros((400, 400, 3), np.uint8)) is marks
     assert finder(np.zeros((1000, 1000, 3), np.uint8)) is None
 
@@ -120,7 +121,7 @@ def test_a_face_too_small_for_points_is_not_found(monkeypatch):
 def test_a_real_face(real_data):
     """At any size dlib and YuNet agree on the same face; where YuNet is shown something else, nothing is found."""
     pytest.importorskip("dlib", exc_type=ImportError)
-    finder = landmarks.Landmarks(real_data / "yunet" / "face_detection_yunet_2023mar.onnx")
+    finder = faces.Landmarks(real_data / "yunet" / "face_detection_yunet_2023mar.onnx")
     photo = cv2.cvtColor(cv2.imread(str(real_data / "astronaut.png")), cv2.COLOR_BGR2RGB)[40:200, 140:300]
     large = finder(np.ascontiguousarray(photo))
     assert large is not None

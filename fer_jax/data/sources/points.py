@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax.errors import UserError
+from fer_jax.faces.landmarks import OUTSIDE, SMALLEST
 from fer_jax.parsing import read_arrays
 
 LANDMARKS = "landmarks68.npz"  # beside prepared data: what `python -m tfds_builders landmarks` found in them
@@ -62,8 +63,6 @@ MIRROR = {
 
 LEFT_OUT = {"face24": "get the points of an average face", "face68": "cannot be measured"}
 MISSING_BELOW = 1e-6  # landmarks that all lie on one spot say that no face was found
-SMALLEST = 0.05  # share of the image's side that the landmarks of a face must reach across
-OUTSIDE = 1 / 3  # share of the landmarks that may lie outside of the image: a tight crop cuts the line of the jaw
 
 
 def face_points(landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
