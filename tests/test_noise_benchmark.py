@@ -1,12 +1,16 @@
 """The benchmark of noisy labels: valid configs, paired differences, corrected p-values."""
 
+import re
+
 import numpy as np
 import pytest
 
+from experiments import noise_labels
 from experiments.comparison import holm, paired
 from experiments.noise import COLUMNS, METHODS, PROBES, config_of, probe_config
 from experiments.noise_knowledge import coverage, cured
 from fer_jax.config.check import check_config
+from fer_jax.data.sources.source import Source
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -48,3 +52,22 @@ def test_relabeling_and_dropping_by_hand():
 def test_accuracy_of_the_most_certain():
     right = np.array([True, False] * 5)
     assert coverage(right, np.where(right, 1.0, 0.0)) == pytest.approx([0.5, 5 / 9, 5 / 8, 5 / 7, 5 / 6, 1])
+
+
+def test_the_most_doubted_labels_by_hand(monkeypatch):
+    """Rows 30 and 10 are doubted most; FER+'s majority is another for row 30, for whose label nobody voted."""
+    monkeypatch.setattr(noise_labels, "COUNT", 2)
+    votes = np.array([[0.8, 0.2], [0.6, 0.4], [0.0, 1.0], [0.3, 0.7]], np.float32)
+    arrays = {"label": np.array([0, 0, 1, 1]), "vote_target": votes}
+    source = Source("ferplus", "train", ("neutral", "anger"), arrays, rows=np.array([10, 20, 30, 40]))
+    labels, doubt = np.array([0, 0, 0, 0]), np.array([1.0, 0.5, 3.456, 0.25])
+    assert noise_labels.most_doubted(doubt).tolist() == [2, 0]
+    assert noise_labels.as_csv(source, labels, doubt).splitlines() == [
+        "row,fer2013,ferplus,doubt,votes_neutral,votes_anger",
+        "30,neutral,anger,3.46,0,1",
+        "10,neutral,neutral,1.00,0.8,0.2",
+    ]
+    assert [int(number) for number in re.findall(r"\d+", noise_labels.in_words(source, labels, doubt))] == [
+        *(1, 2, 50, 4),  # of the doubted ones, of all in percent
+        *(1, 25),  # without a vote
+    ]

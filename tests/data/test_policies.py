@@ -225,6 +225,23 @@ def test_a_policy_is_its_steps_one_after_the_other():
         assert (np.abs(image - changed) <= 1).mean() > 0.99
 
 
+def test_augmix_mixes_the_image_with_all_of_its_chains():
+    image = drawn(3)[3]
+    mixed = jax.jit(lambda key: policies.augmix(key, image / np.float32(255), 3, 3, "published"))(KEY)
+    step_key, weight_key, share_key = jax.random.split(KEY, 3)
+    weights = np.asarray(jax.random.exponential(weight_key, (3,)))
+    share = float(jax.random.uniform(share_key))
+    chains = zip(*map(np.asarray, policies.augmix_steps(step_key, image.shape, 3, 3, "published")), strict=True)
+    expected = share * image
+    for weight, (operations, values) in zip(weights / weights.sum(), chains, strict=True):
+        copy = image
+        for operation, value in zip(operations, values, strict=True):
+            copy = theirs(copy, OPERATIONS[operation], float(value), bilinear=True)
+        expected = expected + (1 - share) * weight * copy
+    difference = np.abs(255 * np.asarray(mixed) - np.floor(expected))
+    assert (difference <= 1.001).mean() > 0.99
+
+
 @pytest.mark.parametrize("text", ["trivialaugment:p=0.5,limits=faces", "augmix:p=0.5"])
 def test_policies_are_operations_of_the_list(text):
     images = np.tile(drawn(1)[:1], (64, 1, 1, 1))

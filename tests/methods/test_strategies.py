@@ -58,6 +58,7 @@ def test_mixup_mixes_pixels_and_losses_with_one_share(batch, key):
     theirs = batch["weight"][j] * cross_entropy(logits, batch["target"][j])
     ours = mixed["weight"] * cross_entropy(logits, mixed["target"])
     np.testing.assert_allclose(ours, share * weighted + (1 - share) * theirs, rtol=1e-5)
+    np.testing.assert_allclose(mixed["target"].sum(-1), 1.0, rtol=1e-6)
     hits = mixed["target_hits"]
     np.testing.assert_allclose(hits.sum(-1), 1.0, rtol=1e-6)
     right = (jnp.argmax(batch["target"], -1) == 1).astype(jnp.float32)
@@ -77,8 +78,22 @@ def test_cutmix_takes_the_share_of_the_pixels_that_were_pasted(batch):
         share = 1 - pasted[moved[0]].mean()
         weight = share * batch["weight"] + (1 - share) * batch["weight"][j]
         np.testing.assert_allclose(mixed["weight"], weight, rtol=1e-5)
+        own = (share * batch["weight"] / weight)[:, None]
+        target = own * batch["target"] + (1 - own) * batch["target"][j]
+        np.testing.assert_allclose(mixed["target"], target, rtol=1e-5)
+        np.testing.assert_allclose(mixed["target"].sum(-1), 1.0, rtol=1e-6)
         shares.append(share)
     assert min(shares) < 0.5 < 0.9 < max(shares)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_a_share_of_one_mixes_nothing(batch, name, monkeypatch):
+    mix = hook(name)
+    monkeypatch.setattr(jax.random, "beta", lambda *_: jnp.float32(1.0))
+    for key in KEYS[:5]:
+        mixed = mix(batch, key)
+        for field in ("image", "target", "weight"):
+            np.testing.assert_array_equal(mixed[field], batch[field])
 
 
 def test_cutmix_leaves_a_step_alone_with_the_rest_of_its_probability(batch):

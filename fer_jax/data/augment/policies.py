@@ -1,7 +1,8 @@
 """Augmentation policies: AutoAugment, RandAugment, TrivialAugment and AugMix, drawn for each image.
 
 Operations, levels and draws are those of torchvision, which resamples by the nearest pixel (AugMix bilinearly). The
-color operation leaves a gray picture as it is, so pictures with one channel never draw it.
+color operation leaves a gray picture as it is: it is not drawn for pictures with one channel, but remains in
+AutoAugment's pairs.
 
 A policy with limits='faces' keeps a face a face: no inversion, no strong solarizing, turns of at most 15 degrees, moves
 of at most a tenth of the side and shears of at most 0.15. RandAugment, TrivialAugment and AugMix then leave out
