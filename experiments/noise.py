@@ -61,7 +61,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "correction": {"objective": "correction"},
     "scn": {"objective": "scn", "strategy.scn.delta1": 0.07},
     "rul": {"method": "rul", "objective": "relabel", "model.keep_sigma": True},
-    "eac": {"objective": "eac", "strategy.eac.pair_mode": "independent"},
+    "eac": {"objective": "eac", "strategy.eac.pair_mode": "independent", "strategy.eac.weight": 2.0},
     "nla": {"objective": "nla"},
     "small_loss": {"objective": "small_loss"},
     "smoothing": {"data.label_smoothing": 0.1},
