@@ -60,8 +60,8 @@ class ExplainedFace:
         face: as the model was given it, uint8 [H, W, 1 or 3]; of a clip its frames, uint8 [T, H, W, 3], black without
             a face; None where the row has no face.
         map: float32 [H, W] over the face, of a clip [T, H, W], each frame by itself. Above 0 speaks for the predicted
-            class, below 0 against it; 0 where the network does not see the face. Attention is 0 or more. None where the
-            row has no face, and for attention to frames.
+            class (the first one where all logits are equal), below 0 against it; 0 where the network does not see the
+            face. Attention is 0 or more. None where the row has no face, and for attention to frames.
     """
 
     row: PredictionRow
@@ -93,6 +93,8 @@ def check_kind(model: Trained, kind: str) -> None:
     name, method = model.card["method"], model.task.method
     if method.measures:
         raise UserError(f"{name} predicts no classes: there is nothing to explain")
+    if method.fit:
+        raise UserError(f"{name} is fitted, not trained by gradients: it has no map of a face to draw")
     if kind == "attention" and not method.attention:
         raise UserError(
             f"{name} weighs neither places nor frames, so it has no attention to show: give detail, cam or gradcam"
@@ -111,7 +113,7 @@ def explain_predictions(model: Trained, predictions: Iterable[Prediction], kind:
         if any(face is not None and not row.frame_weights for row, face in found):
             raise UserError(f"{model.card['method']} weighs the frames of a clip: give a video")
         return [ExplainedFace(row, face) for row, face in found]
-    expressions = [model.classes.index(row.expression) for row, face in found if face is not None and row.expression]
+    expressions = [model.classes.index(row.expression or model.classes[0]) for row, face in found if face is not None]
     classes = np.repeat(np.asarray(expressions, np.int32), [len(frames) for frames in faces])
     maps = iter(explain(model, np.concatenate(faces), classes, kind).maps)
 

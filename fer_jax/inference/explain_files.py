@@ -64,7 +64,7 @@ def _save_arrays(explained: Sequence[ExplainedFace], path: pathlib.Path) -> None
     counts = [len(face) if face.ndim == 4 else 1 for _, face, _ in known]
     by_row = {
         "sources": [_name(one) for one, _, _ in known],
-        "classes": [one.row.expression for one, _, _ in known],
+        "classes": [one.row.expression or "" for one, _, _ in known],
         "probabilities": [one.row.probabilities for one, _, _ in known],
     }
     arrays: dict[str, Any] = {name: np.repeat(np.array(values), counts, axis=0) for name, values in by_row.items()}

@@ -104,6 +104,8 @@ def test_a_frame_without_a_face_has_no_map(tiny):
     model = untrained(tiny("fan"))
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1)).astype(np.uint8)
     row = PredictionRow("a.mp4", expression=CLASSES[0], frame_weights=(0.5, 0.0, 0.5))
-    (explained,) = explain_predictions(model, [Prediction(Picture("a.mp4", None), [row], [frames])], "detail")
+    rows = [row, dataclasses.replace(row, expression=None)]  # of which the second has equal logits
+    explained, other = explain_predictions(model, [Prediction(Picture("a.mp4", None), rows, [frames] * 2)], "detail")
     assert explained.map is not None
+    np.testing.assert_array_equal(explained.map, other.map)  # for the first class
     assert [bool(shown.any()) for shown in explained.map] == [True, False, True]
