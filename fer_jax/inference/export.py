@@ -18,6 +18,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from fer_jax.data.augment.inputs import CORNER_VIEWS, corner_view
+from fer_jax.data.sources.points import MEASURED
 from fer_jax.errors import UserError, first_line, nearest, writing
 from fer_jax.evaluation.evaluate import with_corners
 from fer_jax.evaluation.metrics import log_softmax
@@ -158,7 +159,7 @@ def _argument(model: Trained) -> jax.ShapeDtypeStruct:
     """Returns what an exported function takes: any number of cropped faces."""
     if model.task.method.measures:
         raise UserError(f"{model.card['method']} is not exported: only methods that predict classes are")
-    if model.config.data.points == "face68":
+    if model.config.data.points in MEASURED:
         raise UserError(
             f"{model.card['method']} is not exported: it measures landmarks, and an exported program takes pictures"
         )

@@ -19,6 +19,7 @@ from fer_jax import methods
 from fer_jax.config.fields import Config, as_tuples, assign, config_from
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import separate
+from fer_jax.data.sources.points import MEASURED
 from fer_jax.data.sources.source import Source, with_points
 from fer_jax.engine.compiler import compilation_cache, use_compilation_cache
 from fer_jax.engine.mesh import make_mesh, on_cpu, put_replicated
@@ -255,7 +256,7 @@ class Trained:
         else:
             arrays["image"] = faces
         kind = self.config.data.points
-        if kind == "face68":
+        if kind in MEASURED:
             (frames or arrays)["landmarks"] = self._landmarks(faces)
         source = Source(self.card["data"]["name"], "", self.classes, arrays, np.arange(count), frames)
         source = with_points(source, kind) if kind else source

@@ -12,6 +12,7 @@ from fer_jax.config.fields import Config
 from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
 from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt.occlusion import with_occluded_copies
+from fer_jax.data.sources.points import MEASURED
 from fer_jax.data.sources.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
 from fer_jax.data.targets.label_noise import with_label_noise
 from fer_jax.engine.hosts import agree
@@ -126,7 +127,7 @@ def _check_options_of_clips(config: Config, train: Source) -> None:
     """Raises UserError for an option that exists for images only, if the data set has clips."""
     only_images = {
         "augmentation.train": "flip:alternate" if pipeline(config)[0].alternates else "",
-        "data.points": config.data.points.replace("face68", ""),
+        "data.points": "" if config.data.points in MEASURED else config.data.points,
         "data.occluded_copies": config.data.occluded_copies,
         "evaluation.occluded": config.evaluation.occluded,
         "evaluation.degraded": config.evaluation.degraded,

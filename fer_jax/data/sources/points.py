@@ -61,6 +61,7 @@ MIRROR = {
     ),
 }  # fmt: skip
 
+MEASURED = ("face68",)  # kinds that are the landmarks themselves: of frames of clips too, and without a template
 LEFT_OUT = {"face24": "get the points of an average face", "face68": "cannot be measured"}
 MISSING_BELOW = 1e-6  # landmarks that all lie on one spot say that no face was found
 
@@ -140,7 +141,7 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
     height, width = arrays["image"].shape[1:3]
     template = face_template(height, width, dataset)
     landmarks = arrays.get("landmarks")
-    if landmarks is None and kind == "face68":
+    if landmarks is None and kind in MEASURED:
         raise UserError(
             f"config.data.points='{kind}': {name}, has no landmarks; `python -m tfds_builders landmarks {dataset}` "
             "finds them"
@@ -163,7 +164,7 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
     _check_pixels(landmarks, reach, there, height, width, name)
     if missing := int((~there).sum()):
         _say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and {LEFT_OUT[kind]}")
-    if kind == "face68":
+    if kind in MEASURED:
         return {**arrays, "points": np.where(there[:, None, None], landmarks, np.float32(np.nan))}
     points = face_points(landmarks, height, width)
     return {**arrays, "points": np.where(there[:, None, None], points, template)}
