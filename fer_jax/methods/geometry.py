@@ -180,6 +180,9 @@ def check(config: Config) -> None:
     for name, most in (("variance", 1.0), ("cost", np.inf)):
         if not 0 < config.model.get(name, 1.0) <= most:
             raise UserError(f"config.model.{name}={config.model[name]}: give a number above 0 and at most {most}")
+    for name in ("components", "support", "rounds", "steps"):
+        if config.model.get(name, 1) < 1:
+            raise UserError(f"config.model.{name}={config.model[name]}: give at least 1")
 
 
 def score(model: Any, logits: np.ndarray, labels: np.ndarray) -> Scores:

@@ -1,12 +1,13 @@
 """Geometric features of sequences (Ghimire and Lee, Sensors 13(6), 2013): how 68 landmarks move, and no pixel.
 
-Every frame is brought to level eyes an inter-ocular distance of one apart. A clip is described by the tracks of all
+Every frame is turned and scaled so that the eyes are level and one apart. A clip is described by the tracks of all
 landmarks (where they went since the first frame) and of all 2,278 pairs of them (by how much they came closer and
 turned since then), resampled to T steps. The prototype of a class is the median of its training tracks, and the weak
 classifier of a feature says the class whose prototype is the nearest by dynamic time warping (DTW). Multi-class
 AdaBoost (SAMME) selects features; it classifies, or a support vector machine does on the distances of what it selected.
 
 The paper finds its landmarks by elastic bunch graph matching, 52 of them as far as known. Choices where it is silent:
+  * Each frame is scaled by its own distance between the eyes, so that a face that comes nearer does not move.
   * Positions are resampled, linearly among the frames with landmarks, and distances and angles taken of the result.
   * DTW has Euclidean local cost and a band of `window` steps.
   * A feature that is selected several times counts once in the support vector machine.

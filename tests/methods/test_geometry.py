@@ -187,6 +187,9 @@ def test_more_examples_than_support_vectors_are_sampled(capsys):
 
 def test_what_is_missing_is_said(monkeypatch):
     config: Config = __import__("experiments.geometry", fromlist=["_"]).get_config("smoke")
+    config.model.rounds = 0
+    with pytest.raises(UserError, match=r"config\.model\.rounds=0.*at least 1"):
+        geometry.check(config)
     config.data.points = ""
     with pytest.raises(UserError, match=r"config\.data\.points.*face68"):
         geometry.check(config)
