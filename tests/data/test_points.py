@@ -108,7 +108,7 @@ def test_faces_without_landmarks_get_the_template(capsys):
     np.testing.assert_array_equal(found[2], template)
     np.testing.assert_allclose(found[[0, 3]], face_points(marks[[0, 3]], 64, 64))
     said = "faces, split train: 2 of 4 faces have no landmarks and get the points of an average face\n"
-    assert capsys.readouterr().out == said  # once
+    assert capsys.readouterr().err == said  # once
 
 
 def test_a_data_set_without_landmarks_says_so_once(capsys):
@@ -117,7 +117,7 @@ def test_a_data_set_without_landmarks_says_so_once(capsys):
         found = attach_points(arrays, kind="face24", dataset="fer2013", split=split)["points"]
     assert found.shape == (3, 24, 2)
     assert found.dtype == np.float32
-    assert capsys.readouterr().out.count("fer2013 has no landmarks: every face gets the same 24 points") == 1
+    assert capsys.readouterr().err.count("fer2013 has no landmarks: every face gets the same 24 points") == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -191,4 +192,4 @@ def _check_pixels(
 
 @functools.cache
 def _say_once(line: str) -> None:
-    print(line, flush=True)
+    print(line, file=sys.stderr, flush=True)  # tables go to the standard output
