@@ -56,7 +56,8 @@ class PairMatch(Match):
     def describe(self) -> str:
         """Returns a sentence on how pairs are read."""
         kept = "" if self.threshold is None else f", basic ones where none scores {self.threshold:.2f}"
-        return f"Compound expressions are read from the probabilities of basic ones{kept}."
+        means = "; only the answers mean something, not the probabilities" if kept else ""
+        return f"Compound expressions are read from the probabilities of basic ones{kept}{means}."
 
 
 def reads_pairs(source_classes: Sequence[str], model_classes: Sequence[str]) -> bool:

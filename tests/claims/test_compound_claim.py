@@ -10,10 +10,10 @@ def test_networks_and_pairs_are_scored_beside_action_units(tiny, tmp_path, monke
     for config in (basic, categories):
         config.evaluation.report = False
     found = compound.measure({"basic": basic, "six_sigmoids": categories}, epath.Path(tmp_path))
-    assert set(found) == {"synthetic_faces/basic", "synthetic_faces/compound"}
-    assert set(found["synthetic_faces/basic"]) == {"chance", "action_units", "basic"}
-    of_pairs = found["synthetic_faces/compound"]
+    (place, of_basic), (_, of_pairs) = found.items()
+    assert place.startswith("synthetic_faces/basic, ")
+    assert set(of_basic) == {"chance", "action_units", "basic"}
     assert set(of_pairs) == {"chance", "action_units", "pairs_of_basic", "six_sigmoids"}
-    assert found["synthetic_faces/basic"]["action_units"]["mean_recall"] > 0.9
+    assert of_basic["action_units"]["mean_recall"] > 0.9
     assert of_pairs["action_units"]["mean_recall"] > 0.5
     assert 0 <= of_pairs["pairs_of_basic"]["mean_recall"] <= 1
