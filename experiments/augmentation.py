@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 
 from experiments import fer2013_fast
-from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, read_records
+from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, positive, read_records
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.inference.trained import load
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default="results/augmentation")
     parser.add_argument("--arms", default=",".join(COMPARED | ONCE), help="(default: all) %(default)s")
-    parser.add_argument("--seeds", type=int, default=3, help="of all arms but those of one seed")
+    parser.add_argument("--seeds", type=positive, default=3, help="of all arms but those of one seed")
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--workdir", type=epath.Path, default="runs/augmentation", help="folder of the runs")
     given = parser.parse_args(arguments)

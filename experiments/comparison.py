@@ -5,6 +5,7 @@ Every run leaves a record OUT/COLUMN/NAME_seedN.json; a run that has its record 
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 import sys
@@ -17,10 +18,12 @@ from fer_jax.config.fields import Config, leaves
 from fer_jax.engine.allocator import keep_freed_memory
 from fer_jax.engine.compiler import use_compilation_cache
 from fer_jax.errors import UserError, nearest, print_any_text, writing
+from fer_jax.parsing import read_json
 from fer_jax.storage import write_whole
 from fer_jax.training import loop
 
 DRAWS = 2000  # of the bootstrap
+REMEDY = "move it away to train this run again"
 Run = tuple[pathlib.Path, Config, Callable[[], dict[str, Any]]]
 """Where the record goes, the config as the recipe has it today, and what trains and returns the record."""
 
@@ -53,7 +56,8 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
 
 def _check_recipe(path: pathlib.Path, config: Config) -> None:
     """Raises UserError where a record is of another recipe than today's."""
-    stored, now = (dict(leaves(c, ())) for c in (json.loads(path.read_text())["config"], json.loads(config.to_json())))
+    record = read_json(path, REMEDY, {"config": dict})
+    stored, now = (dict(leaves(c, ())) for c in (record["config"], json.loads(config.to_json())))
     if differ := [f for f in stored if f != "data.data_dir" and stored[f] != now.get(f)]:  # new fields are at rest
         raise UserError(f"{path} has another config.{differ[0]} than this recipe: move {path.parents[1]} away")
 
@@ -64,7 +68,16 @@ def chosen(text: str, known: Mapping[str, Any]) -> list[str]:
     for name in names:
         if name not in known:
             raise UserError(f"there is no '{name}'; {nearest(name, known)}")
+    if not names:
+        raise UserError(f"an empty list: give some of {', '.join(known)}")
     return names
+
+
+def positive(text: str) -> int:
+    """Returns a whole number of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("give a whole number of at least 1")
+    return int(text)
 
 
 def facts(config: Config, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +101,7 @@ def read_records(folder: pathlib.Path, key: str) -> dict[str, list[dict[str, Any
     """Returns the records of a folder by the value that they have for `key`."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
+        record = read_json(path, REMEDY, {key: str})
         found.setdefault(record[key], []).append(record)
     return found
 

@@ -32,7 +32,7 @@ import numpy as np
 from etils import epath
 
 from experiments import presets
-from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, read_records
+from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, positive, read_records
 from experiments.noise_knowledge import OWN, certainty, coverage, draw, knowledge, knowledge_table, known
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, default="results/noise/cpu")
     parser.add_argument("--columns", default="clean,symmetric30,real", help=f"among {','.join(COLUMNS)}")
     parser.add_argument("--methods", default=",".join(METHODS), help="(default: all) %(default)s")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--workdir", type=epath.Path, default="runs/noise", help="folder of the runs")
     parser.add_argument("--full", action="store_true", help="all pictures and the whole network, for an accelerator")

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import noise_labels
 from experiments.comparison import holm, paired
-from experiments.noise import COLUMNS, METHODS, PROBES, config_of, probe_config
+from experiments.noise import COLUMNS, METHODS, PROBES, config_of, main, probe_config
 from experiments.noise_knowledge import coverage, cured
 from fer_jax.config.check import check_config
 from fer_jax.data.sources.source import Source
@@ -71,3 +71,12 @@ def test_the_most_doubted_labels_by_hand(monkeypatch):
         *(1, 2, 50, 4),  # of the doubted ones, of all in percent
         *(1, 25),  # without a vote
     ]
+
+
+def test_a_damaged_record_is_one_line(tmp_path, capsys):
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean" / "cross-entropy_seed0.json").write_text('{"method": "cross-en')
+    assert main([f"--out={tmp_path}", "--columns=clean", "--seeds=1"]) == 2
+    assert "cross-entropy_seed0.json is damaged" in capsys.readouterr().err
+    assert main([f"--out={tmp_path}", "--columns="]) == 2
+    assert "empty list" in capsys.readouterr().err

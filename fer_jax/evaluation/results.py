@@ -131,7 +131,7 @@ def never_recognized(results: Mapping[str, Any]) -> str:
     """Returns a sentence that names the classes of which no test example is recognized; '' if there are none."""
     recall = zip(results["classes"], results.get("recall", ()), strict=False)  # None without examples
     names = [name for name, value in recall if value == 0]
-    return f"No example of {', '.join(names)} is recognized: the model has not learned this." if names else ""
+    return f"No example of {', '.join(names)} is recognized." if names else ""
 
 
 def _over_seeds(results: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ class PairMatch(Match):
 
     def describe(self) -> str:
         """Returns a sentence on how pairs are read."""
-        kept = "" if self.threshold is None else f", basic ones where none scores {self.threshold:.2f}"
+        kept = "" if self.threshold is None else f", a basic one where no pair scores above {self.threshold:.2f}"
         means = "; only the answers mean something, not the probabilities" if kept else ""
         return f"Compound expressions are read from the probabilities of basic ones{kept}{means}."
 
