@@ -24,9 +24,13 @@ def print_any_text() -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns a hint for a misspelt `name`: the closest of `known`, or all of them when none is close."""
+    """Returns a hint for a misspelt `name`: the closest of `known`, or all of them when none is close.
+
+    Names that begin with `name` come before all others.
+    """
     known = sorted(filter(None, known))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    begun = [one for one in known if name and one.startswith(name)]
+    close = difflib.get_close_matches(name, begun or known, n=1, cutoff=0 if begun else 0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
 
 

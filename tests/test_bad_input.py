@@ -25,6 +25,7 @@ from fer_jax.training import loop
 COMMAND_LINES = {
     "--config=experiments/fdlr.py": "experiments/fdlr.py; did you mean 'experiments/fdrl.py'?",
     "--config=experiments/fdrl.py:smke": "no variant 'smke'; did you mean 'smoke'?",
+    "--config=experiments/compound.py:rafdb": "no variant 'rafdb'; did you mean 'rafdb_compound'?",
     "--config=experiments/fdrl.py --config.optimizer.learning_rat=1": "did you mean --config.optimizer.learning_rate?",
     "--config=experiments/fdrl.py --config.learning_rate=1": "did you mean --config.optimizer.learning_rate?",
     "--config=experiments/fdrl.py --config.lr=1": "did you mean --config.optimizer.learning_rate?",
@@ -36,7 +37,7 @@ COMMAND_LINES = {
     "--config=experiments/fdrl.py -config.seed=1": "did you mean --config.seed?",
     "--config=experiments/fdrl.py --flagfile=x": "--flagfile=x: there is no such option",
     "evaluate --config.model.official_eval=True": "no model file and no run at",
-    "--config=experiments/fdrl.py --config.data.exclude=(black": "--config.data.exclude=(black: give a tuple",
+    "--config=experiments/fdrl.py --config.data.exclude=(black": "data.exclude=(black: give a tuple such as ('a', 'b')",
     "--config.seed=1": "say what to train",
     "": "say what to train",
     "--epochs=3": "--epochs=3: .* did you mean --config.train.epochs?",

@@ -12,6 +12,10 @@ DEPTH = 2  # levels of folders that unpacking may have added
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 
 
+class Absent(UserError):
+    """A file or folder of the originals is not there; `PictureBuilder` adds where their layout is described."""
+
+
 def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str) -> pathlib.Path:
     """Returns the folder that holds one of `wanted` (relative paths), `manual_dir` itself or one a little below.
 
@@ -58,7 +62,7 @@ def _only(found: Sequence[pathlib.Path], start: pathlib.Path, wanted: str, name:
             f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
         )
     if not found:
-        raise UserError(f"{start} has no {wanted} of {name}{packed(start) or hint}")
+        raise Absent(f"{start} has no {wanted} of {name}{packed(start) or hint}")
     return found[0]
 
 
@@ -72,7 +76,7 @@ def folder_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Pa
         if (root / one).is_dir():
             return undoubled(root / one)
     first = root / names[0]
-    raise UserError(f"{first} of {name} is not there{packed(first.parent, first.name)}")
+    raise Absent(f"{first} of {name} is not there{packed(first.parent, first.name)}")
 
 
 def file_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
@@ -85,7 +89,7 @@ def file_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path
         if (root / one).is_file():
             return root / one
     first = root / names[0]
-    raise UserError(f"{first} of {name} is not there{packed(first.parent)}")
+    raise Absent(f"{first} of {name} is not there{packed(first.parent)}")
 
 
 def undoubled(folder: pathlib.Path) -> pathlib.Path:

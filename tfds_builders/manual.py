@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import io
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 from PIL import Image
+from tensorflow_datasets.core.constants import DATA_DIR
 from tqdm import tqdm
 
 from fer_jax.errors import UserError
@@ -136,7 +138,13 @@ def require_prepared(builder: tfds.core.DatasetBuilder) -> None:
     what = f"{called} {builder.version} is not prepared under {builder.data_dir_root}"
     if others:
         what += f" (only version {', '.join(others)}, written by another version of this program)"
-    raise UserError(f"{what}: run `python -m tfds_builders build {called}`")
+    command = f"python -m tfds_builders build {called}"
+    if isinstance(builder, ManualBuilder):
+        command += " --manual_dir=FOLDER"
+    folder = os.path.expanduser(builder.data_dir_root)
+    if folder != os.path.expanduser(DATA_DIR):
+        command += f" --data_dir={shlex.quote(folder)}"
+    raise UserError(f"{what}: run `{command}`")
 
 
 def other_versions(builder: tfds.core.DatasetBuilder) -> list[str]:

@@ -19,6 +19,7 @@ from tensorflow_datasets.core.splits import SplitDict
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.detection import best_detector
 from fer_jax.faces.pictures import copied
+from tfds_builders.layout import Absent
 from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, shared_files, unusual_counts
 from tfds_builders.look_alikes import equal_groups
 from tfds_builders.manual import ManualBuilder
@@ -204,7 +205,10 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
 
     def read(self, manual_dir: epath.Path) -> Listing:  # pyright: ignore
         self._problems = problems = Problems(f"{self.name} in {manual_dir}")
-        listing = self.list_files(manual_dir, problems)
+        try:
+            listing = self.list_files(manual_dir, problems)
+        except Absent as error:
+            raise UserError(f"{error} (layout: tfds_builders/{self.name}/README.md)") from None
         _check_names(listing, problems)
         if not any(listing.items.values()) and not (problems.mistakes or problems.gaps):
             raise UserError(f"{manual_dir} holds no picture of {self.name}: {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")

@@ -108,7 +108,9 @@ def parse(changes: Iterable[tuple[str, str]], known: Mapping[str, Any]) -> dict[
         try:
             values[path] = _value(text, known[path])
         except (ValueError, KeyError) as error:
-            raise UserError(f"--config.{path}={text[:SHOWN]}: give {KINDS[type(known[path])]}") from error
+            kind = type(known[path])
+            example = f" such as {known[path] or ('a', 'b')}" if kind is tuple else ""
+            raise UserError(f"--config.{path}={text[:SHOWN]}: give {KINDS[kind]}{example}") from error
     return values
 
 

@@ -53,7 +53,8 @@ class Field:
             if not _is(member, kind):
                 raise UserError(f"config.{path}={value!r}: {member!r} is not {KINDS[kind]}")
         if self.choices and value not in self.choices:
-            raise UserError(f"config.{path}={value!r}: {nearest(value, self.choices)}")
+            none = " ('' for none)" if "" in self.choices else ""
+            raise UserError(f"config.{path}={value!r}: {nearest(value, self.choices)}{none}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"config.{path}={value}: give a finite number {self.limits()}".rstrip())
         if self.range and not self._contains(value):

@@ -168,9 +168,11 @@ class Trained:
         """Returns how faces are found in pictures and classified by this model; see `Reader`.
 
         Raises:
-            UserError: if the method predicts no classes.
+            UserError: if the method predicts no classes, or measures landmarks and nothing here finds them.
         """
         self._check_predicts()
+        if self.config.data.points in MEASURED:
+            _ = self._finder  # what it needs and lacks is said before anything is written
         clip_logits = self._clip_logits if self.task.method.takes == "frames" else None
         return Reader(
             logits=self.logits,

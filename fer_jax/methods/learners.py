@@ -35,7 +35,7 @@ def scikit_learn(part: str) -> Any:
     try:
         return importlib.import_module(f"sklearn.{part}")
     except ImportError as error:
-        raise UserError("training on geometry needs scikit-learn: pip install 'fer_jax[geometry]'") from error
+        raise UserError("fitting this method needs scikit-learn: pip install 'fer_jax[geometry]'") from error
 
 
 class KernelMachine(nn.Module):

@@ -54,6 +54,13 @@ def test_landmarks_are_found_in_each_face_and_no_program_finds_any(tiny, tmp_pat
         model.explain(faces)
     with pytest.raises(UserError, match="measures landmarks"):
         export.export(model, "stablehlo", tmp_path / "faces.stablehlo.zip")
+    monkeypatch.setattr(trained, "Landmarks", nothing_finds_landmarks)
+    with pytest.raises(UserError, match="needs dlib"):  # before a table begins
+        untrained(config).reader(None)
+
+
+def nothing_finds_landmarks():
+    raise UserError("finding landmarks needs dlib")
 
 
 @pytest.mark.parametrize(("name", "objective"), [*((m, "") for m in METHODS), *(("baseline", s) for s in ADDING)])

@@ -76,4 +76,5 @@ def test_pictures_that_are_missing_and_boxes_outside(files, tmp_path):
 
 def test_without_the_lists(files, tmp_path):
     fake_caer_s.list_file(files, "train").unlink()
-    assert "has no train.txt of the boxes of CAER-S" in refusal("caer_s", files, tmp_path)
+    said = "has no train.txt of the boxes of CAER-S (layout: tfds_builders/caer_s/README.md)"
+    assert said in refusal("caer_s", files, tmp_path)

@@ -61,7 +61,7 @@ def test_training_reads_it_by_name(tmp_path, tiny, capsys):
     config = tiny("baseline", max_steps=2)
     config.data.update(dataset="image_folder/pets", data_dir=data)
     config.data.builder = {}
-    with pytest.raises(UserError, match=r"run `python -m tfds_builders build image_folder/pets`"):
+    with pytest.raises(UserError, match=rf"build image_folder/pets --manual_dir=FOLDER --data_dir={data}`"):
         loading.load(config.data, "train", training=True)
     build("image_folder/pets", files, data)
     loaded = loading.load(config.data, "train", training=True)

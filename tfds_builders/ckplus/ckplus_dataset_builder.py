@@ -18,6 +18,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.crops import align_points, crop_box, transform_points
 from fer_jax.faces.pictures import BadPicture, encoded
 from tfds_builders.ckplus import trees
+from tfds_builders.layout import Absent
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
@@ -216,7 +217,7 @@ def _tree(manual_dir: os.PathLike[str], name: str) -> pathlib.Path:
     if len(found) > 1:
         raise UserError(f"{manual_dir} holds {name}/ of CK+ more than once ({found[0]} and {found[1]}): remove one")
     if not found:
-        raise UserError(f"{manual_dir} has no {name}/S005/001 of CK+{archives_below(manual_dir)}")
+        raise Absent(f"{manual_dir} has no {name}/S005/001 of CK+{archives_below(manual_dir)}")
     return found[0]
 
 

@@ -20,6 +20,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces import video
 from fer_jax.faces.pictures import BadPicture
 from tfds_builders.frames import check_frames
+from tfds_builders.layout import Absent
 from tfds_builders.listing import Item, Listing
 from tfds_builders.mmi import orientation, sessions
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
@@ -161,7 +162,7 @@ def _sessions(manual_dir: os.PathLike[str], problems: Problems) -> dict[int, str
     """Returns number -> folder of the sessions of one or several downloads."""
     roots = find_folders(manual_dir, ["Sessions"])
     if not roots:
-        raise UserError(f"{manual_dir} has no Sessions/ of MMI{archives_below(manual_dir)}")
+        raise Absent(f"{manual_dir} has no Sessions/ of MMI{archives_below(manual_dir)}")
     found: dict[int, str] = {}
     for root in roots:
         for name, folder in folders_in(root, r"\d+").items():

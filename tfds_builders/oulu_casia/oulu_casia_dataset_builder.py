@@ -19,6 +19,7 @@ from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.crops import crop_box
 from fer_jax.faces.pictures import encoded
+from tfds_builders.layout import Absent
 from tfds_builders.listing import Item, Listing
 from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
 from tfds_builders.problems import Problems
@@ -205,7 +206,7 @@ def _root(manual_dir: os.PathLike[str], options: OuluOptions) -> pathlib.Path:
         )
     if not found:
         inside = "PreProcess Img" if options.source == "cropped" else "OriginalImg"
-        raise UserError(f"{manual_dir} has no {inside}/{wanted}/P001 of Oulu-CASIA{archives_below(manual_dir)}")
+        raise Absent(f"{manual_dir} has no {inside}/{wanted}/P001 of Oulu-CASIA{archives_below(manual_dir)}")
     return found[0]
 
 

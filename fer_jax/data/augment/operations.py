@@ -57,7 +57,7 @@ class Parameter:
 
     def valid(self) -> str:
         """Returns the valid values in words."""
-        number = {int: "a whole number from ", float: "", tuple: "low-high within "}.get(self.form)
+        number = {int: "a whole number from ", float: "", tuple: "low-high, low not above high, within "}.get(self.form)
         words = [] if number is None else [f"{number}{self.low:g} to {self.high:g}"]
         return " or ".join([*words, *map(repr, self.words)])
 
@@ -271,7 +271,7 @@ def _entry(text: str, grouped: bool) -> Operation:
     head, bracket, rest = text.strip().partition("(")
     name, colon, given = head.partition(":")
     if name not in KINDS and name not in GROUPS:
-        raise UserError(f"{FIELD}: '{text}': there is no operation '{name}'; {nearest(name, (*KINDS, *GROUPS))}")
+        raise UserError(f"{FIELD}: there is no operation '{text}'; {nearest(name, (*KINDS, *GROUPS))}")
     if bool(bracket) != (name in GROUPS) or (bracket and not rest.endswith(")")) or rest.count("(") > MOST_GROUPS:
         raise UserError(f"{FIELD}: cannot read '{text:.80}'; write {_syntax(name)}")
     parameters = ALWAYS if name in GROUPS or (grouped and name == "flip") else KINDS[name].parameters

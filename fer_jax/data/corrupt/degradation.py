@@ -120,7 +120,7 @@ def parse(text: Any) -> dict[str, Any]:
     """
     kind, _, level = str(text).partition(":")
     if kind not in KINDS:
-        raise UserError(f"{FIELD}: '{text}': there is no degradation '{kind}'; {nearest(kind, KINDS)}")
+        raise UserError(f"{FIELD}: there is no degradation '{text}'; {nearest(kind, KINDS)}")
     number = whole_number(level) or 0
     if number in LEVELS:
         return {"kind": kind, KINDS[kind].unit: KINDS[kind].amounts[number - 1]}
