@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from fer_jax.config.fields import Config, leaves
@@ -36,7 +37,7 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
         use_compilation_cache()
         for path, config, train in runs:
             if path.exists():
-                _check_recipe(path, config)
+                check_recipe(path, config)
                 continue
             print(f"{path.parent.name}, {path.stem}", flush=True)
             record = train()
@@ -54,10 +55,11 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
     return 0
 
 
-def _check_recipe(path: pathlib.Path, config: Config) -> None:
+def check_recipe(path: pathlib.Path, config: Config) -> None:
     """Raises UserError where a record is of another recipe than today's."""
     record = read_json(path, REMEDY, {"config": dict})
-    stored, now = (dict(leaves(c, ())) for c in (record["config"], json.loads(config.to_json())))
+    both = (record["config"], json.loads(config.to_json()))
+    stored, now = (dict(leaves(ml_collections.ConfigDict(values), ())) for values in both)
     if differ := [f for f in stored if f != "data.data_dir" and stored[f] != now.get(f)]:  # new fields are at rest
         raise UserError(f"{path} has another config.{differ[0]} than this recipe: move {path.parents[1]} away")
 

@@ -1,16 +1,18 @@
 """The benchmark of noisy labels: valid configs, paired differences, corrected p-values."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 
 from experiments import noise_labels
-from experiments.comparison import holm, paired
+from experiments.comparison import check_recipe, holm, paired
 from experiments.noise import COLUMNS, METHODS, PROBES, config_of, main, probe_config
 from experiments.noise_knowledge import coverage, cured
 from fer_jax.config.check import check_config
 from fer_jax.data.sources.source import Source
+from fer_jax.errors import UserError
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -71,6 +73,16 @@ def test_the_most_doubted_labels_by_hand(monkeypatch):
         *(1, 2, 50, 4),  # of the doubted ones, of all in percent
         *(1, 25),  # without a vote
     ]
+
+
+def test_a_record_of_another_recipe_is_refused(tmp_path):
+    config, record = config_of("clean", "cross-entropy", 0), tmp_path / "record.json"
+    config.data.data_dir = "elsewhere"
+    record.write_text(json.dumps({"config": json.loads(config.to_json())}))
+    check_recipe(record, config_of("clean", "cross-entropy", 0))
+    config.train.epochs = 3.0
+    with pytest.raises(UserError, match=r"another config\.train\.epochs"):
+        check_recipe(record, config)
 
 
 def test_a_damaged_record_is_one_line(tmp_path, capsys):
