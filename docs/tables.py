@@ -28,7 +28,7 @@ from fer_jax.errors import UserError, print_any_text, writing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/data.md", "docs/explanations.md")
-PAGES += ("docs/performance.md", "docs/scaling.md")
+PAGES += ("docs/noise.md", "docs/performance.md", "docs/scaling.md")
 BLOCK = re.compile(r"(<!-- (?P<kind>\w+): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_YET = "not measured yet\n"
 OLD = " †"
@@ -43,6 +43,8 @@ COMMANDS = {
     "results/fer2013_fast_pieces.md": (
         "python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json --epochs=3 --seeds=1"
     ),
+    "results/noise/cpu.md": "python -m experiments.noise --out=results/noise/cpu",
+    "results/noise/probes.md": "python -m experiments.noise --probe --out=results/noise/probes",
     "results/latency.md": "python -m benchmarks.latency PHOTO --fer=PYTHON",
     "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",
 }

@@ -137,12 +137,13 @@ def draw(columns: Mapping[str, Runs]) -> bytes:
                 if (value := _mean(known(records), "auroc", sign)) is not None:
                     face = colors[method] if filled else "none"
                     signs.plot(value, place, "o", color=colors[method], markerfacecolor=face)
-        quiet(signs, "AUROC of the loss; open: of the method's own uncertainty")
+        quiet(signs, "AUROC of the loss (filled) and of the own uncertainty (open)")
         signs.set_yticks(range(len(runs)), list(runs))
+        signs.set_xlim(0.48, 1.0)
         signs.invert_yaxis()
-        memory.set_title(f"{name}: wrong labels memorized", loc="left")
-        signs.set_title("wrong labels told from right ones", loc="left")
-        sure.set_title("accuracy", loc="left")
+        titles = (f"{name}: wrong labels memorized", "Wrong labels told from right ones", "Accuracy")
+        for axes, title in zip((memory, signs, sure), titles, strict=True):
+            axes.set_title(title, loc="left", fontsize=9.5)
         for axes in (memory, sure):
             in_percent(axes.yaxis)
         in_percent(sure.xaxis)
