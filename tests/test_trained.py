@@ -383,7 +383,7 @@ def test_compound_expressions_are_read_from_basic_ones(finished):
     results = evaluate(finished, dataset="synthetic_faces/compound", changes=ONE_DEVICE)
     assert results["classes"] == list(COMPOUND_EMOTIONS)
     assert "left_out" not in results
-    assert "basic ones where none scores" in results["protocol"]
+    assert "a basic one where no pair scores above" in results["protocol"]
     with pytest.raises(UserError, match="chosen on its split train"):
         evaluate(finished, "train", dataset="synthetic_faces/compound", changes=ONE_DEVICE)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_geometry import face, moved
+from test_geometry_stills import face, moved
 
 from fer_jax.errors import UserError
 from fer_jax.methods import geometry_sequences
