@@ -60,7 +60,7 @@ def check_recipe(path: pathlib.Path, config: Config) -> None:
     record = read_json(path, REMEDY, {"config": dict})
     both = (record["config"], json.loads(config.to_json()))
     stored, now = (dict(leaves(ml_collections.ConfigDict(values), ())) for values in both)
-    if differ := [f for f in stored if f != "data.data_dir" and stored[f] != now.get(f)]:  # new fields are at rest
+    if differ := [f for f in stored if stored[f] != now.get(f)]:  # fields that came later are at rest
         raise UserError(f"{path} has another config.{differ[0]} than this recipe: move {path.parents[1]} away")
 
 
@@ -83,9 +83,14 @@ def positive(text: str) -> int:
 
 
 def facts(config: Config, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the end of a record: how long a run took, its config, and where it ran, by its results.json."""
+    """Returns the end of a record: how long a run took, its config, and where it ran, by its results.json.
+
+    The folder of the data is left out: it is this machine's, and says nothing of the run.
+    """
     where = {name: results[name] for name in ("device", "versions", "git_commit")}
-    return {"minutes": results["wall_seconds"] / 60, "config": json.loads(config.to_json())} | where
+    recipe = json.loads(config.to_json())
+    del recipe["data"]["data_dir"]
+    return {"minutes": results["wall_seconds"] / 60, "config": recipe} | where
 
 
 def packed(right: np.ndarray) -> str:

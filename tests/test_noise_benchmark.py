@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import noise_labels
-from experiments.comparison import check_recipe, holm, paired
+from experiments.comparison import check_recipe, facts, holm, paired
 from experiments.noise import COLUMNS, METHODS, PROBES, config_of, main, probe_config
 from experiments.noise_knowledge import coverage, cured
 from fer_jax.config.check import check_config
@@ -78,7 +78,9 @@ def test_the_most_doubted_labels_by_hand(monkeypatch):
 def test_a_record_of_another_recipe_is_refused(tmp_path):
     config, record = config_of("clean", "cross-entropy", 0), tmp_path / "record.json"
     config.data.data_dir = "elsewhere"
-    record.write_text(json.dumps({"config": json.loads(config.to_json())}))
+    results = {"device": "", "versions": {}, "git_commit": "", "wall_seconds": 60}
+    record.write_text(json.dumps(facts(config, results)))
+    assert "elsewhere" not in record.read_text()
     check_recipe(record, config_of("clean", "cross-entropy", 0))
     config.train.epochs = 3.0
     with pytest.raises(UserError, match=r"another config\.train\.epochs"):
