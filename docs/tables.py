@@ -45,6 +45,7 @@ COMMANDS = {
     ),
     "results/noise/cpu.md": "python -m experiments.noise --out=results/noise/cpu",
     "results/noise/probes.md": "python -m experiments.noise --probe --out=results/noise/probes",
+    "results/peers.md": "python -m benchmarks.peers --data_dir=FOLDER --fer=PYTHON --npm=FOLDER",
     "results/latency.md": "python -m benchmarks.latency PHOTO --fer=PYTHON",
     "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",
 }
