@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags, logging
 from etils import epath
 
-from fer_jax import methods
+from fer_jax import __version__, methods
 from fer_jax.config import files
 from fer_jax.config.fields import Config, fields_of, leaves, nearest_field
 from fer_jax.config.table import FIELDS
@@ -55,6 +55,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "distributed": {"help": "several hosts that JAX finds itself (TPU pod, Slurm)", "action": "store_true"},
     "patience": {"help": "several hosts: seconds to wait for all of them", "type": float, "default": 50.0},
     "print_config": {"help": "print the resolved config and exit", "action": "store_true"},
+    "version": {"help": "print the version and exit", "action": "version", "version": f"fer_jax {__version__}"},
     "help": {"help": "print this text; with --config, every field of the experiment", "action": "store_true"},
 }
 HOSTS = ("coordinator", "num_processes", "process_id", "distributed", "patience")
