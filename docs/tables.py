@@ -4,7 +4,6 @@ A block of a page stands between `<!-- KIND: PATH -->` and `<!-- end -->`:
 
 - `results: FOLDER`: the JSON files that `--mode=evaluate --out=` wrote into a folder, a row per experiment;
 - `summary: FOLDER`: the rows of all such folders inside a folder, with fewer columns;
-- `claims: FOLDER`: the records of `python -m experiments.claims.NAME`;
 - `speed: FOLDER`: the newest complete run of `python -m benchmarks` on each device;
 - `include: FILE`: a file as another command wrote it.
 
@@ -47,12 +46,12 @@ COMMANDS = {
     "results/noise/probes.md": "python -m experiments.noise --probe --out=results/noise/probes",
     "results/peers.md": "python -m benchmarks.peers --data_dir=FOLDER --fer=PYTHON --npm=FOLDER",
     "results/latency.md": "python -m benchmarks.latency PHOTO --fer=PYTHON",
+    **{
+        f"results/claims/{name}.md": f"python -m experiments.claims.{name}"
+        for name in ("acnn", "fan", "fdrl", "pdls", "psr", "word2vec")
+    },
     "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",
 }
-CLAIMS_HEADER = (
-    "| claim | measure (claimed) | ours | against | difference (95 % interval) | seeds | verdict |\n"
-    "|---|---|---|---|---|---|---|\n"
-)
 HEADER = (
     "| experiment | seeds | parameters | accuracy, % | mean recall, % | NLL | ECE, % | minutes |\n"
     "|---|---|---|---|---|---|---|---|\n"
@@ -70,7 +69,7 @@ def results_table(folder: pathlib.Path) -> str:
 
 def summary_table(folder: pathlib.Path) -> str:
     """Returns the Markdown table of all result folders inside a folder."""
-    folders = sorted(path for path in folder.glob("*") if path.is_dir() and path.name != "claims")
+    folders = sorted(path for path in folder.glob("*") if path.is_dir())
     return _with_note(
         SUMMARY_HEADER, [_short_row(name, runs) for each in folders for name, runs in _runs(each).items()]
     )
@@ -97,37 +96,9 @@ def _mark(records: Iterable[Mapping[str, Any]]) -> str:
     return OLD if any(is_old(record) for record in records) else ""
 
 
-def claims_table(folder: pathlib.Path) -> str:
-    """Returns the Markdown table of all claims in a folder: a row per comparison, grouped by claim."""
-    rows = []
-    for path in sorted(folder.glob("*.json")):
-        with readable(path):
-            record = json.loads(path.read_text())
-            for number, comparison in enumerate(record["comparisons"]):
-                name = f"[{record['claim']}](claims/{path.stem}.png){_mark([record])}" if number == 0 else ""
-                rows.append(f"| {name} | {_comparison(comparison)} | {record['seeds']} | {comparison['verdict']} |\n")
-    return _with_note(CLAIMS_HEADER, rows)
-
-
-def _comparison(comparison: dict[str, Any]) -> str:
-    def shown(value: float, sign: str = "") -> str:
-        return f"{comparison['scale'] * value:{sign}.3g}"
-
-    unit = comparison["unit"].strip()
-    low, high = (shown(bound, "+") for bound in comparison["interval"])
-    theirs = comparison["theirs"]
-    against = f"{theirs}: {shown(comparison['theirs_mean'])}" if isinstance(theirs, str) else f"{theirs:g}"
-    return (
-        f"{comparison['measure']}{f', {unit}' if unit else ''} ({comparison['better']}) "
-        f"| {comparison['ours']}: {shown(comparison['ours_mean'])} | {against} "
-        f"| {shown(comparison['difference'], '+')} ({low} to {high})"
-    )
-
-
 MAKERS = {
     "results": results_table,
     "summary": summary_table,
-    "claims": claims_table,
     "speed": lambda folder: speed_table(folder) or NOT_YET,
 }
 

@@ -41,10 +41,9 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
                 continue
             print(f"{path.parent.name}, {path.stem}", flush=True)
             record = train()
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, json.dumps(record, indent=1) + "\n")
-            write_whole(out.with_suffix(".md"), table(out))
+            _keep(json.dumps(record, indent=1) + "\n", path)
+            _keep(table(out), out.with_suffix(".md"))
+        _keep(table(out), out.with_suffix(".md"))
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
@@ -53,6 +52,12 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
         return 130
     print(table(out))
     return 0
+
+
+def _keep(text: str, path: pathlib.Path) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
 
 
 def check_recipe(path: pathlib.Path, config: Config) -> None:

@@ -1,86 +1,149 @@
-"""FDRL's claim: a latent feature stands for an action-aware part of an expression (Ruan et al., CVPR 2021, section 3).
+"""FDRL's claim: an expression is a sum of shared, action-like latent features, weighted and related (CVPR 2021).
 
     python -m experiments.claims.fdrl
 
-Ground truth: the action units that each synthetic face was drawn with. For each action unit a linear readout is fitted
-on every single latent feature (128 numbers) and scored by the area under its ROC curve on other people; the unit counts
-with the feature that reads it best, chosen where the readouts were fitted. The control is one fully connected layer as
-wide as all latent features, cut into as many pieces of the same size: what a piece of a common hidden layer reads.
-`specialisation` is how far the best feature is above the mean of the others: a feature that stands for a part should
-know it better.
+Arms: the ResNet with one linear layer ('none'), with one fully connected layer of as many parameters as FDRL, cut into
+as many pieces ('wide'), with the sum of the pieces without relations and without compactness ('pieces'), and FDRL with
+importances that are means or lie on a simplex. Ground truth: the action units that each face was drawn with.
+
+- `unit auc`: how well a scalar of one latent feature, its importance alpha_j or, where it has none, its length, tells
+  an action unit: that of the feature and the sign that tell it best on half of the people, on the other half;
+- `cka`: how alike two latent features are (linear CKA of Kornblith et al. 2019, mean over pairs);
+- `center accuracy`: of the nearest class center on the importances alone, as L_D wants it (chance is 1 / 7);
+- `saturated`: share of edges above 0.99, where Inter-RM is a constant graph (it should fall below 0.5);
+- `drop spread`: standard deviation over classes and features of the recall lost without a feature, in points.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.claims.trial import Comparison, Measures, Trial, main, roc_auc
+from experiments.claims.statistics import auc_values, ratio_values, roc_auc
+from experiments.claims.trial import AUC, POINTS, Comparison, Measures, Trial, main
 from experiments.presets import VARIANTS
-from fer_jax.config.fields import Config, variant_config
-from fer_jax.data.sources.source import load
+from fer_jax.config.fields import Config, assign, variant_config
+from fer_jax.data.sources.source import Source
 from fer_jax.inference.trained import Trained
+from fer_jax.methods.fdrl import SATURATED
 
 PRESENT = 0.1  # intensity from which an action unit counts as present
 RARE = 0.05  # action units in a smaller share of the faces, or of those without, are left out
+DROPPED_FACES = 1500  # on which features are left out
+ARMS = {
+    "none": {"model.modules": "none"},
+    "wide": {"model.modules": "wide", "model.feature_dim": 250},  # as many parameters as FDRL, but for some 200
+    "pieces": {"model.modules": "fdn", "loss.weights.compactness": 0.0},
+    "FDRL": {"model.modules": "both"},
+    "FDRL, simplex": {"model.modules": "both", "model.alpha": "simplex"},
+}
 
 
-def arm(seed: int, modules: str) -> Config:
-    """The synthetic recipe with a narrow ResNet-18, cut to the epochs that a trial has time for."""
-    config = variant_config("claims/fdrl", "fdrl", "synthetic", VARIANTS)
-    config.seed = seed
-    config.model.modules = modules
-    config.model.width = 16
-    config.train.epochs = 10.0
+def arm(name: str, seed: int) -> Config:
+    """The synthetic recipe with the fields of an arm."""
+    del seed
+    config = variant_config("fdrl", "fdrl", "synthetic", VARIANTS)
+    for field, value in ARMS[name].items():
+        assign(config, field, value)
     return config
 
 
-def measure(arm_name: str, model: Trained) -> Measures:
-    """Reads action units out of single latent features, fitted on half of the test people, scored on the others."""
-    del arm_name
-    test = load(model.config.data, "test", training=False)
-    latent = model.outputs(test, ["latent"])["latent"]  # [N, M, D]
-    return readout(latent, test.arrays["action_units"], test.arrays["subject"])
+def measure(name: str, model: Trained, test: Source) -> Measures:
+    """What the latent features and their importances know; nothing of an arm that has no latent features."""
+    del name
+    outputs = model.outputs(test, ["latent", "importance", "omega"])
+    if "latent" not in outputs:
+        return {}
+    latent, subject = outputs["latent"], test.arrays["subject"]  # [N, M, D]
+    scalars = outputs["importance"] if "importance" in outputs else np.linalg.norm(latent, axis=-1)
+    found = {"unit auc": unit_auc(scalars, test.arrays["action_units"], subject), "cka": alikeness(latent)}
+    if "importance" in outputs:
+        found["center accuracy"] = nearest_center(outputs["importance"], test.arrays["label"], subject)
+        omega = outputs["omega"]
+        found["saturated"] = float((omega > SATURATED).sum() / (omega.size - omega.shape[0] * omega.shape[1]))
+        found["drop spread"] = drop_spread(model, test.select(np.arange(min(DROPPED_FACES, len(test)))))
+    return found
 
 
-def readout(latent: np.ndarray, action_units: np.ndarray, subject: np.ndarray) -> Measures:
-    """`auc` of the best feature and its `specialisation`, means over the action units.
+def fitted(subject: np.ndarray) -> np.ndarray:
+    """Returns which examples, bool [N], are of the half of the people that something is fitted on."""
+    people = np.random.default_rng(0).permutation(np.unique(subject))
+    return np.isin(subject, people[: len(people) // 2])
+
+
+def unit_auc(scalars: np.ndarray, action_units: np.ndarray, subject: np.ndarray) -> np.ndarray:
+    """Returns values [N] whose mean is the mean over action units of the area of the scalar that tells it best.
 
     Args:
-        latent: [N, M, D]. action_units: intensities [N, A]. subject: [N], whose faces these are.
+        scalars: [N, M]. action_units: intensities [N, A]. subject: [N], whose faces these are.
     """
-    present = action_units > PRESENT
+    present, first = action_units > PRESENT, fitted(subject)
     share = present.mean(axis=0)
-    present = present[:, (share >= RARE) & (share <= 1 - RARE)]
-    people = np.random.default_rng(0).permutation(np.unique(subject))
-    fitted = np.isin(subject, people[: len(people) // 2])
-    fit_auc, auc = np.empty((2, latent.shape[1], present.shape[1]))
-    for j in range(latent.shape[1]):
-        x, y = _standard(latent[fitted, j], latent[fitted, j]), present[fitted].astype(float)
-        probe = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ (y - y.mean(axis=0)))  # ridge regression
-        for rows, scores in ((fitted, fit_auc), (~fitted, auc)):
-            values = _standard(latent[rows, j], latent[fitted, j]) @ probe
-            scores[j] = [roc_auc(present[rows, a], values[:, a]) for a in range(present.shape[1])]
-    best = fit_auc.argmax(axis=0)
-    columns = np.arange(present.shape[1])
-    others = (auc.sum(axis=0) - auc[best, columns]) / (len(auc) - 1)
-    return {"auc": auc[best, columns].mean(), "specialisation": (auc[best, columns] - others).mean()}
+    values = []
+    for unit in present[:, (share >= RARE) & (share <= 1 - RARE)].T:
+        areas = np.array([roc_auc(unit[first], scalar) for scalar in scalars[first].T])
+        best = int(np.abs(areas - 0.5).argmax())
+        values.append(auc_values(unit, np.sign(areas[best] - 0.5) * scalars[:, best], ~first))
+    return np.mean(values, axis=0)
 
 
-def _standard(values: np.ndarray, of: np.ndarray) -> np.ndarray:
-    return (values - of.mean(axis=0)) / np.maximum(of.std(axis=0), 1e-6)
+def alikeness(latent: np.ndarray) -> float:
+    """Returns the mean linear CKA over pairs of the M latent features [N, M, D]."""
+    centered = np.moveaxis(latent - latent.mean(axis=0), 1, 0).astype(np.float64)  # [M, N, D]
+    gram = np.array([[np.linalg.norm(a.T @ b) ** 2 for b in centered] for a in centered])
+    length = np.sqrt(np.maximum(np.diag(gram), 1e-12))
+    return float((gram / np.outer(length, length))[~np.eye(len(gram), dtype=bool)].mean())
+
+
+def nearest_center(alpha: np.ndarray, label: np.ndarray, subject: np.ndarray) -> np.ndarray:
+    """Returns values [N] whose mean is the accuracy of the nearest class mean of alpha [N, M], on other people."""
+    first, known = fitted(subject), np.unique(label)
+    centers = np.array([alpha[first & (label == c)].mean(axis=0) for c in known])
+    nearest = known[np.linalg.norm(alpha[:, None] - centers, axis=-1).argmin(axis=1)]
+    return ratio_values((nearest == label) * ~first, (~first).astype(float))
+
+
+def drop_spread(model: Trained, test: Source) -> float:
+    """Returns the standard deviation of what each class's recall loses without each latent feature, in points."""
+    label, count = test.arrays["label"], model.model.num_features
+
+    def recalls(mask: np.ndarray) -> np.ndarray:
+        arrays: Mapping[str, np.ndarray] = {**test.arrays, "feature_mask": np.tile(mask, (len(test), 1))}
+        right = model.logits(dataclasses.replace(test, arrays=arrays)).argmax(axis=1) == label
+        return np.array([right[label == c].mean() for c in np.unique(label)])
+
+    lost = recalls(np.ones(count)) - np.array([recalls(1.0 - row) for row in np.eye(count)])
+    return float(100 * lost.std())
 
 
 TRIAL = Trial(
     name="fdrl",
-    claim="FDRL: a single latent feature reads out an action unit better than a piece of a fully connected layer.",
-    arms={"FDRL": lambda seed: arm(seed, "both"), "fully connected": lambda seed: arm(seed, "wide")},
+    claim="FDRL: decomposing a face into latent features, weighing and relating them classifies expressions better.",
+    arms={name: lambda seed, name=name: arm(name, seed) for name in ARMS},
     measure=measure,
+    control="none",
     comparisons=(
-        Comparison("auc", "FDRL", "fully connected"),
-        Comparison("specialisation", "FDRL", "fully connected"),
-        Comparison("accuracy", "FDRL", "fully connected", scale=100, unit=" %"),
+        Comparison("FDRL is right on more faces than its ResNet alone", "accuracy", "FDRL", "none", **POINTS),
+        Comparison(
+            "FDRL is right on more faces than one fully connected layer of as many parameters",
+            *("accuracy", "FDRL", "wide"),
+            **POINTS,
+        ),
+        Comparison(
+            "The importance of a latent feature tells an action unit better than the length of a piece of that layer",
+            *("unit auc", "FDRL", "wide"),
+            **AUC,
+        ),
+        Comparison(
+            "The latent features are less alike than the pieces of that layer",
+            *("cka", "FDRL", "wide"),
+            margin=0.05,
+            better="lower",
+            unit="CKA",
+        ),
     ),
 )
 

@@ -1,61 +1,76 @@
 """Claims on trial: what a paper says, tested by a controlled experiment on faces whose truth is known.
 
-A trial trains each of its arms with the same seeds, on the same faces, by the same recipe, so that two arms differ in
-what the claim is about and in nothing else. Each run has its own work directory and goes through the one training loop:
-a stopped trial resumes where it stopped. Differences are paired by seed; their interval is Student's, over the seeds.
+Every seed draws new people and new faces for training, for the held-out part and for the test, and trains each arm on
+them by the same recipe. Before that, on the data of one more seed, each arm is trained at 1/2, 1 and 2 times the
+recipe's learning rate, of which it keeps the most accurate, and the control with four times the steps: a control that
+reaches less than 90 % of that is under-trained, and nothing is tested.
+
+Every run leaves OUT/ARM_seedN.json, or one in OUT/probes; a run that has its record is not trained again. OUT.md has
+the table and OUT.png the picture, made from the records that there are.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
-import json
+import functools
 import os
 import pathlib
-import statistics
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
-from matplotlib.figure import Figure
-from scipy.stats import rankdata
 
-from experiments.claims.picture import paired_chart
+from experiments.claims import picture
+from experiments.claims.statistics import Difference, difference, verdict
+from experiments.comparison import REMEDY, Run, facts, finish, holm, positive, read_records
 from fer_jax.config.fields import Config
-from fer_jax.engine import compiler
-from fer_jax.engine.mesh import device_name
-from fer_jax.errors import UserError, print_any_text, writing
-from fer_jax.evaluation.metrics import mean_interval
+from fer_jax.data.sources.source import Source
+from fer_jax.data.sources.source import load as load_split
+from fer_jax.errors import UserError
 from fer_jax.inference.trained import Trained, load
 from fer_jax.parsing import read_json
-from fer_jax.report.style import to_png
-from fer_jax.runs.workdir import check_owner, git_commit, versions, write_json
 from fer_jax.training import loop
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-Measures = dict[str, float]
+FOLDER = pathlib.Path("results/claims")
+FACES = {"synthetic_faces/basic": (6000, 6000), "synthetic_faces/clips": (1600, 2100)}  # of training and test
+PROBE, FIRST = 999, 1000  # seed of the data of probes; of the data of seed 0
+RATES = (1.0, 0.5, 2.0)  # of the recipe's learning rate; the first one where they are as good
+LONGER, TRAINED = 4, 0.9
+NOT_TESTED = "not tested"
+Measures = Mapping[str, float | np.ndarray]
+"""A number for all test examples, or the value of each, [N], whose mean is the measure (`statistics`)."""
+Records = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One difference that the claim is about.
+    """One difference that a claim is about.
 
     Attributes:
+        says: the claim in one sentence.
         measure: its name; `better` says which way the claim wants it.
         ours, theirs: names of the arms; `theirs` may be a number instead, such as 0.5 for chance.
+        margin: a difference smaller than this is none.
         better: 'higher' or 'lower'.
-        scale, unit: of the numbers as they are shown: 100 and '%', for example.
+        scale, unit: of the numbers as they are shown: 100 and 'points', for example.
     """
 
+    says: str
     measure: str
     ours: str
     theirs: str | float
+    margin: float
     better: str = "higher"
     scale: float = 1.0
     unit: str = ""
+
+
+POINTS: dict[str, Any] = {"margin": 0.02, "scale": 100.0, "unit": "points"}
+AUC: dict[str, Any] = {"margin": 0.02, "unit": "AUC"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,214 +78,247 @@ class Trial:
     """A claim and how it is tested.
 
     Attributes:
-        name: of the file in experiments/claims/, the results and the picture.
+        name: of the file in experiments/claims/ and of the results.
         claim: in one sentence, with the paper.
         arms: by name, a function from the seed to the config of a run with that seed.
-        measure: from a trained model to the numbers that the comparisons name; it is given the arm's name too.
-        comparisons: what is compared.
-        start: the config of a run whose selected model arms begin with, trained once: what the paper pre-trains.
+        measure: from an arm's name, its trained model and the test split to what the comparisons name; `accuracy` is
+            there without it.
+        control: the arm whose training decides whether anything is tested.
+        comparisons: the primary one and at most three others.
+        attainable: the positive control, which is given the truth: where it is no better, no effect means nothing.
+        start: the config of a run whose model arms begin with: what the paper pre-trains.
         starting: names of those arms; () is all of them.
-        draw: the picture, from the record; by default every comparison, seed by seed.
         seeds: how many.
+        new_faces: whether each seed has people of its own; false for data sets of real faces.
     """
 
     name: str
     claim: str
     arms: Mapping[str, Callable[[int], Config]]
-    measure: Callable[[str, Trained], Measures]
+    measure: Callable[[str, Trained, Source], Measures]
+    control: str
     comparisons: Sequence[Comparison]
-    start: Callable[[], Config] | None = None
+    attainable: Comparison | None = None
+    start: Callable[[int], Config] | None = None
     starting: Sequence[str] = ()
-    draw: Callable[[Mapping[str, Any]], Figure] = paired_chart
     seeds: int = 5
+    new_faces: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A comparison as it came out, with the means of the two arms; `found` is None until two seeds are recorded."""
+
+    comparison: Comparison
+    verdict: str
+    found: Difference | None = None
+    means: tuple[float, float] = (0.0, 0.0)
+    p: float = 1.0
 
 
 def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
     """The command of a claim: `python -m experiments.claims.NAME`."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.claims.{trial.name}", description=trial.claim)
-    parser.add_argument("--seeds", type=int, default=trial.seeds, help="runs per arm (default %(default)s)")
-    parser.add_argument(
-        "--workdir", type=os.path.expanduser, default=f"runs/claims/{trial.name}", help="folder of the runs"
-    )
-    parser.add_argument(
-        "--out", type=os.path.expanduser, default=str(ROOT), help="where results/claims/ and docs/claims/ are"
-    )
-    parser.add_argument("--max_steps", type=int, default=0, help="stop each run here: to see that everything works")
-    parser.add_argument(
-        "--from_record", action="store_true", help="compare and draw again what results/claims/ holds, without training"
-    )
-    print_any_text()
+    parser.add_argument("--out", type=pathlib.Path, default=FOLDER / trial.name, help="records (default %(default)s)")
+    parser.add_argument("--seeds", type=positive, default=trial.seeds, help="runs per arm (default %(default)s)")
+    parser.add_argument("--workdir", type=epath.Path, default=f"runs/claims/{trial.name}", help="folder of the runs")
+    parser.add_argument("--data_dir", default="", help="folder of the prepared data")
+    parser.add_argument("--max_steps", type=positive, help="stop each run here: to see that everything works")
+    parser.add_argument("--table", action="store_true", help="train nothing: table and picture of the records so far")
     given = parser.parse_args(arguments)
-    try:
-        if given.from_record:
-            redraw(trial, pathlib.Path(given.out))
-            return 0
-        if given.seeds < 2:
-            raise UserError(f"--seeds={given.seeds}: an interval needs at least 2")
-        if given.max_steps and given.out == str(ROOT):
-            raise UserError("--max_steps cuts the runs short: give --out=FOLDER, so that no real result is lost")
-        run(trial, given.seeds, epath.Path(given.workdir), pathlib.Path(given.out), given.max_steps)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except (loop.Interrupted, KeyboardInterrupt):
-        print("stopped; the same command resumes from there", file=sys.stderr)
-        return 130
-    return 0
+    status = finish(() if given.table else _runs(trial, given), given.out, functools.partial(table, trial))
+    if status == 0 and (tested := [row for row in rows(trial, given.out) if row.found]):
+        picture.write(tested, given.out.with_suffix(".png"))
+    return status
 
 
-def run(trial: Trial, seeds: int, workdir: epath.Path, out: pathlib.Path, max_steps: int = 0) -> dict[str, Any]:
-    """Trains and measures every arm with every seed, then writes the record, its table rows and its picture."""
-    compiler.use_compilation_cache()
-    values: dict[str, list[Measures]] = {arm: [] for arm in trial.arms}
-    if trial.start is not None:
-        print(f"{trial.name}: what {' and '.join(trial.starting) or 'every arm'} begins with", flush=True)
-        loop.train(_cut(trial.start(), max_steps), start_folder(workdir))
-    for seed in range(seeds):  # seed by seed: a trial that is cut short has whole pairs
-        for arm in trial.arms:
-            print(f"{trial.name}: {arm}, seed {seed}", flush=True)
-            values[arm].append(_measured(trial, arm, seed, workdir, max_steps))
-    record = _record(trial, values, workdir)
-    _write(trial, record, out)
-    return record
-
-
-def redraw(trial: Trial, out: pathlib.Path) -> dict[str, Any]:
-    """Writes the record of `out` again with the comparisons and the picture of today, from what it has measured.
-
-    Raises:
-        UserError: where there is no record, or it lacks what is compared.
-    """
-    path = record_path(trial, out)
-    try:
-        record = read_json(path, advice="")
-    except UserError as error:
-        raise UserError(f"--from_record: {error}; without it the claim is measured") from error
-    arms = record["arms"]
+def _runs(trial: Trial, given: argparse.Namespace) -> Iterator[Run]:
+    """Yields the probes, then the runs seed by seed: what is cut short has whole comparisons."""
+    if given.max_steps and given.out == FOLDER / trial.name:
+        raise UserError("--max_steps cuts the runs short: give --out=FOLDER, so that no real result is lost")
     for arm in trial.arms:
-        if lacking := _lacking(trial, arm, arms.get(arm, {})):
-            raise UserError(f"--from_record: {path} has no '{lacking[0]}' of {arm}: without this option it is measured")
-    values = {
-        arm: [{name: runs[seed] for name, runs in measures.items()} for seed in range(record["seeds"])]
-        for arm, measures in arms.items()
-    }
-    record |= {"claim": trial.claim, "comparisons": [compare(comparison, values) for comparison in trial.comparisons]}
-    _write(trial, record, out)
-    return record
+        for rate in RATES:
+            yield _run(trial, given, arm, PROBE, rate)
+    yield _run(trial, given, trial.control, PROBE, best_rate(given.out, trial.control), LONGER)
+    for seed in range(given.seeds):
+        for arm in trial.arms:
+            yield _run(trial, given, arm, seed, best_rate(given.out, arm))
 
 
-def record_path(trial: Trial, out: pathlib.Path) -> pathlib.Path:
-    """Returns where the record of a trial is."""
-    return out / "results" / "claims" / f"{trial.name}.json"
+def _run(trial: Trial, given: argparse.Namespace, arm: str, seed: int, rate: float, times: int = 1) -> Run:
+    path = given.out / f"{_file(arm)}_seed{seed}.json" if seed != PROBE else _probe(given.out, arm, rate, times)
+    config = complete(trial, trial.arms[arm](seed), seed, given.max_steps)
+    config.optimizer.learning_rate *= rate
+    config.train.epochs *= times
+    config.train.max_steps *= times
+    start = None
+    if trial.start is not None and arm in (trial.starting or trial.arms):
+        start = complete(trial, trial.start(seed), seed, given.max_steps)
+    return path, config, functools.partial(_record, trial, arm, config, start, given, path.stem)
 
 
-def run_folder(workdir: epath.Path, arm: str, seed: int) -> epath.Path:
-    """Returns the work directory of one run."""
-    return workdir / arm.replace(" ", "_") / f"seed{seed}"
-
-
-def start_folder(workdir: epath.Path) -> epath.Path:
-    """Returns the work directory of the run that all arms begin with."""
-    return workdir / "start"
-
-
-def _cut(config: Config, max_steps: int) -> Config:
-    config.evaluation.report = False
+def complete(trial: Trial, config: Config, seed: int, max_steps: int | None = None) -> Config:
+    """Returns a config with what all runs of a trial have in common: the data of its seed, how many, and no report."""
+    config.experiment, config.seed = f"claims/{trial.name}", seed
+    if trial.new_faces:
+        config.data.builder.seed = PROBE if seed == PROBE else FIRST + seed
+        config.data.builder.train, config.data.builder.test = FACES[config.data.dataset]
+    config.evaluation.report, config.evaluation.bootstrap = False, 0
     config.train.max_steps = max_steps or config.train.max_steps
     return config
 
 
-def _measured(trial: Trial, arm: str, seed: int, workdir: epath.Path, max_steps: int) -> Measures:
-    """Trains one run, unless it is finished, and measures it, unless it has been measured."""
-    began = time.perf_counter()
-    folder = run_folder(workdir, arm, seed)
-    path = folder / "measures.json"
-    config = _cut(trial.arms[arm](seed), max_steps)
-    if trial.start is not None and arm in (trial.starting or trial.arms):
-        config.init_from = str(start_folder(workdir))
-    check_owner(folder, config)
-    if path.exists() and not _lacking(trial, arm, measures := read_json(path)["measures"]):
-        return measures
-    results = loop.train(config, folder)
-    measures = trial.measure(arm, load(str(folder)))
-    measures = {name: float(value) for name, value in ({"accuracy": results["accuracy"]} | measures).items()}
-    if lacking := _lacking(trial, arm, measures):
-        raise UserError(f"{trial.name}: arm {arm} has no measure '{lacking[0]}'")
-    write_json(path, {"measures": measures, "seconds": time.perf_counter() - began})
-    return measures
+def _record(
+    trial: Trial, arm: str, config: Config, start: Config | None, given: argparse.Namespace, name: str
+) -> dict[str, Any]:
+    """Trains a run, or resumes it, and measures it, unless it is a probe."""
+    placed = copy.deepcopy(config)
+    placed.data.data_dir = given.data_dir
+    if start is not None:
+        start.data.data_dir = given.data_dir
+        placed.init_from = os.fspath(given.workdir / f"start_seed{config.seed}")
+        loop.train(start, epath.Path(placed.init_from))
+    results = loop.train(placed, given.workdir / name)
+    record = {"arm": arm, "seed": config.seed, "accuracy": results["accuracy"]}
+    if config.seed != PROBE:
+        model = load(os.fspath(given.workdir / name))
+        test = load_split(model.config.data, model.config.data.test_split, training=False)
+        right = model.logits(test).argmax(axis=1) == test.arrays["label"]
+        record |= by_person({"accuracy": right.astype(float), **trial.measure(arm, model, test)}, test)
+    return record | facts(config, results)
 
 
-def _lacking(trial: Trial, arm: str, measures: Mapping[str, Any]) -> list[str]:
-    """Returns what is compared of an arm and not among its measures."""
-    compared = [c.measure for c in trial.comparisons if arm in (c.ours, c.theirs)]
-    return [name for name in compared if name not in measures]
-
-
-def _record(trial: Trial, values: Mapping[str, Sequence[Measures]], workdir: epath.Path) -> dict[str, Any]:
-    """Everything that was measured, and the comparisons, as plain JSON."""
-    folders = [run_folder(workdir, arm, seed) for arm, runs in values.items() for seed in range(len(runs))]
-    seconds = [read_json(folder / "measures.json")["seconds"] for folder in folders]
-    if trial.start is not None:
-        seconds.append(read_json(start_folder(workdir) / "results.json")["wall_seconds"])
-    return {
-        "name": trial.name,
-        "claim": trial.claim,
-        "command": f"python -m experiments.claims.{trial.name}",
-        "seeds": len(next(iter(values.values()))),
-        "arms": {arm: {name: [m[name] for m in runs] for name in runs[0]} for arm, runs in values.items()},
-        "comparisons": [compare(comparison, values) for comparison in trial.comparisons],
-        "minutes": sum(seconds) / 60,
-        "device": device_name(),
-        "versions": versions(),
-        "git_commit": git_commit(),
+def by_person(measures: Measures, test: Source) -> dict[str, Any]:
+    """Returns `measures`, and for each person the number of examples and the sums of their values, as text."""
+    subject = test.arrays.get("subject", np.arange(len(test)))
+    people = np.unique(subject, return_inverse=True)[1]
+    sums = {
+        name: _text(np.bincount(people, weights=values))
+        for name, values in measures.items()
+        if isinstance(values, np.ndarray)
     }
+    means = {name: float(np.mean(values)) for name, values in measures.items()}
+    return {"measures": means, "examples": _text(np.bincount(people)), "sums": sums}
 
 
-def compare(comparison: Comparison, values: Mapping[str, Sequence[Measures]]) -> dict[str, Any]:
-    """The paired difference, its 95 % interval over the seeds, and what it says of the claim."""
-    ours = [run[comparison.measure] for run in values[comparison.ours]]
+def best_rate(out: pathlib.Path, arm: str) -> float:
+    """Returns the learning rate of an arm, as a multiple of the recipe's, at which its probe was most accurate."""
+    return max(RATES, key=lambda rate: read_json(_probe(out, arm, rate), REMEDY, {"accuracy": float})["accuracy"])
+
+
+def trained_share(trial: Trial, out: pathlib.Path) -> float | None:
+    """Returns which share the control reaches of its accuracy after four times the steps; None before its probes."""
+    if not all(_probe(out, trial.control, rate).exists() for rate in RATES):
+        return None
+    rate = best_rate(out, trial.control)
+    once, longer = (_probe(out, trial.control, rate, times) for times in (1, LONGER))
+    if not longer.exists():
+        return None
+    return read_json(once, REMEDY)["accuracy"] / read_json(longer, REMEDY, {"accuracy": float})["accuracy"]
+
+
+def rows(trial: Trial, out: pathlib.Path) -> list[Row]:
+    """Returns every comparison as it came out, p corrected for their number (Holm), then the positive control."""
+    records, share = read_records(out, "arm"), trained_share(trial, out)
+    families = (trial.comparisons, [trial.attainable] if trial.attainable else [])
+    asked = [comparison for family in families for comparison in family]
+    if share is None or any(len(_seeds(comparison, records)) < 2 for comparison in asked):
+        return [Row(comparison, f"{NOT_TESTED} at this size") for comparison in asked]
+    made = [row for family in families for row in _judged(trial, family, records)]
+    if share < TRAINED:
+        return [dataclasses.replace(row, verdict=f"{NOT_TESTED}: the control is under-trained") for row in made]
+    if trial.attainable is None or made[-1].verdict == "supported":
+        return made
+    unseen = f"{NOT_TESTED}: the positive control has no effect either"
+    return [dataclasses.replace(row, verdict=unseen) if row.verdict == "no effect" else row for row in made]
+
+
+def _seeds(comparison: Comparison, records: Records) -> list[int]:
+    """Returns the seeds that all arms of a comparison have."""
+    arms = [arm for arm in (comparison.ours, comparison.theirs) if isinstance(arm, str)]
+    return sorted(set.intersection(*({record["seed"] for record in records.get(arm, ())} for arm in arms)))
+
+
+def _judged(trial: Trial, family: Sequence[Comparison], records: Records) -> list[Row]:
+    compared = [(comparison, *_compared(trial, comparison, records)) for comparison in family]
+    p, p_same = (holm({c.says: getattr(found, name) for c, found, _ in compared}) for name in ("p", "p_same"))
+    return [
+        Row(c, verdict(found.mean, p[c.says], p_same[c.says], c.better), found, means, p[c.says])
+        for c, found, means in compared
+    ]
+
+
+def _compared(trial: Trial, comparison: Comparison, records: Records) -> tuple[Difference, tuple[float, float]]:
+    """Returns the difference of two arms, and the mean of each."""
+    seeds, measure = _seeds(comparison, records), comparison.measure
+    runs = [record for record in records[comparison.ours] if record["seed"] in seeds]
+    runs.sort(key=lambda record: record["seed"])
+    counts = [_numbers(record["examples"]) for record in runs]
+    ours = [_sums(record, measure) for record in runs]
     if isinstance(comparison.theirs, str):
-        theirs = [run[comparison.measure] for run in values[comparison.theirs]]
+        others = {record["seed"]: record for record in records[comparison.theirs]}
+        theirs = [_sums(others[seed], measure) for seed in seeds]
     else:
-        theirs = [comparison.theirs] * len(ours)
-    differences = np.subtract(ours, theirs)
-    low, high = mean_interval(differences)
-    sign = 1 if comparison.better == "higher" else -1
-    worst, best = sorted((sign * low, sign * high))
-    return dataclasses.asdict(comparison) | {
-        "ours_mean": statistics.mean(ours),
-        "theirs_mean": statistics.mean(theirs),
-        "difference": float(differences.mean()),
-        "interval": [low, high],
-        "verdict": "holds" if worst > 0 else "contradicted" if best < 0 else "undecided",
-    }
+        theirs = [comparison.theirs * count for count in counts]
+    found = difference([a - b for a, b in zip(ours, theirs, strict=True)], counts, comparison.margin, trial.new_faces)
+    means = [float(np.mean([s.sum() / c.sum() for s, c in zip(arm, counts, strict=True)])) for arm in (ours, theirs)]
+    return found, (means[0], means[1])
 
 
-def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve of scores [N] for a boolean truth [N]: the chance that a positive ranks higher."""
-    count, ranks = int(positive.sum()), rankdata(scores)
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+def _sums(record: Mapping[str, Any], measure: str) -> np.ndarray:
+    """Returns the sums over the examples of each person."""
+    if measure in record["sums"]:
+        return _numbers(record["sums"][measure])
+    return record["measures"][measure] * _numbers(record["examples"])  # one number for all
 
 
-def _write(trial: Trial, record: Mapping[str, Any], out: pathlib.Path) -> None:
-    """Writes results/claims/NAME.json and docs/claims/NAME.png under `out`."""
-    result, picture = record_path(trial, out), out / "docs" / "claims" / f"{trial.name}.png"
-    with writing(out, "give another folder with --out"):
-        for path in (result, picture):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_bytes(to_png(trial.draw(record)))
-        result.write_text(json.dumps(record, indent=1) + "\n")
-    for comparison in record["comparisons"]:
-        print(sentence(comparison))
-    print(f"{result}\n{picture}", flush=True)
+def table(trial: Trial, out: pathlib.Path) -> str:
+    """Returns what is known of a claim as Markdown: each comparison, how well the control is trained, each arm."""
+    made, records, share = rows(trial, out), read_records(out, "arm"), trained_share(trial, out)
+    lines = [f"**{trial.claim}**", ""]
+    lines += ["| claim | ours | against | difference (95 % interval) | margin | p | seeds | verdict |"]
+    lines += ["|---|---|---|---|---|---|---|---|", *(_line(trial, row) for row in made), ""]
+    if any(row.found for row in made):
+        lines += [f"![Differences with their intervals and margins](../{FOLDER}/{trial.name}.png)", ""]
+    if share is not None:
+        lines += [f"Control: {trial.control}, {share:.0%} of its accuracy after {LONGER} times the steps.", ""]
+    if records:
+        names = list(dict.fromkeys(n for runs in records.values() for run in runs for n in run["measures"]))
+        lines += [f"| arm | seeds | learning rate | {' | '.join(names)} |", "|---" * (len(names) + 3) + "|"]
+        for arm, runs in ((arm, records[arm]) for arm in trial.arms if arm in records):
+            cells = [arm, str(len(runs)), f"x {best_rate(out, arm):g}"]
+            measured = [[run["measures"].get(name) for run in runs] for name in names]
+            cells += ["" if None in values else f"{np.mean(values):.3g}" for values in measured]
+            lines.append(f"| {' | '.join(cells)} |")
+        minutes = sum(record["minutes"] for runs in records.values() for record in runs)
+        lines += ["", f"{minutes:.0f} minutes of training, probes and pre-training not counted."]
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def sentence(comparison: Mapping[str, Any]) -> str:
-    """A comparison in one line of plain text."""
-    scale, unit = comparison["scale"], comparison["unit"]
-    low, high = (scale * bound for bound in comparison["interval"])
-    return (
-        f"{comparison['measure']}: {comparison['ours']} {scale * comparison['ours_mean']:.3g}{unit}, "
-        f"{comparison['theirs']} {scale * comparison['theirs_mean']:.3g}{unit}; "
-        f"difference {scale * comparison['difference']:+.3g} ({low:+.3g} to {high:+.3g}): {comparison['verdict']}"
-    )
+def _line(trial: Trial, row: Row) -> str:
+    asked, found = row.comparison, row.found
+    says = asked.says + (" (positive control)" if asked is trial.attainable else "")
+    margin = f"{asked.scale * asked.margin:g} {asked.unit}"
+    if found is None:
+        return f"| {says} | | | | {margin} | | | {row.verdict} |"
+    ours, theirs, *bounds = (asked.scale * value for value in (*row.means, found.mean, *found.interval))
+    mean, low, high = (f"{value:+.3g}" for value in bounds)
+    against = f"{asked.theirs}: {theirs:.3g}" if isinstance(asked.theirs, str) else f"{theirs:g}"
+    cells = [says, f"{asked.ours}: {ours:.3g}", against, f"{mean} ({low} to {high}) {asked.unit}", margin]
+    return f"| {' | '.join([*cells, f'{row.p:.3f}', str(len(found.by_seed)), row.verdict])} |"
+
+
+def _probe(out: pathlib.Path, arm: str, rate: float, times: int = 1) -> pathlib.Path:
+    return out / "probes" / f"{_file(arm)}_rate{rate:g}_steps{times}.json"
+
+
+def _file(arm: str) -> str:
+    return re.sub(r"\W+", "_", arm)
+
+
+def _text(numbers: np.ndarray) -> str:
+    return " ".join(f"{number:.5g}" for number in numbers)
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.array(text.split(), float)

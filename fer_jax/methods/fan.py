@@ -65,6 +65,7 @@ class Model(Classifier):
         dropout_relation: rate before the layer of relation attention.
         dropout_clip: rate on f_v before the classifier of 'relation'.
         dropout_anchor: rate on f'_v before the classifier of 'self' and 'mean'.
+        dropout_frames: rate on each f_i before the classifier of 'score_fusion'; the authors' baseline has none.
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
         stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
@@ -79,6 +80,7 @@ class Model(Classifier):
     dropout_relation: float = 0.5
     dropout_clip: float = 0.6
     dropout_anchor: float = 0.5
+    dropout_frames: float = 0.0
     depth: int = 18
     width: int = 64
     stem: str = "imagenet"
@@ -114,11 +116,12 @@ class Model(Classifier):
         )
         f = jnp.where(mask[..., None], f.astype(jnp.float32), 0.0)  # what a masked frame shows is nothing
         aux: dict[str, Any] = {"frame_features": f, "maps": maps}
-        if self.attention == "score_fusion":
-            return f, aux | {"frame_weights": normalized(mask.astype(jnp.float32))}
 
         def drop(rate: float) -> nn.Dropout:
             return nn.Dropout(rate, deterministic=not train)
+
+        if self.attention == "score_fusion":
+            return drop(self.dropout_frames)(f), aux | {"frame_weights": normalized(mask.astype(jnp.float32))}
 
         a = mask.astype(jnp.float32)
         if self.attention != "mean":

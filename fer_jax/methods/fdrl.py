@@ -155,7 +155,7 @@ class Model(Classifier):
         importance [B, M], intra, messages and inter [B, M, D], omega [B, M, M], expression y [B, D] and the
         centers that the losses refer to (latent_centers [M, D], importance_centers [C, M]).
 
-        An optional batch['feature_mask'] [M] multiplies the latent features: a zero shows what the classifier
+        An optional batch['feature_mask'] [M] or [B, M] multiplies the latent features: a zero shows what the classifier
         does without that feature. Training needs batch['target'] for the class centers.
         """
         self._check()
@@ -171,7 +171,7 @@ class Model(Classifier):
         fdn = FDN(self.num_features, self.feature_dim, self.use_bias, self.dtype, name="fdn")
         latent = fdn(x)  # l_j
         if "feature_mask" in batch:
-            latent = latent * batch["feature_mask"].astype(jnp.float32)[:, None]
+            latent = latent * batch["feature_mask"].astype(jnp.float32)[..., None]
         aux["latent"] = latent
         if self.modules == "wide":
             return latent.reshape(latent.shape[0], -1), aux

@@ -1,192 +1,192 @@
-"""The frame of the claims on trial: pairing, intervals, verdicts, and a trial that was stopped."""
+"""The frame of the claims on trial: seeds, probes, verdicts, and a trial that was stopped."""
 
+import dataclasses
+import importlib
 import json
-import shutil
+import types
 
-import jax
 import numpy as np
 import pytest
-from etils import epath
-from scipy import stats
 
-from docs.tables import claims_table
+from experiments import baseline, comparison
 from experiments.claims import trial
-from experiments.claims.fdrl import readout
-
-OURS, THEIRS = [0.9, 0.8, 0.85, 0.95, 0.7], [0.8, 0.72, 0.74, 0.86, 0.61]
-
-
-def values(ours=OURS, theirs=THEIRS):
-    return {"ours": [{"score": v} for v in ours], "theirs": [{"score": v} for v in theirs]}
+from experiments.claims.trial import POINTS, Comparison, Trial
+from fer_jax.config.fields import assign
+from fer_jax.data.sources.source import Source
 
 
-def test_the_interval_is_that_of_the_paired_differences():
-    record = trial.compare(trial.Comparison("score", "ours", "theirs"), values())
-    expected = stats.ttest_rel(OURS, THEIRS).confidence_interval(0.95)
-    np.testing.assert_allclose(record["interval"], [expected.low, expected.high], rtol=1e-9)
-    np.testing.assert_allclose(record["difference"], np.mean(OURS) - np.mean(THEIRS))
-    # The spread between seeds is ten times that of the differences: unpaired, nothing would be decided.
-    assert record["verdict"] == "holds"
-    assert stats.ttest_ind(OURS, THEIRS)[1] > 0.05
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    for setting in ("keep_freed_memory", "use_compilation_cache"):  # they would outlast the test
+        monkeypatch.setattr(comparison, setting, lambda: None)
 
 
-@pytest.mark.parametrize(
-    ("ours", "better", "verdict"),
-    [
-        (THEIRS[::-1], "higher", "undecided"),
-        ([v - 0.2 for v in THEIRS], "higher", "contradicted"),
-        ([v - 0.2 + 0.01 * i for i, v in enumerate(THEIRS)], "lower", "holds"),
-        (OURS, "lower", "contradicted"),
-    ],
+KNOWN = Trial(
+    name="known",
+    claim="Known.",
+    arms=dict.fromkeys(("ours", "same", "theirs"), lambda seed: pytest.fail("no config is needed")),
+    measure=lambda arm, model, test: {},
+    control="theirs",
+    comparisons=(
+        Comparison("ours is better", "accuracy", "ours", "theirs", **POINTS),
+        Comparison("same is better", "accuracy", "same", "theirs", **POINTS),
+        Comparison("ours is worse", "accuracy", "ours", "theirs", **POINTS, better="lower"),
+    ),
 )
-def test_verdicts(ours, better, verdict):
-    record = trial.compare(trial.Comparison("score", "ours", "theirs", better), values(ours))
-    assert record["verdict"] == verdict
 
 
-def test_against_a_number():
-    record = trial.compare(trial.Comparison("score", "ours", 0.5), values())
-    np.testing.assert_allclose(record["difference"], np.mean(OURS) - 0.5)
+def write(out, longer=0.7, seeds=5):
+    """Records of 200 people with 10 faces: 'ours' is right on 4 points more than 'theirs', 'same' on none."""
+    rng = np.random.default_rng(0)
+    (out / "probes").mkdir(parents=True)
+    for arm, more in (("ours", 0.04), ("same", 0.0), ("theirs", 0.0)):
+        for rate, accuracy in ((1, 0.6), (0.5, 0.66), (2, 0.5)):
+            (out / "probes" / f"{arm}_rate{rate}_steps1.json").write_text(json.dumps({"accuracy": accuracy}))
+        for seed in range(seeds):
+            right = np.random.default_rng(seed).random((200, 10)) < 0.6
+            sums = right.sum(axis=1) + 10 * more + 0.3 * rng.normal(size=200)
+            record = {"arm": arm, "seed": seed, "measures": {"accuracy": sums.sum() / 2000}, "minutes": 1.0}
+            record |= {"examples": " ".join(["10"] * 200), "sums": {"accuracy": " ".join(map(str, sums))}}
+            (out / f"{arm}_seed{seed}.json").write_text(json.dumps(record))
+    (out / "probes" / "theirs_rate0.5_steps4.json").write_text(json.dumps({"accuracy": longer}))
 
 
-@pytest.fixture
-def small_trial(tiny):
+def verdicts(what, out):
+    return [row.verdict for row in trial.rows(what, out)]
+
+
+def test_verdicts_come_from_the_records(tmp_path):
+    assert verdicts(KNOWN, tmp_path) == ["not tested at this size"] * 3
+    write(tmp_path)
+    first, second, third = trial.rows(KNOWN, tmp_path)
+    assert [row.verdict for row in (first, second, third)] == ["supported", "no effect", "opposite"]
+    assert first.found is not None
+    assert first.found.mean == pytest.approx(0.04, abs=0.002)
+    assert first.p == pytest.approx(3 * first.found.p), "Holm: three comparisons"
+    text = trial.table(KNOWN, tmp_path)
+    assert "| ours is better | ours: 6" in text
+    assert " points | 2 points | 0.0" in text
+    assert "theirs, 94% of its accuracy after 4 times the steps" in text
+    assert "| ours | 5 | x 0.5 | 0.6" in text
+    assert trial.main(KNOWN, ["--table", f"--out={tmp_path}"]) == 0
+    assert tmp_path.with_suffix(".md").read_text() == text
+    assert tmp_path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_under_trained_control_and_a_blind_setting_test_nothing(tmp_path):
+    write(tmp_path / "short", longer=0.8)
+    assert set(verdicts(KNOWN, tmp_path / "short")) == {"not tested: the control is under-trained"}
+    write(tmp_path / "long")
+    seeing, blind = (
+        dataclasses.replace(KNOWN, attainable=Comparison("truth helps", "accuracy", arm, "theirs", **POINTS))
+        for arm in ("ours", "same")
+    )
+    assert verdicts(seeing, tmp_path / "long") == ["supported", "no effect", "opposite", "supported"]
+    assert verdicts(blind, tmp_path / "long")[:2] == [
+        "supported",
+        "not tested: the positive control has no effect either",
+    ]
+
+
+def test_one_seed_is_not_enough(tmp_path):
+    write(tmp_path, seeds=1)
+    assert set(verdicts(KNOWN, tmp_path)) == {"not tested at this size"}
+
+
+def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    """Training is replaced by a score that grows with the learning rate; 'wide' is right on all faces."""
+    trained = []
+    faces = Source(
+        "faces", "test", tuple("abc"), {"label": np.arange(6) % 3, "subject": np.arange(6) // 2}, np.arange(6)
+    )
+
+    def train(config, folder):
+        trained.append((folder.name, config))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        run = {"device": "", "versions": {}, "git_commit": "", "wall_seconds": 60.0}
+        return run | {"accuracy": 10 * config.optimizer.learning_rate}
+
+    def load(path):
+        width = 3 if "wide" in path else 1
+        return types.SimpleNamespace(config=trained[-1][1], logits=lambda test: np.eye(3)[np.arange(6) % width])
+
+    monkeypatch.setattr(trial.loop, "train", train)
+    monkeypatch.setattr(trial, "load", load)
+    monkeypatch.setattr(trial, "load_split", lambda data, split, training: faces)
+
     def arm(width):
         def make(seed):
-            config = tiny(max_steps=2)
-            config.seed = seed
+            config = baseline.get_config()
             config.model.width = width
             return config
 
         return make
 
-    return trial.Trial(
-        name="small",
-        claim="A wider network is better.",
-        arms={"wide one": arm(16), "narrow": arm(8)},
-        measure=lambda arm, model: {"parameters": sum(x.size for x in jax.tree.leaves(model.variables["params"]))},
-        comparisons=(
-            trial.Comparison("parameters", "wide one", "narrow"),
-            trial.Comparison("accuracy", "wide one", 1 / 7, scale=100, unit=" %"),
-        ),
-    )
+    wider = Comparison("it is larger", "accuracy", "a wide one", "narrow", **POINTS)
+    small = Trial("small", "Wider.", {"a wide one": arm(12), "narrow": arm(8)}, KNOWN.measure, "narrow", (wider,))
+    options = ["--seeds=2", f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}", "--data_dir=there"]
+    assert trial.main(small, options) == 130
+    assert trial.main(small, options) == 0
+    names = [name for name, _ in trained]
+    assert names[:3] == ["a_wide_one_rate1_steps1", "a_wide_one_rate0.5_steps1", "a_wide_one_rate0.5_steps1"]
+    assert len(names) == 1 + 6 + 1 + 4, "what is recorded is not trained again"
+    configs = dict(trained)
+    rates = {name: config.optimizer.learning_rate for name, config in trained}
+    assert rates["narrow_seed1"] == rates["narrow_rate2_steps4"] == 4 * rates["narrow_rate0.5_steps1"]
+    assert configs["narrow_rate2_steps4"].train.epochs == 4 * configs["narrow_seed1"].train.epochs
+    seeds = {name: config.data.builder.seed for name, config in trained}
+    assert (seeds["narrow_seed0"], seeds["narrow_seed1"], seeds["narrow_rate1_steps1"]) == (1000, 1001, 999)
+    record = json.loads((tmp_path / "out" / "narrow_seed1.json").read_text())
+    assert (record["examples"], record["sums"]) == ("2 2 2", {"accuracy": "1 1 0"}), "right on faces 0 and 3"
+    assert "there" not in json.dumps(record)
+    assert "| a wide one: 100 | narrow: 33.3 | +66.7 (" in (tmp_path / "out.md").read_text()
+    config = configs["narrow_seed1"].copy_and_resolve_references()
+    config.model.width = 9
+    small.arms["narrow"] = lambda seed: config  # pyright: ignore
+    assert trial.main(small, options) == 2, "a record of another recipe"
 
 
-def test_a_trial_that_was_stopped_goes_on(small_trial, tmp_path, monkeypatch):
-    workdir, out = epath.Path(tmp_path / "runs"), tmp_path / "out"
-    real, trained = trial.loop.train, []
-
-    def train(config, folder):
-        trained.append(folder.parent.name)
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        if config.seed == 0:
-            return real(config, folder)
-        shutil.copytree(folder.parent / "seed0", folder)  # as good as a run of its own here
-        return json.loads((folder / "results.json").read_text())
-
-    monkeypatch.setattr(trial.loop, "train", train)
-    arguments = ["--seeds=2", f"--workdir={workdir}", f"--out={out}", "--max_steps=2"]
-    assert trial.main(small_trial, arguments) == 130
-    assert not out.exists()
-    assert trial.main(small_trial, arguments) == 0
-    assert trained == ["wide_one", "narrow", "narrow", "wide_one", "narrow"], "what is measured is not trained again"
-
-    record = json.loads((out / "results/claims/small.json").read_text())
-    wide, narrow = (record["arms"][arm]["parameters"] for arm in ("wide one", "narrow"))
-    assert min(wide) > 3 * max(narrow)
-    assert record["comparisons"][0]["verdict"] == "holds"
-    assert (out / "docs/claims/small.png").read_bytes().startswith(b"\x89PNG")
-    lines = claims_table(out / "results/claims").splitlines()
-    assert len(lines) == 4
-    assert "wide one" in lines[2]
-    assert "14.3" not in lines[2]
-
-
-def known_record(out):
-    """A record that was measured elsewhere, with one comparison of it."""
-    arms = {name: {"score": list(v), "other": list(v[::-1])} for name, v in (("ours", OURS), ("theirs", THEIRS))}
-    record = {"name": "known", "claim": "Old words.", "seeds": 5, "arms": arms, "comparisons": [], "minutes": 3.5}
-    path = out / "results" / "claims" / "known.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record | {"git_commit": "abc"}))
-    return path
-
-
-def test_a_record_is_compared_and_drawn_anew_without_training(tmp_path, monkeypatch):
-    path = known_record(tmp_path)
-    monkeypatch.setattr(trial.loop, "train", lambda *_: pytest.fail("something is trained"))
-    comparisons = (trial.Comparison("score", "ours", "theirs"), trial.Comparison("other", "ours", 0.5))
-    arms = dict.fromkeys(("ours", "theirs"), lambda seed: pytest.fail("no config is needed"))
-    known = trial.Trial("known", "New words.", arms, lambda arm, model: {}, comparisons)
-    assert trial.main(known, ["--from_record", f"--out={tmp_path}"]) == 0
-    record = json.loads(path.read_text())
-    assert [c["measure"] for c in record["comparisons"]] == ["score", "other"]
-    assert record["comparisons"][0] == trial.compare(comparisons[0], values())
-    assert (record["claim"], record["minutes"], record["git_commit"]) == ("New words.", 3.5, "abc")
-    assert (tmp_path / "docs/claims/known.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_record_that_lacks_what_is_compared(tmp_path, capsys):
-    arms = {"ours": lambda seed: None}
-    unknown = trial.Trial("known", "", arms, lambda arm, model: {}, (trial.Comparison("third", "ours", 0.5),))
-    assert trial.main(unknown, ["--from_record", f"--out={tmp_path}"]) == 2
-    assert "without it the claim is measured" in capsys.readouterr().err
-    before = known_record(tmp_path).read_text()
-    assert trial.main(unknown, ["--from_record", f"--out={tmp_path}"]) == 2
-    said = capsys.readouterr().err
-    assert "has no 'third' of ours" in said
-    assert "\n" not in said.strip()
-    assert (tmp_path / "results/claims/known.json").read_text() == before
+TINY = {"data.image_size": 16, "model.depth": 10, "model.width": 4, "model.hidden": 16}
 
 
 @pytest.mark.slow
-def test_all_arms_begin_with_one_trained_model(tiny, tmp_path):
-    """It is trained once; arms that learn nothing end with its parameters, whatever their seed."""
+@pytest.mark.parametrize("name", ["acnn", "fan", "fdrl", "psr", "word2vec"])
+def test_each_claim_from_end_to_end_in_a_tiny_form(name, data_dir, tmp_path, monkeypatch):
+    """Untrained networks on few faces; arms that begin with a trained one begin with that of their seed."""
+    what, whole = importlib.import_module(f"experiments.claims.{name}").TRIAL, trial.complete
 
-    def still(rate):
-        def make(seed=0):
-            config = tiny(max_steps=2)
-            config.seed = seed
-            config.optimizer.learning_rate = rate
-            return config
+    def complete(*arguments):
+        config = whole(*arguments)
+        for field, value in TINY.items():
+            group, _, leaf = field.rpartition(".")
+            if leaf in config[group] and not (name == "acnn" and leaf == "image_size"):
+                assign(config, field, value)
+        return config
 
-        return make
-
-    nothing = trial.Comparison("accuracy", "still", 0.0)
-    arms = {"still": still(0.0)}
-    trial_ = trial.Trial("begun", "Nothing.", arms, lambda arm, model: {}, (nothing,), start=still(1e-2))
-    record = trial.run(trial_, 2, epath.Path(tmp_path / "runs"), tmp_path / "out", 2)
-    begun = trial.load(str(tmp_path / "runs" / "start")).variables["params"]
-    untrained = trial.loop.make_setup(still(0.0)()).init().params
-    assert not np.array_equal(*(np.asarray(jax.tree.leaves(p)[-1]) for p in (begun, untrained)))
-    for seed in (0, 1):
-        model = trial.load(str(tmp_path / "runs" / "still" / f"seed{seed}"))
-        jax.tree.map(np.testing.assert_array_equal, model.variables["params"], begun)
-    assert record["minutes"] > 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--seeds=1"], "needs at least 2"), (["--max_steps=3"], "give --out=FOLDER")],
-)
-def test_bad_input(arguments, message, small_trial, capsys):
-    assert trial.main(small_trial, arguments) == 2
-    assert message in capsys.readouterr().err
+    monkeypatch.setattr(trial, "complete", complete)
+    monkeypatch.setattr(trial, "RATES", (1.0,))
+    monkeypatch.setattr(trial, "FACES", {"synthetic_faces/basic": (140, 140), "synthetic_faces/clips": (84, 42)})
+    options = [f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", f"--data_dir={data_dir}"]
+    assert trial.main(what, ["--seeds=1", "--max_steps=2", *options]) == 0
+    record = json.loads((tmp_path / "out" / f"{trial._file(what.comparisons[0].ours)}_seed0.json").read_text())
+    measured = {c.measure for c in (*what.comparisons, *filter(None, [what.attainable]))}
+    assert measured <= set(read_measures(tmp_path / "out"))
+    assert all(np.isfinite(value) for value in record["measures"].values())
+    assert str(tmp_path) not in json.dumps(record)
+    if what.start is not None:
+        begun = json.loads((tmp_path / f"{trial._file(what.comparisons[0].ours)}_seed0" / "results.json").read_text())
+        assert "start_seed0" in json.dumps(begun["started_from"])
 
 
-def test_reading_action_units_out_of_latent_features():
-    """A feature that holds the unit is found, and stands out from the others; noise reads nothing."""
-    rng = np.random.default_rng(0)
-    subject = np.repeat(np.arange(60), 10)
-    units = (rng.random((600, 3)) < 0.4) * rng.uniform(0.3, 1, (600, 3))
-    latent = rng.normal(size=(600, 4, 6))
-    noise = readout(latent, units, subject)
-    assert abs(noise["auc"] - 0.5) < 0.08
-    assert abs(noise["specialisation"]) < 0.08
-    latent[:, 2, 1] += 6 * units[:, 0]
-    latent[:, 0, 3] += 6 * units[:, 1]
-    latent[:, 1, 0] += 6 * units[:, 2]
-    planted = readout(latent, units, subject)
-    assert planted["auc"] > 0.95
-    assert planted["specialisation"] > 0.35
+def read_measures(out):
+    return {name for path in out.glob("*.json") for name in json.loads(path.read_text())["measures"]}
+
+
+def test_bad_input(tmp_path, capsys):
+    assert trial.main(KNOWN, ["--max_steps=3"]) == 2
+    assert "give --out=FOLDER" in capsys.readouterr().err
+    write(tmp_path)
+    (tmp_path / "ours_seed0.json").write_text('{"arm": "ou')
+    assert trial.main(KNOWN, ["--table", f"--out={tmp_path}"]) == 2
+    assert "ours_seed0.json is damaged" in capsys.readouterr().err

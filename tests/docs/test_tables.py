@@ -67,8 +67,6 @@ def test_the_summary_has_the_rows_of_all_folders(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "fdrl_seed0.json").write_text(json.dumps(result(0, 0.6, dataset=name)))
-    (tmp_path / "claims").mkdir()
-    (tmp_path / "claims" / "fdrl.json").write_text("{}")
     first, second = tables.summary_table(tmp_path).splitlines()[-2:]
     assert first.startswith("| a | `fdrl.py:x` | 1 |")
     assert second.startswith("| b |")
@@ -101,7 +99,6 @@ def test_a_file_that_is_not_there_is_refused_with_the_command_that_writes_it(tmp
         ("speed", '{"device": "a CPU", "runs": [5]}', "a CPU in .* is damaged"),
         ("results", '{"experiment": "fdrl", "vari', r"x\.json is damaged"),
         ("results", '{"experiment": "fdrl", "variant": "x"}', r"x\.json is damaged \(KeyError"),
-        ("claims", "[]", r"x\.json is damaged"),
     ],
 )
 def test_damaged_results_are_named_in_one_line_and_no_page_is_written(kind, text, said, tmp_path, monkeypatch, capsys):

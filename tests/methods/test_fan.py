@@ -293,7 +293,8 @@ def test_score_fusion_is_the_mean_of_the_frames_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("attention", "rates"), [("relation", ("self", "relation", "clip")), ("self", ("self", "anchor"))]
+    ("attention", "rates"),
+    [("relation", ("self", "relation", "clip")), ("self", ("self", "anchor")), ("score_fusion", ("frames",))],
 )
 def test_each_dropout_works_while_training_only(attention, rates):
     batch = features()
