@@ -9,7 +9,6 @@ to the log of all readings, `results/private_test_reads.csv`. Written are `fer_j
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import json
 import pathlib
@@ -17,6 +16,7 @@ from typing import Any
 
 from etils import epath
 
+from docs import readings
 from fer_jax.data.sources.source import load
 from fer_jax.engine.compiler import use_compilation_cache
 from fer_jax.evaluation.evaluate import Evaluator
@@ -29,8 +29,6 @@ from fer_jax.runs.workdir import git_commit
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCORES = ("accuracy", "mean_recall", "macro_f1")
-HEAD = ("date", "commit", "model", "accuracy", "mean_recall")
-READS = ROOT / "results" / "private_test_reads.csv"
 PAGE = """# The model that comes with fer_jax
 
 `fer_jax.load()` and `fer-jax predict` use it unless they are given another. Its classes are {classes}.
@@ -105,15 +103,9 @@ def main() -> None:
     name = f"{config['experiment']}.py:{config['variant']} seed {config['seed']}"
     name += f", as shipped ({card['run']['params_sha256'][:7]})"
     row = [datetime.date.today().isoformat(), str(git_commit())[:7], name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
-    rows = [*(other for other in _reads() if other[2] != name), row]  # the same model again is no other reading
-    with READS.open("w", newline="") as log:
-        csv.writer(log, lineterminator="\n").writerows([HEAD, *rows])
+    # The same model again is no other reading.
+    readings.write(ROOT, [*(other for other in readings.read(ROOT) if other[2] != name), row])
     (file.parent / "MODEL_CARD.md").write_text(page(card, scores, run, file.stat().length))
-
-
-def _reads() -> list[list[str]]:
-    with READS.open(newline="") as log:
-        return list(csv.reader(log))[1:]
 
 
 def _score(model: trained.Trained) -> dict[str, Any]:
@@ -136,7 +128,7 @@ def page(card: dict[str, Any], scores: dict[str, Any], run: dict[str, Any], size
         size: of the model file, bytes.
     """
     trained_by, sure, config = card["run"], card["unsure"], card["config"]
-    reads = _reads()
+    reads = readings.read(ROOT)
     ranges = {f"{n}_interval": " to ".join(map(percent, scores[f"{n}_interval"])) for n in SCORES}
     by_class = zip(card["classes"], scores["support"], scores["recall"], scores["precision"], strict=True)
     return PAGE.format(

@@ -5,7 +5,9 @@ A block of a page stands between `<!-- KIND: PATH -->` and `<!-- end -->`:
 - `results: FOLDER`: the JSON files that `--mode=evaluate --out=` wrote into a folder, a row per experiment;
 - `summary: FOLDER`: the rows of all such folders inside a folder, with fewer columns;
 - `speed: FOLDER`: the newest complete run of `python -m benchmarks` on each device;
-- `include: FILE`: a file as another command wrote it.
+- `include: FILE`: a file as another command wrote it, or that command where it has not been run yet.
+
+Runs that were scored on private_test are entered in results/private_test_reads.csv (docs/readings.py).
 
 A row is marked while an earlier version of fer_jax (its first two numbers) produced it.
 """
@@ -22,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.records import readable
+from docs import readings
 from docs.speed import is_old, speed_table
 from fer_jax.errors import UserError, print_any_text, writing
 
@@ -37,8 +40,12 @@ COMMANDS = {
     "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
     "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
     "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
+    "results/augmentation.md": "python -m experiments.augmentation",
+    "results/equal_terms/fer2013.md": "python -m experiments.equal_terms",
+    "results/equal_terms/ferplus.md": "python -m experiments.equal_terms --data=ferplus",
     "results/explain.md": "python -m benchmarks.explain RUN... --out results/explain.json",
     "results/faces.md": "python -m benchmarks.faces --out results/faces.json",
+    "results/fer2013_best_ablation.md": "python -m experiments.ablation",
     "results/fer2013_fast_pieces.md": (
         "python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json --epochs=3 --seeds=1"
     ),
@@ -107,7 +114,7 @@ def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
     """Returns `text` with the content of each block replaced.
 
     Raises:
-        UserError: if a file to include is missing.
+        UserError: if a file to include is missing, and no command writes it.
     """
 
     def block(match: re.Match[str]) -> str:
@@ -119,15 +126,16 @@ def rewrite(text: str, root: pathlib.Path = ROOT) -> str:
 
 
 def included(path: str, root: pathlib.Path) -> str:
-    """Returns the content of a file that a page includes.
+    """Returns the content of a file that a page includes, or, where it has not been written yet, who writes it.
 
     Raises:
-        UserError: if it is missing; names the command that writes it.
+        UserError: if it is missing and no command is known for it.
     """
-    if not (root / path).is_file():
-        remedy = f"{COMMANDS[path]} writes it" if path in COMMANDS else "write it, or remove its block"
-        raise UserError(f"{path}, which a page includes, is missing: {remedy}")
-    return (root / path).read_text()
+    if (root / path).is_file():
+        return (root / path).read_text()
+    if path not in COMMANDS:
+        raise UserError(f"{path}, which a page includes, is missing: write it, or remove its block")
+    return f"not measured yet: `{COMMANDS[path]}`\n"
 
 
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
@@ -174,6 +182,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         texts = {page: (ROOT / page).read_text() for page in PAGES}
         pages = {page: (old, rewrite(old, ROOT)) for page, old in texts.items()}
+        if unlogged := readings.missing(ROOT):
+            if check:
+                print(f"{readings.LOG} lacks {unlogged[0][2]}: run python -m docs.tables", file=sys.stderr)
+                status = 1
+            else:
+                with writing(ROOT / readings.LOG):
+                    readings.write(ROOT, [*readings.read(ROOT), *unlogged])
         for page, (old, new) in pages.items():
             if check and new != old:
                 print(f"{page} does not show the committed results: run python -m docs.tables", file=sys.stderr)

@@ -1,6 +1,8 @@
 """One small network from scratch on FER-2013, selected on public_test: the model that is meant to be used.
 
     python run.py --config=experiments/fer2013_best.py           # two CPU cores, about 45 minutes a seed
+    python run.py --config=experiments/fer2013_best.py:ferplus   # the same on FER+'s votes
+    python -m experiments.ablation                               # what its ingredients are worth
     fer-jax predict photo.jpg --model=runs/fer2013_best/cpu
 
 The compact network of fer2013_fast.py, a third wider, for three times as many epochs, with the usual means against
@@ -8,7 +10,7 @@ overfitting: dropout, rotation, erasing, a slower moving average. Images grow fr
 count more, by the square root of how rare they are: FER-2013 has 16 happy faces for each disgusted one.
 """
 
-from experiments import fer2013_fast
+from experiments import fer2013_fast, presets
 from fer_jax.config.fields import variant_config
 
 
@@ -29,4 +31,10 @@ def cpu(config):
     config.train.ema_decay = 0.998
 
 
-VARIANTS = {"cpu": cpu, "smoke": fer2013_fast.smoke}
+def ferplus(config):
+    """The same network on the votes: eight classes, tested on the majority (3,137 pictures)."""
+    cpu(config)
+    presets.ferplus_votes(config)
+
+
+VARIANTS = {"cpu": cpu, "ferplus": ferplus, "smoke": fer2013_fast.smoke}

@@ -41,12 +41,17 @@ def ferplus(config):
     config.data.image_size = 96
 
 
-def ferplus_short(config):
-    """The narrow network on FER+ faces at 48 pixels."""
+def fer2013_short(config):
+    """The narrow network on the faces of FER-2013 at 48 pixels."""
     presets.fer2013_data(config)
-    presets.ferplus_votes(config)
     _recipe(config, epochs=2.0)
     _narrow(config)
+
+
+def ferplus_short(config):
+    """The same on those of FER+."""
+    fer2013_short(config)
+    presets.ferplus_votes(config)
 
 
 def rafdb(config):
@@ -92,6 +97,7 @@ VARIANTS = {
     "synthetic": synthetic,
     "smoke": smoke,
     "ferplus": ferplus,
+    "fer2013_short": fer2013_short,
     "ferplus_short": ferplus_short,
     "rafdb": rafdb,
     "affectnet": affectnet,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from docs import tables
+from docs import readings, tables
 from fer_jax import __version__
 from fer_jax.errors import UserError
 
@@ -78,17 +78,25 @@ def test_what_nobody_has_measured_is_said_so(tmp_path):
         assert text == f"<!-- {kind}: r -->\nnot measured yet\n<!-- end -->\n"
 
 
-def test_a_file_that_is_not_there_is_refused_with_the_command_that_writes_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
-    monkeypatch.setattr(tables, "PAGES", ("page.md",))
-    page = "<!-- results: r -->\nold\n<!-- end -->\n<!-- include: benchmarks/results/reading.md -->\n<!-- end -->\n"
-    (tmp_path / "page.md").write_text(page)
-    assert tables.main([]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "python -m benchmarks.reading --out" in line
-    assert (tmp_path / "page.md").read_text() == page
+def test_a_file_that_is_not_there_yet_is_replaced_by_the_command_that_writes_it(tmp_path):
+    text = tables.rewrite("<!-- include: benchmarks/results/reading.md -->\nold\n<!-- end -->\n", tmp_path)
+    assert "not measured yet: `python -m benchmarks.reading --out" in text
     with pytest.raises(UserError, match=r"own\.md, which a page includes, is missing"):
         tables.included("own.md", tmp_path)
+
+
+def test_runs_that_were_scored_on_private_test_are_logged_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "PAGES", ())
+    runs = tmp_path / "results" / "equal_terms" / "fer2013" / "runs"
+    runs.mkdir(parents=True)
+    record = {"method": "eac", "seed": 2, "scored_on": "2026-12-01", "git_commit": 40 * "a"}
+    (runs / "eac_seed2.json").write_text(json.dumps(record | {"accuracy": 0.64444, "mean_recall": 0.6}))
+    assert tables.main(["--check"]) == 1
+    assert [tables.main([]) for _ in range(2)] == [0, 0]
+    assert tables.main(["--check"]) == 0
+    row = "2026-12-01,aaaaaaa,equal_terms.py:fer2013 eac seed 2,0.6444,0.6000"
+    assert (tmp_path / readings.LOG).read_text().splitlines()[1:] == [row]
 
 
 @pytest.mark.parametrize(
