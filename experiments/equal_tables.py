@@ -37,7 +37,7 @@ def table(methods: Iterable[str], folder: pathlib.Path) -> str:
     """Returns the tables of a folder's records, with the methods in this order."""
     runs, probes = (read_records(folder / kind, "method") for kind in ("runs", "probes"))
     shown = {method: runs[method] for method in methods if method in runs}
-    lines = [NOTES, *(_runs(shown) if CONTROL in shown else [])]
+    lines = [NOTES, *_runs(shown)] if CONTROL in shown else ["No method has been scored yet.", ""]
     return "\n".join([*lines, *_probes({m: probes[m] for m in methods if m in probes}, shown)]) + "\n"
 
 
