@@ -57,6 +57,7 @@ COMMANDS = {
         f"results/claims/{name}.md": f"python -m experiments.claims.{name}"
         for name in ("acnn", "fan", "fdrl", "pdls", "psr", "word2vec")
     },
+    "results/scaling.md": "python -m benchmarks.scaling --out results/scaling.json",
     "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",
 }
 HEADER = (
