@@ -1,5 +1,6 @@
 """What every test shares: four virtual CPU devices, strict dtypes, tiny faces, and where real data lies."""
 
+import functools
 import gc
 import importlib
 import importlib.metadata
@@ -90,6 +91,14 @@ def real_data() -> pathlib.Path:
 def data_dir(tmp_path_factory) -> str:
     """A folder for prepared data sets, shared by the whole session."""
     return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _resnet_6():
+    """Adds a ResNet of two blocks: half of what there is of ResNet-10 to trace and compile."""
+    from fer_jax.nn import resnet, trunk
+
+    trunk.RESNETS[6] = functools.partial(resnet.ResNet, stage_sizes=(1, 1))
 
 
 @pytest.fixture

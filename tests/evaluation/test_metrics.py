@@ -42,7 +42,7 @@ def random_predictions(count, classes=7, seed=0, skill=1.5):
     return logits.astype(np.float32), labels.astype(np.int32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(predictions())
 def test_agrees_with_scikit_learn(case):
     logits, labels = case
@@ -88,7 +88,7 @@ def test_equal_logits_are_no_prediction_and_wrong():
     assert sum(scores["support"]) == 200
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(predictions(), st.randoms(use_true_random=False))
 def test_order_of_examples_does_not_matter(case, random):
     logits, labels = case
@@ -101,7 +101,7 @@ def test_order_of_examples_does_not_matter(case, random):
         assert first[name] == pytest.approx(second[name], rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 64, 500])
+@pytest.mark.parametrize("batch", [7, 500])
 def test_batch_size_does_not_show(batch):
     """Padded batches, masked and gathered as evaluation does it, give exactly the scores of one pass."""
     logits, labels = random_predictions(213)
@@ -188,7 +188,7 @@ def test_measures_to_votes_by_hand():
     assert scores["ece_to_votes"] == pytest.approx(gap)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(predictions())
 def test_kl_is_not_negative_and_zero_at_the_prediction(case):
     logits, labels = case

@@ -110,13 +110,6 @@ def test_mirrored_it_gives_the_mirrored_crop(photo, haar, upright):
     assert difference(crop.image[:, ::-1], upright) < UNLIKE
 
 
-def test_how_unlike_crops_are(photo, upright):
-    """What `UNLIKE` says, against a crop by the pupils."""
-    truth = align_points(photo, PUPILS, SIZE).image
-    assert difference(upright, truth) < UNLIKE
-    assert difference(align_points(photo, PUPILS + 2, SIZE).image, truth) == pytest.approx(UNLIKE, abs=1)
-
-
 def test_without_eyes_the_crop_has_the_same_scale(photo, haar):
     (face,) = haar(photo)
     aligned, plain = crop_face(photo, face, SIZE, 0.1), crop_face(photo, Face(face.box, 1.0), SIZE, 0.1)
@@ -183,8 +176,8 @@ PLACES = [10, 12, 0, 14, 0, 0, 20, 150, 150, 150, 150, 150, 150, 152]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("batch", [1, 4, 64])
-@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+@pytest.mark.parametrize("batch", [4, 64])
+@pytest.mark.parametrize("channels", [(), (3,)])
 def test_every_frame_keeps_its_place_and_time(batch, workers, channels):
     times = 0.04 * np.arange(len(PLACES)) ** 1.5  # of a camera that does not keep time
     clip = ((t, frame(p, channels)) for t, p in zip(times, PLACES, strict=True))

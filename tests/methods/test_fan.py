@@ -328,9 +328,9 @@ def test_dropped_relation_input_is_right_on_average():
     assert np.ptp(alone) > 1e-3  # each frame's copy of the anchor is dropped by itself
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_numbers_are_float32_whatever_the_trunk_computes_in(dtype):
-    model, batch = fan.Model(num_classes=CLASSES, width=8, depth=10, stem="small", dtype=dtype), clips()
+def test_numbers_are_float32_whatever_the_trunk_computes_in():
+    dtype = jnp.bfloat16
+    model, batch = fan.Model(num_classes=CLASSES, width=8, depth=6, stem="small", dtype=dtype), clips()
     variables = jax.jit(lambda b: init(model, b))(batch)
     rngs = {"dropout": jax.random.key(0)}
     (logits, aux), _ = jax.jit(lambda v, b: model.apply(v, b, train=True, mutable=["batch_stats"], rngs=rngs))(

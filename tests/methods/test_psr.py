@@ -15,7 +15,9 @@ from fer_jax.methods.losses import cross_entropy
 from fer_jax.nn.vgg import VGG, cut
 
 CLASSES, SIDE = 4, 32
-SMALL = psr.Model(num_classes=CLASSES, width=2, sr_blocks=1, sr_width=4, hidden=8, dropout=0.0)
+SMALL = psr.Model(  # four convolutions of VGG, two of them shared
+    num_classes=CLASSES, width=2, sep_pos=7, last="pool2", sr_blocks=1, sr_width=4, hidden=8, dropout=0.0
+)
 RNG = np.random.default_rng(0)
 BATCH = {
     "image": jnp.asarray(RNG.normal(size=(6, SIDE, SIDE, 3)), jnp.float32),
@@ -61,25 +63,20 @@ def shapes(size, **fields):
 
 @pytest.mark.parametrize(("size", "half"), [(96, 48), (100, 50)])
 def test_shapes_of_the_paper(size, half):
-    (logits, aux), _ = shapes(size)
+    model = psr.Model(num_classes=8)
+    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)}
+
+    def outputs(batch):
+        lows = lambda module, _: (module.name or "").startswith("low_")  # noqa: E731
+        key = jax.random.key(0)
+        return model.init_with_output(key, batch, train=False, mutable=True, capture_intermediates=lows)
+
+    (logits, aux), captured = jax.eval_shape(outputs, batch)
     assert logits.shape == (2, 8)
     assert aux["branch_logits"].shape == (2, 8, 3)
     assert aux["half"].shape == (2, half, half, 3)
     assert aux["super_resolved"].shape == aux["aligned"].shape == (2, size, size, 3)
-
-
-@pytest.mark.parametrize("size", [96, 100])
-def test_maps_of_the_low_parts(size):
-    model = psr.Model(num_classes=8)
-    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)}
-
-    def intermediates(batch):
-        variables = model.init(jax.random.key(0), batch, train=False)
-        lows = lambda module, _: (module.name or "").startswith("low_")  # noqa: E731
-        return model.apply(variables, batch, train=False, capture_intermediates=lows)[1]["intermediates"]
-
-    maps = jax.eval_shape(intermediates, batch)
-    sides = [maps[f"low_{b}"]["__call__"][0].shape for b in (1, 2, 3)]
+    sides = [captured["intermediates"][f"low_{b}"]["__call__"][0].shape for b in (1, 2, 3)]
     assert sides == [(2, 6, 6, 256), (2, 12, 12, 256), (2, 12, 12, 256)]
 
 
@@ -114,7 +111,7 @@ def test_forty_eight_pixels_have_the_maps_of_ninety_six_one_stage_earlier():
     assert {name[:5] for name in variables["params"]["high"]} == {"conv4", "bn4_1", "bn4_2", "bn4_3"}
 
 
-@pytest.mark.parametrize("sep_pos", [3, 6, 10, 14, 17, 20, 27, 30, 34, 37])
+@pytest.mark.parametrize("sep_pos", [3, 14, 37])
 def test_every_cut_has_the_same_trunk(sep_pos):
     _, variables = shapes(32, multiples=(1,), stn=False, sep_pos=sep_pos)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 15_255_112
@@ -203,12 +200,12 @@ def test_the_gradient_of_the_shared_part_is_the_sum_over_branches(variables):
 def test_running_statistics_follow_the_branches_one_after_the_other(variables):
     _, aux, after = forward(variables, BATCH, train=True)
     last_low, first_high = cut(SMALL.sep_pos)
-    low, high = VGG(last=last_low, width=SMALL.width), VGG(first=first_high, width=SMALL.width)
+    low, high = VGG(last=last_low, width=SMALL.width), VGG(first=first_high, last=SMALL.last, width=SMALL.width)
 
     def batch_mean(b, x):
         x, _ = low.apply(part(f"low_{b}"), x, train=True, mutable=["batch_stats"])
         _, new = high.apply(part("high"), x, train=True, mutable=["batch_stats"])
-        return new["batch_stats"]["bn4_1"]["mean"] / 0.1  # 0.9 * 0 + 0.1 * mean
+        return new["batch_stats"]["bn2_1"]["mean"] / 0.1  # 0.9 * 0 + 0.1 * mean
 
     def part(name):
         return {collection: tree[name] for collection, tree in variables.items() if name in tree}
@@ -216,7 +213,7 @@ def test_running_statistics_follow_the_branches_one_after_the_other(variables):
     seen = (aux["half"], aux["super_resolved"], aux["aligned"])
     m1, m2, m3 = (jax.jit(functools.partial(batch_mean, b))(x) for b, x in enumerate(seen, start=1))
     expected = 0.1 * (0.81 * m1 + 0.9 * m2 + m3)
-    np.testing.assert_allclose(after["high"]["bn4_1"]["mean"], expected, atol=1e-5)
+    np.testing.assert_allclose(after["high"]["bn2_1"]["mean"], expected, atol=1e-5)
     assert np.abs(m1 - m3).max() > 1e-3  # the order could not be told from equal means
 
 

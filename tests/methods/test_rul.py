@@ -19,7 +19,7 @@ def normal(seed, *shape):
 
 def of_model(target, **fields):
     """What the model returns for a batch while it trains."""
-    model = rul.Model(num_classes=target.shape[1], features=5, depth=10, width=4, **fields)
+    model = rul.Model(num_classes=target.shape[1], features=5, depth=6, width=4, **fields)
     batch = {"image": normal(0, len(target), 16, 16, 3), "target": target}
 
     @jax.jit
@@ -115,7 +115,7 @@ def test_partners_of_another_label_are_drawn_where_there_are_any(key):
 
 
 def test_without_its_branch_the_model_predicts_the_same_and_has_no_uncertainty():
-    model = rul.Model(num_classes=3, features=5, depth=10, width=4)
+    model = rul.Model(num_classes=3, features=5, depth=6, width=4)
     batch = {"image": normal(0, 2, 16, 16, 3)}
 
     @jax.jit

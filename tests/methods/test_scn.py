@@ -53,7 +53,7 @@ def test_the_groups_are_disjoint_and_hold_every_valid_example(size, beta, low):
 
 
 def test_importance_weighs_the_logits_and_costs_one_row_of_parameters():
-    model = scn.with_importance(Model)(num_classes=3, depth=10, width=4)
+    model = scn.with_importance(Model)(num_classes=3, depth=6, width=4)
     batch = {"image": jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)}
 
     @jax.jit

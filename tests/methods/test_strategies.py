@@ -44,7 +44,7 @@ def batch():
     }
 
 
-@pytest.mark.parametrize("key", KEYS[:5], ids=range(5))
+@pytest.mark.parametrize("key", KEYS[:2], ids=range(2))
 def test_mixup_mixes_pixels_and_losses_with_one_share(batch, key):
     mixed = hook("mixup", alpha=1.0)(batch, key)
     share_key, order_key = jax.random.split(key)
@@ -144,14 +144,14 @@ def test_ranks_and_rows_are_settled_by_index():
 
 
 @pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr"])
-@pytest.mark.parametrize("name", [*strategies.names(), "small_loss+cutmix", "mixup+small_loss"])
-def test_a_strategy_fits_every_classifier_of_images(method, name):
-    fields = {"train.epochs": 20.0}  # some begin after a warm-up
-    if name == "relabel":
-        fields["strategy.relabel.scope"] = "batch"
-    if name == "vac" and method in ("acnn", "psr"):  # which take one size
-        fields["strategy.vac.scale"] = 1.0
-    check_config(config_of(method, objective=name, **fields))
+def test_every_strategy_fits_every_classifier_of_images(method):
+    for name in [*strategies.names(), "small_loss+cutmix", "mixup+small_loss"]:
+        fields = {"train.epochs": 20.0}  # some begin after a warm-up
+        if name == "relabel":
+            fields["strategy.relabel.scope"] = "batch"
+        if name == "vac" and method in ("acnn", "psr"):  # which take one size
+            fields["strategy.vac.scale"] = 1.0
+        check_config(config_of(method, objective=name, **fields))
 
 
 REFUSED = {

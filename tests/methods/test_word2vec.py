@@ -72,13 +72,13 @@ def check_batch(mean_loss, size):
     assert (jnp.linalg.norm(gradient, axis=-1) > 1e-5).all()
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [1, 7])
 def test_2_a_batch_is_the_mean_of_its_rows(size):
     check_batch(batch_mean, size)
 
 
 @pytest.mark.parametrize("mistake", [seed_batch, seed_numpy])
-@pytest.mark.parametrize("size", [2, 3, 7])
+@pytest.mark.parametrize("size", [2, 7])
 def test_2_fails_with_the_sketch(size, mistake):
     with pytest.raises(AssertionError):
         check_batch(mistake, size)

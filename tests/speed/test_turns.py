@@ -44,6 +44,7 @@ def dying():
     return lambda: turns() < 1 or os._exit(9)
 
 
+@pytest.mark.slow
 def test_contestants_have_processes_of_their_own():
     five, seven = functools.partial(counting, 5), functools.partial(counting, 7)
     with apart({"a": five, "broken": broken, "b": seven, "dying": dying}) as (race, ready, failed):

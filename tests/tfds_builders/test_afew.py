@@ -144,18 +144,6 @@ def test_folders_of_faces_that_fit_no_video_or_are_too_few(tmp_path):
     assert "--allow_counts" in said
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "animated"])
-def test_broken_frames(tmp_path, kind):
-    fake_afew.make(tmp_path / "files")
-    breaks, says = fake_pictures.BROKEN[kind]
-    name = fake_afew.clips("validation")[0][0]
-    faces = tmp_path / "files" / "Val_AFEW" / fake_afew.ARCHIVES["validation"] / "Faces"
-    breaks(fake_pictures.write(faces / name / "2.jpg", 128, 128))
-    said = refusal("afew/aligned", tmp_path / "files", tmp_path)
-    assert f"Faces/{name} frame 2.jpg {says}" in said
-    assert "--allow_missing=1" in said
-
-
 def test_frames_of_another_edition(tmp_path):
     fake_afew.make(tmp_path / "files")
     name = fake_afew.clips("validation")[0][0]

@@ -144,23 +144,9 @@ def test_problems_of_the_newer_release(tmp_path):
     assert "--allow_missing" not in said
 
 
-def test_an_annotation_that_is_read_late(tmp_path):
-    files = fake_affectnet.make_npy(tmp_path / "files")
-    np.save(files / "val_set" / "annotations" / "2_lnd.npy", np.zeros(10))
-    said = refusal("affectnet", files, tmp_path)
-    assert "2.jpg cannot be used: 2_lnd.npy holds 10 numbers where 136" in said
-
-
 def test_both_releases_and_none(tmp_path):
     fake_affectnet.make_npy(fake_affectnet.make_csv(tmp_path / "files"))
     assert "holds both releases" in refusal("affectnet", tmp_path / "files", tmp_path)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "Manually_Annotated.part1.rar").write_bytes(b"x")
     assert "unpack Manually_Annotated.part1.rar there first" in refusal("affectnet", tmp_path / "none", tmp_path)
-
-
-def test_a_wrong_header(tmp_path):
-    files = fake_affectnet.make_csv(tmp_path / "files")
-    path = files / fake_affectnet.LISTS / "training.csv"
-    path.write_text(path.read_text().replace("face_width", "width"))
-    assert "the header is subDirectory_filePath,face_x,face_y,width" in refusal("affectnet", files, tmp_path)

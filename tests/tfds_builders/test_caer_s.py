@@ -72,9 +72,3 @@ def test_pictures_that_are_missing_and_boxes_outside(files, tmp_path):
     builder = build("caer_s", files, tmp_path / "data", size=16, allow_missing=2)
     assert len(builder.as_data_source("test")) == 5
     assert not builder.info.metadata["complete"]
-
-
-def test_without_the_lists(files, tmp_path):
-    fake_caer_s.list_file(files, "train").unlink()
-    said = "has no train.txt of the boxes of CAER-S (layout: tfds_builders/caer_s/README.md)"
-    assert said in refusal("caer_s", files, tmp_path)

@@ -135,14 +135,6 @@ def test_clips_that_are_missing_or_incomplete(tmp_path):
     assert not builder.info.metadata["complete"]
 
 
-def test_frames_of_another_edition(tmp_path):
-    files = fake_dfew.make(tmp_path / "files")
-    number = fake_dfew.clips()[0][0]
-    file = next(fake_dfew.clip_folder(files, number).iterdir())
-    fake_pictures.write(file, 112, 112)
-    assert f"frame {file.name} has 112x112 pixels, and this edition 224x224" in refusal("dfew", files, tmp_path)
-
-
 def test_other_sizes_of_test_sets(tmp_path, monkeypatch):
     files = fake_dfew.make(tmp_path / "files")
     monkeypatch.setattr(dfew, "FOLD_SIZES", (3, 2, 2, 2, 1))
@@ -150,24 +142,3 @@ def test_other_sizes_of_test_sets(tmp_path, monkeypatch):
     assert "has not the published test sets: 2 instead of 3 set_1, 2 instead of 1 set_5" in said
     builder = build("dfew", files, tmp_path / "data", allow_counts=True)
     assert any("2 instead of 3 set_1" in line for line in builder.contents.warnings)
-
-
-def test_folders_that_are_not_there(tmp_path):
-    files = tmp_path / "files"
-    files.mkdir()
-    (files / "data_part_1.zip").write_bytes(b"x")
-    assert "has no EmoLabel_DataSplit of DFEW: unpack data_part_1.zip there first" in refusal("dfew", files, tmp_path)
-    fake_dfew.make(files)
-    fake_dfew.list_file(files, "test", 3).unlink()
-    assert "set_4.csv is not there: get the lists of DFEW again" in refusal("dfew", files, tmp_path)
-    assert "has no Clip/clip_224x224 or clip_224x224 of DFEW" in refusal("dfew/clip_224x224", files, tmp_path)
-
-
-def test_options_are_checked(tmp_path):
-    fake_dfew.make(tmp_path / "files")
-    for options, says in (
-        ({"every": 0}, "every=0 must be at least 1"),
-        ({"size": -1}, "size=-1 must be from 1"),
-        ({"edition": "original"}, "edition='original' is not one of its values"),
-    ):
-        assert says in refusal("dfew", tmp_path / "files", tmp_path, **options)

@@ -1,11 +1,9 @@
 """FED-RO's builder: folders of classes or a list, faces or whole photos, and what is wrong with copies."""
 
-import pickle
 from typing import Any
 
 import fake_fed_ro
 import fake_pictures
-import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from building import OneFace, build, refusal
@@ -70,23 +68,6 @@ def test_rows_of_the_list(tmp_path, row, says):
         assert "neu0.png is not in list.txt" in said
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "text"])
-def test_broken_pictures(tmp_path, kind):
-    root = fake_fed_ro.make_folders(tmp_path / "files")
-    breaks, says = fake_pictures.BROKEN[kind]
-    breaks(root / "fear" / "1.jpg")
-    assert f"1.jpg {says}" in refusal("fed_ro", tmp_path / "files", tmp_path)
-
-
-@pytest.mark.parametrize("kind", fake_pictures.ODD)
-def test_odd_pictures_are_converted_and_said(tmp_path, kind):
-    root = fake_fed_ro.make_folders(tmp_path / "files")
-    change, note = fake_pictures.ODD[kind]
-    change(root / "fear" / "1.jpg")
-    builder = build("fed_ro", tmp_path / "files", tmp_path / "data", size=40)
-    assert any(note in warning for warning in builder.contents.warnings)
-
-
 def test_copies_that_are_not_it(tmp_path):
     root = fake_fed_ro.make_folders(tmp_path / "files")
     fake_pictures.write(root / "other" / "a.jpg")
@@ -107,23 +88,3 @@ def test_copies_that_are_not_it(tmp_path):
     )
     (tmp_path / "none" / "FED-RO.zip").write_bytes(b"x")
     assert "unpack FED-RO.zip there first" in refusal("fed_ro", tmp_path / "none", tmp_path)
-
-
-def test_a_true_face(tmp_path, real_data, monkeypatch, use_detector):
-    from fer_jax.faces.crops import Haar, find_face
-
-    use_detector(Haar())
-    monkeypatch.setattr(fed_ro, "COUNTS", dict.fromkeys(labels.classes(7), 0) | {"happiness": 1, "sadness": 1})
-    photo = (real_data / "astronaut.png").read_bytes()
-    for name in ("happy", "sad"):
-        (tmp_path / "files" / name).mkdir(parents=True)
-        (tmp_path / "files" / name / "a.png").write_bytes(photo)
-    builder = build("fed_ro", tmp_path / "files", tmp_path / "data", size=64)
-    example = builder.as_data_source("test")[0]
-    assert not example["no_face"]
-    assert builder.info.metadata["detector"] == "Haar cascades of OpenCV"
-    assert isinstance(pickle.loads(pickle.dumps(builder)).detector, Haar)  # as in the processes of a build
-    array = np.asarray(fake_pictures.Image.open(real_data / "astronaut.png").convert("RGB"))
-    face = find_face(array, size=64, detector=Haar())
-    assert face is not None
-    assert np.abs(face.image.astype(int) - example["image"]).mean() < 3  # the crop of prediction, but for the JPEG

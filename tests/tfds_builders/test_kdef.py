@@ -86,14 +86,6 @@ def test_a_misnamed_picture_whose_right_name_is_there(tmp_path):
     assert "AF31V.JPG is a misnamed AF31SAHL, which exists as well" in refusal("kdef", tmp_path / "files", tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "animated"])
-def test_broken_pictures(tmp_path, kind):
-    root = fake_kdef.make(tmp_path / "files", angles=("S",), size=SMALL)
-    breaks, says = fake_pictures.BROKEN[kind]
-    breaks(root / "BF31" / "BF31HAS.JPG")
-    assert f"BF31HAS.JPG {says}" in refusal("kdef", tmp_path / "files", tmp_path)
-
-
 def test_copies_that_are_not_it(tmp_path):
     root = fake_kdef.make(tmp_path / "files", angles=("S",), size=SMALL)
     said = refusal("kdef/whole", tmp_path / "files", tmp_path)

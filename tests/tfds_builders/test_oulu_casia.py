@@ -9,9 +9,7 @@ import pytest
 from building import build, examples, refusal
 
 from fer_jax import labels
-from fer_jax.errors import UserError
-from fer_jax.faces.crops import Face, Haar, crop_face, find_face
-from tfds_builders import registry
+from fer_jax.faces.crops import Face, crop_face
 from tfds_builders.oulu_casia import oulu_casia_dataset_builder as oulu
 
 FACE = Face((20.0, 10.0, 40.0, 40.0), 1.0, np.array([[32.0, 24.0], [50.0, 25.0]]))
@@ -53,32 +51,6 @@ def test_faces_are_followed_and_frames_without_one_keep_their_place(tmp_path):
     assert np.abs(found["P002/Fear"]["frames"][0] - crop).mean() < 3
     assert any("P002/Fear: no face found in 1 of 3 frames" in warning for warning in builder.contents.warnings)
     assert builder.info.metadata["complete"]
-
-
-def test_a_real_face_is_found_by_the_cascades(tmp_path, real_data, use_detector):
-    use_detector(Haar())
-    clip = tmp_path / "files" / "VL" / "Strong" / "P001" / "Anger"
-    clip.mkdir(parents=True)
-    with fake_pictures.Image.open(real_data / "astronaut.png") as whole:
-        for number in range(3):  # the person moves
-            photo = whole.convert("RGB").crop((60 + 8 * number, 0, 380 + 8 * number, 240))
-            photo.save(clip / f"{number:03d}.jpeg", quality=95)
-    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=64, allow_missing=5, allow_counts=True)
-    example = examples(builder)["P001/Anger"]
-    assert example["frame_mask"].all()
-    first = find_face(np.asarray(fake_pictures.Image.open(clip / "000.jpeg")), size=64, detector=Haar())
-    assert first is not None
-    assert np.abs(example["frames"][0].astype(int) - first.image).mean() < 3
-
-
-def test_a_clip_without_any_face_is_kept(tmp_path, use_detector):
-    fake_oulu_casia.make(tmp_path / "files")
-    use_detector(lambda image: [])
-    builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", size=8)
-    found = examples(builder)
-    assert len(found) == 18
-    assert not any(example["frame_mask"].any() for example in found.values())
-    assert any("P001/Anger: no face found" in warning for warning in builder.contents.warnings)
 
 
 def test_whole_frames_become_square(tmp_path):
@@ -174,15 +146,3 @@ def test_folders_and_counts(tmp_path):
     assert "train: 2 instead of 3 happiness" in refusal("oulu_casia", tmp_path / "files", tmp_path)
     builder = build("oulu_casia", tmp_path / "files", tmp_path / "data", allow_counts=True, size=8)
     assert not builder.info.metadata["complete"]
-
-
-def test_options_are_checked(tmp_path):
-    for options, says in (
-        ({"camera": "NI"}, "option camera='NI' is not one of its values"),
-        ({"light": "string"}, "did you mean 'strong'"),
-        ({"size": 0}, "option size=0 must be from 1"),
-    ):
-        with pytest.raises(UserError, match=says):
-            registry.make_builder("oulu_casia", str(tmp_path), **options)
-    with pytest.raises(UserError, match="option size does not apply to the cropped faces"):
-        registry.make_builder("oulu_casia/ni_weak_cropped", str(tmp_path), size=112)

@@ -11,7 +11,6 @@ import tensorflow_datasets as tfds
 from building import build, refusal
 
 from fer_jax import labels
-from fer_jax.errors import UserError
 from tfds_builders import registry
 from tfds_builders.rafdb import rafdb_dataset_builder as rafdb
 
@@ -38,14 +37,6 @@ def test_aligned_faces_are_copied_with_their_labels(tmp_path, nested):
     assert builder.info.metadata["complete"]
     assert builder.as_data_source("test")[0]["image"].shape == (100, 100, 3)
     assert not list((tmp_path / "data").rglob("*partial*"))
-
-
-def test_it_is_a_data_source_of_tfds_itself(tmp_path):
-    fake_rafdb.make(tmp_path / "files")
-    build("rafdb", tmp_path / "files", tmp_path / "data")
-    source = tfds.data_source("rafdb", split="train", data_dir=str(tmp_path / "data"))
-    assert len(source) == sum(fake_rafdb.COUNTS["train"])
-    assert source[0]["gender"] == 1
 
 
 def test_original_photos_are_cropped_by_their_box_and_points_follow(tmp_path):
@@ -208,13 +199,6 @@ def test_a_box_outside_of_its_photo(tmp_path):
     (root / "Annotation" / "boundingbox" / "test_0003_boundingbox.txt").write_text("400 400 500 500")
     said = refusal("rafdb/basic_original", tmp_path / "files", tmp_path)
     assert "has 160x180 pixels, and its box" in said
-
-
-def test_options_are_checked(tmp_path):
-    with pytest.raises(UserError, match="no option 'sise'; did you mean 'size'|no option 'sise': did you mean 'size'"):
-        registry.make_builder("rafdb", str(tmp_path), sise=3)
-    with pytest.raises(UserError, match="no variant 'basics'"):
-        registry.make_builder("rafdb/basics", str(tmp_path))
 
 
 def test_the_flat_tree_names_the_builder_that_reads_it(tmp_path):

@@ -74,15 +74,6 @@ def test_faces_of_full_frames(tmp_path, use_detector):
     assert np.abs(eyes - photo[36, 30]).mean() < 12
 
 
-def test_a_true_face_is_found(tmp_path, real_data):
-    files = fake_sfew.make(tmp_path / "files")
-    name, code = fake_sfew.names("train")[0]
-    photo = fake_pictures.Image.open(real_data / "astronaut.png").resize((256, 256))
-    photo.save(files / "Train" / code / name)
-    source = build("sfew/full", files, tmp_path / "data", size=32).as_data_source("train")
-    assert [bool(e["no_face"]) for e in source] == [False] + [True] * (len(source) - 1)
-
-
 def test_other_counts(tmp_path):
     files = fake_sfew.make(tmp_path / "files")
     name, code = fake_sfew.names("validation")[0]
@@ -105,35 +96,3 @@ def test_one_picture_twice_and_another_edition(tmp_path):
     name, code = fake_sfew.names("train")[0]
     fake_pictures.write(train / code / name, 128, 128)
     assert f"{name} has 128x128 pixels, and this edition 143x181" in refusal("sfew", files, tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "animated"])
-def test_broken_pictures(tmp_path, kind):
-    files = fake_sfew.make(tmp_path / "files")
-    breaks, says = fake_pictures.BROKEN[kind]
-    name, code = fake_sfew.names("train")[0]
-    breaks(files / "Train" / "Train_Aligned_Faces" / code / name)
-    said = refusal("sfew", files, tmp_path)
-    assert f"{name} {says}" in said
-    assert "--allow_missing=1" in said
-
-
-def test_folders_that_are_not_there(tmp_path):
-    files = tmp_path / "files"
-    files.mkdir()
-    (files / "Train_Aligned_Faces.zip").write_bytes(b"x")
-    assert "unpack Train_Aligned_Faces.zip there first" in refusal("sfew", files, tmp_path)
-    fake_sfew.make(files)
-    fear = files / "Train" / "Train_Aligned_Faces" / "Fear"
-    fear.rename(fear.with_name("Feer"))
-    assert f"{fear} of SFEW is not there" in refusal("sfew", files, tmp_path)
-    (files / "Val" / "Angry").rename(files / "Val" / "Wrath")
-    assert "has no Val/Angry of SFEW (full frames)" in refusal("sfew/full", files, tmp_path)
-
-
-def test_options_are_checked(tmp_path):
-    fake_sfew.make(tmp_path / "files")
-    assert "keeps the size of the picture" in refusal("sfew", tmp_path / "files", tmp_path, size=64)
-    assert "no crop 'eyes'" in refusal("sfew/full", tmp_path / "files", tmp_path, crop="eyes")
-    said = refusal("sfew/full", tmp_path / "files", tmp_path, yunet=str(tmp_path / "no.onnx"))
-    assert "no.onnx: there is no such file" in said

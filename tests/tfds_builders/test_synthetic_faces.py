@@ -23,7 +23,6 @@ from tfds_builders.synthetic_faces.expressions import (
     RECIPES,
     sample_action_units,
 )
-from tfds_builders.synthetic_faces.gallery import contact_sheet
 from tfds_builders.synthetic_faces.geometry import build_face
 from tfds_builders.synthetic_faces.landmark_check import landmark_errors
 from tfds_builders.synthetic_faces.plan import Plan
@@ -344,9 +343,3 @@ def test_no_tensorflow_and_no_work_at_import(tmp_path):
         "assert not {'tensorflow', 'torch', 'jax'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_contact_sheet(tmp_path):
-    _, picture = draw(Plan(size=32), "train", np.arange(5))
-    contact_sheet(picture.image, list("abcde"), str(tmp_path / "x.png"), columns=3, landmarks=picture.landmarks)
-    assert (tmp_path / "x.png").stat().st_size > 1000
