@@ -109,11 +109,11 @@ def unpacked(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return np.stack([np.unpackbits(b)[: records[0]["examples"]] for b in bits]).astype(float)
 
 
-def read_records(folder: pathlib.Path, key: str) -> dict[str, list[dict[str, Any]]]:
-    """Returns the records of a folder by the value that they have for `key`."""
+def read_records(folder: pathlib.Path, key: str, **fields: type) -> dict[str, list[dict[str, Any]]]:
+    """Returns the records of a folder, which have these fields, by the value that they have for `key`."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
-        record = read_json(path, REMEDY, {key: str})
+        record = read_json(path, REMEDY, {key: str, **fields})
         found.setdefault(record[key], []).append(record)
     return found
 

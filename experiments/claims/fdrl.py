@@ -17,8 +17,10 @@ importances that are means or lie on a simplex. Ground truth: the action units t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -42,11 +44,11 @@ ARMS = {
 }
 
 
-def arm(name: str, seed: int) -> Config:
+def arm(seed: int, fields: Mapping[str, Any]) -> Config:
     """The synthetic recipe with the fields of an arm."""
     del seed
     config = variant_config("fdrl", "fdrl", "synthetic", VARIANTS)
-    for field, value in ARMS[name].items():
+    for field, value in fields.items():
         assign(config, field, value)
     return config
 
@@ -122,7 +124,7 @@ def drop_spread(model: Trained, test: Source) -> float:
 TRIAL = Trial(
     name="fdrl",
     claim="FDRL: decomposing a face into latent features, weighing and relating them classifies expressions better.",
-    arms={name: lambda seed, name=name: arm(name, seed) for name in ARMS},
+    arms={name: functools.partial(arm, fields=fields) for name, fields in ARMS.items()},
     measure=measure,
     control="none",
     comparisons=(

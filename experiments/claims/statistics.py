@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,14 +52,20 @@ def difference(
     by_seed = [float(s.sum() / c.sum()) for s, c in zip(sums, counts, strict=True)]
     seeds, drawn = len(by_seed), np.zeros(DRAWS)
     for number, (s, c) in enumerate(zip(sums, counts, strict=True)):
-        generator = np.random.default_rng(number if new_faces else 0)
-        times = generator.multinomial(len(c), np.full(len(c), 1 / len(c)), size=DRAWS)  # that each person is drawn
+        times = _draws(len(c), number if new_faces else 0)
         drawn += (times @ s) / (times @ c) / seeds
     of_seeds, of_people = np.var(by_seed, ddof=1) / seeds, np.var(drawn, ddof=1)
     error = max(np.sqrt(max(of_seeds, of_people) if new_faces else of_seeds + of_people), 1e-12)
     mean, half = float(np.mean(by_seed)), stdtrit(seeds - 1, 1 - LEVEL / 2) * error
     p, p_same = 2 * stdtr(seeds - 1, -abs(mean) / error), stdtr(seeds - 1, (abs(mean) - margin) / error)
     return Difference(tuple(by_seed), mean, (float(mean - half), float(mean + half)), float(p), float(p_same))
+
+
+@functools.lru_cache(maxsize=32)
+def _draws(people: int, seed: int) -> np.ndarray:
+    """Returns how often each person is drawn, [DRAWS, people]."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(people, np.full(people, 1 / people), size=DRAWS).astype(np.float32)
 
 
 def verdict(mean: float, p: float, p_same: float, better: str) -> str:

@@ -15,6 +15,7 @@ import argparse
 import copy
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -43,6 +44,7 @@ LONGER, TRAINED = 4, 0.9
 NOT_TESTED = "not tested"
 Measures = Mapping[str, float | np.ndarray]
 """A number for all test examples, or the value of each, [N], whose mean is the measure (`statistics`)."""
+FIELDS = {"seed": int, "measures": dict, "sums": dict, "examples": str, "minutes": float}  # of a record
 Records = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -136,13 +138,15 @@ def _runs(trial: Trial, given: argparse.Namespace) -> Iterator[Run]:
     """Yields the probes, then the runs seed by seed: what is cut short has whole comparisons."""
     if given.max_steps and given.out == FOLDER / trial.name:
         raise UserError("--max_steps cuts the runs short: give --out=FOLDER, so that no real result is lost")
-    for arm in trial.arms:
-        for rate in RATES:
-            yield _run(trial, given, arm, PROBE, rate)
+    yield from _probes(trial, given)
+    for seed, arm in itertools.product(range(given.seeds), trial.arms):
+        yield _run(trial, given, arm, seed, best_rate(given.out, arm))
+
+
+def _probes(trial: Trial, given: argparse.Namespace) -> Iterator[Run]:
+    for arm, rate in itertools.product(trial.arms, RATES):
+        yield _run(trial, given, arm, PROBE, rate)
     yield _run(trial, given, trial.control, PROBE, best_rate(given.out, trial.control), LONGER)
-    for seed in range(given.seeds):
-        for arm in trial.arms:
-            yield _run(trial, given, arm, seed, best_rate(given.out, arm))
 
 
 def _run(trial: Trial, given: argparse.Namespace, arm: str, seed: int, rate: float, times: int = 1) -> Run:
@@ -219,7 +223,7 @@ def trained_share(trial: Trial, out: pathlib.Path) -> float | None:
 
 def rows(trial: Trial, out: pathlib.Path) -> list[Row]:
     """Returns every comparison as it came out, p corrected for their number (Holm), then the positive control."""
-    records, share = read_records(out, "arm"), trained_share(trial, out)
+    records, share = read_records(out, "arm", **FIELDS), trained_share(trial, out)
     families = (trial.comparisons, [trial.attainable] if trial.attainable else [])
     asked = [comparison for family in families for comparison in family]
     if share is None or any(len(_seeds(comparison, records)) < 2 for comparison in asked):
@@ -266,15 +270,17 @@ def _compared(trial: Trial, comparison: Comparison, records: Records) -> tuple[D
 
 
 def _sums(record: Mapping[str, Any], measure: str) -> np.ndarray:
-    """Returns the sums over the examples of each person."""
+    """Returns the sums over the examples of each person; raises UserError where it was not measured."""
     if measure in record["sums"]:
         return _numbers(record["sums"][measure])
+    if measure not in record["measures"]:
+        raise UserError(f"the record of {record['arm']}, seed {record['seed']}, has no '{measure}': {REMEDY}")
     return record["measures"][measure] * _numbers(record["examples"])  # one number for all
 
 
 def table(trial: Trial, out: pathlib.Path) -> str:
     """Returns what is known of a claim as Markdown: each comparison, how well the control is trained, each arm."""
-    made, records, share = rows(trial, out), read_records(out, "arm"), trained_share(trial, out)
+    made, records, share = rows(trial, out), read_records(out, "arm", **FIELDS), trained_share(trial, out)
     lines = [f"**{trial.claim}**", ""]
     lines += ["| claim | ours | against | difference (95 % interval) | margin | p | seeds | verdict |"]
     lines += ["|---|---|---|---|---|---|---|---|", *(_line(trial, row) for row in made), ""]

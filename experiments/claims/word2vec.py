@@ -12,17 +12,22 @@ one network by one recipe:
   * cross-entropy on a linear classifier.
 
 `pinv gain` is what the same weights save of the cost when their answer is decoded by the pseudo-inverse of the words
-(docs/word2vec.md): what nearest-word decoding costs. The words are those of MiniLM, not word2vec's.
+(docs/word2vec.md): what nearest-word decoding costs. The vectors are MiniLM's; with --vectors=FILE word2vec's own, or
+those of another table, with --out=FOLDER for the records.
 """
 
 from __future__ import annotations
 
+import argparse
+import functools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.claims.trial import Comparison, Measures, Trial, main
+from experiments.claims import trial
+from experiments.claims.trial import Comparison, Measures, Trial
 from experiments.presets import VARIANTS
 from fer_jax.config.fields import Config, variant_config
 from fer_jax.data.sources.source import Source
@@ -30,7 +35,7 @@ from fer_jax.inference.trained import Trained, build
 from fer_jax.methods.word2vec import gram_matrix
 from fer_jax.words.classes import class_vectors
 
-VECTORS, WORDS = "minilm", "seed"
+WORDS = "seed"
 AFFECT = {  # pleasure and arousal, -1 to 1 (Russell and Mehrabian, Journal of Research in Personality 11, 1977)
     "neutral": (0.0, 0.0),
     "happiness": (0.81, 0.51),
@@ -40,7 +45,7 @@ AFFECT = {  # pleasure and arousal, -1 to 1 (Russell and Mehrabian, Journal of R
     "disgust": (-0.60, 0.35),
     "fear": (-0.64, 0.60),
 }
-PLAIN = "cross-entropy"
+WITH, WITHOUT, PLAIN = "A0 words", "A0 random", "cross-entropy"
 # The margins are what 2 points of accuracy cost, at the mean distance of two emotions.
 COST: dict[str, Any] = {"margin": 0.015, "better": "lower", "unit": "of 1 - cosine"}
 AFFECT_COST: dict[str, Any] = {"margin": 0.02, "better": "lower", "unit": "of pleasure and arousal"}
@@ -58,31 +63,31 @@ def recipe(seed: int, method: str = "baseline") -> Config:
     return config
 
 
-def arm(seed: int, kind: str, control: str) -> Config:
+def arm(seed: int, vectors: str, kind: str, control: str = "none") -> Config:
     """Towards class vectors."""
     config = recipe(seed, "word2vec")
-    config.model.vectors, config.model.words, config.model.control = VECTORS, WORDS, control
+    config.model.vectors, config.model.words, config.model.control = vectors, WORDS, control
     config.model.control_seed = seed
     config.loss.options.kind = kind
     config.model.learn_scale = kind != "cosine"
     return config
 
 
-def measure(name: str, model: Trained, test: Source) -> Measures:
+def measure(name: str, model: Trained, test: Source, vectors: str) -> Measures:
     """The costs of the answers, by the words' own cosines whatever the arm is, and what the pseudo-inverse saves."""
     answers, label = model.logits(test).argmax(axis=1), test.arrays["label"]
-    words, affect = (1 - gram_of(test.classes))[label], affect_distances(test.classes)[label]
+    words, affect = (1 - gram_of(vectors, test.classes))[label], affect_distances(test.classes)[label]
     each = np.arange(len(label))
     found = {"cost": words[each, answers], "affect cost": affect[each, answers]}
-    if name == "A0 words":
+    if name == WITH:
         decoded = build(model.variables, model.card, {"model.decode": "pinv"}).logits(test).argmax(axis=1)
         found["pinv gain"] = words[each, answers] - words[each, decoded]
     return found
 
 
-def gram_of(classes: tuple[str, ...]) -> np.ndarray:
+def gram_of(vectors: str, classes: tuple[str, ...]) -> np.ndarray:
     """Returns the cosines [C, C] of the class words."""
-    return gram_matrix(np.asarray(class_vectors(VECTORS, WORDS, classes).vectors))
+    return gram_matrix(np.asarray(class_vectors(vectors, WORDS, classes).vectors))
 
 
 def affect_distances(classes: tuple[str, ...]) -> np.ndarray:
@@ -91,40 +96,55 @@ def affect_distances(classes: tuple[str, ...]) -> np.ndarray:
     return np.linalg.norm(places[:, None] - places, axis=-1)
 
 
-TRIAL = Trial(
-    name="word2vec",
-    claim="Word2Vec FER: a network trained towards emotion words makes mistakes that cost less, in words.",
-    arms={
-        "A0 words": lambda seed: arm(seed, "cosine", "none"),
-        "A0 random": lambda seed: arm(seed, "cosine", "random"),
-        "A1 words": lambda seed: arm(seed, "softmax", "none"),
-        "A3 words": lambda seed: arm(seed, "hybrid", "none"),
-        "A3 random": lambda seed: arm(seed, "hybrid", "random"),
-        PLAIN: recipe,
-    },
-    measure=measure,
-    control=PLAIN,
-    comparisons=(
-        Comparison(
-            "Towards words (A0) an answer costs less than towards random vectors",
-            "cost",
-            "A0 words",
-            "A0 random",
-            **COST,
+def of_vectors(vectors: str) -> Trial:
+    """The trial with the words of a table."""
+    towards = functools.partial(arm, vectors=vectors)
+    return Trial(
+        name="word2vec",
+        claim="Word2Vec FER: a network trained towards emotion words makes mistakes that cost less, in words.",
+        arms={
+            WITH: functools.partial(towards, kind="cosine"),
+            WITHOUT: functools.partial(towards, kind="cosine", control="random"),
+            "A1 words": functools.partial(towards, kind="softmax"),
+            "A3 words": functools.partial(towards, kind="hybrid"),
+            "A3 random": functools.partial(towards, kind="hybrid", control="random"),
+            PLAIN: recipe,
+        },
+        measure=functools.partial(measure, vectors=vectors),
+        control=PLAIN,
+        comparisons=(
+            Comparison(
+                "Towards words (A0) an answer costs less than towards random vectors", "cost", WITH, WITHOUT, **COST
+            ),
+            Comparison("It costs less than by cross-entropy", "cost", WITH, PLAIN, **COST),
+            Comparison(
+                "With a cross-entropy over the cosines (A3) words cost less too",
+                "cost",
+                "A3 words",
+                "A3 random",
+                **COST,
+            ),
+            Comparison(
+                "By pleasure and arousal, which trained nothing, words cost less (A0)",
+                "affect cost",
+                WITH,
+                WITHOUT,
+                **AFFECT_COST,
+            ),
         ),
-        Comparison("It costs less than by cross-entropy", "cost", "A0 words", PLAIN, **COST),
-        Comparison(
-            "With a cross-entropy over the cosines (A3) it costs less too", "cost", "A3 words", "A3 random", **COST
-        ),
-        Comparison(
-            "By pleasure and arousal, which trained nothing, A0 costs less with words",
-            "affect cost",
-            "A0 words",
-            "A0 random",
-            **AFFECT_COST,
-        ),
-    ),
-)
+    )
+
+
+TRIAL = of_vectors("minilm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command, which knows --vectors besides the options of every claim."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--vectors", default="minilm")
+    given, others = parser.parse_known_args(arguments)
+    return trial.main(of_vectors(given.vectors), others)
+
 
 if __name__ == "__main__":
-    sys.exit(main(TRIAL))
+    sys.exit(main())

@@ -26,6 +26,7 @@ def test_arms_differ_in_what_the_claim_is_about_and_in_nothing_else():
         "bicubic pyramid": {"model.upsampler", *slowly},
         "single": {"model.multiples", "model.upsampler", *slowly},
         "single, equal compute": {"model.multiples", "model.upsampler", "model.width", *slowly},
+        "single, small faces": {"model.multiples", "model.upsampler", "augmentation.train", *slowly},
     }
     start, ours = psr.super_resolution(3), psr.TRIAL.arms["PSR"](3)
     check_config(start)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import pathlib
 import types
 
 import numpy as np
@@ -13,6 +14,8 @@ from experiments.claims import trial
 from experiments.claims.trial import POINTS, Comparison, Trial
 from fer_jax.config.fields import assign
 from fer_jax.data.sources.source import Source
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -147,14 +150,22 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
     assert trial.main(small, options) == 2, "a record of another recipe"
 
 
-TINY = {"data.image_size": 16, "model.depth": 10, "model.width": 4, "model.hidden": 16}
+TINY = {"data.image_size": 16, "model.depth": 10, "model.width": 4, "model.hidden": 16, "train.devices": 1}
+SOME_ARMS = {
+    "acnn": ("gates", "no gates", "VGG"),
+    "fan": ("relation", "mean pooling", "score fusion, dropout"),
+    "fdrl": ("none", "wide", "FDRL"),
+    "psr": ("PSR", "single"),
+    "word2vec": ("A0 words", "cross-entropy"),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["acnn", "fan", "fdrl", "psr", "word2vec"])
+@pytest.mark.parametrize("name", SOME_ARMS)
 def test_each_claim_from_end_to_end_in_a_tiny_form(name, data_dir, tmp_path, monkeypatch):
-    """Untrained networks on few faces; arms that begin with a trained one begin with that of their seed."""
+    """Networks that have learned nothing, on few faces; those that begin with another begin with that of their seed."""
     what, whole = importlib.import_module(f"experiments.claims.{name}").TRIAL, trial.complete
+    what = dataclasses.replace(what, arms={arm: what.arms[arm] for arm in SOME_ARMS[name]})
 
     def complete(*arguments):
         config = whole(*arguments)
@@ -165,22 +176,31 @@ def test_each_claim_from_end_to_end_in_a_tiny_form(name, data_dir, tmp_path, mon
         return config
 
     monkeypatch.setattr(trial, "complete", complete)
-    monkeypatch.setattr(trial, "RATES", (1.0,))
+    monkeypatch.setattr(trial, "_probes", lambda what, given: ())  # they are like the other runs
+    monkeypatch.setattr(trial, "best_rate", lambda out, arm: 1.0)
     monkeypatch.setattr(trial, "FACES", {"synthetic_faces/basic": (140, 140), "synthetic_faces/clips": (84, 42)})
     options = [f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", f"--data_dir={data_dir}"]
     assert trial.main(what, ["--seeds=1", "--max_steps=2", *options]) == 0
-    record = json.loads((tmp_path / "out" / f"{trial._file(what.comparisons[0].ours)}_seed0.json").read_text())
-    measured = {c.measure for c in (*what.comparisons, *filter(None, [what.attainable]))}
-    assert measured <= set(read_measures(tmp_path / "out"))
-    assert all(np.isfinite(value) for value in record["measures"].values())
-    assert str(tmp_path) not in json.dumps(record)
+    records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
+    assert len(records) == len(what.arms)
+    measured = {measure for record in records.values() for measure in record["measures"]}
+    assert {c.measure for c in (*what.comparisons, *filter(None, [what.attainable]))} <= measured
+    assert all(np.isfinite(list(record["measures"].values())).all() for record in records.values())
+    assert str(tmp_path) not in json.dumps(records)
     if what.start is not None:
-        begun = json.loads((tmp_path / f"{trial._file(what.comparisons[0].ours)}_seed0" / "results.json").read_text())
-        assert "start_seed0" in json.dumps(begun["started_from"])
+        begun = json.loads((tmp_path / f"{next(iter(records))}" / "results.json").read_text())["started_from"]
+        assert ("start_seed0" in json.dumps(begun)) == (not what.starting or next(iter(records)) == "PSR_seed0")
 
 
-def read_measures(out):
-    return {name for path in out.glob("*.json") for name in json.loads(path.read_text())["measures"]}
+@pytest.mark.parametrize("name", ["acnn", "fan", "fdrl", "pdls", "psr", "word2vec"])
+def test_committed_tables_are_those_of_the_committed_records(name):
+    what, out = importlib.import_module(f"experiments.claims.{name}").TRIAL, ROOT / trial.FOLDER / name
+    assert 1 <= len(what.comparisons) <= 4
+    assert {c.ours for c in what.comparisons} <= set(what.arms)
+    assert {c.theirs for c in what.comparisons if isinstance(c.theirs, str)} <= set(what.arms)
+    assert what.control in what.arms
+    assert out.with_suffix(".md").read_text() == trial.table(what, out)
+    assert out.with_suffix(".png").exists() == any(row.found for row in trial.rows(what, out))
 
 
 def test_bad_input(tmp_path, capsys):
@@ -190,3 +210,8 @@ def test_bad_input(tmp_path, capsys):
     (tmp_path / "ours_seed0.json").write_text('{"arm": "ou')
     assert trial.main(KNOWN, ["--table", f"--out={tmp_path}"]) == 2
     assert "ours_seed0.json is damaged" in capsys.readouterr().err
+    write(tmp_path / "old")
+    other = dataclasses.replace(KNOWN, comparisons=(Comparison("it is new", "new", "ours", "theirs", **POINTS),))
+    assert trial.main(other, ["--table", f"--out={tmp_path / 'old'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the record of ours, seed 0, has no 'new': move it away")

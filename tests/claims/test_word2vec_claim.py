@@ -20,12 +20,15 @@ LABEL = np.repeat(np.arange(7), 10)
 def costs(answers):
     model: Any = types.SimpleNamespace(logits=lambda test: np.eye(7)[answers])
     test: Any = types.SimpleNamespace(arrays={"label": LABEL}, classes=CLASSES)
-    return {name: float(np.mean(values)) for name, values in word2vec.measure("cross-entropy", model, test).items()}
+    return {
+        name: float(np.mean(values))
+        for name, values in word2vec.measure("cross-entropy", model, test, "minilm").items()
+    }
 
 
 def test_right_answers_cost_nothing_and_near_words_less_than_far_ones():
     assert costs(LABEL) == {"cost": pytest.approx(0), "affect cost": 0}
-    gram = word2vec.gram_of(CLASSES) - 9 * np.eye(7)
+    gram = word2vec.gram_of("minilm", CLASSES) - 9 * np.eye(7)
     near, far = (
         costs(order[LABEL])["cost"] for order in (gram.argmax(axis=1), (-gram - 18 * np.eye(7)).argmax(axis=1))
     )

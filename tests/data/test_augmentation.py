@@ -227,6 +227,17 @@ def test_noise_has_its_deviation_on_the_picture_that_it_is_added_to(size):
     assert white.max() == 1  # clipped
 
 
+def test_low_resolution_loses_fine_stripes_at_every_factor_and_wide_ones_at_large_ones():
+    fine, wide = (np.tile(np.repeat([0, 255], n), 32 // n)[None, None, :, None] for n in (1, 8))
+    fine, wide = (np.broadcast_to(x, (32, 64, 64, 1)).astype(np.uint8) for x in (fine, wide))
+    middle = np.s_[:, 16:48, 16:48]
+    assert np.abs(run(fine, "low_resolution:8", size=64)[middle] - 0.5).max() < 0.1
+    contrast = np.ptp(run(wide, "low_resolution:8", size=64)[middle], axis=(1, 2, 3))
+    assert contrast.max() > 0.95
+    assert contrast.min() < 0.7
+    np.testing.assert_allclose(run(np.full_like(fine, 51), "low_resolution:8", size=64), 0.2, atol=1e-5)
+
+
 @pytest.mark.parametrize("text", ["all_of:0.75(brightness:0.5|contrast:0.5)", "contrast:0.5,p=0.75"])
 def test_operations_are_applied_as_often_as_asked(images, text):
     many = np.tile(images[:1], (400, 1, 1, 1))

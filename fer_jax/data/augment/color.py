@@ -35,6 +35,14 @@ def noise(key: Key[Array, ""], image: Float[Array, "H W C"], deviation: float) -
     return jnp.clip(image + deviation / 255 * jax.random.normal(key, image.shape), 0.0, 1.0)
 
 
+def low_resolution(key: Key[Array, ""], image: Float[Array, "H W C"], factor: int) -> Float[Array, "H W C"]:
+    """Reduces the picture 2, 3, ... or `factor` times, each as likely, and enlarges it again: a face farther away."""
+    height, width, channels = image.shape
+    small = [jax.image.resize(image, (height // k, width // k, channels), "linear") for k in range(2, factor + 1)]
+    seen = jnp.stack([jax.image.resize(s, image.shape, "cubic") for s in small])
+    return jnp.clip(seen[jax.random.randint(key, (), 0, factor - 1)], 0.0, 1.0)
+
+
 def brightness(image: Float[Array, "H W C"], factor: Float[Array, ""]) -> Float[Array, "H W C"]:
     """Returns factor * image, clipped to 0 .. 1."""
     return jnp.clip(factor * image, 0.0, 1.0)

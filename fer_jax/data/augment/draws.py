@@ -17,7 +17,7 @@ STREAMS = (
     "window", "shift", "affine", "flip", "brightness", "contrast", "erase",
     "rotation", "shear", "zoom", "translate", "fill", "box", "chosen", "place", "warp", "sides", "light",
     "noise", "one_of", "all_of", "pick", "view", "autoaugment",
-    "randaugment", "trivialaugment", "augmix", "erase_pixels",
+    "randaugment", "trivialaugment", "augmix", "erase_pixels", "low_resolution",
 )  # fmt: skip
 
 

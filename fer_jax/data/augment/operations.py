@@ -150,6 +150,10 @@ KINDS: Mapping[str, Kind] = {
         PIXELS, "add Gaussian noise with this standard deviation, of 255 gray levels, and clip",
         color.noise, ("noise",), {"deviation": Parameter(high=255.0)} | ALWAYS,
     ),
+    "low_resolution": Kind(
+        PIXELS, "reduce a whole number of times, 2 to factor, and enlarge again",
+        color.low_resolution, ("low_resolution",), {"factor": Parameter(2, 16, form=int)} | ALWAYS,
+    ),
     "autoaugment": Kind(
         PIXELS, "AutoAugment: one of 25 published pairs of operations; limits=faces keeps a face a face",
         policies.autoaugment, ("autoaugment",),
