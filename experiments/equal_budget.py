@@ -66,7 +66,6 @@ def measure(config: Config, minutes: float, data_dir: str) -> dict[str, Any]:
         evaluator(state.variables(), setup.validation, views=False)
         evaluations.append(time.process_time() - before)
     step, evaluation = statistics.median(blocks[1:]), evaluations[-1]
-    machine = {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
     return {
         "epochs": epochs_for(minutes, setup.steps_per_epoch, step, evaluation),
         "core_minutes": minutes,
@@ -74,7 +73,12 @@ def measure(config: Config, minutes: float, data_dir: str) -> dict[str, Any]:
         "core_seconds_per_step": step,
         "core_seconds_of_blocks": blocks,
         "core_seconds_per_evaluation": evaluation,
-    } | facts(config, machine | {"wall_seconds": time.perf_counter() - began})
+    } | facts(config, here(time.perf_counter() - began))
+
+
+def here(seconds: float) -> dict[str, Any]:
+    """Returns what `facts` needs of something that is no finished run and took some seconds."""
+    return {"device": device_name(), "versions": versions(), "git_commit": git_commit(), "wall_seconds": seconds}
 
 
 @contextlib.contextmanager

@@ -25,12 +25,12 @@ are those that the budget pays for; core-minutes are what a seed used in all, co
 def best_rate(records: Records, tried: Iterable[str]) -> str:
     """Returns the most accurate of the learning rates tried, of those that recognize every class if there are any."""
     found = {record["learning_rate"]: record for record in records}
-    return max(tried, key=lambda rate: (not never(found[rate]), found[rate]["accuracy"]))
+    return max(tried, key=lambda rate: (never(found[rate]) == [], found[rate]["accuracy"]))
 
 
 def never(record: Mapping[str, Any]) -> list[str]:
-    """Returns the classes of which no example is recognized."""
-    return [name for name, recall in record["recall"].items() if recall == 0]
+    """Returns the classes of which no example is recognized, or that training diverged."""
+    return ["diverged"] if "diverged" in record else [name for name, recall in record["recall"].items() if recall == 0]
 
 
 def table(methods: Iterable[str], folder: pathlib.Path) -> str:

@@ -28,6 +28,7 @@ import functools
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,13 +37,13 @@ from etils import epath
 
 from experiments import acnn, presets, psr, psr_sr
 from experiments.comparison import REMEDY, Run, check_recipe, chosen, facts, finish, packed, positive, read_records
-from experiments.equal_budget import core_seconds, measure
+from experiments.equal_budget import core_seconds, here, measure
 from experiments.equal_tables import CONTROL, best_rate, table
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.points import LANDMARKS
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.data.sources.source import prepared_builder
-from fer_jax.errors import UserError
+from fer_jax.errors import Diverged, UserError
 from fer_jax.inference.trained import load
 from fer_jax.parsing import read_json, read_lines
 from fer_jax.training import loop
@@ -169,7 +170,7 @@ def pretrain(config: Config, workdir: epath.Path, data_dir: str) -> dict[str, An
 
 
 def run(method: str, rate: str, config: Config, workdir: epath.Path, data_dir: str) -> dict[str, Any]:
-    """Trains a run or a probe, or resumes it, and returns its record."""
+    """Trains a run, or resumes it, and returns its record."""
     if method == "psr":
         config.init_from = os.fspath(workdir.parent / "psr_sr")
     results = trained(config, workdir, data_dir)
@@ -193,9 +194,25 @@ def run(method: str, rate: str, config: Config, workdir: epath.Path, data_dir: s
         "parameters": results["params"],
         "started_from": "scratch" if results["started_from"] == "scratch" else "psr_sr",
         "core_minutes": results["core_minutes"],
-    } | facts(config, results)
-    del record["config"]["init_from"]  # a folder of this machine
-    return record
+    }
+    return record | _facts(config, results)
+
+
+def probe(method: str, rate: str, config: Config, workdir: epath.Path, data_dir: str) -> dict[str, Any]:
+    """Returns the record of a probe; one whose training diverges has recognized nothing."""
+    began = time.perf_counter()
+    try:
+        return run(method, rate, config, workdir, data_dir)
+    except Diverged as error:
+        scores = {"accuracy": 0.0, "mean_recall": 0.0, "recall": {}, "diverged": str(error)}
+        record = {"method": method, "seed": config.seed, "learning_rate": rate, "split": SPLIT}
+        return record | scores | _facts(config, here(time.perf_counter() - began))
+
+
+def _facts(config: Config, results: dict[str, Any]) -> dict[str, Any]:
+    found = facts(config, results)
+    del found["config"]["init_from"]  # a folder of this machine
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -282,7 +299,7 @@ def _runs(given: argparse.Namespace) -> Iterator[Run]:
         for rate, fields in tried.items():
             name = f"{method}_{rate.replace(' ', '_')}"
             config = probe_config(data, method, epochs[method], fields)
-            train = functools.partial(run, method, rate, config, given.workdir / name, data_dir)
+            train = functools.partial(probe, method, rate, config, given.workdir / name, data_dir)
             yield given.out / "probes" / f"{name}.json", config, train
         rate = best_rate(read_records(given.out / "probes", "method")[method], tried)
         for seed in range(1 if method in ONCE else given.seeds):

@@ -15,6 +15,10 @@ class UserError(Exception):
     """Bad input. Entry points print it as one line and exit with status 2, without a stack trace."""
 
 
+class Diverged(UserError):
+    """A loss or metric of training is not finite."""
+
+
 def print_any_text() -> None:
     """Makes this process print what the console's encoding lacks as escapes, and nothing where a stream is closed."""
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115

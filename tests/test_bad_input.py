@@ -15,7 +15,7 @@ from fer_jax.config.check import check_config
 from fer_jax.config.fields import assign, default_config
 from fer_jax.config.steps import count_steps
 from fer_jax.data.sources.source import prepared_builder
-from fer_jax.errors import UserError
+from fer_jax.errors import Diverged, UserError
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.methods import fdrl
 from fer_jax.runs.checkpoint import has_checkpoint
@@ -322,7 +322,7 @@ def test_a_loss_that_breaks_says_which_term_and_step(tiny, tmp_path, monkeypatch
         return terms | {"balance": jnp.log(terms["balance"] - 1e6)}
 
     monkeypatch.setattr(fdrl, "METHOD", dataclasses.replace(fdrl.METHOD, loss=breaking))
-    with pytest.raises(UserError, match=r"diverged at step 1: loss/balance is nan .* lower config.optimizer"):
+    with pytest.raises(Diverged, match=r"diverged at step 1: loss/balance is nan .* lower config.optimizer"):
         loop.train(tiny("fdrl", max_steps=20, log_every_steps=5), epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run" / "results.json").exists()
 

@@ -14,7 +14,7 @@ from experiments.equal_tables import best_rate, table
 from experiments.equal_terms import DATA, METHODS, config_of, pretraining_config, probe_config, rates
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import leaves
-from fer_jax.errors import UserError
+from fer_jax.errors import Diverged, UserError
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -112,8 +112,20 @@ def test_a_learning_rate_that_loses_a_class_is_not_chosen():
         {"learning_rate": rate, "accuracy": accuracy, "recall": {"fear": recall, "anger": 0.5}}
         for rate, accuracy, recall in (("a", 0.6, 0.1), ("b", 0.7, 0), ("c", 0.5, 0.2))
     ]
-    assert best_rate(probes, "abc") == "a"
-    assert best_rate(probes, "b") == "b"
+    probes.append({"learning_rate": "d", "accuracy": 0.0, "recall": {}, "diverged": "training diverged at step 7"})
+    assert best_rate(probes, "abcd") == "a"
+    assert best_rate(probes, "bd") == "b"
+
+
+def test_a_probe_that_diverges_is_a_record(tmp_path, monkeypatch):
+    def diverge(*_):
+        raise Diverged("training diverged at step 7")
+
+    monkeypatch.setattr(equal_terms, "run", diverge)
+    config = probe_config("fer2013", "psr", 8.0, {})
+    found = equal_terms.probe("psr", "adam 1", config, epath.Path(tmp_path), "")
+    assert (found["accuracy"], found["diverged"]) == (0, "training diverged at step 7")
+    assert "init_from" not in found["config"]
 
 
 def test_methods_come_one_after_the_other_with_their_probes_first(tmp_path, monkeypatch):

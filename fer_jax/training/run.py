@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from fer_jax.engine.mesh import is_main, on_main
-from fer_jax.errors import UserError
+from fer_jax.errors import Diverged, UserError
 from fer_jax.evaluation.results import main_scores
 from fer_jax.runs import checkpoint
 from fer_jax.runs.model_file import MODEL, write_model
@@ -91,12 +91,12 @@ class Run:
         """Adds the metrics of the steps after `first`; writes and returns the log lines that they complete.
 
         Raises:
-            UserError: if a value is not finite.
+            Diverged: if a value is not finite.
         """
         every, lines = self.setup.config.train.log_every_steps, []
         for step, record in enumerate(records, first + 1):
             if name := first_not_finite(record):
-                raise UserError(_divergence(name, step, record))
+                raise Diverged(_divergence(name, step, record))
             self.record.window = add_step(self.record.window, record)
             if step % every == 0 or step == self.setup.total_steps:
                 means = {name: total / count for name, (total, count) in self.record.window.items()}
