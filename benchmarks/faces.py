@@ -36,7 +36,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces import detection
 from fer_jax.faces.crops import Face, Haar, YuNet, align_points, choose, crop_face, transform_points
 from tfds_builders import registry
-from tfds_builders.manual import require_prepared
+from tfds_builders.prepared import require_prepared
 
 SPLITS = ("train", "public_test", "private_test")
 SIZE = 112  # of a crop

@@ -25,9 +25,9 @@ from tfds_builders import registry
 from tfds_builders.catalogue import CATALOGUE
 from tfds_builders.contact_sheet import contact_sheet
 from tfds_builders.landmarks import find_landmarks
-from tfds_builders.manual import ManualBuilder, is_prepared
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.preparation import discard_unfinished, prepare, print_splits
+from tfds_builders.prepared import is_prepared
 from tfds_builders.verify import verify
 
 
@@ -57,9 +57,8 @@ def list_all(args: argparse.Namespace) -> int:
     """Prints a line for each data set, with its prepared variants and versions."""
     rows = [("name", "examples", "classes", "published sizes", "license", "prepared")]
     for name in registry.names():
-        entry = CATALOGUE[name]
         there = ", ".join(registry.prepared(name, args.data_dir)) or "no"
-        rows.append((name, entry.examples, entry.classes, entry.sizes, entry.license, there))
+        rows.append((name, *CATALOGUE[name], there))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -156,16 +155,11 @@ def build(
             raise UserError(f"{flag}={number} is below 0: give 0 or more")
     module = registry.builder_module(name.partition("/")[0])
     given = dict(options or {})
-    if allow_counts:
-        if not issubclass(module.Builder, ManualBuilder):
-            raise UserError(f"--allow_counts does not apply to {name}, which reads no files of yours: leave it out")
-        given["allow_counts"] = True
-    if allow_missing:
-        if not issubclass(module.Builder, PictureBuilder):
-            raise UserError(f"--allow_missing does not apply to {name}: leave it out")
-        given["allow_missing"] = allow_missing
-    if given and not registry.takes_options(module) and set(given) != {"allow_counts"}:
-        raise UserError(f"{name} has no options: leave out --option={next(iter(given))}")
+    for flag, value in (("allow_counts", allow_counts), ("allow_missing", allow_missing)):
+        if value and not issubclass(module.Builder, PictureBuilder):
+            raise UserError(f"--{flag} does not apply to {name}, which reads no files of yours: leave it out")
+        if value:
+            given[flag] = value
     builder = registry.make_builder(name, local(data_dir, "--data_dir") if data_dir else None, **given)
     if isinstance(builder, PictureBuilder):
         builder.jobs = jobs

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fer_jax.data.sources.decoding import decoded
 from fer_jax.errors import UserError, nearest
-from tfds_builders.manual import require_prepared
+from tfds_builders.prepared import require_prepared
 
 TILE, GAP, NAME, TITLE = 96, 4, 130, 34  # pixels
 COLUMNS = 10

@@ -1,101 +1,80 @@
-"""Makes squares of photos: an aligned face, the middle, or the whole photo with black bars."""
+"""Makes squares of pictures: an aligned face, the square around a box, or the whole picture with black bars."""
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
+from PIL import Image, ImageOps
 
-from fer_jax.errors import UserError, nearest
+from fer_jax.faces.alignment import checked_box
 from fer_jax.faces.crops import crop_box, crop_face
 from fer_jax.faces.detection import Detector, Face, choose, overlap
-from fer_jax.faces.pictures import LARGEST_SIDE, BadPicture, encoded, pixels
+from fer_jax.faces.pictures import BadPicture, copied, encoded, pixels
 from fer_jax.faces.tracking import OVERLAP
-from tfds_builders.picture_builder import Options, picture_feature
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels, as in fer_jax.faces.alignment
-RGB = 3
 NO_FACE = "no face was found, so its middle is stored"
-
-
-@dataclasses.dataclass(frozen=True)
-class CropOptions(Options):
-    """
-    Attributes:
-        crop: 'faces', found and aligned as for prediction; 'boxes', the squares around the data set's boxes; 'whole',
-            the photo with black bars; or another value of the builder's.
-        margin: around the face on each side, as a share of the side of the crop.
-        yunet: path of the ONNX file of the detector YuNet; '' fetches it (see `detection.best_detector`).
-    """
-
-    crop: str = "faces"
-    margin: float = 0.0
-    yunet: str = ""
-
-
-def check_crop(dataset: str, options: CropOptions, crops: Sequence[str], as_is: Sequence[str] = ()) -> None:
-    """Raises unless the options are valid.
-
-    Args:
-        dataset: its name, for messages.
-        options: to be checked.
-        crops: values of `crop`.
-        as_is: those of `crops` that keep the size of the picture, so that `size` must be 0.
-    """
-    if options.crop not in crops:
-        raise UserError(f"{dataset} has no crop '{options.crop}': {nearest(options.crop, crops)}")
-    if options.crop in as_is:
-        if options.size:
-            raise UserError(f"{dataset}: crop={options.crop} keeps the size of the picture: leave out size")
-    elif options.size < 0:
-        raise UserError(f"{dataset}: option size={options.size} is below 0")
-    elif options.size < 1:
-        raise UserError(f"{dataset}: crop={options.crop} needs a size in pixels: add --option=size=112")
-    if options.size > LARGEST_SIDE:
-        raise UserError(f"{dataset}: option size={options.size} must be {LARGEST_SIDE} pixels at most")
-    if not (-0.5 < options.margin <= 2):
-        raise UserError(f"{dataset}: margin={options.margin} must be a share of the face above -0.5, 2 at most")
-
-
-def face_features(options: CropOptions, classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the features of `cropped` and the label."""
-    return {
-        "image": picture_feature((options.size, options.size), RGB),
-        "label": tfds.features.ClassLabel(names=list(classes)),
-        **({"no_face": np.bool_} if options.crop == "faces" else {}),
-    }
+BARRED = "put between black bars, as it is not square"
 
 
 def cropped(
-    path: str, options: CropOptions, detector: Detector | None, box: Box | None = None
+    path: str, channels: int, options: Any, detector: Detector | None, box: Box | None = None
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Returns the stored `image` of a photo (and `no_face`), and notes.
 
     Args:
         path: of the photo.
-        options: `crop` is 'boxes' (the square around the box), 'faces' (see `face_or_square`) or 'whole'.
+        channels: of the stored picture, 1 or 3.
+        options: `crop` is 'faces' (see `face_or_square`), 'boxes' (the square around the box, with `margin`), 'square'
+            (the same without, or the middle if there is no box), 'whole' or 'none' (with black bars). Without `crop`
+            the picture is a face already, and resized if it has another size.
         detector: of faces, for 'faces'.
         box: of the face, if the data set has it.
 
     Raises:
         BadPicture: as `pictures.pixels`, and for a box outside of the photo.
+        UserError: for a box without a positive width and height.
     """
-    photo, notes = pixels(path, RGB)
+    size, crop = options.size, getattr(options, "crop", "")
+    if not crop:
+        file, notes = resized(path, channels, None, size)
+        return {"image": file}, notes
+    photo, notes = pixels(path, channels)
+    height, width = photo.shape[:2]
     if box is not None:
         check_box(box, photo)
-    size, margin = options.size, options.margin
-    if options.crop == "faces":
+    if crop == "faces":
         assert detector is not None  # `searches_faces` says so
-        image, found = face_or_square(photo, size=size, margin=margin, detector=detector, box=box)
+        image, found = face_or_square(photo, size=size, margin=options.margin, detector=detector, box=box)
         return {"image": stored(image), "no_face": not found}, notes if found else (*notes, NO_FACE)
-    if options.crop == "whole":
-        return {"image": stored(whole(photo, size))}, notes
-    assert box is not None
-    return {"image": stored(crop_box(photo, box, size, margin).image)}, notes
+    if crop == "boxes":
+        assert box is not None
+        return {"image": stored(crop_box(photo, box, size, options.margin).image)}, notes
+    image = square(photo, size, box) if crop == "square" else crop_box(photo, (0, 0, width, height), size).image
+    return {"image": stored(image)}, notes
+
+
+def resized(path: str, channels: int, edition: tuple[int, int] | None, size: int) -> tuple[io.BytesIO, tuple[str, ...]]:
+    """Returns a picture as a square of `size` (0: as it is) and what was converted; one of that size is copied.
+
+    Args:
+        path: of the picture.
+        channels: 1 or 3.
+        edition: (height, width) that it must have; None takes any, and puts one that is not square between black bars.
+        size: side of the square.
+
+    Raises:
+        BadPicture: as `pictures.copied`.
+    """
+    whole = copied(path, channels, edition)
+    if not size or whole.size == (size, size):
+        return whole.file(), whole.notes
+    image = ImageOps.pad(Image.open(whole.file()), (size, size), Image.Resampling.BILINEAR)  # antialiased in Pillow
+    barred = (BARRED,) if whole.size[0] != whole.size[1] else ()
+    return stored(np.asarray(image)), (*whole.notes, *barred)
 
 
 def face_or_square(
@@ -129,15 +108,9 @@ def square(photo: np.ndarray, size: int, box: Box | None = None) -> np.ndarray:
     return crop_box(photo, box, size).image
 
 
-def whole(photo: np.ndarray, size: int) -> np.ndarray:
-    """Returns the whole photo in a square with black bars."""
-    height, width = photo.shape[:2]
-    return crop_box(photo, (0, 0, width, height), size).image
-
-
 def check_box(box: Box, photo: np.ndarray) -> None:
-    """Raises `BadPicture` for a box outside of its photo."""
-    x, y, w, h = box
+    """Raises unless a box has positive sides and lies in its photo, at least in part."""
+    x, y, w, h = checked_box(box)
     height, width = photo.shape[:2]
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         told = ", ".join(f"{value:g}" for value in box)

@@ -1,96 +1,117 @@
-"""Label lists with a row '<name> <label>' for each example, and the official folds that several of them make."""
+"""Label lists with a row for each example, and the official folds that several of them make."""
 
 from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from fer_jax.parsing import read_text
 from tfds_builders.listing import unusual_counts
 from tfds_builders.problems import Problems
 
-Name = TypeVar("Name", int, str)
-Label = TypeVar("Label", int, str)
 
-
-def read_labels(
-    path: pathlib.Path, name: re.Pattern[str], known: Collection[str], example: str, problems: Problems
-) -> dict[str, str]:
-    """Returns name -> label of the rows of a list without a header, in their order; blank lines are skipped.
+def read_rows(
+    path: pathlib.Path, row: re.Pattern[str], example: str, problems: Problems, header: str = ""
+) -> Iterator[tuple[str, re.Match[str]]]:
+    """Yields where each row is, and its match; blank lines and the header are skipped.
 
     Args:
         path: of the list.
-        name: what a whole name must match.
-        known: the labels.
+        row: what a whole row must match, without blanks at its ends.
         example: a row, for messages.
-        problems: for rows of another form, unknown labels and names that come twice.
+        problems: for rows of another form.
+        header: the first row, if some copies have one.
     """
+    for number, line in enumerate(map(str.strip, read_text(path, damaged="replace").splitlines()), start=1):
+        if match := row.fullmatch(line):
+            yield f"{path}:{number}", match
+        elif line and line != header:
+            problems.mistake(f"{path}:{number}", f"is '{line[:60]}' where '{example}' is expected: get the list again")
+
+
+def read_labels(
+    path: pathlib.Path,
+    row: re.Pattern[str],
+    known: Collection[Any],
+    example: str,
+    problems: Problems,
+    header: str = "",
+) -> dict[str, str]:
+    """Returns name -> label of the rows of a list, in their order; the groups of `row` are these.
+
+    Args:
+        path, row, example, header: as `read_rows`.
+        known: the labels.
+        problems: as there, and for unknown labels and names that come twice.
+    """
+    words = list(map(str, known))
     rows: dict[str, str] = {}
-    for number, line in enumerate(read_text(path, damaged="replace").splitlines(), start=1):
-        where, parts = f"{path}:{number}", line.split()
-        if not parts:
-            continue
-        if len(parts) != 2 or not name.fullmatch(parts[0]):
-            problems.mistake(where, f"is '{line.strip()[:60]}' where '{example}' is expected: get the list again")
-        elif parts[1] not in known:
-            problems.mistake(where, f"has the label {parts[1][:20]}, and labels are {', '.join(known)}: correct it")
-        elif parts[0] in rows:
-            problems.mistake(where, f"names {parts[0]} a second time: remove one of the rows")
+    for where, match in read_rows(path, row, example, problems, header):
+        name, label = match.groups()
+        if label not in words:
+            problems.mistake(where, f"has the label {label[:20]}, and labels are {', '.join(words)}: correct it")
+        elif name in rows:
+            problems.mistake(where, f"names {name} a second time: remove one of the rows")
         else:
-            rows[parts[0]] = parts[1]
+            rows[name] = label
     return rows
 
 
-class Labeled(NamedTuple, Generic[Label]):
+FOLDS_PROTOCOL = (
+    "five official folds: each clip is tested once, by the model of the other four; the mean over the folds of "
+    "accuracy (WAR) and of mean recall (UAR)"
+)
+
+
+class Labeled(NamedTuple):
     """The label of a clip, and the fold (from 0) whose test set it belongs to."""
 
-    label: Label
+    label: str
     fold: int
 
 
 def join_folds(
-    tests: Sequence[tuple[pathlib.Path, Mapping[Name, Label]]],
-    trains: Sequence[tuple[pathlib.Path, Mapping[Name, Label]]],
+    tests: Mapping[pathlib.Path, Mapping[str, str]],
+    trains: Mapping[pathlib.Path, Mapping[str, str]],
     problems: Problems,
-) -> dict[Name, Labeled[Label]]:
+) -> dict[str, Labeled]:
     """Returns the clips of all test sets, sorted by name.
 
     Args:
-        tests: (path, name -> label) of the test set of each fold.
-        trains: those of the training sets; () if there are none.
+        tests: path -> name -> label of the test set of each fold.
+        trains: those of the training sets; {} if there are none.
         problems: for clips of two test sets, and training sets that are not all other test sets.
     """
-    clips: dict[Name, Labeled[Label]] = {}
-    for fold, (path, rows) in enumerate(tests):
+    clips: dict[str, Labeled] = {}
+    paths = list(tests)
+    for fold, (path, rows) in enumerate(tests.items()):
         for name, label in rows.items():
             if name in clips:
-                other = tests[clips[name].fold][0]
+                other = paths[clips[name].fold]
                 problems.mistake(path, f"has the clip {name}, which {other} has too: get the lists again")
             else:
                 clips[name] = Labeled(label, fold)
-    for fold, (path, there) in enumerate(trains):
+    for fold, (path, there) in enumerate(trains.items()):
         wanted = {name: clip.label for name, clip in clips.items() if clip.fold != fold}
-        if others := sorted(set(wanted) ^ set(there)):
+        if others := sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name)):
             told = f"({len(others):,} clips differ, such as {others[0]}): get the lists again"
             problems.mistake(path, f"is not the other four test sets together {told}")
-        if relabeled := sorted(name for name in set(wanted) & set(there) if wanted[name] != there[name]):
-            told = f"labels {len(relabeled):,} clips, such as {relabeled[0]}, unlike the test sets: get it again"
-            problems.mistake(path, told)
     return dict(sorted(clips.items()))
 
 
 def check_fold_sizes(
     lists: pathlib.Path,
-    clips: Mapping[Name, Labeled[Label]],
-    published: Mapping[str, int],
+    clips: Mapping[str, Labeled],
+    published: Sequence[int],
     allow: bool,
     problems: Problems,
 ) -> tuple[str, ...]:
-    """Compares the sizes of the test sets with the published ones, by set; returns warnings if others are allowed."""
-    sizes = [sum(clip.fold == fold for clip in clips.values()) for fold in range(len(published))]
-    lines = unusual_counts({"test sets": dict(zip(published, sizes, strict=True))}, {"test sets": published})
+    """Compares the sizes of the test sets with the published ones; returns warnings if others are allowed."""
+    sizes = {f"set_{fold + 1}": sum(clip.fold == fold for clip in clips.values()) for fold in range(len(published))}
+    expected = dict(zip(sizes, published, strict=True))
+    lines = unusual_counts({"test sets": sizes}, {"test sets": expected})
     if allow:
         return tuple(f"not the published numbers of clips in {line}" for line in lines)
     for line in lines:

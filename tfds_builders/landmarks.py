@@ -16,7 +16,7 @@ from fer_jax.errors import writing
 from fer_jax.faces.landmarks import LICENSE, Landmarks
 from fer_jax.parsing import read_arrays
 from fer_jax.storage import write_whole
-from tfds_builders.manual import require_prepared
+from tfds_builders.prepared import require_prepared
 
 CHUNK = 256  # pictures decoded at a time
 

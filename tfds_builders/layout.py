@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from fer_jax.errors import UserError
 
@@ -14,6 +14,15 @@ ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 
 class Absent(UserError):
     """A file or folder of the originals is not there; `PictureBuilder` adds where their layout is described."""
+
+
+def find(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str) -> pathlib.Path:
+    """Returns the file or folder that has one of the paths `wanted`, below `manual_dir` or a folder a little below it.
+
+    Raises:
+        UserError: as `root_of`.
+    """
+    return place_of(root_of(manual_dir, wanted, name), wanted, name)
 
 
 def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str) -> pathlib.Path:
@@ -29,34 +38,23 @@ def root_of(manual_dir: os.PathLike[str] | str, wanted: Sequence[str], name: str
         inside = any(folder.is_relative_to(one / path.partition("/")[0]) for one in found for path in wanted)
         if not inside and any((folder / one).exists() for one in wanted):
             found.append(folder)
-    return _only(found, start, " or ".join(wanted), name, _above(start, wanted))
-
-
-def _above(start: pathlib.Path, wanted: Sequence[str]) -> str:
-    """Returns a hint if the user named a folder below the right one, else ''."""
     inner = [pathlib.PurePath(one).parts[1:] for one in wanted]
-    return f": give {start.parent} instead" if any(parts and start.joinpath(*parts).exists() for parts in inner) else ""
+    above = any(parts and start.joinpath(*parts).exists() for parts in inner)  # the user named a folder too far inside
+    return only(found, start, " or ".join(wanted), name, f": give {start.parent} instead" if above else "")
 
 
-def folders_with(manual_dir: os.PathLike[str] | str, matches: Callable[[str], object]) -> list[pathlib.Path]:
+def folders_with(
+    manual_dir: os.PathLike[str] | str, matches: Callable[[str], object], depth: int = DEPTH
+) -> list[pathlib.Path]:
     """Returns `manual_dir` and the folders a little below it in which the name of some file or folder matches."""
-    folders = []
-    for folder in _below(pathlib.Path(manual_dir), DEPTH):
-        with os.scandir(folder) as entries:
-            if any(matches(entry.name) for entry in entries):
-                folders.append(folder)
-    return folders
+    folders = _below(pathlib.Path(manual_dir), depth)
+    return [folder for folder in folders if any(matches(name) for name in os.listdir(folder))]
 
 
-def root_with(
-    manual_dir: os.PathLike[str] | str, matches: Callable[[str], object], name: str, example: str
+def only(
+    found: Sequence[pathlib.Path], start: os.PathLike[str] | str, wanted: str, name: str, hint: str = ""
 ) -> pathlib.Path:
-    """As `root_of`, for files or folders whose names match a pattern, such as `example`."""
-    return _only(folders_with(manual_dir, matches), pathlib.Path(manual_dir), example, name)
-
-
-def _only(found: Sequence[pathlib.Path], start: pathlib.Path, wanted: str, name: str, hint: str = "") -> pathlib.Path:
-    """Returns the one folder that was found; raises for none, with a hint, and for several."""
+    """Returns the one folder that was found below `start`; raises for several, and for none, with a hint."""
     if len(found) > 1:
         raise UserError(
             f"{start} holds {name} more than once ({found[0]} and {found[1]}): give one of these as --manual_dir"
@@ -66,43 +64,28 @@ def _only(found: Sequence[pathlib.Path], start: pathlib.Path, wanted: str, name:
     return found[0]
 
 
-def folder_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
-    """Returns the folder below `root` that has one of several names; the inner one if it is doubled.
+def place_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
+    """Returns the file or folder below `root` that has one of several names; the inner one if a folder is doubled.
 
     Raises:
         UserError: if there is none; it names an archive to unpack if there is one in its place.
     """
     for one in names:
-        if (root / one).is_dir():
+        if (root / one).exists():
             return undoubled(root / one)
     first = root / names[0]
     raise Absent(f"{first} of {name} is not there{packed(first.parent, first.name)}")
 
 
-def file_of(root: pathlib.Path, names: Sequence[str], name: str) -> pathlib.Path:
-    """Returns the file below `root` that has one of several names.
-
-    Raises:
-        UserError: if there is none.
-    """
-    for one in names:
-        if (root / one).is_file():
-            return root / one
-    first = root / names[0]
-    raise Absent(f"{first} of {name} is not there{packed(first.parent)}")
-
-
 def undoubled(folder: pathlib.Path) -> pathlib.Path:
     """Returns `aligned/aligned` for an `aligned` that holds nothing else, as some archives unpack."""
-    inner = [entry for entry in _visible(folder)]
-    if len(inner) == 1 and inner[0].name == folder.name and inner[0].is_dir():
-        return inner[0]
-    return folder
+    inner = _visible(folder)
+    return inner[0] if len(inner) == 1 and inner[0].name == folder.name and inner[0].is_dir() else folder
 
 
-def packed(folder: pathlib.Path, stem: str = "") -> str:
+def packed(folder: os.PathLike[str] | str, stem: str = "") -> str:
     """Returns a hint on the archives in a folder, else '': ': unpack aligned.zip there first'."""
-    archives = [entry.name for entry in _visible(folder) if entry.suffix.lower() in ARCHIVES and entry.is_file()]
+    archives = [entry.name for entry in _visible(pathlib.Path(folder)) if entry.name.lower().endswith(ARCHIVES)]
     named = [archive for archive in archives if archive.lower().startswith(stem.lower())]
     if not named:
         return ""
@@ -110,23 +93,19 @@ def packed(folder: pathlib.Path, stem: str = "") -> str:
     return f": unpack {named[0]}{many} there first"
 
 
-def _below(folder: pathlib.Path, depth: int) -> Iterable[pathlib.Path]:
+def _below(folder: pathlib.Path, depth: int) -> Iterator[pathlib.Path]:
     yield folder
-    if depth == 0:
-        return
+    if depth:
+        for inner in _visible(folder, os.DirEntry.is_dir):
+            yield from _below(inner, depth - 1)
+
+
+def _visible(folder: pathlib.Path, matches: Callable[[os.DirEntry[str]], object] = bool) -> list[pathlib.Path]:
+    """Returns what lies in a folder, but for what systems leave there, sorted."""
     try:
         with os.scandir(folder) as entries:  # knows whether an entry is a folder
-            inner = sorted(e.path for e in entries if not e.name.startswith((".", "__MACOSX")) and e.is_dir())
-    except (NotADirectoryError, PermissionError):
-        return
-    for path in inner:
-        yield from _below(pathlib.Path(path), depth - 1)
-
-
-def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-    try:
-        return sorted(
-            entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX"
-        )
+            return sorted(
+                pathlib.Path(e.path) for e in entries if not e.name.startswith((".", "__MACOSX")) and matches(e)
+            )
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fer_jax import labels
 from fer_jax.errors import UserError
+from fer_jax.faces.pictures import is_picture
 from tfds_builders.problems import Problems
 
 ALL = "in all"  # the key of a split's total in published numbers
@@ -25,18 +27,20 @@ class Item:
         files: the picture, or those of a clip in order, or its video.
         label: index in the classes of the data set.
         fields: further features of the example.
-        crop: how the picture is cropped, for the builder's own `encode`; None if it is stored whole.
+        crop: the box of the face, or what else the builder's own `encode` needs; None if it needs nothing.
+        title: the name of the example in messages, such as the folder of a clip; by default its first file.
     """
 
     files: tuple[str, ...]
     label: int
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     crop: Any = None
+    title: str = ""
 
     @property
     def name(self) -> str:
         """The name of the example in messages."""
-        return self.files[0] if self.files else "?"
+        return self.title or self.files[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +76,9 @@ def class_counts(indices: Iterable[int], classes: Sequence[str]) -> dict[str, in
 def by_class(
     dataset: str, codes: Iterable[labels.Code], counts: Iterable[int], classes: Sequence[str]
 ) -> dict[str, int]:
-    """Returns class -> number of examples, from the published numbers of a data set's codes."""
+    """Returns class -> number of examples, from the published numbers of a data set's codes; 0 of other classes."""
     by_name = {labels.canonical(dataset, code): n for code, n in zip(codes, counts, strict=True)}
-    return {name: by_name[name] for name in classes}
+    return {name: by_name.get(name, 0) for name in classes}
 
 
 def unusual_counts(counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -158,21 +162,38 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def files_below(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Returns name -> path of the files directly in a folder, which is listed once; {} if it does not exist.
+def files_below(folder: str | os.PathLike[str], matches: Callable[[str], object] = bool) -> dict[str, str]:
+    """Returns name -> path of the files directly in a folder whose name matches; {} if it does not exist.
 
     Names are in NFC, except that of a file beside one with the same NFC name.
     """
     files: dict[str, str] = {}
+    for entry in _entries(folder):
+        if matches(entry.name) and entry.is_file():
+            name = nfc(entry.name)
+            files[entry.name if name in files else name] = entry.path
+    return files
+
+
+def pictures_in(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Returns name -> path of the pictures directly in a folder, as `files_below`."""
+    return files_below(folder, is_picture)
+
+
+def folders_in(folder: str | os.PathLike[str], pattern: str = r"[^.].*") -> dict[str, str]:
+    """Returns name -> path of the folders in a folder whose name matches, sorted."""
+    there = {
+        entry.name: entry.path for entry in _entries(folder) if re.fullmatch(pattern, entry.name) and entry.is_dir()
+    }
+    return dict(sorted(there.items()))
+
+
+def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_file():
-                    name = nfc(entry.name)
-                    files[entry.name if name in files else name] = entry.path
+            return list(entries)
     except (FileNotFoundError, NotADirectoryError):
-        pass
-    return files
+        return []
 
 
 def check_unlisted(files: Mapping[str, str], listed: Iterable[str], list_name: str, problems: Problems) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 SIDE, LOW = 32, 8  # side of the reduced picture, and frequencies kept in each direction
 BANDS = 4  # of 16 bits: hashes that differ in fewer bits than there are bands agree in at least one band
-NEAR = 2  # bits
+NEAR = 2  # bits, below `BANDS`
 
 
 def pixel_hash(image: np.ndarray) -> bytes:
@@ -41,15 +41,8 @@ def equal_groups(hashes: Sequence[bytes | str]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near_pairs(hashes: np.ndarray, most: int = NEAR) -> np.ndarray:
-    """Returns [P, 2], the pairs i < j whose 64 bits differ in at most `most` places, in order.
-
-    Args:
-        hashes: uint64 [N].
-        most: below `BANDS`: only pairs that agree in one whole band of 16 bits are compared.
-    """
-    if most >= BANDS:
-        raise ValueError(f"at most {BANDS - 1} bits can be found with {BANDS} bands, not {most}")
+def near_pairs(hashes: np.ndarray) -> np.ndarray:
+    """Returns [P, 2], the pairs i < j of uint64 [N] whose bits differ in at most `NEAR` places, in order."""
     found = []
     for band in range(BANDS):
         part = (hashes >> np.uint64(16 * band)).astype(np.uint16)
@@ -62,7 +55,7 @@ def near_pairs(hashes: np.ndarray, most: int = NEAR) -> np.ndarray:
             # A row at a time: a group of thousands (flat pictures) must not become millions of pairs in memory.
             for place, i in enumerate(group[:-1]):
                 rest = group[place + 1 :]
-                close = rest[np.bitwise_count(hashes[rest] ^ hashes[i]) <= most]
+                close = rest[np.bitwise_count(hashes[rest] ^ hashes[i]) <= NEAR]
                 if len(close):
                     found.append(np.stack([np.full(len(close), i), close], axis=1))
     if not found:

@@ -1,4 +1,4 @@
-"""The base of builders of picture files: it checks a listing first, then reads and stores every picture once."""
+"""The base of builders of the user's files: it checks a listing first, then reads and stores every picture once."""
 
 from __future__ import annotations
 
@@ -13,50 +13,41 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from etils import epath
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 from tensorflow_datasets.core.splits import SplitDict
 
+from fer_jax import labels
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.detection import best_detector
 from fer_jax.faces.pictures import copied
+from fer_jax.storage import local
+from tfds_builders.face_crops import cropped
 from tfds_builders.layout import Absent
 from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, shared_files, unusual_counts
 from tfds_builders.look_alikes import equal_groups
-from tfds_builders.manual import ManualBuilder
+from tfds_builders.options import Options, OptionsConfig, check_ranges, config_name, replaced
+from tfds_builders.prepared import is_prepared, require_prepared
 from tfds_builders.problems import Problems, in_full, listed
 from tfds_builders.shards import Shards, size_and_time, write_splits
 
 FEW_ALIKE = 3  # equal notes up to this number are shown one by one
 KINDS_OF_NOTES = 100  # in the metadata
 PARTIAL = ".partial"  # beside the finished folder: shards of a build that is running or was killed
+CROPPED_BY = {"faces": "points", "landmarks": "points", "boxes": "box"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a user may choose when a data set is prepared; builders add fields.
+class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ignore
+    """Lists the user's files, checks the list, then stores every example in several processes as array_record.
 
-    Attributes:
-        size: side of the stored pictures if they are cropped or resized; 0 if they are stored as they are.
-    """
+    A subclass names its `VARIANTS` (the first is the default), lists the files in `list_files`, adds to `fields`, and
+    defines `encode` unless its pictures are copied, or cropped by `face_crops.cropped`. `jobs` is the number of
+    processes, 0 for all cores.
 
-    size: int = 0
-
-
-class OptionsConfig(tfds.core.BuilderConfig):
-    """A named set of options."""
-
-    def __init__(self, *, options: Options, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.options = options
-
-
-class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
-    """Lists the user's files, checks the list, then stores every example in several processes.
-
-    A subclass names its `VARIANTS` (the first is the default) and `fields`, lists the files in `list_files`, and
-    defines `encode` unless it stores pictures whole. `jobs` is the number of processes, 0 for all cores.
-
-    Args (besides those of ManualBuilder):
+    Args (besides those of TFDS):
+      allow_counts: accept files with other numbers of examples than published, as public copies often have;
+        recorded in the metadata as `complete: false`.
       allow_missing: how many examples may be missing or unreadable; the metadata record them as `missing`.
       detector: of faces, for the processes of a build, which chooses it once; recorded in the metadata.
     """
@@ -64,14 +55,20 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     HOMEPAGE: ClassVar[str | None] = None
-    VARIANTS: ClassVar[Mapping[str, Options]] = {"default": Options()}
-    SUPERVISED_KEYS: ClassVar[tuple[str, str] | None] = ("image", "label")  # as TFDS's `as_supervised` returns them
+    PROTOCOL: ClassVar[str] = ""  # how scores are usually taken
+    VARIANTS: ClassVar[Mapping[str, Options]] = {"default": Options()}  # {}: the data set has no options
+    CHOICES: ClassVar[Mapping[str, Collection[Any]]] = {}  # values of the options that have only some
+    CLASSES: ClassVar[Sequence[str]] = labels.classes(7)
+    FILE_SIZE: ClassVar[tuple[int, int] | None] = None  # (height, width) of the files that are stored as they are
+    AS_IS: ClassVar[str | None] = None  # the value of an option that stores files as they are, without `size`
     SQUARE: ClassVar[str] = "its README names the variant or option that crops faces"  # how to store square pictures
     CHANNELS: ClassVar[int] = 3
-    PICTURES_PER_EXAMPLE: ClassVar[int] = (
-        1  # roughly; more for clips, so that few of them are divided among several processes
-    )
+    PICTURES_PER_EXAMPLE: ClassVar[int] = 1  # roughly; more for clips, few of which occupy a process
+    # Nothing is downloaded. TFDS's own property looks for checksums and needs importlib_resources for that, which it
+    # does not install.
+    url_infos = None  # pyright: ignore
     jobs = 0
+    contents: Listing | None = None
     _problems: Problems
     _shards: Mapping[str, Shards]
     _digests: Mapping[str, Sequence[str]]
@@ -81,111 +78,135 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         if "BUILDER_CONFIGS" not in cls.__dict__:
             cls.BUILDER_CONFIGS = [cls.named_config(name, {}) for name in cls.VARIANTS]
 
-    def __init__(self, *, allow_missing: int = 0, detector: Any = None, **kwargs: Any):
-        self.allow_missing, self.detector = allow_missing, detector
-        super().__init__(**kwargs)
-        self._original_state = {**self._original_state, "allow_missing": allow_missing}
+    def __init__(self, *, allow_counts: bool = False, allow_missing: int = 0, detector: Any = None, **kwargs: Any):
+        self.allow_counts, self.allow_missing, self.detector = allow_counts, allow_missing, detector
+        super().__init__(file_format="array_record", **kwargs)
+        allowed = {"allow_counts": allow_counts, "allow_missing": allow_missing}
+        self._original_state = {**self._original_state, **allowed}  # for pickling
 
     @classmethod
     def make(cls, variant: str, data_dir: str | None, options: Mapping[str, Any]) -> PictureBuilder:
         """Returns the builder of a variant with options; `allow_counts` and `allow_missing` are among them."""
         changes = dict(options)
         allowed = {name: changes.pop(name) for name in ("allow_counts", "allow_missing") if name in changes}
+        if not cls.VARIANTS:
+            if variant or changes:
+                raise UserError(
+                    f"{cls.name} has no variants and no options: leave out '{variant or next(iter(changes))}'"
+                )
+            return cls(data_dir=data_dir, **allowed)
         config = cls.named_config(variant or next(iter(cls.VARIANTS)), changes)
         named = [c.name for c in cls.BUILDER_CONFIGS]
         # TFDS accepts a configuration of its list only by name.
         builder = cls(config=config.name if config.name in named else config, data_dir=data_dir, **allowed)
-        builder.check_options(changes)
+        builder.check_options()
         return builder
 
     @classmethod
     def named_config(cls, name: str, changes: Mapping[str, Any]) -> OptionsConfig:
-        """Returns the configuration of a variant with some options replaced, which its name shows.
-
-        Raises:
-            UserError: for an unknown variant or option, and an option of another type.
-        """
+        """Returns the configuration of a variant with some options replaced, which its name shows."""
         if name not in cls.VARIANTS:
             raise UserError(f"{cls.name} has no variant '{name}': {nearest(name, cls.VARIANTS)}")
         base = cls.VARIANTS[name]
-        fields = [field.name for field in dataclasses.fields(base)]
-        for field, value in changes.items():
-            if field not in fields:
-                raise UserError(f"{cls.name} has no option '{field}': {nearest(field, fields)}")
-            if type(value) is not type(getattr(base, field)) and not (
-                isinstance(getattr(base, field), float) and type(value) is int
-            ):
-                wanted = type(getattr(base, field)).__name__
-                raise UserError(f"{cls.name}: option {field}={value!r} must be of type {wanted}")
-        options = dataclasses.replace(base, **changes)
-        # The last part of a path, such as that of a detector's weights: the name becomes a folder's.
-        changed = {f: pathlib.PurePath(str(getattr(options, f))).name for f in fields}
-        parts = [f"{f}{value}" for f, value in changed.items() if getattr(options, f) != getattr(base, f)]
-        return OptionsConfig(name="-".join([name, *parts]), version=str(cls.VERSION), options=options)
+        options = replaced(cls.name, base, changes, cls.CHOICES)
+        return OptionsConfig(name=config_name(name, options, base), version=str(cls.VERSION), options=options)
 
-    def check_options(self, given: Collection[str]) -> None:
-        """Raises for invalid options; `given` are the names of those that the user gave."""
+    def check_options(self) -> None:
+        """Raises unless the options that many builders have are within their ranges."""
+        if self.as_is() and (self.options.size or self.options.margin):
+            what = f"{self.AS_IS} pictures, which are stored as they are"
+            raise UserError(f"{self.name}: size and margin do not apply to {what}: leave them out")
+        copies = self.as_is() or (self.FILE_SIZE and not self.AS_IS and not self.searches_faces())
+        check_ranges(self.name, self.options, smallest=0 if copies else 1)
 
-    @abc.abstractmethod
+    @property
+    def options(self) -> Any:
+        """The options of this configuration."""
+        config = self.builder_config
+        return config.options if isinstance(config, OptionsConfig) else Options()
+
+    def as_is(self) -> bool:
+        """Whether the pictures are stored as they are, without `size` and `margin`."""
+        return self.AS_IS in dataclasses.astuple(self.options)
+
+    def searches_faces(self) -> bool:
+        """Whether `encode` uses `detector`."""
+        return getattr(self.options, "crop", "") == "faces" and not self.as_is()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels, in order."""
+        return tuple(self.CLASSES)
+
+    def label(self, code: labels.Code) -> int:
+        """Returns the index of the class that a code of the data set stands for."""
+        return self.classes.index(labels.canonical(self.name, code))
+
+    def item(
+        self, files: str | Sequence[str], code: labels.Code, crop: Any = None, title: str = "", **fields: Any
+    ) -> Item:
+        """Returns an example with the label of its code; see `Item`."""
+        files = (files,) if isinstance(files, str) else tuple(files)
+        return Item(files, self.label(code), {"code": code, **fields}, crop, title)
+
     def fields(self) -> dict[str, Any]:
-        """Returns the features of an example by name, `label` and `image` or `frames` among them."""
+        """Returns the features of an example by name."""
+        f, side = tfds.features, self.options.size
+        height, width = (side, side) if side else self.FILE_SIZE or (None, None)
+        picture = f.Image(shape=(height, width, self.CHANNELS), dtype=np.uint8)
+        clip = {"frames": f.Sequence(picture), "frame_mask": f.Tensor(shape=(None,), dtype=np.bool_)}
+        image = {"image": picture, **({"no_face": np.bool_} if self.searches_faces() else {})}
+        code = next(iter({**labels.CODES, **labels.COMPOUND_CODES}.get(self.name, [""])))
+        return {
+            **(clip if self.PICTURES_PER_EXAMPLE > 1 else image),
+            "label": f.ClassLabel(names=list(self.classes)),
+            "code": np.int64 if isinstance(code, int) else f.Text(),
+            "name": f.Text(),
+        }
 
     def _info(self) -> tfds.core.DatasetInfo:
+        fields = self.fields()
+        shown = "image" if "image" in fields else "frames"
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(self.fields()),
-            supervised_keys=self.SUPERVISED_KEYS,
+            features=tfds.features.FeaturesDict(fields),
+            supervised_keys=(shown, "label") if "label" in fields else None,
             homepage=self.HOMEPAGE,
             metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,
         )
 
     @property
-    def options(self) -> Any:
-        """The options of this configuration."""
-        config = self.builder_config
-        assert isinstance(config, OptionsConfig)
-        return config.options
-
-    @property
     def features(self) -> Any:
         """The features by name."""
         return self.info.features
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the labels, in order."""
-        return tuple(self.features["label"].names)
 
     @abc.abstractmethod
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         """Lists the examples; adds problems of single files to `problems`, raises others."""
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        """Returns the fields of an example and notes on conversions; by default one picture, stored whole."""
-        picture = copied(item.files[0], self.CHANNELS, self.picture_size())
-        return {"image": picture.file(), "label": item.label, **item.fields}, picture.notes
+        """Returns the pictures of an example, fields that are read with them, and notes on conversions.
 
-    def searches_faces(self) -> bool:
-        """Whether `encode` uses `detector`."""
-        return getattr(self.options, "crop", "") == "faces"
+        By default it is one picture: copied if it has no `size`, else cropped.
+        """
+        if self.options.size:
+            return cropped(item.files[0], self.CHANNELS, self.options, self.detector, item.crop)
+        picture = copied(item.files[0], self.CHANNELS, self.picture_size())
+        return {"image": picture.file()}, picture.notes
+
+    def example(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
+        """Returns all fields of an example, and notes on conversions."""
+        stored, notes = self.encode(item)
+        label = {"label": item.label} if "label" in self.features else {}
+        return {**label, **item.fields, **stored}, notes
 
     def crop(self) -> dict[str, Any]:
         """Returns how faces were cropped, so that a model crops photos alike: `by` 'points' or 'box', with a `margin`.
 
         {} where the files are faces that others have cropped, or whole pictures.
         """
-        if self.searches_faces():
-            return {"by": "points", "margin": self.options.margin}
-        return {"by": "box", "margin": self.options.margin} if getattr(self.options, "crop", "") == "boxes" else {}
-
-    def beside(self, item: Item) -> Sequence[str]:
-        """Returns the files that `encode` reads besides the item's own, so that changes are noticed."""
-        del item
-        return ()
-
-    def example_name(self, where: str) -> str:
-        """Returns the name in the metadata of the example at a path; by default that of its file."""
-        return pathlib.PurePath(where).name
+        crop = "" if self.as_is() else getattr(self.options, "crop", "")
+        return {"by": CROPPED_BY[crop], "margin": self.options.margin} if crop in CROPPED_BY else {}
 
     def picture_size(self) -> tuple[int, int] | None:
         """(height, width) of stored pictures, None if they differ."""
@@ -200,11 +221,13 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         line = f"pictures of {width}x{height} pixels are not square, and training stretches them to squares"
         return (f"{line}: {self.SQUARE}",)
 
-    def serialize(self, example: Mapping[str, Any]) -> bytes:
-        return self.features.serialize_example(dict(example))
+    def read(self, manual_dir: epath.Path) -> Listing:
+        """Lists the files and checks the list.
 
-    def read(self, manual_dir: epath.Path) -> Listing:  # pyright: ignore
-        self._problems = problems = Problems(f"{self.name} in {manual_dir}")
+        Raises:
+          UserError: with the file, the place in it, and what to do.
+        """
+        self._problems = problems = Problems(self.name, str(manual_dir))
         try:
             listing = self.list_files(manual_dir, problems)
         except Absent as error:
@@ -220,15 +243,31 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self._stretched())
         return dataclasses.replace(listing, warnings=(*listing.warnings, *more))
 
-    def download_and_prepare(self, **kwargs: Any) -> None:
-        """As in `ManualBuilder`; the shards of a build are deleted when the data set is complete."""
-        super().download_and_prepare(**kwargs)
+    def download_and_prepare(self, *, download_dir=None, download_config=None, **kwargs: Any) -> None:
+        """Builds the data set unless it is prepared. For bad files it raises `UserError` and writes nothing."""
+        config = download_config or tfds.download.DownloadConfig()
+        if not is_prepared(self) or config.download_mode.overwrite_dataset:
+            folder = config.manual_dir or epath.Path(download_dir or self.data_dir_root / "downloads") / "manual"
+            # TFDS creates folders before it asks for examples: so read first.
+            self.contents = self.read(_existing_folder(folder, self.name))
+            for warning in self.contents.warnings:
+                logging.warning("%s", warning)
+            self._write_shards(self.contents)
+        super().download_and_prepare(download_dir=download_dir, download_config=config, **kwargs)
         shutil.rmtree(self.partial(), ignore_errors=True)
 
-    def write_ahead(self) -> None:
+    def as_data_source(self, *args: Any, **kwargs: Any):
+        """As in TFDS; if the data set is not prepared, the error says what to run."""
+        require_prepared(self)
+        return super().as_data_source(*args, **kwargs)
+
+    # TFDS prints "Downloading" and "Unknown size" here, though nothing is downloaded.
+    def _log_download_bytes(self) -> None: ...
+
+    def _log_download_done(self) -> None: ...
+
+    def _write_shards(self, listing: Listing) -> None:
         """Reads every picture and writes all shards, before TFDS creates its folder."""
-        listing = self.contents
-        assert isinstance(listing, Listing)
         settings = [self.name, str(self.version), self.builder_config_name, self.options, str(self.detector)]
         options = dataclasses.asdict(self.options).values()
         settings += [size_and_time(value) for value in options if isinstance(value, str) and os.path.isfile(value)]
@@ -240,7 +279,7 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         self._shards = {split: [one for one in shards if one[1].labels] for split, shards in written.items()}
         if not any(self._shards.values()):
             missing = listed(problems.gaps)
-            raise UserError(f"{problems.name}: all examples are missing; fix them\n{missing}")
+            raise UserError(f"{problems}: all examples are missing; fix them\n{missing}")
 
     def partial(self) -> pathlib.Path:
         """Returns the folder of the shards of a build that is not complete."""
@@ -249,14 +288,18 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         """Links the shards into the folder that TFDS makes."""
         listing = self.contents
-        assert isinstance(listing, Listing), "call download_and_prepare, which lists the files first"
+        assert listing is not None  # download_and_prepare has listed the files
         splits, counts = [], {}
         for split, shards in self._shards.items():
             if not shards:
                 continue
             template = self._get_filename_template(split_name=split)
             for number, (path, _) in enumerate(shards):
-                _link(path, template.sharded_filepath(shard_index=number, num_shards=len(shards)))
+                place = template.sharded_filepath(shard_index=number, num_shards=len(shards))
+                try:
+                    os.link(path, place)
+                except OSError:  # the disk has no links
+                    shutil.copyfile(path, place)
             labels = [label for _, shard in shards for label in shard.labels]
             counts[split] = class_counts(labels, self.classes)
             splits.append(
@@ -269,10 +312,6 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
             )
         self.info.set_splits(SplitDict(splits))
         self._finish(listing, counts)
-
-    def notes(self) -> list[str]:
-        """Returns the lines about pictures that were converted."""
-        return [note for shards in self._shards.values() for _, shard in shards for note in shard.notes]
 
     def _repeated(self, listing: Listing) -> list[str]:
         """Returns lines about examples that are stored more than once."""
@@ -295,9 +334,8 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
     def _finish(self, listing: Listing, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Completes the metadata and the lines that `prepare` prints."""
         gaps, unlisted = self._problems.gaps, self._problems.unlisted
-        notes = self.notes()
-        warnings = list(listing.warnings)
-        warnings += self._repeated(listing)
+        notes = [note for shards in self._shards.values() for _, shard in shards for note in shard.notes]
+        warnings = [*listing.warnings, *self._repeated(listing)]
         for lines, what in (
             (_summary(notes), "notes on single files"),
             (gaps, "examples missing, as --allow_missing allows"),
@@ -305,24 +343,24 @@ class PictureBuilder(ManualBuilder, skip_registration=True):  # pyright: ignore
         ):
             if lines:
                 warnings.append(f"{len(lines)} {what}:\n{listed(lines)}{in_full(lines)}")
-        self.contents = dataclasses.replace(listing, warnings=tuple(warnings))  # pyright: ignore
+        self.contents = dataclasses.replace(listing, warnings=tuple(warnings))
         metadata = self.info.metadata
         assert metadata is not None  # every _info sets a MetadataDict
-        metadata.update(
-            complete=not gaps and not unusual_counts(counts, listing.expected),
-            counts={split: dict(classes) for split, classes in counts.items()},
-            published={split: dict(classes) for split, classes in listing.expected.items()},
-            missing=[self.example_name(gap.where) for gap in gaps],
-            unlisted=[pathlib.PurePath(gap.where).name for gap in unlisted],
-            allow_missing=self.allow_missing,
-            notes=dict(Counter(note.rpartition(": ")[2] for note in notes).most_common(KINDS_OF_NOTES)),
-            warnings=list(listing.warnings),
-            options=dataclasses.asdict(self.options),
-            crop=self.crop(),
-            **({"detector": str(self.detector)} if self.detector else {}),
-            classes=list(self.classes),
-            **listing.metadata,
-        )
+        every = {
+            "complete": not gaps and not unusual_counts(counts, listing.expected),
+            "counts": {split: dict(classes) for split, classes in counts.items()},
+            "published": {split: dict(classes) for split, classes in listing.expected.items()},
+            "missing": [self._problems.place(gap) for gap in gaps],
+            "unlisted": [self._problems.place(gap) for gap in unlisted],
+            "allow_missing": self.allow_missing,
+            "notes": dict(Counter(note.rpartition(": ")[2] for note in notes).most_common(KINDS_OF_NOTES)),
+            "warnings": list(listing.warnings),
+            "options": dataclasses.asdict(self.options),
+            "crop": self.crop(),
+            "classes": list(self.classes),
+            "protocol": self.PROTOCOL,
+        }
+        metadata.update(every | ({"detector": str(self.detector)} if self.detector else {}) | dict(listing.metadata))
 
 
 def _summary(notes: Sequence[str]) -> list[str]:
@@ -350,15 +388,10 @@ def _check_names(listing: Listing, problems: Problems) -> None:
                     )
 
 
-def _link(shard: pathlib.Path, place: Any) -> None:
-    """Links the file at a second place, or copies it if the disk has no links."""
-    try:
-        os.link(shard, place)
-    except OSError:
-        shutil.copyfile(shard, place)
-
-
-def picture_feature(size: tuple[int, int] | None, channels: int) -> tfds.features.Image:
-    """The feature of stored pictures, of one size or of any."""
-    height, width = size or (None, None)
-    return tfds.features.Image(shape=(height, width, channels), dtype=np.uint8)
+def _existing_folder(folder: os.PathLike | str, name: str) -> epath.Path:
+    path = epath.Path(local(os.fspath(folder), "--manual_dir"))
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give the folder with {name}'s original files as --manual_dir")
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; give the folder it lies in as --manual_dir")
+    return path

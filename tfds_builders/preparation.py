@@ -16,8 +16,8 @@ from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError, first_line
 from fer_jax.locks import alone
 from fer_jax.storage import sync, sync_all
-from tfds_builders.manual import ManualBuilder, other_versions
 from tfds_builders.picture_builder import PictureBuilder
+from tfds_builders.prepared import other_versions
 
 
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False) -> None:
@@ -43,7 +43,7 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, ov
         ) from error
     except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
         raise UserError(_told(builder, error)) from error
-    if isinstance(builder, ManualBuilder) and builder.contents is not None:
+    if isinstance(builder, PictureBuilder) and builder.contents is not None:
         for line in builder.contents.found:
             print(f"found {line}")
         for line in builder.contents.warnings:

@@ -28,16 +28,24 @@ class Problems:
     """Lines about single files.
 
     Attributes:
-        name: the data set and its folder, for the headline.
+        name, folder: the data set and where its files are, for the headline.
         mistakes: what makes the copy unusable, such as a label outside the codes.
         gaps: examples that cannot be read, such as a listed image that does not exist; the user may accept some.
         unlisted: files that no list names; the user may accept some.
     """
 
     name: str
+    folder: str
     mistakes: list[str] = dataclasses.field(default_factory=list)
     gaps: list[Gap] = dataclasses.field(default_factory=list)
     unlisted: list[Gap] = dataclasses.field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.folder}"
+
+    def place(self, gap: Gap) -> str:
+        """Returns where a gap is within the folder."""
+        return gap.where.removeprefix(f"{self.folder}/")
 
     def mistake(self, where: object, what: str) -> None:
         """Adds a mistake, which no flag accepts; `what` says what is wrong and what to do."""
@@ -62,7 +70,7 @@ class Problems:
         if accepted and not self.mistakes:
             allowed = f", where {allow_missing} {'are' if allow_missing > 1 else 'is'} allowed" if allow_missing else ""
             advice = f"fix them, or accept the gaps with --allow_missing={len(accepted)}{allowed}"
-        raise UserError(f"{self.name}: {count}; {advice}\n{listed(lines)}{in_full(lines)}")
+        raise UserError(f"{self}: {count}; {advice}\n{listed(lines)}{in_full(lines)}")
 
 
 def listed(lines: Iterable[object]) -> str:

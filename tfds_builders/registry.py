@@ -33,11 +33,6 @@ def builder_module(name: str) -> ModuleType:
     return importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
 
 
-def takes_options(module: ModuleType) -> bool:
-    """Whether a builder's data set has variants and options."""
-    return issubclass(module.Builder, PictureBuilder) or hasattr(module, "make_builder")
-
-
 def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> tfds.core.DatasetBuilder:
     """Returns the builder of `name`, or of `name/variant` for data sets that have variants.
 
@@ -51,14 +46,10 @@ def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> t
     """
     base, _, variant = name.partition("/")
     module = builder_module(base)
-    if variant and not takes_options(module):
-        raise UserError(f"data set '{base}' has no variants: leave out '/{variant}'")
     try:
         if issubclass(module.Builder, PictureBuilder):
             return module.Builder.make(variant, data_dir, options)
-        if hasattr(module, "make_builder"):
-            return module.make_builder(variant=variant, data_dir=data_dir, **options)
-        return module.Builder(data_dir=data_dir, **options)
+        return module.make_builder(variant=variant, data_dir=data_dir, **options)
     except (AssertionError, KeyError, OSError, RecursionError, ValueError, json_format.ParseError) as error:
         # TFDS reads what is prepared as soon as it makes a builder.
         raise UserError(

@@ -20,7 +20,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,24 +38,6 @@ SHARD_BYTES = 128 << 20
 SHARD_EXAMPLES = 4096
 PARTS = 32  # shards of a split with enough examples, for as many processes
 FEW = 256  # examples that one process writes before a second one could start
-
-
-class Encoder(Protocol):
-    """What the writer needs of a builder, which must pickle. `PICTURES_PER_EXAMPLE` is above 1 for clips."""
-
-    PICTURES_PER_EXAMPLE: ClassVar[int]
-
-    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        """Returns the example's fields and notes on what was converted; raises `BadPicture`."""
-        ...
-
-    def serialize(self, example: Mapping[str, Any]) -> bytes:
-        """Returns the example as bytes."""
-        ...
-
-    def beside(self, item: Item) -> Sequence[str]:
-        """Returns the files that `encode` reads besides the item's own."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +63,7 @@ Shards = list[tuple[pathlib.Path, Written]]
 
 
 def write_splits(
-    encoder: Encoder, splits: Mapping[str, Sequence[Item]], folder: pathlib.Path, jobs: int, settings: str
+    encoder: Any, splits: Mapping[str, Sequence[Item]], folder: pathlib.Path, jobs: int, settings: str
 ) -> dict[str, Shards]:
     """Writes the examples of all splits; returns the shards of each in order, also those without an example.
 
@@ -102,7 +84,7 @@ def write_splits(
     done: dict[pathlib.Path, Written] = {}
     with tqdm(total=sum(map(len, splits.values())), desc="writing", unit=" examples", disable=None) as bar:
         for path, part in every:
-            if (kept := _kept(path, _stamp(encoder, part, settings))) is not None:
+            if (kept := _kept(path, _stamp(part, settings))) is not None:
                 done[path] = kept
                 bar.update(len(part))
         waiting = [(path, part) for path, part in every if path not in done]
@@ -113,7 +95,7 @@ def write_splits(
 
 
 def _written(
-    encoder: Encoder, waiting: Sequence[tuple[pathlib.Path, Sequence[Item]]], jobs: int, settings: str
+    encoder: Any, waiting: Sequence[tuple[pathlib.Path, Sequence[Item]]], jobs: int, settings: str
 ) -> Iterator[tuple[pathlib.Path, Written, int]]:
     """Yields (path, record, number of examples) of each shard when it is complete, in any order."""
     examples = encoder.PICTURES_PER_EXAMPLE * sum(len(part) for _, part in waiting)
@@ -140,9 +122,6 @@ def _written(
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Blocks Ctrl-C inside the `with` block, and in the processes that start in it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -150,7 +129,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:
+def write_shard(encoder: Any, path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:
     """Writes one file of examples and its record."""
     temporary = path.with_suffix(f".{os.getpid()}.writing")  # a worker of a killed build may still run
     labels, gaps, notes, digests = [], [], [], []
@@ -158,15 +137,15 @@ def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], set
     try:
         for item in items:
             try:
-                example, found = encoder.encode(item)
-                digest, record = _digest(example), encoder.serialize(example)
+                example, found = encoder.example(item)
+                digest, record = _digest(example), encoder.info.features.serialize_example(example)
             except MemoryError:  # no fault of the file
                 raise
             except Exception as error:  # whatever one file leads to, the others are still read
-                told = isinstance(error, BadPicture | UserError)
-                gaps.append(
-                    Gap(item.name, str(error) if told else f"cannot be stored ({first_line(error)}): replace it")
-                )
+                told = f"cannot be stored ({first_line(error)}): replace it"
+                if isinstance(error, BadPicture | UserError):
+                    told = str(error) if isinstance(error, BadPicture) else f"cannot be used: {error}"
+                gaps.append(Gap(item.name, told))
                 digests.append("")
                 continue
             notes += [f"{item.name}: {note}" for note in found]
@@ -177,7 +156,7 @@ def write_shard(encoder: Encoder, path: pathlib.Path, items: Sequence[Item], set
         writer.close()
     written = Written(labels, temporary.stat().st_size, gaps, notes, digests)
     os.replace(temporary, path)
-    record = dataclasses.asdict(written) | {"stamp": _stamp(encoder, items, settings)}
+    record = dataclasses.asdict(written) | {"stamp": _stamp(items, settings)}
     partial = path.with_suffix(f".{os.getpid()}.json")
     partial.write_text(json.dumps(record))
     os.replace(partial, path.with_suffix(".json"))
@@ -200,7 +179,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_ENCODER: Encoder | None = None  # of a worker process, which unpickles it once
+_ENCODER: Any = None  # the builder in a worker process, which unpickles it once
 
 
 def _start_worker(pickled: bytes) -> None:
@@ -220,7 +199,6 @@ def _start_worker(pickled: bytes) -> None:
 
 
 def _write_in_worker(path: pathlib.Path, items: Sequence[Item], settings: str) -> Written:
-    assert _ENCODER is not None
     return write_shard(_ENCODER, path, items, settings)
 
 
@@ -256,12 +234,12 @@ def _kept(path: pathlib.Path, stamp: str) -> Written | None:
     return None
 
 
-def _stamp(encoder: Encoder, items: Sequence[Item], settings: str) -> str:
+def _stamp(items: Sequence[Item], settings: str) -> str:
     digest = hashlib.sha256(settings.encode())
     for item in items:
         for value in (item.label, item.crop, *item.fields.items()):
             digest.update(_bytes(value))
-        for file in (*item.files, *encoder.beside(item)):
+        for file in item.files:
             digest.update(repr((file, size_and_time(file))).encode())
     return digest.hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from tqdm import tqdm
 from fer_jax.data.sources.decoding import decoded
 from tfds_builders.listing import unusual_counts
 from tfds_builders.look_alikes import equal_groups, near_pairs, perceptual_hash, pixel_hash
-from tfds_builders.manual import require_prepared
+from tfds_builders.prepared import require_prepared
 
 CHUNK = 256  # pictures decoded at a time
 NAMED = 5  # examples that a line names
@@ -59,23 +58,16 @@ def verify(builder: Any) -> Findings:
     findings.numbers["counts"] = counts = {
         split.name: {name: int((split.labels == i).sum()) for i, name in enumerate(classes)} for split in splits
     }
-    published = {split: numbers for split, numbers in published_counts(builder).items() if split in counts}
+    stored = dict(builder.info.metadata or {})
+    published = {split: numbers for split, numbers in stored.get("published", {}).items() if split in counts}
     findings.wrong += [f"not the published numbers: {line}" for line in unusual_counts(counts, published)]
     _note_black(findings, splits)
     _note_equal(findings, splits)
     _note_look_alikes(findings, splits)
     _check_people(findings, splits)
-    stored = dict(builder.info.metadata or {})
     findings.notes += [f"when it was built: {line}" for line in stored.get("warnings", [])]
     findings.notes += [f"missing, as --allow_missing allowed: {line}" for line in stored.get("missing", [])]
     return findings
-
-
-def published_counts(builder: Any) -> Mapping[str, Mapping[str, int]]:
-    """Returns split -> class -> the published number of examples; {} if none is known."""
-    if hasattr(builder, "published"):
-        return builder.published()
-    return dict(builder.info.metadata or {}).get("published", {})
 
 
 def _read(builder: Any, name: str) -> _Split:

@@ -1,4 +1,4 @@
-"""A small FED-RO in the layouts that users have: folders of classes, one of them misspelt, or a list; random pixels."""
+"""A small FED-RO: folders of classes, one of them misspelt, random pixels."""
 
 from __future__ import annotations
 
@@ -26,17 +26,3 @@ def make_folders(folder: pathlib.Path) -> pathlib.Path:
     (root / "occlusion_emotion_list.txt").write_text("neural/0.jpg\n")
     (root / ".DS_Store").write_bytes(b"x")
     return root
-
-
-def make_list(folder: pathlib.Path) -> pathlib.Path:
-    """Writes pictures in one folder and a list beside it; returns the list."""
-    root = folder / "FED-RO"
-    lines = []
-    for i, word in enumerate(FOLDERS.values()):
-        for k in range(EACH):
-            name = f"{word[:3]}{k}.png"
-            fake_pictures.write(root / "images" / name, 60 + 10 * i, 80)
-            lines.append(f"{name} {word}")
-    (root / "list.txt").write_text("\n".join(lines))
-    (root / "readme.txt").write_text("400 pictures")
-    return root / "list.txt"

@@ -10,7 +10,7 @@ CLASSES = (
     *("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
     *("contempt", "anxiety", "helplessness", "disappointment"),
 )
-FOLD_SIZES = {"set_1": 5, "set_2": 5, "set_3": 4, "set_4": 4, "set_5": 4}
+FOLD_SIZES = (5, 5, 4, 4, 4)
 SHADE = 20  # gray of frame n is n times this
 NUMBERS = (9, 1, 10)  # of frames; by text 10 comes before 9
 LISTS = pathlib.Path("split", "single", "no_caption")
@@ -27,11 +27,11 @@ def make(folder: pathlib.Path, lists: pathlib.Path = LISTS) -> pathlib.Path:
             fake_pictures.flat(folder / "data" / "faces" / name / f"{n:04d}.png", SHADE * n)
     fake_pictures.flat(folder / "data" / "faces" / "20021" / "0001.png", 0)  # of several expressions
     fake_pictures.flat(folder / "data" / "frames" / "00025" / "0001.png", 0, width=32)  # a whole scene
-    for fold, name in enumerate(FOLD_SIZES):
+    for fold in range(5):
         for part in ("train", "test"):
             # Sorted by class, as the real ones are, with blank lines.
             rows = sorted((CLASSES.index(c), n, c) for n, c, other in clips() if (other == fold) == (part == "test"))
-            path = folder / lists / name / f"{part}.txt"
+            path = folder / lists / f"set_{fold + 1}" / f"{part}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(f"{n}.mp4 {c}" for _, n, c in rows) + "\n\n")
     return folder

@@ -1,7 +1,6 @@
 """AFEW's builder: videos in which a face is followed, the organisers' faces, and what is wrong with copies."""
 
 import importlib.util
-import types
 from typing import Any
 
 import cv2
@@ -44,8 +43,8 @@ def small(monkeypatch, use_detector):
     use_detector(detect)
     monkeypatch.setattr(afew, "MOST_LOST", 0.2)
     if not PYAV:
-        monkeypatch.setattr(afew, "video", types.SimpleNamespace(read=read_with_opencv))
-        monkeypatch.setattr(afew.importlib.util, "find_spec", lambda name: name)
+        monkeypatch.setattr(afew.video, "read", read_with_opencv)
+        monkeypatch.setattr(afew.video, "require", lambda name: None)
 
 
 def stacked(source):
@@ -163,7 +162,7 @@ def test_videos_that_do_not_decode(tmp_path):
     assert f"{path} is not a video" in said
     assert f"{path} {path}" not in said
     builder = build("afew", tmp_path / "files", tmp_path / "data", allow_missing=1)
-    assert builder.info.metadata["missing"] == [f"{clip}.avi"]
+    assert builder.info.metadata["missing"] == [f"Train_AFEW/{code}/{clip}.avi"]
     assert len(builder.as_data_source("train")) == 7
 
 
@@ -208,18 +207,3 @@ def test_counts_folders_and_archives(tmp_path):
     (files / "Val_AFEW" / "Sad.zip").write_bytes(b"x")
     said = refusal("afew", files, tmp_path)
     assert "Val_AFEW/Sad of AFEW is not there: unpack Sad.zip" in said
-
-
-def test_options_are_checked(tmp_path, monkeypatch):
-    fake_afew.make(tmp_path / "files", aligned=False)
-    for options, says in (
-        ({"every": 0}, "every=0 must be at least 1"),
-        ({"size": 0}, "size=0 must be from 1"),
-        ({"source": "audio"}, "option source='audio' is not one of its values"),
-        ({"margin": -0.5}, "margin=-0.5 must be"),
-    ):
-        assert says in refusal("afew", tmp_path / "files", tmp_path, **options)
-    said = refusal("afew", tmp_path / "files", tmp_path, yunet=str(tmp_path / "no.onnx"))
-    assert "no.onnx: there is no such file" in said
-    monkeypatch.setattr(afew.importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'fer_jax[video]'" in refusal("afew", tmp_path / "files", tmp_path)

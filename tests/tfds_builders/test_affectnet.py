@@ -123,7 +123,7 @@ def test_gaps_of_the_original_release(tmp_path):
     assert "2 problems" in said
     assert "training0000.jpg is in training.csv and is not there" in said
     assert "лицо.jpg is in no list" in said
-    assert "its box (500.0, 500.0, 40.0, 40.0) lies outside" in refusal("affectnet", files, tmp_path, allow_missing=2)
+    assert "its box (500, 500, 40, 40) is outside" in refusal("affectnet", files, tmp_path, allow_missing=2)
     builder = build("affectnet", files, tmp_path / "data", allow_missing=3)
     assert len(builder.as_data_source("train")) == sum(fake_affectnet.COUNTS["train"]) - 2
 

@@ -51,10 +51,9 @@ def test_clips_of_any_length_resized_and_thinned(tmp_path):
         np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), fake_dfew.SHADE * np.arange(1, 2 * length, 2), atol=1)
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3, 4, 5, 6, 7), (7, 1, 2, 3, 4, 5, 6)])
-def test_votes_come_from_the_spreadsheet(tmp_path, order):
+def test_votes_come_from_the_spreadsheet(tmp_path):
     fake_dfew.make(tmp_path / "files")
-    fake_dfew.write_votes(tmp_path / "files", order=order)
+    fake_dfew.write_votes(tmp_path / "files")
     builder = build("dfew", tmp_path / "files", tmp_path / "data")
     votes = []
     for example in builder.as_data_source("train"):
@@ -80,8 +79,8 @@ def test_a_spreadsheet_that_is_none_or_has_other_columns(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("5,8", "has the label 8, and codes are 1 to 7"),
-        ("5,0", "has the label 0, and codes are 1 to 7"),
+        ("5,8", "has the label 8, and labels are 1, 2"),
+        ("5,0", "has the label 0, and labels are 1, 2"),
         ("5", "is '5' where '1600,3' is expected"),
         ("clip,3", "is 'clip,3' where '1600,3' is expected"),
     ],
@@ -103,15 +102,15 @@ def test_lists_that_contradict_each_other(tmp_path):
     before = trains.read_text()
     tests.write_text(f"{tests.read_text()}{number:05d},{code}\n")
     said = refusal("dfew", files, tmp_path)
-    assert f"set_2.csv has the clip {number}, which {fake_dfew.list_file(files, 'test', 0)} has too" in said
+    assert f"set_2.csv has the clip {number:05d}, which {fake_dfew.list_file(files, 'test', 0)} has too" in said
     fake_dfew.make(tmp_path / "again")
     tests.write_text(fake_dfew.list_file(tmp_path / "again", "test", 1).read_text())
     trains.write_text(f"{before}{number},{code}\n")
     said = refusal("dfew", files, tmp_path)
-    assert f"set_1.csv is not the other four test sets together (1 clips differ, such as {number})" in said
+    assert f"set_1.csv is not the other four test sets together (1 clips differ, such as {number:05d})" in said
     other, code, _ = fake_dfew.clips()[1]
     trains.write_text(before.replace(f"{other},{code}", f"{other},{code % 7 + 1}"))
-    assert f"labels 1 clips, such as {other}, unlike the test sets" in refusal("dfew", files, tmp_path)
+    assert f"(1 clips differ, such as {other:05d})" in refusal("dfew", files, tmp_path)
 
 
 def test_clips_that_are_missing_or_incomplete(tmp_path):
@@ -130,7 +129,9 @@ def test_clips_that_are_missing_or_incomplete(tmp_path):
     assert f"{folders[2]} has no frames" in said
     assert f"{folders[3]} frame {frame.name} is damaged" in refusal("dfew", files, tmp_path, allow_missing=3)
     builder = build("dfew", files, tmp_path / "data", allow_missing=4)
-    assert sorted(builder.info.metadata["missing"]) == [f"{n:05d}" for n in (gone, short, empty, broken)]
+    assert sorted(builder.info.metadata["missing"]) == [
+        f"Clip/{fake_dfew.EDITION}/{n:05d}" for n in (gone, short, empty, broken)
+    ]
     assert len(builder.as_data_source("train")) == 6
     assert not builder.info.metadata["complete"]
 

@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import importlib.machinery
 
 import fake_afew
 import fake_affectnet
@@ -54,7 +53,7 @@ def faces_everywhere(monkeypatch, use_detector):
     from tfds_builders.oulu_casia import oulu_casia_dataset_builder as oulu
 
     monkeypatch.setattr(mmi.video, "read", fake_mmi.read_array)
-    monkeypatch.setattr(mmi.importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
+    monkeypatch.setattr(mmi.video, "require", lambda name: None)
     monkeypatch.setattr(oulu, "PEOPLE", len(fake_oulu_casia.PEOPLE))
     use_detector(OneFace())
 

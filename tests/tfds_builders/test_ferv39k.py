@@ -7,8 +7,8 @@ import pytest
 from building import build, refusal
 
 from fer_jax import labels
+from tfds_builders.face_crops import resized
 from tfds_builders.ferv39k import ferv39k_dataset_builder as ferv39k
-from tfds_builders.frames import stored_frames
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,8 @@ def test_clips_of_both_lists(files, tmp_path):
             np.testing.assert_allclose(levels, fake_ferv39k.SHADE * np.array([1, 9, 10]), atol=1)
             assert example["frame_mask"].all()
     folder = fake_ferv39k.clip_folder(files, fake_ferv39k.clips("train")[0][0])
-    frames, _ = stored_frames([str(folder / "9.jpg")], None, 16)
-    assert frames[0].getvalue() == (folder / "9.jpg").read_bytes()  # copied
+    file, _ = resized(str(folder / "9.jpg"), 3, None, 16)
+    assert file.getvalue() == (folder / "9.jpg").read_bytes()  # copied
     assert builder.info.metadata["complete"]
     assert any("20 clips, 1 of them in neither list" in line for line in builder.contents.found)
 

@@ -96,8 +96,8 @@ def test_another_process_knows_the_classes(tmp_path):
     other = pickle.loads(pickle.dumps(builder))
     assert other.classes == builder.classes
     item = builder.contents.items["train"][0]
-    example, _ = other.encode(item)
-    assert other.serialize(example) == builder.serialize(builder.encode(item)[0])
+    mine, theirs = (one.info.features.serialize_example(one.example(item)[0]) for one in (builder, other))
+    assert mine == theirs
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,6 @@ def test_another_process_knows_the_classes(tmp_path):
         (("happy/train/a.jpg", "sad/train/b.jpg"), "names the split 'happy', which is an emotion"),
         (("train/a.jpg", "test/b.jpg"), "has 'test' and 'train' in place of classes"),
         (tuple(f"s{i}/{word}/a.jpg" for i in range(101) for word in ("cat", "dog")), "has 101 splits ('s0', 's1', "),
-        (("Test/cat/a.jpg", "test/dog/b.jpg"), "splits 'Test' and 'test', which differ only in case"),
-        (("train/0/a.jpg", "train/1/a.jpg", "test/1/b.jpg", "test/2/b.jpg"), "train numbers its classes from 0 to 1"),
         (("train/cat/a.jpg", "train/\u200b/a.jpg"), "has a name without a visible character: rename it"),
         ((), "holds no pictures, 4 folders deep: arrange them as <split>/<class>/a.jpg"),
     ],
@@ -310,8 +308,8 @@ def test_a_box_outside_and_broken_pictures(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"crop": "sqare"}, "no crop 'sqare'"),
-        ({"crop": "faces"}, "crop=faces needs a size in pixels: add --option=size=112"),
+        ({"crop": "sqare"}, "crop='sqare' is not one of its values: did you mean 'square'"),
+        ({"crop": "faces"}, "size=0 must be from 1 to 1024"),
         ({"name": "my set"}, "the name 'my set' must begin with a letter"),
         ({"sise": 3}, "no option 'sise'"),
     ],

@@ -31,7 +31,7 @@ def test_clips_labels_and_folds(tmp_path, lists):
 
 
 def test_lists_that_lack_their_first_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(mafw, "SHORT_SIZES", {"set_1": 4, "set_2": 4, "set_3": 3, "set_4": 3, "set_5": 4})
+    monkeypatch.setattr(mafw, "SHORT_SIZES", (4, 4, 3, 3, 4))
     files = fake_mafw.make(tmp_path / "files")
     for path in (files / fake_mafw.LISTS).glob("set_*/*.txt"):
         if path.parent.name != "set_5" or path.stem == "train":
@@ -48,7 +48,7 @@ def test_lists_that_contradict_each_other(tmp_path):
     rows = test.read_text()
     test.write_text(f"{rows}{name}.mp4 {code}\n")
     first = files / fake_mafw.LISTS / "set_1" / "test.txt"
-    assert f"{test} has the clip {name}.mp4, which {first} has too" in refusal("mafw", files, tmp_path)
+    assert f"{test} has the clip {name}, which {first} has too" in refusal("mafw", files, tmp_path)
     test.write_text(f"{rows}{name}.mp4 joy\n")
     assert "has the label joy, and labels are anger, disgust" in refusal("mafw", files, tmp_path)
     test.write_text(rows.split("\n", 1)[1])  # one clip less

@@ -36,7 +36,7 @@ if {slow}:
     import time
     encode = rafdb.Builder.encode
     rafdb.Builder.encode = lambda self, item: (time.sleep(0.3), encode(self, item))[1]
-rafdb.COUNTS["basic"] = fake_rafdb.COUNTS
+rafdb.COUNTS = fake_rafdb.COUNTS
 folders = ["--manual_dir", {files!r}, "--data_dir", {data!r}]
 sys.exit(command.main(["build", "rafdb", "--allow_counts", "--jobs={jobs}", *folders]))
 """
@@ -62,8 +62,8 @@ def test_a_builder_is_known_to_tfds_and_reaches_other_processes(tmp_path, name):
         assert type(copy) is kind
         assert copy.builder_config_name == variant
         assert (copy.options, copy.allow_missing) == (kind.VARIANTS[variant], 2)
-        assert list(copy.features) == list(builder.features)
-        assert "label" in copy.features
+        assert list(copy.info.features) == list(builder.info.features)
+        assert "label" in copy.info.features
 
 
 def wait_for(condition, process, seconds=60):
@@ -122,7 +122,7 @@ def test_processes_write_what_one_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_EXAMPLES", 5)
     monkeypatch.setattr(shards, "PARTS", 1)
     monkeypatch.setattr(shards, "FEW", 0)
-    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    monkeypatch.setattr(rafdb, "COUNTS", fake_rafdb.COUNTS)
     written = []
     for jobs in (1, 2):
         data = tmp_path / f"data{jobs}"
@@ -162,7 +162,7 @@ def killed(*_):
 def test_overwriting_keeps_what_is_there_until_all_is_whole(tmp_path, monkeypatch, capsys):
     files, data = tmp_path / "files", tmp_path / "data"
     root = fake_rafdb.make(files)
-    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    monkeypatch.setattr(rafdb, "COUNTS", fake_rafdb.COUNTS)
     build = ["build", "rafdb", "--jobs=1", "--manual_dir", str(files), "--data_dir", str(data)]
     assert command.main(build) == 0
     fake_pictures.truncated(root / "Image" / "aligned" / "test_0003_aligned.jpg")
@@ -197,7 +197,7 @@ def test_overwriting_what_is_drawn_keeps_it_until_all_is_whole(tmp_path, monkeyp
 
 def test_whatever_one_picture_leads_to_is_told_with_the_others(tmp_path, monkeypatch, capsys):
     root = fake_rafdb.make(tmp_path / "files")
-    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    monkeypatch.setattr(rafdb, "COUNTS", fake_rafdb.COUNTS)
     fake_pictures.truncated(root / "Image" / "aligned" / "test_0003_aligned.jpg")
     encode = rafdb.Builder.encode
 
@@ -220,7 +220,7 @@ def test_whatever_one_picture_leads_to_is_told_with_the_others(tmp_path, monkeyp
 def test_a_disk_that_fills_up_at_the_end_loses_no_shard(tmp_path, monkeypatch, capsys):
     files, data = tmp_path / "files", tmp_path / "data"
     fake_rafdb.make(files)
-    monkeypatch.setitem(rafdb.COUNTS, "basic", fake_rafdb.COUNTS)
+    monkeypatch.setattr(rafdb, "COUNTS", fake_rafdb.COUNTS)
     build = ["build", "rafdb", "--jobs=1", "--manual_dir", str(files), "--data_dir", str(data)]
 
     def full(*_):
@@ -243,13 +243,16 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
         (["rafdb", "--option=size"], "write --option=KEY=VALUE"),
         (["rafdb", "--option=sise=3"], "did you mean 'size'"),
         (["rafdb", "--option=size=big"], "must be of type int"),
-        (["fer2013", "--option=size=3"], "fer2013 has no options"),
-        (["fer2013", "--allow_missing=3"], "--allow_missing does not apply to fer2013"),
+        (["fer2013", "--option=size=3"], "fer2013 has no variants and no options"),
+        (["synthetic_faces", "--allow_missing=3"], "--allow_missing does not apply to synthetic_faces"),
         (["rafdb", "--jobs=-1"], "--jobs=-1 is below 0"),
         (["rafdb", "--allow_missing=-1"], "--allow_missing=-1 is below 0"),
-        (["rafdb", "--option=size=64"], "option size does not apply to the aligned faces"),
+        (["rafdb", "--option=size=64"], "size and margin do not apply to aligned pictures"),
         (["rafdb", "--option=source=original"], "option size=0 must be from 1 to"),
         (["affectnet", "--option=margin=-0.7"], "option margin=-0.7 must be"),
+        (["mmi", "--option=every=0"], "option every=0 must be 1 or more"),
+        (["dfew", "--option=size=-1"], "option size=-1 must be from 1 to 1024, or 0 for pictures as they are"),
+        (["oulu_casia", "--option=light=string"], "light='string' is not one of its values: did you mean 'strong'"),
         (["rafdb", "--manual_dir", str(tmp_path / "none")], "does not exist"),
     ):
         assert command.main(["build", *arguments, *data]) == 2

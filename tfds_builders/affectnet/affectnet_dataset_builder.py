@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,15 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.faces.alignment import crop_box, transform_points
-from fer_jax.faces.pictures import BadPicture, encoded, is_picture, pixels
+from fer_jax.faces.pictures import BadPicture, copied, is_picture, pixels
 from tfds_builders.affectnet import rows as reading
 from tfds_builders.affectnet.rows import Row
-from tfds_builders.layout import file_of, folder_of, root_of
+from tfds_builders.face_crops import check_box, stored
+from tfds_builders.layout import place_of, root_of
 from tfds_builders.listing import Item, Listing, by_class
-from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
+from tfds_builders.options import Options
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import check_choice, check_crop
 
 CROPPED = 224  # side of the pictures of the newer release
 RELEASES = {  # files that identify each
@@ -52,9 +52,7 @@ class AffectNetOptions(Options):
     size: int = CROPPED
     classes: int = 8
     margin: float = 0.0
-
-
-VARIANTS = {"classes8": AffectNetOptions(), "classes7": AffectNetOptions(classes=7)}
+    crop = "boxes"  # the newer release is cropped alike
 
 
 class Builder(PictureBuilder):
@@ -62,32 +60,17 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "http://mohammadmahoor.com/affectnet/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Manually_Annotated_file_lists/ or train_set/"
-    VARIANTS = VARIANTS
+    PROTOCOL = "the test labels are not public: the published validation split serves as the test split"
+    VARIANTS = {"classes8": AffectNetOptions(), "classes7": AffectNetOptions(classes=7)}
+    CHOICES = {"classes": (7, 8)}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return labels.classes(self.options.classes)
 
     def fields(self) -> dict[str, Any]:
-        f, size = tfds.features, self.options.size
-        return {
-            "image": picture_feature((size, size), 3),
-            "label": f.ClassLabel(names=list(labels.classes(self.options.classes))),
-            "code": np.int64,
-            "name": f.Text(),
-            "landmarks": f.Tensor(shape=(reading.MARKS, 2), dtype=np.float32),
-            "valence": np.float32,
-            "arousal": np.float32,
-        }
-
-    def check_options(self, given: Collection[str]) -> None:
-        check_choice("affectnet", "classes", str(self.options.classes), ("7", "8"))
-        check_crop("affectnet", self.options)
-
-    def crop(self) -> dict[str, Any]:
-        return {"by": "box", "margin": self.options.margin}  # the newer release is cropped alike
-
-    def beside(self, item: Item) -> Sequence[str]:
-        if item.crop is not None:
-            return ()
-        picture = pathlib.Path(item.files[0])
-        return [str(picture.parent.parent / "annotations" / f"{picture.stem}_{kind}.npy") for kind in KINDS]
+        landmarks = tfds.features.Tensor(shape=(reading.MARKS, 2), dtype=np.float32)
+        return {**super().fields(), "landmarks": landmarks, "valence": np.float32, "arousal": np.float32}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = root_of(manual_dir, [place for places in RELEASES.values() for place in places], "AffectNet")
@@ -108,20 +91,23 @@ class Builder(PictureBuilder):
     def _list_npy(self, root: pathlib.Path, problems: Problems) -> Listing:
         items, found = {}, []
         for split, name in (("train", "train_set"), ("validation", "val_set")):
-            folder = folder_of(root, [name], "AffectNet")
+            folder = place_of(root, [name], "AffectNet")
             rows, images = reading.read_npy(folder, problems)
             found.append(f"{folder}: {len(images):,} pictures")
-            items[split] = self._items((row, images[row.name]) for row in rows)
+            beside = {
+                row.name: [str(folder / "annotations" / f"{row.name}_{kind}.npy") for kind in KINDS] for row in rows
+            }
+            items[split] = self._items((row, images[row.name], *beside[row.name]) for row in rows)
         validation = one_less([item.fields["code"] for item in items["validation"]], self.options.classes)
         return self._listing(items, found, COUNTS | {"validation": validation}, "npy")
 
     def _list_csv(self, root: pathlib.Path, problems: Problems) -> Listing:
-        lists = root / "Manually_Annotated_file_lists" if (root / RELEASES["csv"][0]).exists() else root
-        photos = folder_of(root, PHOTOS, "AffectNet")
+        lists = place_of(root, RELEASES["csv"], "AffectNet").parent
+        photos = place_of(root, PHOTOS, "AffectNet")
         there = {f"{folder}/{n}": p for folder, files in reading.folders_below(photos) for n, p in files.items()}
         items, found, named = {}, [], set()
         for split, name in (("train", "training.csv"), ("validation", "validation.csv")):
-            path = file_of(lists, [name], "AffectNet")
+            path = place_of(lists, [name], "AffectNet")
             rows = reading.read_csv(path, problems)
             named |= {row.name for row in rows}
             wanted = [row for row in rows if row.code < self.options.classes]
@@ -136,15 +122,13 @@ class Builder(PictureBuilder):
                 problems.extra(there[name], "is in no list: remove it from the folder, or complete the lists")
         return self._listing(items, found, COUNTS, "csv")
 
-    def _items(self, rows: Any) -> list[Item]:
-        items = []
-        for row, path in rows:
-            if row.code >= self.options.classes:
-                continue
-            label = labels.index("affectnet", row.code, self.options.classes)
-            fields = {"code": row.code, "name": row.name}
-            items.append(Item((path,), label=label, fields=fields, crop=_cut(row)))
-        return items
+    def _items(self, rows: Iterable[Sequence[Any]]) -> list[Item]:
+        """Returns the examples of (row, file, ...) that are of a class."""
+        return [
+            self.item(files, row.code, _cut(row), name=row.name)
+            for row, *files in rows
+            if row.code < self.options.classes
+        ]
 
     def _listing(
         self,
@@ -156,10 +140,7 @@ class Builder(PictureBuilder):
         return Listing(
             items=items,
             found=tuple(found),
-            metadata={
-                "release": release,
-                "protocol": "the test labels are not public: the published validation split serves as the test split",
-            },
+            metadata={"release": release},
             expected={split: by_class("affectnet", range(len(n)), n, self.classes) for split, n in counts.items()},
         )
 
@@ -168,32 +149,26 @@ class Builder(PictureBuilder):
             return self._encode_crop(item)
         box, landmarks, valence, arousal = item.crop
         photo, notes = pixels(item.files[0], self.CHANNELS)
-        height, width = photo.shape[:2]
-        x, y, w, h = box
-        if w <= 0 or h <= 0 or x + w <= 0 or y + h <= 0 or x >= width or y >= height:
-            raise BadPicture(f"has {width}x{height} pixels, and its box {box} lies outside: correct the list")
+        check_box(box, photo)
         face, matrix = crop_box(photo, box, self.options.size, self.options.margin)
-        example = {
-            "image": io.BytesIO(encoded(face, "JPEG")),
-            "landmarks": _inside(transform_points(landmarks, matrix), self.options.size),
-            "valence": valence,
-            "arousal": arousal,
-        }
-        return {**example, "label": item.label, **item.fields}, notes
+        points = _inside(transform_points(landmarks, matrix), self.options.size)
+        return {"image": stored(face), "landmarks": points, "valence": valence, "arousal": arousal}, notes
 
     def _encode_crop(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        example, notes = super().encode(item)
-        picture = pathlib.Path(item.files[0])
-        folder, name = picture.parent.parent / "annotations", item.fields["name"]
-        values = {}
-        for field, kind, count in (("valence", "val", 1), ("arousal", "aro", 1), ("landmarks", "lnd", 136)):
+        picture = copied(item.files[0], self.CHANNELS, self.picture_size())
+        values = []
+        for path, count in zip(item.files[1:], (1, 1, 2 * reading.MARKS), strict=True):
             try:
-                values[field] = reading.numbers(folder / f"{name}_{kind}.npy", count)
+                values.append(reading.numbers(path, count))
             except BadPicture as error:
-                raise BadPicture(f"cannot be used: {name}_{kind}.npy {error}") from error
-        example["valence"], example["arousal"] = float(values["valence"][0]), float(values["arousal"][0])
-        example["landmarks"] = _inside(values["landmarks"].reshape(reading.MARKS, 2), CROPPED)
-        return example, notes
+                raise BadPicture(f"cannot be used: {pathlib.Path(path).name} {error}") from error
+        valence, arousal, marks = values
+        numbers = {"valence": float(valence[0]), "arousal": float(arousal[0])}
+        return {
+            "image": picture.file(),
+            "landmarks": _inside(marks.reshape(reading.MARKS, 2), CROPPED),
+            **numbers,
+        }, picture.notes
 
 
 def one_less(codes: Sequence[int], classes: int) -> tuple[int, ...]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from fer_jax import parsing
 from fer_jax.errors import UserError
-from fer_jax.faces.pictures import BadPicture, is_picture
+from fer_jax.faces.pictures import BadPicture
 from fer_jax.parsing import table_rows, text_lines, whole_number
-from tfds_builders.listing import files_below
+from tfds_builders.listing import files_below, folders_in, pictures_in
 from tfds_builders.problems import Problems
 
 COLUMNS = (
@@ -96,7 +96,7 @@ def read_npy(folder: pathlib.Path, problems: Problems) -> tuple[list[Row], dict[
 
     Only the expression is read here; the other three files of each picture are read when it is stored.
     """
-    images = {name.rsplit(".", 1)[0]: p for name, p in files_below(folder / "images").items() if is_picture(name)}
+    images = {name.rsplit(".", 1)[0]: path for name, path in pictures_in(folder / "images").items()}
     notes = {name for name in files_below(folder / "annotations") if name.endswith(".npy")}
     rows = []
     for name in sorted(images, key=_by_number):
@@ -145,10 +145,8 @@ def numbers(path: str | os.PathLike[str], count: int) -> np.ndarray:
 
 def folders_below(folder: pathlib.Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields (name, files) of every folder directly below, by rising number."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir()]
-    for name in sorted(names, key=_by_number):
-        yield name, files_below(folder / name)
+    for name, path in sorted(folders_in(folder).items(), key=lambda found: _by_number(found[0])):
+        yield name, files_below(path)
 
 
 def _by_number(name: str) -> tuple[int, str]:

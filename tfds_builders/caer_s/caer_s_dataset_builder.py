@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+import re
 
-import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from tfds_builders.caer_s.boxes import read_boxes
-from tfds_builders.face_crops import CropOptions, check_crop, cropped, face_features
-from tfds_builders.layout import file_of, folder_of, root_of
-from tfds_builders.listing import Item, Listing, by_class
+from tfds_builders.label_lists import read_rows
+from tfds_builders.layout import place_of, root_of
+from tfds_builders.listing import Item, Listing, by_class, pictures_in
+from tfds_builders.options import CropOptions
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import pictures_in
 
-SPLITS = ("train", "test")
 CODES = tuple(map(str, labels.CODES["caer_s"]))  # the names of the folders
 COUNTS = {  # of the pictures with a box, by code
     "train": (6856, 6890, 6873, 6814, 6799, 6910, 6824),
     "test": (2988, 2980, 2972, 2990, 2985, 2983, 2970),
 }
-VARIANTS = {crop: CropOptions(size=224, crop=crop) for crop in ("boxes", "faces", "whole")}
+# A picture, a number that is not used, and the corners of the face's box.
+ROW = re.compile(r"([^,]+),\s*\d+" + r",\s*(-?[\d.]+)" * 4)
+EXAMPLE = "test/Sad/0157.png,5,191,109,293,211"
 
 
 class Builder(PictureBuilder):
@@ -32,58 +29,39 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://caer-dataset.github.io"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds train/ and test/, each with Anger/ ... Surprise/"
-    VARIANTS = VARIANTS
-
-    def fields(self) -> dict[str, Any]:
-        names = {"code": tfds.features.Text(), "name": tfds.features.Text()}
-        return {**face_features(self.options, labels.classes(7)), **names}
-
-    def check_options(self, given: Collection[str]) -> None:
-        check_crop("caer_s", self.options, tuple(VARIANTS))
+    PROTOCOL = "fixed split; accuracy on test"
+    VARIANTS = {crop: CropOptions(size=224, crop=crop) for crop in ("boxes", "faces", "whole")}
+    CHOICES = {"crop": tuple(VARIANTS)}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root = root_of(manual_dir, [f"train/{CODES[0]}"], "CAER-S")
         annotated = self.options.crop == "boxes"
         lists = root_of(manual_dir, ["train.txt"], "the boxes of CAER-S") if annotated else root
-        items, found = {}, []
-        for split in SPLITS:
-            there = _pictures(root, split)
+        items: dict[str, list[Item]] = {}
+        found = []
+        for split in COUNTS:
+            there = {
+                f"{split}/{code}/{name}": path
+                for code in CODES
+                for name, path in sorted(pictures_in(place_of(root, [f"{split}/{code}"], "CAER-S")).items())
+            }
             found.append(f"{root / split}: {len(there):,} pictures")
             boxes = {}
             if annotated:
-                path = file_of(lists, [f"{split}.txt"], "the boxes of CAER-S")
-                boxes = read_boxes(path, problems)
-                left = len(there.keys() - boxes)
-                found.append(f"{path}: {len(boxes):,} boxes; {left:,} pictures without one are not used")
+                path = place_of(lists, [f"{split}.txt"], "the boxes of CAER-S")
+                for where, match in read_rows(path, ROW, EXAMPLE, problems):
+                    if match[1] in boxes:
+                        problems.mistake(where, f"names {match[1]} a second time: remove one of the rows")
+                    left, top, right, bottom = map(float, match.groups()[1:])
+                    boxes[match[1]] = (left, top, right - left, bottom - top)
+                unused = len(there.keys() - boxes)
+                found.append(f"{path}: {len(boxes):,} boxes; {unused:,} pictures without one are not used")
                 for name in sorted(boxes.keys() - there):
                     problems.gap(root / name, f"is in {path.name} and is not there")
             items[split] = [
-                Item((path,), _label(name), {"code": name.split("/")[1], "name": name}, boxes.get(name))
+                self.item(path, name.split("/")[1], boxes.get(name), name=name)
                 for name, path in there.items()
                 if not annotated or name in boxes
             ]
         published = {split: by_class("caer_s", CODES, n, self.classes) for split, n in COUNTS.items()}
-        return Listing(
-            items=items,
-            found=tuple(found),
-            metadata={"protocol": "fixed split; accuracy on test"},
-            expected=published if annotated else {},
-        )
-
-    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        example, notes = cropped(item.files[0], self.options, self.detector, box=item.crop)
-        return {**example, "label": item.label, **item.fields}, notes
-
-
-def _pictures(root: pathlib.Path, split: str) -> Mapping[str, str]:
-    """Returns 'test/Sad/0157.png' -> path of the pictures of every class."""
-    folders = {code: folder_of(root, [f"{split}/{code}"], "CAER-S") for code in CODES}
-    return {
-        f"{split}/{c}/{name}": path
-        for c, folder in folders.items()
-        for name, path in sorted(pictures_in(folder).items())
-    }
-
-
-def _label(name: str) -> int:
-    return labels.index("caer_s", name.split("/")[1], 7)
+        return Listing(items=items, found=tuple(found), expected=published if annotated else {})

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
-import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,33 +12,21 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.errors import UserError
 from fer_jax.faces.crops import align_points, crop_box, transform_points
-from fer_jax.faces.pictures import BadPicture, encoded
+from fer_jax.faces.pictures import pixels
 from tfds_builders.ckplus import trees
-from tfds_builders.layout import Absent
-from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
+from tfds_builders.clips import about_frame, all_faces, numbered, tallied
+from tfds_builders.face_crops import stored
+from tfds_builders.layout import find
+from tfds_builders.listing import Item, Listing, by_class, pictures_in
+from tfds_builders.options import Options
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import (
-    Clip,
-    archives_below,
-    check_choice,
-    check_crop,
-    clip_features,
-    find_folders,
-    frame_number,
-    numbered,
-    pictures_in,
-    read_frame,
-    tallied,
-)
 
 COUNTS = (45, 18, 59, 25, 69, 28, 83)  # by code from 1
 SEQUENCES = 593
 FOLDS = 10
 CONTEMPT = 2
-CROPS = ("landmarks", "none")
 TREES = ("cohn-kanade-images", "Emotion", "Landmarks", "FACS")
 
 
@@ -61,45 +47,41 @@ class CkOptions(Options):
     unlabeled: bool = False
 
 
-VARIANTS = {
-    "labeled": CkOptions(),
-    "without_contempt": CkOptions(contempt=False),
-    "all": CkOptions(unlabeled=True),
-}
-
-
 class Builder(PictureBuilder):
     """CK+ by subject and sequence. See README.md for the files and features."""
 
     HOMEPAGE = "https://www.jeffcohn.net/Resources/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds cohn-kanade-images/, Emotion/, Landmarks/ and FACS/"
-    VARIANTS = VARIANTS
-    SUPERVISED_KEYS = None
+    PROTOCOL = "ten folds by subject, every tenth labeled subject in one; mean accuracy over the folds"
+    VARIANTS = {
+        "labeled": CkOptions(),
+        "without_contempt": CkOptions(contempt=False),
+        "all": CkOptions(unlabeled=True),
+    }
+    CHOICES = {"crop": ("landmarks", "none")}
     CHANNELS = 1
     PICTURES_PER_EXAMPLE = 16
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The seven emotions, or six; no sequence is neutral (`data.neutral_frames` adds that class)."""
+        return labels.classes(8 if self.options.contempt else 7)[1:]
+
+    def label(self, code: labels.Code) -> int:
+        return super().label(code) if code else labels.NO_EMOTION
+
     def fields(self) -> dict[str, Any]:
-        options, f = self.options, tfds.features
+        f = tfds.features
         return {
-            **clip_features(picture_feature((options.size, options.size), self.CHANNELS)),
-            "label": f.ClassLabel(names=list(_names(options.contempt))),
-            "code": np.int64,
+            **super().fields(),
             "subject": np.int64,
             "fold": np.int64,
-            "name": f.Text(),
             "landmarks": f.Tensor(shape=(None, trees.LANDMARKS, 2), dtype=np.float32),
             "facs": f.Tensor(shape=(trees.ACTION_UNITS,), dtype=np.int64),
         }
 
-    def check_options(self, given: Collection[str]) -> None:
-        check_choice("ckplus", "crop", self.options.crop, CROPS)
-        check_crop("ckplus", self.options)
-
-    def crop(self) -> dict[str, Any]:
-        return {"by": "points", "margin": self.options.margin} if self.options.crop == "landmarks" else {}
-
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
-        roots = {name: _tree(manual_dir, name) for name in TREES}
+        roots = {name: find(manual_dir, [name], "CK+") for name in TREES}
         pictures, marks = trees.sequences_of(roots[TREES[0]]), trees.sequences_of(roots["Landmarks"])
         units = trees.sequences_of(roots["FACS"])
         emotions = {}
@@ -120,27 +102,18 @@ class Builder(PictureBuilder):
                 continue
             images, points = files
             subject = subjects[name.partition("/")[0]]
-            fields = {
-                "code": code,
-                "subject": subject,
-                "fold": subject % FOLDS,
-                "name": name.replace("/", "_"),
-                "facs": trees.read_facs(units[name], problems) if name in units else _NO_UNITS,
-            }
-            label = self.classes.index(labels.canonical("ckplus", code)) if code else labels.NO_EMOTION
+            fields = {"subject": subject, "fold": subject % FOLDS, "name": name.replace("/", "_")}
+            fields["facs"] = trees.read_facs(units.get(name, ""), problems)
             # `crop` has the file of landmarks of each frame, '' if there is none.
-            files = (*images, *filter(None, points))
-            items.append(Clip(files, label=label, fields=fields, crop=tuple(points), title=pictures[name]))
+            every = (*images, *filter(None, points))
+            items.append(self.item(every, code, crop=tuple(points), title=pictures[name], **fields))
         people = [subject for subject, _ in sorted(subjects.items(), key=lambda pair: pair[1])]
         found = f"{len(pictures):,} sequences of {len(people)} people, {len(emotions):,} with an emotion"
         return Listing(
             items={"train": items},
             found=(f"{roots[TREES[0]]}: {found}; the archives have {SEQUENCES}, 327 of them with one",),
-            metadata={
-                "subjects": people,
-                "protocol": "ten folds by subject, every tenth labeled subject in one; mean accuracy over the folds",
-            },
-            expected={"train": _expected(self.options.contempt)},
+            metadata={"subjects": people},
+            expected={"train": by_class("ckplus", range(1, 8), COUNTS, self.classes)},
         )
 
     def _frames(
@@ -152,12 +125,11 @@ class Builder(PictureBuilder):
         """
         before = len(problems.gaps) + len(problems.mistakes)
         images = {}
-        for file, path in sorted(pictures_in(folder).items(), key=lambda pair: (frame_number(pair[0]) or 0, pair[0])):
-            match = trees.FRAME.fullmatch(file)
-            if match is None or f"{match[1]}/{match[2]}" != name:
+        for file, path in sorted(pictures_in(folder).items()):
+            stem = os.path.splitext(file)[0]
+            if not trees.FRAME.fullmatch(file) or not file.startswith(name.replace("/", "_") + "_"):
                 problems.mistake(path, f"is not named like a frame of {name}: move it to its folder")
                 continue
-            stem = os.path.splitext(file)[0]
             if stem in images:
                 problems.mistake(path, "exists in two formats: remove one of them")
             images[stem] = path
@@ -183,42 +155,21 @@ class Builder(PictureBuilder):
         return list(images.values()), [points.get(stem, "") for stem in images]
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        size, marks = self.options.size, item.crop
+        options = self.options
         frames, notes, landmarks = [], [], []
-        for path, mark in zip(item.files, marks, strict=False):  # the files of landmarks follow the pictures
-            image, converted = read_frame(path, self.CHANNELS)
-            notes += converted
-            height, width = image.shape[:2]
-            points = trees.read_landmarks(mark, (height, width)) if mark else np.full((trees.LANDMARKS, 2), np.nan)
-            try:
-                if self.options.crop == "landmarks":
-                    crop = align_points(image, points, size, self.options.margin)
+        for path, mark in zip(item.files, item.crop, strict=False):  # the files of landmarks follow the pictures
+            with about_frame(path):
+                image, converted = pixels(path, self.CHANNELS)
+                height, width = image.shape[:2]
+                points = trees.read_landmarks(mark, (height, width)) if mark else np.full((trees.LANDMARKS, 2), np.nan)
+                if options.crop == "landmarks":
+                    crop = align_points(image, points, options.size, options.margin)
                 else:
-                    crop = crop_box(image, (0, 0, width, height), size)
-            except UserError as error:
-                raise BadPicture(f"frame {os.path.basename(path)}: {error}") from error
-            frames.append(io.BytesIO(encoded(crop.image, "PNG")))
+                    crop = crop_box(image, (0, 0, width, height), options.size)
+            frames.append(stored(crop.image))
             landmarks.append(transform_points(points, crop.matrix))
-        example = {
-            "frames": frames,
-            "frame_mask": np.ones(len(frames), bool),
-            "landmarks": np.stack(landmarks).astype(np.float32),
-            "label": item.label,
-            **item.fields,
-        }
-        return example, tallied(notes)
-
-    def example_name(self, where: str) -> str:
-        return trees.sequence_in(where)
-
-
-def _tree(manual_dir: os.PathLike[str], name: str) -> pathlib.Path:
-    found = [folder for folder in find_folders(manual_dir, [name]) if trees.sequences_of(folder)]
-    if len(found) > 1:
-        raise UserError(f"{manual_dir} holds {name}/ of CK+ more than once ({found[0]} and {found[1]}): remove one")
-    if not found:
-        raise Absent(f"{manual_dir} has no {name}/S005/001 of CK+{archives_below(manual_dir)}")
-    return found[0]
+            notes += converted
+        return {**all_faces(frames), "landmarks": np.stack(landmarks).astype(np.float32)}, tallied(notes)
 
 
 def _subjects(pictures: Mapping[str, Any], emotions: Mapping[str, Any]) -> dict[str, int]:
@@ -228,19 +179,5 @@ def _subjects(pictures: Mapping[str, Any], emotions: Mapping[str, Any]) -> dict[
     return {**labeled, **{subject: len(labeled) + number for subject, number in others.items()}}
 
 
-def _names(contempt: bool) -> tuple[str, ...]:
-    """The seven emotions, or six; no sequence is neutral (`data.neutral_frames` adds that class)."""
-    return labels.classes(8 if contempt else 7)[1:]
-
-
-def _expected(contempt: bool) -> dict[str, int]:
-    """The published number of each class."""
-    numbers = {labels.canonical("ckplus", code): n for code, n in enumerate(COUNTS, start=1)}
-    return {name: numbers.get(name, 0) for name in _names(contempt)}
-
-
 def _more(names: Sequence[str]) -> str:
     return f" (nor are {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-_NO_UNITS = np.full(trees.ACTION_UNITS, trees.ABSENT, np.int64)

@@ -10,12 +10,12 @@ import numpy as np
 
 from fer_jax.faces.pictures import BadPicture
 from fer_jax.parsing import number, numbers, read_text
+from tfds_builders.listing import files_below, folders_in
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import folders_in
 
 SUBJECT = r"S\d{3}"
 SEQUENCE = r"\d{3}"
-FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d+)\.[^.]+$")
+FRAME = re.compile(r"S\d{3}_\d{3}_\d+\.[^.]+$")
 EMOTION = re.compile(r"(S\d{3}_\d{3}_\d+)_emotion\.txt$")
 FACS = re.compile(r"S\d{3}_\d{3}_\d+_facs\.txt$")
 LANDMARK_FILE = re.compile(r"S\d{3}_\d{3}_\d+_landmarks\.txt$")
@@ -34,19 +34,9 @@ def sequences_of(tree: pathlib.Path) -> dict[str, str]:
     }
 
 
-def sequence_in(text: str) -> str:
-    """Returns the sequence that a path or a message names first, 'S005_001'."""
-    match = re.search(rf"({SUBJECT})[/\\\\_]({SEQUENCE})", text)
-    return f"{match[1]}_{match[2]}" if match else text
-
-
 def texts_in(folder: str, pattern: re.Pattern[str]) -> dict[str, str]:
     """Returns name -> path of the files of one kind in the folder of a sequence."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.path for entry in entries if pattern.fullmatch(entry.name)}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    return files_below(folder, pattern.fullmatch)
 
 
 def read_emotion(folder: str, problems: Problems) -> tuple[int, str] | None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from fer_jax import labels
 from fer_jax.errors import UserError
 from fer_jax.parsing import LONGEST_LINE, check_regular, table_rows, whole_number
-from tfds_builders.listing import one_sided
+from tfds_builders.listing import Item, Listing, by_class
 
 SPLITS = ("train", "public_test", "private_test")
 USAGES = ("Training", "PublicTest", "PrivateTest")  # the splits in the CSV
@@ -84,29 +84,42 @@ class Faces:
         """Whether the file is byte for byte one that was published."""
         return self.md5 in KNOWN_MD5
 
-    def class_counts(self) -> dict[str, dict[str, int]]:
-        """Returns split -> canonical class -> number of pictures, for the splits that have any."""
-        label = labels.index_table("fer2013", num_classes=7)[self.code]
-        return {
-            name: dict(zip(labels.classes(7), np.bincount(label[part], minlength=7).tolist(), strict=True))
-            for split, name in enumerate(SPLITS)
-            if (part := self.split == split).any()
-        }
-
     def md5_line(self) -> str:
         """Returns a line on the MD5 of the source."""
         if not self.md5:
             return "a folder version, re-encoded: no MD5 to compare"
         return f"MD5 {self.md5}, {f'the published {KNOWN_MD5[self.md5]}' if self.known else 'not a known one'}"
 
-    def warnings(self) -> tuple[str, ...]:
-        """Returns warnings about a source that is accepted."""
-        if not is_complete(self):
-            line = f"{self.source}: not the published numbers of pictures, so scores do not compare with published ones"
-            return (line, *one_sided(self.class_counts()))
-        if self.md5 and not self.known:
-            return (f"{self.source}: counts agree with the published file, its MD5 ({self.md5}) does not",)
-        return ()
+    def listing(self, **fields: np.ndarray) -> Listing:
+        """Returns the examples of the splits that are not empty, with further fields by row, and published counts."""
+        every = {"code": self.code, "row": self.row, "black": self.black, "leaked": self.leaked, **fields}
+        classes, label = labels.classes(7), labels.index_table("fer2013", num_classes=7)[self.code]
+        items = {
+            name: [
+                Item(
+                    (),
+                    int(label[i]),
+                    {field: values[i] for field, values in every.items()},
+                    self.images[i],
+                    f"face {i}",
+                )
+                for i in np.flatnonzero(self.split == split)
+            ]
+            for split, name in enumerate(SPLITS)
+        }
+        known = (
+            f"not that of a published file, which are {', '.join(f'{md5} ({name})' for md5, name in KNOWN_MD5.items())}"
+        )
+        return Listing(
+            items={split: some for split, some in items.items() if some},
+            found=(f"{self.source}: {self.md5_line()}",),
+            warnings=(f"{self.source}: its MD5 is {known}",) if self.md5 and not self.known else (),
+            metadata={"source": epath.Path(self.source).name, "md5": self.md5, "md5_known": self.known},
+            expected={
+                split: by_class("fer2013", range(7), map(int, row), classes)
+                for split, row in zip(SPLITS, COUNTS, strict=True)
+            },
+        )
 
 
 def find_csv(folder: epath.Path) -> epath.Path | None:
@@ -138,33 +151,6 @@ def read_csv(path: epath.Path) -> Faces:
         reason = str(error).replace("\n", " ")
         raise UserError(f"{path} is damaged ({reason}): download it again") from error
     raise UserError(f"{path} holds neither {' nor '.join(CSV_NAMES)}: {WHERE}")
-
-
-def check_counts(faces: Faces) -> None:
-    """Raises `UserError` unless every split and class has the published number of pictures."""
-    published = ", ".join(f"{name} has MD5 {md5}" for md5, name in KNOWN_MD5.items())
-    remedy = f"get the original file ({published}), or accept this one with --allow_counts"
-    found = np.zeros_like(COUNTS)
-    np.add.at(found, (faces.split, faces.code), 1)
-    if (found.sum(axis=1) != COUNTS.sum(axis=1)).any():
-        rows, expected = (_three(table.sum(axis=1)) for table in (found, COUNTS))
-        raise UserError(f"{faces.source} has {rows} pictures, not {expected} ({'/'.join(USAGES)}): {remedy}")
-    wrong = np.argwhere(found != COUNTS)
-    if len(wrong):
-        split, code = (int(i) for i in wrong[0])
-        raise UserError(
-            f"{faces.source}: {USAGES[split]} has {found[split, code]:,} pictures of code {code} "
-            f"({labels.CODES['fer2013'][code]}), not {COUNTS[split, code]:,}: labels were altered; {remedy}"
-        )
-
-
-def is_complete(faces: Faces) -> bool:
-    """Whether the counts are those of the published file."""
-    try:
-        check_counts(faces)
-    except UserError:
-        return False
-    return True
 
 
 def _parse(file: IO[bytes], name: str, size: int) -> Faces:
@@ -252,7 +238,3 @@ def _why_bad(text: str) -> str:
         if whole_number(word, 0, 255) is None:
             return f"pixel {position} is {word[:20]!r}, not a number from 0 to 255"
     return f"{len(words):,} pixels instead of {NUM_PIXELS:,} ({SIDE}x{SIDE})"
-
-
-def _three(values: Iterable[int]) -> str:
-    return " / ".join(f"{value:,}" for value in values)

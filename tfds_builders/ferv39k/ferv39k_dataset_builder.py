@@ -8,17 +8,16 @@ import re
 from etils import epath
 
 from fer_jax import labels
-from tfds_builders.frame_folders import FrameFolderBuilder
+from tfds_builders.clips import FrameFolderBuilder
 from tfds_builders.label_lists import read_labels
-from tfds_builders.layout import file_of, folder_of, root_of
-from tfds_builders.listing import Listing, by_class
+from tfds_builders.layout import find, place_of
+from tfds_builders.listing import Listing, by_class, folders_in
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import folders_in
 
 LISTS = "4_setups/All_scenes"
 CLIPS = "2_ClipsforFaceCrop"
 CODES = tuple(map(str, labels.CODES["ferv39k"]))  # the names of the folders, and the labels in the lists
-NAME = re.compile(r"[^/]+/[^/]+/\d+")  # scene, class, number
+ROW = re.compile(r"([^/]+/[^/]+/\d+)\s+(\S+)")  # scene, class, number
 COUNTS = {  # by code
     "train": (5854, 5523, 7790, 5906, 2502, 1833, 1680),
     "test": (1473, 1393, 1958, 1487, 638, 467, 431),
@@ -30,11 +29,10 @@ class Builder(FrameFolderBuilder):
 
     HOMEPAGE = "https://wangyanckxx.github.io/Proj_CVPR2022_FERV39k.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder that holds {CLIPS}/ and 4_setups/"
-    CLASSES = labels.classes(7)
+    PROTOCOL = "fixed split of all scenes; accuracy (WAR) and mean recall (UAR)"
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
-        lists = folder_of(root_of(manual_dir, [LISTS], "FERV39k"), [LISTS], "FERV39k")
-        clips = folder_of(root_of(manual_dir, [CLIPS], "FERV39k"), [CLIPS], "FERV39k")
+        lists, clips = find(manual_dir, [LISTS], "FERV39k"), find(manual_dir, [CLIPS], "FERV39k")
         there = {
             f"{scene}/{code}/{number}": path
             for scene, folder in folders_in(clips).items()
@@ -44,8 +42,8 @@ class Builder(FrameFolderBuilder):
         items, found = {}, []
         listed: dict[str, pathlib.Path] = {}
         for split in COUNTS:
-            path = file_of(lists, [f"{split}_All.csv"], "FERV39k")
-            rows = read_labels(path, NAME, CODES, "Action/Happy/0015 Happy", problems)
+            path = place_of(lists, [f"{split}_All.csv"], "FERV39k")
+            rows = read_labels(path, ROW, CODES, "Action/Happy/0015 Happy", problems)
             found.append(f"{path}: {len(rows):,} clips")
             items[split] = []
             for name, code in rows.items():
@@ -55,13 +53,8 @@ class Builder(FrameFolderBuilder):
                     problems.mistake(path, f"has the clip {name}, which {listed[name]} has too: get the lists again")
                 else:
                     listed[name] = path
-                    label, fields = labels.index("ferv39k", code, 7), {"code": code, "name": name}
-                    items[split] += self.clip(there.get(name), clips / name, label, fields, problems)
+                    items[split] += self.clip(there.get(name), clips / name, code, problems, name=name)
         left = len(there.keys() - listed)
         found.append(f"{clips}: {len(there):,} clips, {left:,} of them in neither list and not used")
-        return Listing(
-            items=items,
-            found=tuple(found),
-            metadata={"protocol": "fixed split of all scenes; accuracy (WAR) and mean recall (UAR)"},
-            expected={split: by_class("ferv39k", CODES, n, self.CLASSES) for split, n in COUNTS.items()},
-        )
+        expected = {split: by_class("ferv39k", CODES, n, self.classes) for split, n in COUNTS.items()}
+        return Listing(items=items, found=tuple(found), expected=expected)

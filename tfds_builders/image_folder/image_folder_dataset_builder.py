@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,27 +19,15 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.faces.pictures import pixels
 from fer_jax.labels import COMPOUND_CODES
 from fer_jax.parsing import whole_number
-from tfds_builders.face_crops import (
-    NO_FACE,
-    Box,
-    CropOptions,
-    check_box,
-    check_crop,
-    face_or_square,
-    square,
-    stored,
-    whole,
-)
 from tfds_builders.image_folder.folders import read_folders
 from tfds_builders.image_folder.rows import Row, check_splits, classes_of, common_size, split_order
 from tfds_builders.image_folder.table import find_table, read_table
 from tfds_builders.listing import Item, Listing
-from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
+from tfds_builders.options import CropOptions, OptionsConfig
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import check_choice
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 DEFAULT = "default"
@@ -84,8 +72,10 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give a folder of <split>/<class>/a.jpg or <class>/a.jpg, or one with a CSV file"
     SQUARE = "--option=size=112 adds black bars, with --option=crop=square it takes the middle"
-    VARIANTS = {DEFAULT: FolderOptions()}  # noqa: RUF012
-    BUILDER_CONFIGS = []  # noqa: RUF012 (none for TFDS to look for: any name is allowed)
+    VARIANTS = {DEFAULT: FolderOptions()}
+    PROTOCOL = "the user's own"
+    CHOICES = {"crop": CROPS, "compound_codes": ("", *COMPOUND_CODES)}
+    BUILDER_CONFIGS = []
 
     def __init__(self, *, schema: Schema | None = None, **kwargs: Any):
         self._schema = schema
@@ -133,10 +123,13 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             self._described = self._info()
         return self._described
 
-    def check_options(self, given: Collection[str]) -> None:
+    def check_options(self) -> None:
         if self.options.crop != "none" or self.options.size:
-            check_crop("image_folder", self.options, CROPS)
-        check_choice("image_folder", "compound_codes", self.options.compound_codes, ("", *COMPOUND_CODES))
+            super().check_options()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._schema.classes if self._schema else tuple(self.features["label"].names or ())
 
     def fields(self) -> dict[str, Any]:
         f, schema = tfds.features, self._schema
@@ -144,13 +137,14 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             prepared = f.FeaturesDict.from_config(self.data_path)
             assert isinstance(prepared, f.FeaturesDict)
             return dict(prepared)
+        height, width = (schema and schema.size) or (None, None)
         return {
-            "image": picture_feature(schema and schema.size, 3),
+            "image": f.Image(shape=(height, width, self.CHANNELS), dtype=np.uint8),
             "label": f.ClassLabel(names=schema and list(schema.classes)),
             "code": f.Text(),
             "name": f.Text(),
             **({"subject": np.int64} if schema and schema.people else {}),
-            **({"no_face": np.bool_} if self.options.crop == "faces" else {}),
+            **({"no_face": np.bool_} if self.searches_faces() else {}),
         }
 
     def _describe(self, schema: Schema) -> None:
@@ -188,29 +182,8 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             items=items,
             found=(f"{table or root}: {len(rows):,} pictures of {', '.join(classes.names)}",),
             warnings=(*warnings, *classes.warnings),
-            metadata={"protocol": "the user's own", "subjects": people},
+            metadata={"subjects": people},
         )
-
-    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        options, box = self.options, item.crop
-        if options.crop == "none" and not options.size:
-            return super().encode(item)
-        photo, notes = pixels(item.files[0], self.CHANNELS)
-        if box is not None:
-            check_box(box, photo)
-        image, found = self._cut(photo, box)
-        fields = {"image": stored(image), "label": item.label, **item.fields}
-        if options.crop == "faces":
-            fields["no_face"] = not found
-        return fields, notes if found else (*notes, NO_FACE)
-
-    def _cut(self, photo: np.ndarray, box: Box | None) -> tuple[np.ndarray, bool]:
-        options = self.options
-        if options.crop == "none":
-            return whole(photo, options.size), True
-        if options.crop == "square":
-            return square(photo, options.size, box), True
-        return face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector, box=box)
 
     def as_data_source(self, *args: Any, **kwargs: Any):
         """As in TFDS, but raises for other options than the data were prepared with."""

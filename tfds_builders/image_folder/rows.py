@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -103,8 +102,7 @@ def check_splits(where: object, rows: Sequence[Row]) -> list[str]:
         rows: all of them.
 
     Raises:
-        UserError: for very many splits, classes named like splits, splits whose names differ only in case, and splits
-            that number the same classes from different bases.
+        UserError: for very many splits, and classes named like splits.
     """
     splits = split_order(rows)
     if len(splits) > MOST_SPLITS:
@@ -112,26 +110,10 @@ def check_splits(where: object, rows: Sequence[Row]) -> list[str]:
             f"{where} has {len(splits):,} splits ({_joined(splits)}), more than {MOST_SPLITS}: correct the column "
             "split, or without a table the folders above those of the classes"
         )
-    words: dict[str, set[str]] = {}
-    for row in rows:
-        words.setdefault(row.split, set()).add(row.word)
-    if all(word.lower() in SPLIT_WORDS for some in words.values() for word in some):
-        named = _joined(sorted(set().union(*words.values())))
+    words = sorted({row.word for row in rows})
+    if all(word.lower() in SPLIT_WORDS for word in words):
+        named = _joined(words)
         raise UserError(f"{where} has {named} in place of classes: arrange it as <split>/<class>/a.jpg")
-    numbers = {
-        split: sorted(map(int, some))
-        for split, some in words.items()
-        if len(some) > 1 and all(whole_number(word) is not None for word in some)
-    }
-    for one, other in itertools.combinations(splits, 2):
-        if one.lower() == other.lower():
-            raise UserError(f"{where} has splits '{one}' and '{other}', which differ only in case: rename one")
-        a, b = numbers.get(one, [0]), numbers.get(other, [0])
-        if a != b and [n - a[0] for n in a] == [n - b[0] for n in b]:
-            raise UserError(
-                f"{where}: {one} numbers its classes from {a[0]} to {a[-1]}, {other} from {b[0]} to {b[-1]}: number "
-                "them alike"
-            )
     if "train" in splits:
         return []
     return [f"{where}: no split is called train ({', '.join(splits)}): set config.data.train_split, or rename one"]

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.faces.pictures import copied, is_picture, pixels
-from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
-from tfds_builders.layout import root_with
-from tfds_builders.listing import Item, Listing, files_below
-from tfds_builders.picture_builder import PictureBuilder, picture_feature
+from fer_jax.faces.pictures import is_picture
+from tfds_builders.layout import folders_with, only
+from tfds_builders.listing import Listing, by_class, files_below
+from tfds_builders.options import CropOptions
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
 
 NAME = re.compile(r"^([A-Z]{2})\.([A-Z]{2})(\d)\.(\d+)\.tiff?$", re.IGNORECASE)  # person, expression, take, number
 EXAMPLE = "KA.AN1.39.tiff"
-SIZE = (256, 256)
 SUBJECTS = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 COUNTS = {"AN": 30, "DI": 29, "FE": 32, "HA": 31, "NE": 30, "SA": 31, "SU": 30}
-VARIANTS = {"whole": CropOptions(crop="whole"), "faces": CropOptions(size=112)}
 
 
 class Builder(PictureBuilder):
@@ -32,66 +27,35 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://zenodo.org/records/3451524"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder of jaffedbase.zip, unpacked, with {EXAMPLE} and 212 more"
-    VARIANTS = VARIANTS
+    PROTOCOL = "no official split; leave one person out by subject, in ten folds, and average"
+    VARIANTS = {"whole": CropOptions(crop="whole"), "faces": CropOptions(size=112)}
+    CHOICES = {"crop": ("whole", "faces")}
+    FILE_SIZE = (256, 256)
+    AS_IS = "whole"
     CHANNELS = 1
 
     def fields(self) -> dict[str, Any]:
-        options, f = self.options, tfds.features
-        faces = options.crop == "faces"
-        return {
-            "image": picture_feature((options.size, options.size) if faces else SIZE, 1),
-            "label": f.ClassLabel(names=list(labels.classes(7))),
-            "code": f.Text(),
-            "subject": np.int64,
-            "name": f.Text(),
-            **({"no_face": np.bool_} if faces else {}),
-        }
-
-    def check_options(self, given: Collection[str]) -> None:
-        check_crop("jaffe", self.options, ("whole", "faces"), as_is=("whole",))
+        return {**super().fields(), "subject": np.int64}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
-        root = root_with(manual_dir, NAME.match, "JAFFE", EXAMPLE)
+        root = only(folders_with(manual_dir, NAME.match), manual_dir, EXAMPLE, "JAFFE")
         named = []
-        for name, path in sorted(files_below(root).items()):
+        for name, path in sorted(files_below(root, is_picture).items()):
             match = NAME.match(name)
+            person, code = (match[1].upper(), match[2].upper()) if match else ("", "")
             if match is None:
-                if is_picture(name):
-                    problems.gap(path, f"is not named like JAFFE's pictures ({EXAMPLE}): remove it from the folder")
-                continue
-            person, code = match[1].upper(), match[2].upper()
-            if code not in labels.CODES["jaffe"]:
+                problems.gap(path, f"is not named like JAFFE's pictures ({EXAMPLE}): remove it from the folder")
+            elif code not in labels.CODES["jaffe"]:
                 problems.mistake(path, f"has the label {code}, and they are {', '.join(COUNTS)}: correct its name")
             elif person not in SUBJECTS:
                 problems.mistake(path, f"is of {person}, and people are {', '.join(SUBJECTS)}: correct its name")
             else:
                 named.append((person, code, name, path))
         people = sorted({person for person, *_ in named})
-        items = [
-            Item(
-                (path,),
-                label=labels.index("jaffe", code, 7),
-                fields={"code": code, "subject": people.index(person), "name": name},
-            )
-            for person, code, name, path in named
-        ]
-        counts = Counter({labels.canonical("jaffe", code): n for code, n in COUNTS.items()})
+        items = [self.item(path, code, subject=people.index(who), name=name) for who, code, name, path in named]
         return Listing(
             items={"train": items},
             found=(f"{root}: {len(items)} pictures of {len(people)} people",),
-            metadata={
-                "protocol": "no official split; leave one person out by subject, in ten folds, and average",
-                "subjects": people,
-            },
-            expected={"train": {name: counts[name] for name in labels.classes(7)}},
+            metadata={"subjects": people},
+            expected={"train": by_class("jaffe", COUNTS, COUNTS.values(), self.classes)},
         )
-
-    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        if self.options.crop == "whole":
-            return super().encode(item)
-        copied(item.files[0], self.CHANNELS, SIZE)  # refuses what is no picture of JAFFE
-        photo, notes = pixels(item.files[0], self.CHANNELS)
-        size, margin = self.options.size, self.options.margin
-        image, found = face_or_square(photo, size=size, margin=margin, detector=self.detector)
-        fields = {"image": stored(image), "label": item.label, "no_face": not found, **item.fields}
-        return fields, notes if found else (*notes, NO_FACE)

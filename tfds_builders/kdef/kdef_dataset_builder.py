@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,25 @@ from PIL import Image, ImageOps
 
 from fer_jax import labels
 from fer_jax.errors import UserError, nearest
-from fer_jax.faces.pictures import copied, pixels
-from tfds_builders.face_crops import NO_FACE, CropOptions, check_crop, face_or_square, stored
-from tfds_builders.kdef.names import ANGLES, EXAMPLE, FOLDER, NAME, ODD_SIZE, Photo, read_names
-from tfds_builders.layout import root_with
-from tfds_builders.listing import Item, Listing, files_below
-from tfds_builders.picture_builder import OptionsConfig, PictureBuilder, picture_feature
+from fer_jax.faces.pictures import is_picture, pixels
+from tfds_builders.face_crops import stored
+from tfds_builders.layout import folders_with, only
+from tfds_builders.listing import Item, Listing, files_below, folders_in
+from tfds_builders.options import CropOptions, OptionsConfig
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
 
+EXAMPLE = "AF01AFS.JPG"
+ANGLES = ("FL", "HL", "S", "HR", "FR")  # full and half left profile, straight, half and full right profile
+PEOPLE = 35  # of each gender
 SIZE = (762, 562)
 EACH = 140  # pictures of an expression from one angle: 70 people, two sessions
+NAME = re.compile(r"([AB])([FM])(\d{2})([A-Z]{2})(FL|HL|S|HR|FR)")  # session, gender, number, expression, angle
+AVERAGED = re.compile(r"[FM](AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")  # AKDEF's
+# Two names of the archive end after the angle's second letter in Swedish (v is left, h right). What they show is what
+# their folders lack otherwise.
+MISNAMED = {"AF31V": "AF31SAHL", "AM31H": "AM31SUHR"}
+ODD_SIZE = frozenset({"AM05ANFR", "BM10ANFR"})
 DARK = "is nearly black"
 DARKEST = 16  # pictures of a lower mean gray are noted
 
@@ -40,15 +50,16 @@ class KdefOptions(CropOptions):
     angles: str = "S"
 
 
-VARIANTS = {"faces": KdefOptions(), "whole": KdefOptions(crop="whole", size=0)}
-
-
 class Builder(PictureBuilder):
     """KDEF, sorted by person and name. See README.md for the files and features."""
 
     HOMEPAGE = "https://www.kdef.se"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder KDEF, with AF01/{EXAMPLE} and 4,899 more"
-    VARIANTS = VARIANTS
+    PROTOCOL = "no official split; folds by subject, over both sessions"
+    VARIANTS = {"faces": KdefOptions(), "whole": KdefOptions(crop="whole", size=0)}
+    CHOICES = {"crop": ("faces", "whole")}
+    FILE_SIZE = SIZE
+    AS_IS = "whole"
 
     @classmethod
     def named_config(cls, name: str, changes: Mapping[str, Any]) -> OptionsConfig:
@@ -57,74 +68,77 @@ class Builder(PictureBuilder):
         return super().named_config(name, changes)
 
     def fields(self) -> dict[str, Any]:
-        options, f = self.options, tfds.features
-        faces = options.crop == "faces"
-        return {
-            "image": picture_feature((options.size, options.size) if faces else SIZE, 3),
-            "label": f.ClassLabel(names=list(labels.classes(7))),
-            "code": f.Text(),
-            "subject": np.int64,
-            "angle": f.Text(),
-            "session": f.Text(),
-            "name": f.Text(),
-            "dark": np.bool_,
-            **({"no_face": np.bool_} if faces else {}),
-        }
-
-    def check_options(self, given: Collection[str]) -> None:
-        check_crop("kdef", self.options, ("faces", "whole"), as_is=("whole",))
+        word = tfds.features.Text()
+        return {**super().fields(), "subject": np.int64, "angle": word, "session": word, "dark": np.bool_}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         # The pictures lie in folders of people; some copies have them all in one folder.
-        flat = any(NAME.match(name.upper().partition(".")[0]) for name in files_below(manual_dir))
-        root = pathlib.Path(manual_dir) if flat else root_with(manual_dir, FOLDER.match, "KDEF", "AF01")
-        found = read_names(root, problems)
-        wanted = [photo for photo in found.photos.values() if photo.angle in self.options.angles.split("_")]
-        people = sorted({photo.person for photo in wanted})
-        averaged = f", {found.averaged} averaged faces of AKDEF beside them left out" if found.averaged else ""
+        flat = any(NAME.match(name.upper()) for name in files_below(manual_dir))
+        inside = re.compile(r"[AB][FM]\d{2}", re.IGNORECASE)
+        root = only(
+            [pathlib.Path(manual_dir)] if flat else folders_with(manual_dir, inside.fullmatch),
+            manual_dir,
+            "AF01",
+            "KDEF",
+        )
+        files = [*files_below(root, is_picture).items()]
+        for folder in folders_in(root, f"(?i:{inside.pattern})").values():
+            files += files_below(folder, is_picture).items()
+        photos: dict[str, tuple[str, re.Match[str]]] = {}
+        averaged, misnamed, warnings = 0, [], []
+        # The misnamed ones come last: the right name may be there as well.
+        for name, path in sorted(files, key=lambda file: (_stem(file[0]) in MISNAMED, file)):
+            stem = _stem(name)
+            if meant := MISNAMED.get(stem):
+                if meant in photos:
+                    problems.gap(path, f"is a misnamed {meant}, which exists as well: remove it from the folder")
+                    continue
+                misnamed.append(name)
+                warnings.append(f"{path} is misnamed in the archive and read as {meant}")
+            match = NAME.fullmatch(meant or stem)
+            if AVERAGED.fullmatch(stem):
+                averaged += 1
+            elif match is None:
+                problems.gap(path, f"is not named like KDEF's pictures ({EXAMPLE}): remove it from the folder")
+            elif match[4] not in labels.CODES["kdef"]:
+                known = ", ".join(map(str, labels.CODES["kdef"]))
+                problems.mistake(path, f"has the expression {match[4]}, and they are {known}: correct its name")
+            elif not 1 <= int(match[3]) <= PEOPLE:
+                problems.mistake(path, f"is of number {match[3]}, and they are 01 to {PEOPLE}: correct its name")
+            elif match[0] in photos:
+                problems.mistake(path, f"has the same name as {photos[match[0]][0]}: remove one of them")
+            else:
+                photos[match[0]] = path, match
+        angles = self.options.angles.split("_")
+        wanted = sorted((m[2] + m[3], m[0], path, m) for path, m in photos.values() if m[5] in angles)
+        people = sorted({person for person, *_ in wanted})
+        items = [
+            self.item(path, m[4], subject=people.index(person), angle=m[5], session=m[1], name=name)
+            for person, name, path, m in wanted
+        ]
+        said = f", {averaged} averaged faces of AKDEF beside them left out" if averaged else ""
         return Listing(
-            items={"train": [_item(photo, people.index(photo.person)) for photo in wanted]},
-            found=(f"{root}: {len(found.photos):,} pictures, {len(wanted):,} of them of the angles wanted{averaged}",),
-            warnings=tuple(found.warnings),
-            metadata={
-                "protocol": "no official split; folds by subject, over both sessions",
-                "subjects": people,
-                "misnamed": found.misnamed,
-            },
-            expected={"train": dict.fromkeys(labels.classes(7), EACH * len(self.options.angles.split("_")))},
+            items={"train": items},
+            found=(f"{root}: {len(photos):,} pictures, {len(wanted):,} of them of the angles wanted{said}",),
+            warnings=tuple(warnings),
+            metadata={"subjects": people, "misnamed": misnamed},
+            expected={"train": dict.fromkeys(self.classes, EACH * len(angles))},
         )
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         photo, notes = pixels(item.files[0], self.CHANNELS)
-        fields = {"label": item.label, "dark": bool(photo.mean() < DARKEST), **item.fields}
-        notes = (*notes, DARK) if fields["dark"] else notes
-        options = self.options
-        if options.crop == "faces":
-            image, found = face_or_square(photo, size=options.size, margin=options.margin, detector=self.detector)
-            fields |= {"image": stored(image), "no_face": not found}
-            return fields, notes if found else (*notes, NO_FACE)
-        if item.fields["name"] in ODD_SIZE and photo.shape[:2] != SIZE:
+        if self.as_is() and item.fields["name"] in ODD_SIZE and photo.shape[:2] != SIZE:
             fitted = ImageOps.fit(Image.fromarray(photo), (SIZE[1], SIZE[0]), Image.Resampling.BICUBIC)
-            note = f"resized from {photo.shape[1]}x{photo.shape[0]} pixels"
-            return fields | {"image": stored(np.asarray(fitted))}, (*notes, note)
-        return fields | {"image": copied(item.files[0], self.CHANNELS, SIZE).file()}, notes
-
-    def _finish(self, listing: Listing, counts: Mapping[str, Mapping[str, int]]) -> None:
-        super()._finish(listing, counts)
-        assert self.info.metadata is not None
-        dark = [note.removesuffix(f": {DARK}") for note in self.notes() if note.endswith(f": {DARK}")]
-        self.info.metadata.update(dark=[path.rpartition("/")[2] for path in dark])
+            fields = {"image": stored(np.asarray(fitted))}
+            notes = (*notes, f"resized from {photo.shape[1]}x{photo.shape[0]} pixels")
+        else:
+            fields, notes = super().encode(item)
+        dark = bool(photo.mean() < DARKEST)
+        return {**fields, "dark": dark}, (*notes, DARK) if dark else notes
 
 
-def _item(photo: Photo, subject: int) -> Item:
-    fields = {
-        "code": photo.code,
-        "subject": subject,
-        "angle": photo.angle,
-        "session": photo.session,
-        "name": photo.name,
-    }
-    return Item((photo.path,), label=labels.index("kdef", photo.code, 7), fields=fields)
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].upper()
 
 
 def _angles(text: str) -> str:

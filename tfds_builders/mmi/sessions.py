@@ -81,12 +81,6 @@ def read_session(folder: str, left: Counter[str], problems: Problems) -> Session
     return Session(files[videos[0]], match[1].upper(), name, view, code)
 
 
-def session_in(text: str) -> str:
-    """Returns the number of the session that a path belongs to, '' if none."""
-    match = re.search(r"Sessions[/\\](\d+)", text)
-    return match[1] if match else ""
-
-
 def left_out(left: Mapping[str, int]) -> str:
     """Returns a line on the sessions that were left out, '' if none was."""
     parts = [f"{left[reason]:,} {said}" for reason, said in LEFT.items() if left[reason]]

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Sequence
-from typing import Any
 
-import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from tfds_builders.frames import RGB, check_frames, stored_frames
 from tfds_builders.label_lists import read_labels
-from tfds_builders.layout import file_of, folder_of, root_of
-from tfds_builders.listing import ALL, Item, Listing
-from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
+from tfds_builders.layout import find, place_of, root_of
+from tfds_builders.listing import ALL, Item, Listing, pictures_in
+from tfds_builders.options import Options
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
-from tfds_builders.sequences import check_choice, pictures_in
 
 LABELS, PARTITION = "RAFCE_emolabel.txt", "RAFCE_partition.txt"
-NAME = re.compile(r"[^/\s]+\.jpg")
+ROW = re.compile(r"([^/\s]+\.jpg)\s+(\S+)")
 CODES = labels.COMPOUND_CODES["rafce"]
 PICTURES = 4549
 
@@ -43,29 +38,21 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "http://www.whdeng.cn/RAF/model4.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder that holds {LABELS}, {PARTITION} and aligned/"
-    VARIANTS = {"aligned": RafceOptions()}  # noqa: RUF012
+    PROTOCOL = "published partition; mean recall on test"
+    VARIANTS = {"aligned": RafceOptions()}
+    CHOICES = {"test": (1, 2)}
+    CLASSES = tuple(CODES.values())
 
-    def fields(self) -> dict[str, Any]:
-        f, side = tfds.features, self.options.size
-        return {
-            "image": picture_feature((side, side), RGB),
-            "label": f.ClassLabel(names=list(CODES.values())),
-            "code": np.int64,
-            "name": f.Text(),
-        }
-
-    def check_options(self, given: Collection[str]) -> None:
-        check_frames("rafce", 1, self.options.size, smallest=1)
-        check_choice("rafce", "test", str(self.options.test), ("1", "2"))
+    def label(self, code: labels.Code) -> int:
+        return int(code)
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         root, test = root_of(manual_dir, [LABELS], "RAF-CE"), self.options.test
-        faces = folder_of(root_of(manual_dir, ["aligned"], "RAF-CE"), ["aligned"], "RAF-CE")
+        faces = find(manual_dir, ["aligned"], "RAF-CE")
         there = pictures_in(faces)
-        path = root / LABELS
-        partition_path = file_of(root, [PARTITION], "RAF-CE")
-        codes = read_labels(path, NAME, list(map(str, CODES)), "0001.jpg 10", problems)
-        partition = read_labels(partition_path, NAME, ("0", "1", "2"), "0001.jpg 0", problems)
+        path, partition_path = root / LABELS, place_of(root, [PARTITION], "RAF-CE")
+        codes = read_labels(path, ROW, CODES, "0001.jpg 10", problems)
+        partition = read_labels(partition_path, ROW, range(3), "0001.jpg 0", problems)
         splits = {"0": "train", str(test): "test", str(3 - test): "validation"}
         items: dict[str, list[Item]] = {split: [] for split in ("train", "validation", "test")}
         for name, code in codes.items():
@@ -75,8 +62,7 @@ class Builder(PictureBuilder):
             elif file not in there:
                 problems.gap(faces / file, "is listed and is not there: unpack its archive again")
             else:
-                item = Item((there[file],), int(code), {"code": int(code), "name": name})
-                items[splits[partition[name]]].append(item)
+                items[splits[partition[name]]].append(self.item(there[file], int(code), name=name))
         unlabeled = len(partition.keys() - codes)
         others = sum(len(some) for split, some in items.items() if split != "train")
         return Listing(
@@ -89,11 +75,6 @@ class Builder(PictureBuilder):
                 f"{test} in {PARTITION} is read as the test split and {3 - test} as validation, but public programs "
                 f"disagree: compare the notes that came with your copy; --option=test={3 - test} exchanges them",
             ),
-            metadata={"protocol": "published partition; mean recall on test"},
             # Only the total is known, and it fits if the training split has what the others lack.
             expected={"train": {ALL: PICTURES - others}},
         )
-
-    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        (picture,), notes = stored_frames(item.files, None, self.options.size)
-        return {"image": picture, "label": item.label, **item.fields}, notes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,26 +14,25 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.faces.crops import crop_box, transform_points
-from fer_jax.faces.pictures import BadPicture, encoded, pixels
+from fer_jax.faces.alignment import crop_box, transform_points
+from fer_jax.faces.pictures import pixels
+from fer_jax.parsing import LARGEST_PIXEL, Unreadable, numbers, read_text
+from tfds_builders.face_crops import check_box, stored
 from tfds_builders.label_lists import read_labels
-from tfds_builders.layout import file_of, folder_of, folders_with, root_of
-from tfds_builders.listing import Item, Listing, check_unlisted
-from tfds_builders.picture_builder import Options, PictureBuilder, picture_feature
+from tfds_builders.layout import folders_with, place_of, root_of
+from tfds_builders.listing import Item, Listing, by_class, check_unlisted, pictures_in
+from tfds_builders.options import Options
+from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
-from tfds_builders.rafdb import annotations
-from tfds_builders.sequences import check_choice, check_crop, pictures_in, refuse_idle
 
-ALIGNED_SIZE = (100, 100)
 LIST_NAMES = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")  # the first is the real one
-SPLITS = ("train", "test")
-COUNTS = {  # by code
-    "basic": {
-        "train": (1290, 281, 717, 4772, 1982, 705, 2524),
-        "test": (329, 74, 160, 1185, 478, 162, 680),
-    },
-    "compound": {},  # only the totals of both splits together are known: 3,162 and 792
+ROW = re.compile(r"((?:train|test)_\d+\.jpg)\s+(\S+)")
+COUNTS = {  # of the basic expressions, by code; of the compound ones only 3,162 and 792 in all are known
+    "train": (1290, 281, 717, 4772, 1982, 705, 2524),
+    "test": (329, 74, 160, 1185, 478, 162, 680),
 }
+ATTRIBUTES = {"gender": 3, "race": 3, "age": 5}  # how many codes each has
+UNKNOWN = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +47,7 @@ class RafOptions(Options):
     part: str = "basic"
     source: str = "aligned"
     margin: float = 0.0
-
-
-VARIANTS = {
-    "basic": RafOptions(),
-    "compound": RafOptions(part="compound"),
-    "basic_original": RafOptions(source="original", size=224),
-    "compound_original": RafOptions(part="compound", source="original", size=224),
-}
+    crop = "boxes"
 
 
 class Builder(PictureBuilder):
@@ -63,122 +55,111 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "http://www.whdeng.cn/RAF/model1.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds basic/ or compound/, each with Image/ and EmoLabel/"
-    VARIANTS = VARIANTS
+    PROTOCOL = "fixed split; the paper's score is the mean of the confusion's diagonal"
+    VARIANTS = {
+        "basic": RafOptions(),
+        "compound": RafOptions(part="compound"),
+        "basic_original": RafOptions(source="original", size=224),
+        "compound_original": RafOptions(part="compound", source="original", size=224),
+    }
+    CHOICES = {"part": ("basic", "compound"), "source": ("aligned", "original")}
+    FILE_SIZE = (100, 100)
+    AS_IS = "aligned"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return labels.classes(7) if self.options.part == "basic" else tuple(labels.COMPOUND_CODES["rafdb"].values())
+
+    def label(self, code: labels.Code) -> int:
+        return super().label(code) if self.options.part == "basic" else int(code) - 1
 
     def fields(self) -> dict[str, Any]:
-        options, f = self.options, tfds.features
-        size = ALIGNED_SIZE if options.source == "aligned" else (options.size, options.size)
-        return {
-            "image": picture_feature(size, 3),
-            "label": f.ClassLabel(names=list(_classes(options.part))),
-            "code": np.int64,
-            "name": f.Text(),
-            "points": f.Tensor(shape=(5, 2), dtype=np.float32),
-            "gender": np.int64,
-            "race": np.int64,
-            "age": np.int64,
-        }
-
-    def check_options(self, given: Collection[str]) -> None:
-        check_choice("rafdb", "part", self.options.part, COUNTS)
-        check_choice("rafdb", "source", self.options.source, ("aligned", "original"))
-        if self.options.source == "original":
-            check_crop("rafdb", self.options)
-        else:
-            refuse_idle("rafdb", given, ("size", "margin"), "the aligned faces, which are stored as they are")
-
-    def crop(self) -> dict[str, Any]:
-        return {"by": "box", "margin": self.options.margin} if self.options.source == "original" else {}
+        points = tfds.features.Tensor(shape=(5, 2), dtype=np.float32)
+        return {**super().fields(), "points": points, **dict.fromkeys(ATTRIBUTES, np.int64)}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
-        options = self.options
+        part, source = self.options.part, self.options.source
         try:
-            root = root_of(manual_dir, [f"{options.part}/{name}" for name in LIST_NAMES], f"RAF-DB ({options.part})")
+            root = root_of(manual_dir, [f"{part}/{name}" for name in LIST_NAMES], f"RAF-DB ({part})") / part
         except UserError as error:
             raise _about_flat(manual_dir) or error from None
-        root = root / options.part
-        list_path = file_of(root, LIST_NAMES, "RAF-DB")
-        images = pictures_in(folder_of(root, [f"Image/{options.source}"], "RAF-DB"))
-        known = list(map(str, _codes(options.part)))
-        rows = read_labels(list_path, annotations.NAME, known, "train_00001.jpg 5", problems)
-        items: dict[str, list[Item]] = {split: [] for split in SPLITS}
-        names = {}
+        list_path, folder = place_of(root, LIST_NAMES, "RAF-DB"), place_of(root, [f"Image/{source}"], "RAF-DB")
+        images = pictures_in(folder)
+        rows = read_labels(list_path, ROW, range(1, len(self.classes) + 1), "train_00001.jpg 5", problems)
+        items: dict[str, list[Item]] = {split: [] for split in COUNTS}
+        # The list names originals.
+        names = {name: name.replace(".jpg", "_aligned.jpg") if self.as_is() else name for name in rows}
         for name, code in rows.items():
-            names[name] = file = _file_name(name, options.source)
-            if file not in images:
-                problems.gap(list_path.parent.parent / "Image" / options.source / file, "is listed and is not there")
+            if names[name] not in images:
+                problems.gap(folder / names[name], "is listed and is not there")
                 continue
-            if (item := self._item(root, images[file], name, int(code), problems)) is not None:
-                items[name.partition("_")[0]].append(item)
+            fields = _manual(root / "Annotation" / "manual" / name.replace(".jpg", "_manu_attri.txt"), problems)
+            box = None
+            if not self.as_is():
+                box = _box(root / "Annotation" / "boundingbox" / name.replace(".jpg", "_boundingbox.txt"), problems)
+                if box is None:
+                    continue
+            items[name.partition("_")[0]].append(self.item(images[names[name]], int(code), box, name=name, **fields))
         check_unlisted(images, names.values(), list_path.name, problems)
+        published = {split: by_class("rafdb", range(1, 8), n, labels.classes(7)) for split, n in COUNTS.items()}
         return Listing(
             items={split: some for split, some in items.items() if some},
-            found=(f"{list_path}: {len(rows):,} names", f"{root / 'Image' / options.source}: {len(images):,} files"),
-            metadata={"protocol": "fixed split; the paper's score is the mean of the confusion's diagonal"},
-            expected=_expected(options.part),
+            found=(f"{list_path}: {len(rows):,} names", f"{folder}: {len(images):,} files"),
+            expected=published if part == "basic" else {},
         )
 
-    def _item(self, root: pathlib.Path, path: str, name: str, code: int, problems: Problems) -> Item | None:
-        stem = name.rsplit(".", 1)[0]
-        points, attributes = annotations.read_manual(root / "Annotation" / "manual", stem, problems)
-        crop = None
-        if self.options.source == "original":
-            crop = annotations.read_box(root / "Annotation" / "boundingbox", stem, problems)
-            if crop is None:
-                return None
-        fields = {"code": code, "name": name, "points": points, **attributes}
-        return Item((path,), label=_label(self.options.part, code), fields=fields, crop=crop)
-
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        if self.options.source == "aligned":
+        if self.as_is():
             example, notes = super().encode(item)
             return {**example, "points": np.full((5, 2), np.nan, np.float32)}, notes  # theirs are the photo's
         photo, notes = pixels(item.files[0], self.CHANNELS)
-        height, width = photo.shape[:2]
-        left, top, right, bottom = item.crop
-        if right <= 0 or bottom <= 0 or left >= width or top >= height or right <= left or bottom <= top:
-            raise BadPicture(f"has {width}x{height} pixels, and its box {item.crop} is outside: correct the box")
-        box = (left, top, right - left, bottom - top)
-        face, matrix = crop_box(photo, box, size=self.options.size, margin=self.options.margin)
+        check_box(item.crop, photo)
+        face, matrix = crop_box(photo, item.crop, self.options.size, self.options.margin)
         points = transform_points(item.fields["points"], matrix).astype(np.float32)
-        fields = {**item.fields, "points": points}
-        return {"image": io.BytesIO(encoded(face, "JPEG")), "label": item.label, **fields}, notes
+        return {"image": stored(face), "points": points}, notes
+
+
+def _manual(path: pathlib.Path, problems: Problems) -> dict[str, Any]:
+    """Returns five points float32 [5, 2] (eyes, nose tip, corners of the mouth, pixels of the original) and attributes.
+
+    NaN and -1 if the file does not exist: it is optional.
+    """
+    fields = {"points": np.full((5, 2), np.nan, np.float32), **dict.fromkeys(ATTRIBUTES, UNKNOWN)}
+    if not path.exists():
+        return fields
+    found = _numbers(path)
+    codes = dict(zip(ATTRIBUTES, map(int, found[10:]), strict=False))
+    if len(found) != 10 + len(ATTRIBUTES) or any(not 0 <= codes[name] < most for name, most in ATTRIBUTES.items()):
+        problems.mistake(path, "does not hold five points and three codes: unpack manual.zip again")
+        return fields
+    return {"points": np.array(found[:10], np.float32).reshape(5, 2), **codes}
+
+
+def _box(path: pathlib.Path, problems: Problems) -> tuple[float, float, float, float] | None:
+    """Returns (x, y, width, height) in pixels of the original; None, and a gap, if there is none."""
+    found = _numbers(path) if path.exists() else []
+    if len(found) != 4:
+        problems.gap(path, "is not there, or does not hold four numbers: unpack boundingbox.zip again")
+        return None
+    left, top, right, bottom = found
+    return left, top, right - left, bottom - top
+
+
+def _numbers(path: pathlib.Path) -> list[float]:
+    """Returns the numbers in a file; [] if it holds something else."""
+    try:
+        return numbers(read_text(path).split(), LARGEST_PIXEL)
+    except Unreadable:
+        return []
 
 
 def _about_flat(manual_dir: epath.Path) -> UserError | None:
     """Returns what to do with a public re-arrangement of RAF-DB, <split>/<code>/*.jpg; None if it is not there."""
-    for folder in folders_with(manual_dir, lambda name: name == "train"):
-        if (pathlib.Path(folder) / "train" / "1").is_dir():
+    for folder in folders_with(manual_dir, "train".__eq__):
+        if (folder / "train" / "1").is_dir():
             named = ", ".join(f"{code} to {name}" for code, name in labels.CODES["rafdb"].items())
             return UserError(
                 f"{folder} holds train/1/, not the original tree of RAF-DB: rename its folders ({named}) and read it "
                 f"with `python -m tfds_builders build image_folder/rafdb --manual_dir={folder}`"
             )
     return None
-
-
-def _classes(part: str) -> tuple[str, ...]:
-    return labels.classes(7) if part == "basic" else tuple(labels.COMPOUND_CODES["rafdb"].values())
-
-
-def _codes(part: str) -> range:
-    return range(1, len(_classes(part)) + 1)
-
-
-def _label(part: str, code: int) -> int:
-    return labels.index("rafdb", code, 7) if part == "basic" else code - 1
-
-
-def _file_name(name: str, source: str) -> str:
-    """'train_00001.jpg' -> 'train_00001_aligned.jpg': the list names originals."""
-    return name.replace(".jpg", "_aligned.jpg") if source == "aligned" else name
-
-
-def _expected(part: str) -> Mapping[str, Mapping[str, int]]:
-    """The published number of each class."""
-    names = _classes(part)
-    counts = {}
-    for split, numbers in COUNTS[part].items():
-        by_label = {names[_label(part, code)]: n for code, n in zip(_codes(part), numbers, strict=True)}
-        counts[split] = {name: by_label[name] for name in names}
-    return counts

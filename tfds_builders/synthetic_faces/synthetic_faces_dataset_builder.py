@@ -82,8 +82,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Drawn faces with ground truth."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own convention)
-    BUILDER_CONFIGS = [faces_config(name) for name in DEFAULTS]  # noqa: RUF012
+    RELEASE_NOTES = {"1.0.0": "First version."}
+    BUILDER_CONFIGS = [faces_config(name) for name in DEFAULTS]
     # Nothing is downloaded; TFDS's own property would need importlib_resources, which it does not install.
     url_infos = None  # pyright: ignore
 

@@ -255,13 +255,13 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
 def prepared_builder(config: Any) -> Any:
     """Returns the TFDS builder of `config.dataset`; prepares the data set first if that needs no files of the user."""
     registry = importlib.import_module("tfds_builders.registry")
-    manual = importlib.import_module("tfds_builders.manual")
+    prepared = importlib.import_module("tfds_builders.prepared")
     data_dir = local(config.data_dir, "config.data.data_dir") or None
     builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
-    if not manual.is_prepared(builder):
+    if not prepared.is_prepared(builder):
         manual_dir = local(config.manual_dir, "config.data.manual_dir") or None
-        if isinstance(builder, manual.ManualBuilder) and manual_dir is None:
-            manual.require_prepared(builder)
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and manual_dir is None:
+            prepared.require_prepared(builder)
         print(f"preparing {config.dataset} (once)", flush=True)
         importlib.import_module("tfds_builders.preparation").prepare(builder, manual_dir=manual_dir)
         builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
