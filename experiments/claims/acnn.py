@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,7 @@ from fer_jax.methods.acnn import crops, stride_of
 from fer_jax.training.setup import make_setup
 
 HALF, MOST = 0.5, 0.7  # of a patch: covered; as good as gone
+SHARE: dict[str, Any] = {"margin": 0.02, "scale": 100.0, "unit": "% of the accuracy without objects"}
 GATED, OPEN, AFFINE, VGG = "gates", "no gates", "gates, affine", "VGG"
 
 
@@ -149,7 +151,7 @@ TRIAL = Trial(
     control=OPEN,
     comparisons=(
         Comparison("Behind objects gACNN is right on more faces than without gates", "occluded", GATED, OPEN, **POINTS),
-        Comparison("Behind objects gACNN keeps more of its accuracy than VGG-16", "kept", GATED, VGG, **POINTS),
+        Comparison("Behind objects gACNN keeps more of its accuracy than VGG-16", "kept", GATED, VGG, **SHARE),
         Comparison(
             "Gates of covered patches fall, and others do not", "gate drop", GATED, 0.0, margin=0.05, unit="alpha"
         ),

@@ -28,10 +28,11 @@ from fer_jax.inference.trained import Trained
 
 
 def arm(seed: int, epsilon: float, prior: str) -> Config:
-    """The short recipe of FER+ on the majority of the votes, in which every face has one label to be smoothed."""
+    """The short recipe of FER+ on the majority votes of 12,000 faces, each of which has one label to be smoothed."""
     del seed
     config = variant_config("pdls", "baseline", "ferplus_short", VARIANTS)
     config.data.target = "majority"
+    config.data.examples = 12000
     config.data.label_smoothing, config.data.smoothing_prior = epsilon, prior
     config.evaluation.flip = False
     return config

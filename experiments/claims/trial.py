@@ -87,7 +87,8 @@ class Trial:
             there without it.
         control: the arm whose training decides whether anything is tested.
         comparisons: the primary one and at most three others.
-        attainable: the positive control, which is given the truth: where it is no better, no effect means nothing.
+        attainable: the positive control, which is told the truth or trained on what is tested: where it has no effect
+            either, nothing is tested.
         start: the config of a run whose model arms begin with: what the paper pre-trains.
         starting: names of those arms; () is all of them.
         seeds: how many.
