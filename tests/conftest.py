@@ -115,7 +115,11 @@ def tiny(data_dir, monkeypatch):
         config = importlib.import_module(f"experiments.{method}").get_config(variant)
         config.data.data_dir = data_dir
         if "depth" in config.model:
-            config.model.depth, config.data.image_size = 10, 16  # less than half of what there is to trace and compile
+            config.model.depth, config.data.image_size = 6, 16
+        if method == "psr":
+            config.model.sep_pos, config.model.last, config.data.image_size = 6, "pool2", 32  # four convolutions
+        elif method == "acnn":
+            config.model.cut = "conv2_1"
         if "widths" in config.model:
             config.model.widths = (8, 8, 8)
         elif "width" in config.model:

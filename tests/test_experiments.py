@@ -31,6 +31,12 @@ EXPERIMENTS = sorted(
 ONE_DEVICE = {"train.devices": 1}  # as in training: on several the last digits may differ
 OTHER_SPLIT = ("baseline", "fan", "psr_sr")  # images, clips, and measures in place of classes: no method sees a split
 
+SIZED = ("acnn", "psr", "rul")  # whose parameters or demands depend on the size of the image
+
+# Each method once, and two strategies: with neighbors in the batch, with a part of its own in the model. Others train
+# in -m slow; tests/training/test_strategy_runs.py and test_distribution_runs.py trace them.
+QUICK = {*methods.names(), "fer2013_fast", "ldl_alsg", "scn"}
+
 CLASSIFICATION = "accuracy mean_recall macro_f1 nll ece confusion accuracy_interval mean_recall_interval"
 
 
@@ -63,7 +69,8 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     assert (config.experiment, config.variant) == (experiment, variant)
     clips = methods.load(config.method).takes == "frames"
     points = (3, 68) if clips else (68,) if config.data.points == "face68" else (24,)
-    count = parameters(methods.build_model(config, EMOTIONS[:7], "float32"), config.data.image_size, points)
+    size = config.data.image_size if config.method in SIZED else 48
+    count = parameters(methods.build_model(config, EMOTIONS[:7], "float32"), size, points)
     full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "scn": 11_180_616, "word2vec": 11_373_504}
     network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
     if network in full and config.model.width == 64:
@@ -71,7 +78,7 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
         assert count == full[network] - smaller_stem
 
 
-@functools.cache  # many data sets have one model
+@functools.cache  # many data sets have one model, and few models depend on the size
 def parameters(model, size, points):
     batch = {
         "image": jax.ShapeDtypeStruct((2, size, size, 3), "float32"),
@@ -97,7 +104,9 @@ def test_acnn_on_its_own_data_is_the_paper_network_and_recipe():
         make_optimizer(config, variables["params"], 100, 10)  # refuses a group that finds no parameter
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment", [e if e in QUICK else pytest.param(e, marks=pytest.mark.slow) for e in EXPERIMENTS]
+)
 def test_the_smoke_form_trains_resumes_and_is_evaluated(experiment, tiny, tmp_path, capsys, monkeypatch):
     config = tiny(experiment, max_steps=4)
     workdir = epath.Path(tmp_path / experiment)
@@ -149,9 +158,9 @@ def test_the_options_of_training_train_together_and_the_test_split_is_read_once(
         evaluate(workdir, split="tests")
 
 
-def test_votes_train_with_the_test_split_as_judge_which_is_said(tiny, tmp_path, capsys):
-    config = tiny(max_steps=4)
-    config.data.target = "probability"
+def test_votes_train_as_several_targets_with_the_test_split_as_judge_which_is_said(tiny, tmp_path, capsys):
+    config = tiny(max_steps=2)
+    config.data.target, config.loss.options.classification = "multi_target", "multi_target"
     config.selection.rule = "best_on_test"
     results = loop.train(config, epath.Path(tmp_path / "run"))
     assert len(results["classes"]) == 8
@@ -161,20 +170,9 @@ def test_votes_train_with_the_test_split_as_judge_which_is_said(tiny, tmp_path, 
     assert results["accuracy"] == results["selection"]["best_validation"]["accuracy"]
 
 
-def test_votes_train_as_several_targets_and_the_last_step_is_selected(tiny, tmp_path):
-    config = tiny(max_steps=4)
-    config.data.target, config.loss.options.classification = "multi_target", "multi_target"
-    config.selection.rule = "last"
-    results = loop.train(config, epath.Path(tmp_path / "run"))
-    assert len(results["classes"]) == 8
-    assert results["kl_to_votes"] > 0
-    assert results["selection"]["best_step"] == 4
-    assert results["accuracy"] == results["selection"]["last"]["test"]["accuracy"]
-
-
 def test_sixteen_images_can_be_learned_by_heart(tiny, tmp_path):
     config = tiny(max_steps=100, log_every_steps=10, eval_every_epochs=1000.0)
-    config.model.width = 16
+    config.model.depth, config.model.width = 10, 16
     config.train.epochs = 1000.0
     config.data.builder.train = 28
     config.data.holdout_fraction = 0.4

@@ -1,5 +1,6 @@
 """Parameter counts to the unit, from shapes alone, and a guard that no method is missing from the table."""
 
+import functools
 import math
 
 import jax
@@ -30,6 +31,7 @@ def count(tree) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
+@functools.cache
 def shapes(model, size: int = 64, points: tuple = (24,)):
     """Variables of `model` as shapes: nothing is computed."""
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)

@@ -1,9 +1,12 @@
 """RUL against its equations."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from fer_jax.methods import rul
 from fer_jax.methods.losses import cross_entropy
@@ -17,9 +20,20 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+class Trunk(nn.Module):
+    """A map [B, 2, 2, 6] of the pixels at its corners."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        last = nn.Dense(6)(x[:, ::8, ::8])
+        return jnp.mean(last, axis=(1, 2)), {"last": last}
+
+
 def of_model(target, **fields):
     """What the model returns for a batch while it trains."""
-    model = rul.Model(num_classes=target.shape[1], features=5, depth=6, width=4, **fields)
+    model = rul.Model(num_classes=target.shape[1], features=5, backbone=Trunk, **fields)
     batch = {"image": normal(0, len(target), 16, 16, 3), "target": target}
 
     @jax.jit
@@ -115,7 +129,7 @@ def test_partners_of_another_label_are_drawn_where_there_are_any(key):
 
 
 def test_without_its_branch_the_model_predicts_the_same_and_has_no_uncertainty():
-    model = rul.Model(num_classes=3, features=5, depth=6, width=4)
+    model = rul.Model(num_classes=3, features=5, backbone=Trunk)
     batch = {"image": normal(0, 2, 16, 16, 3)}
 
     @jax.jit

@@ -189,7 +189,7 @@ def test_winograds_form_under_vmap(monkeypatch):
         np.testing.assert_allclose(got[1][number], dkernel, atol=1e-3)
 
 
-@pytest.mark.parametrize(("size", "channels", "stride"), [(2, 8, 1), (6, 8, 2), (6, 256, 1), (6, 8, 1), (7, 128, 1)])
+@pytest.mark.parametrize(("size", "channels", "stride"), [(2, 8, 1), (6, 8, 2), (7, 128, 1)])
 def test_a_sharded_batch_stays_sharded(size, channels, stride):
     """Whatever the lowering, devices exchange kernel gradients and nothing as large as an activation."""
     mesh = Mesh(np.array(jax.devices()), ("data",))

@@ -23,9 +23,9 @@ def reference(x, window, stride, padding):
     return nn.max_pool(x, (window, window), (stride, stride), ((padding, padding), (padding, padding)))
 
 
-@pytest.mark.parametrize(("window", "stride", "padding", "size"), CASES)
-@pytest.mark.parametrize("ties", [False, True])
-def test_value_and_gradient_are_those_of_select_and_scatter(window, stride, padding, size, ties):
+@pytest.mark.parametrize(("case", "ties"), [*((case, False) for case in CASES), (CASES[0], True), (CASES[5], True)])
+def test_value_and_gradient_are_those_of_select_and_scatter(case, ties):
+    window, stride, padding, size = case
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
     if ties:
         x = jnp.round(x)

@@ -70,7 +70,7 @@ def config_on(build, monkeypatch, tiny):
         config.train.devices, config.train.max_steps, config.evaluation.batch_size = 1, 2, 8
         config.data.holdout_fraction = 0.3
         if "depth" in config.model:
-            config.model.depth = 10
+            config.model.depth = 6
         for path, value in (NARROW | changes).items():
             *groups, name = path.split(".")
             here = config
@@ -108,6 +108,7 @@ def test_fdrl_on_rafdb_and_then_on_other_data_sets(tmp_path, config_on, build, f
     }
 
 
+@pytest.mark.slow
 def test_compound_expressions_of_rafdb_are_learned_and_read_from_basic_ones(tmp_path, config_on, build):
     fake_rafdb.make(tmp_path / "files", "compound", {"train": (3,) * 11, "test": (1,) * 11})
     config = config_on("compound", "rafdb_compound", "rafdb/compound", tmp_path / "files")
@@ -130,6 +131,7 @@ def test_fan_on_afew(tmp_path, config_on):
     assert results["protocol"].startswith("The published validation split serves as the test split")
 
 
+@pytest.mark.slow
 def test_acnn_on_affectnet_and_then_on_fed_ro(tmp_path, config_on, build, monkeypatch):
     from tfds_builders.affectnet import affectnet_dataset_builder as affectnet
 
@@ -138,7 +140,7 @@ def test_acnn_on_affectnet_and_then_on_fed_ro(tmp_path, config_on, build, monkey
     files = fake_affectnet.make_npy(tmp_path / "files")
     narrow = {"model.patch_features": 4, "model.global_features": 8, "model.gate_channels": 4, "model.hidden": 8}
     # As on a machine whose memory the real one does not fit.
-    changes = narrow | {"data.path": "disk", "model.gate_hidden": 4, "model.cut": "conv3_1", "model.patch": 3}
+    changes = narrow | {"data.path": "disk", "model.gate_hidden": 4, "model.cut": "conv2_1", "model.patch": 3}
     config = config_on("acnn", "affectnet", "affectnet/classes7", files, **changes)
     results = loop.train(config, epath.Path(tmp_path / "run"))
     assert results["num_examples"] == 7
@@ -150,6 +152,7 @@ def test_acnn_on_affectnet_and_then_on_fed_ro(tmp_path, config_on, build, monkey
     assert other["num_examples"] == 14
 
 
+@pytest.mark.slow  # tests/test_experiments.py trains PSR, tests/tfds_builders/test_ferplus.py reads the votes
 def test_psr_on_ferplus(tmp_path, config_on, monkeypatch):
     from tfds_builders.fer2013 import reading
 
@@ -164,9 +167,11 @@ def test_psr_on_ferplus(tmp_path, config_on, monkeypatch):
         for row, split in enumerate(fake.split)
     ]
     (tmp_path / "files" / "fer2013new.csv").write_text("\n".join([header, *votes]) + "\n")
-    narrow = {"model.sr_blocks": 1, "model.sr_width": 4, "model.hidden": 8, "model.last": "pool4", "model.width": 4}
+    narrow = {"model.sr_blocks": 1, "model.sr_width": 4, "model.hidden": 8, "model.width": 4}
     narrow |= {
         "model.multiples": (1,),
+        "model.sep_pos": 6,
+        "model.last": "pool2",
         "optimizer.groups": (),
     }  # one size: tests/test_experiments.py trains the pyramid
     config = config_on(

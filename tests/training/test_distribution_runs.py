@@ -20,8 +20,7 @@ TRACED = [
     ("fdrl", "correction+mixup", {"kind": "prior"}),
     ("acnn", "correction+small_loss+cutmix", {"matrix": "learned"}),
     ("psr", "correction", {"matrix": "estimated", "start": 1.0}),
-    ("psr", "ldl+mixup", {}),
-    ("fdrl", "ldl_alsg+small_loss", {}),
+    ("baseline", "ldl+mixup", {}),
     ("acnn", "ldl_alsg", {"form": "pyldl"}),
     ("word2vec", "correction", {"matrix": "fer2013"}),
 ]

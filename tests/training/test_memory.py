@@ -13,6 +13,18 @@ from fer_jax.runs.workdir import check_owner
 from fer_jax.training import loop, setup
 
 
+@pytest.fixture
+def tiny(tiny):
+    """The same with a network that is large beside the programs' own needs."""
+
+    def make(*arguments, **train):
+        config = tiny(*arguments, **train)
+        config.model.depth = 10
+        return config
+
+    return make
+
+
 def test_a_program_larger_than_the_machine_is_refused_before_it_runs(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "machine_memory", lambda: 2 << 20)  # the parameters fit
     config = tiny(max_steps=2)

@@ -37,6 +37,19 @@ def resnet_file(tmp_path):
     return str(path)
 
 
+@pytest.fixture
+def tiny(tiny):
+    """The same with the ResNet-10 of the file."""
+
+    def make(*arguments, **train):
+        config = tiny(*arguments, **train)
+        if "depth" in config.model:
+            config.model.depth = 10
+        return config
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     return {}
@@ -254,6 +267,7 @@ def test_a_resumed_run_needs_its_file_no_more(tiny, resnet_file, tmp_path, monke
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_starting_from_a_trained_run_starts_better(tiny, tmp_path):
     """The first batch, before any update: it is seen as the end of the other run saw its batches."""
     first = tmp_path / "first"

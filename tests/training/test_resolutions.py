@@ -21,7 +21,8 @@ STEPS = {"max_steps": 6, "log_every_steps": 1, "eval_every_epochs": 1000.0}  # t
 
 
 def resolutions(tiny, given, **train):
-    config = tiny("fer2013_fast", **train)
+    config = tiny(**train)
+    config.data.image_size = 48
     config.data.resolutions = given
     return config
 
@@ -64,7 +65,9 @@ def test_a_model_whose_parameters_depend_on_the_size_is_refused(tiny):
 
 
 def test_each_step_sees_images_of_its_stage(tiny):
-    setup = make_setup(resolutions(tiny, ((0.5, 32),), max_steps=4))
+    config = tiny("fer2013_fast", max_steps=4)
+    config.data.resolutions = ((0.5, 32),)
+    setup = make_setup(config)
     feed, state = StepRunner(setup, 0), setup.init()
     flops = {
         size: program.lower(state, feed._seed, feed._data, jax.ShapeDtypeStruct((1, 16), "int32")).cost_analysis()[

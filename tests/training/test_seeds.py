@@ -12,7 +12,6 @@ import pytest
 from etils import epath
 from scipy import stats
 
-from docs.tables import results_table
 from fer_jax.config.protocol import part_to_test
 from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import load
@@ -20,7 +19,6 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import score
 from fer_jax.evaluation.results import Scored
 from fer_jax.inference.evaluate import evaluate
-from fer_jax.report import write_report
 from fer_jax.runs.results import write_predictions
 from fer_jax.runs.workdir import check_owner, default_workdir
 from fer_jax.sweeps import sweep
@@ -210,27 +208,6 @@ def test_damaged_files_of_a_seed_cost_no_training(seeds_of, finished, tmp_path, 
     assert [results[name] for name in NAMES] == [whole[name] for name in NAMES]
     assert (first / "metrics.jsonl").read_text() == log
     assert (last / "results.json").read_bytes() == kept
-
-
-def test_the_page_shows_every_seed(finished, tmp_path):
-    results = json.loads((finished / "results.json").read_text())
-    page = write_report(tmp_path / "report", results=results, history=[], predictions=None).read_text()
-    section = page[page.index("Seed by seed") :].split("</section>")[0]
-    cells = [f"{100 * seed['accuracy']:.2f}" for seed in results["seeds"]]
-    places = [section.index(f'href="../seed0{seed}/report/index.html"') for seed in (4, 5)]
-    assert places == sorted(places)
-    assert all(cell in section for cell in cells)
-    assert f"{results['std']['nll']:.3f}" in section
-    assert f"{100 * results['interval']['accuracy'][1]:.2f}" in section
-    assert "the mean over 2 seeds" in page
-
-
-def test_a_sweep_in_a_table_of_results(finished, tmp_path):
-    results = json.loads((finished / "results.json").read_text())
-    (tmp_path / "sweep.json").write_text(json.dumps(results))
-    shown = results_table(tmp_path)
-    assert "| 4, 5 |" in shown
-    assert f"{100 * results['mean']['accuracy']:.2f} ± {100 * results['std']['accuracy']:.2f}" in shown
 
 
 def guessing(config, workdir):
