@@ -19,6 +19,7 @@ import itertools
 import os
 import pathlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,10 +29,11 @@ from etils import epath
 from experiments.claims import picture
 from experiments.claims.statistics import Difference, difference, verdict
 from experiments.comparison import REMEDY, Run, facts, finish, holm, positive, read_records
+from experiments.equal_budget import here
 from fer_jax.config.fields import Config
 from fer_jax.data.sources.source import Source
 from fer_jax.data.sources.source import load as load_split
-from fer_jax.errors import UserError
+from fer_jax.errors import Diverged, UserError
 from fer_jax.inference.trained import Trained, load
 from fer_jax.parsing import read_json
 from fer_jax.training import loop
@@ -176,14 +178,19 @@ def complete(trial: Trial, config: Config, seed: int, max_steps: int | None = No
 def _record(
     trial: Trial, arm: str, config: Config, start: Config | None, given: argparse.Namespace, name: str
 ) -> dict[str, Any]:
-    """Trains a run, or resumes it, and measures it, unless it is a probe."""
-    placed = copy.deepcopy(config)
+    """Trains a run, or resumes it, and measures it, unless it is a probe; one that diverges has no accuracy at all."""
+    began, placed = time.perf_counter(), copy.deepcopy(config)
     placed.data.data_dir = given.data_dir
     if start is not None:
         start.data.data_dir = given.data_dir
         placed.init_from = os.fspath(given.workdir / f"start_seed{config.seed}")
         loop.train(start, epath.Path(placed.init_from))
-    results = loop.train(placed, given.workdir / name)
+    try:
+        results = loop.train(placed, given.workdir / name)
+    except Diverged:
+        if not name.endswith("_steps1"):  # only a learning rate that is tried may be too large
+            raise
+        results = here(time.perf_counter() - began) | {"accuracy": 0.0}
     record = {"arm": arm, "seed": config.seed, "accuracy": results["accuracy"]}
     if config.seed != PROBE:
         model = load(os.fspath(given.workdir / name))

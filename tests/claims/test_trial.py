@@ -14,6 +14,7 @@ from experiments.claims import trial
 from experiments.claims.trial import POINTS, Comparison, Trial
 from fer_jax.config.fields import assign
 from fer_jax.data.sources.source import Source
+from fer_jax.errors import Diverged
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -107,6 +108,8 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
         trained.append((folder.name, config))
         if len(trained) == 2:
             raise KeyboardInterrupt
+        if folder.name == "a_wide_one_rate2_steps1":
+            raise Diverged("not finite")
         run = {"device": "", "versions": {}, "git_commit": "", "wall_seconds": 60.0}
         return run | {"accuracy": 10 * config.optimizer.learning_rate}
 
@@ -135,6 +138,7 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
     assert names[:3] == ["a_wide_one_rate1_steps1", "a_wide_one_rate0.5_steps1", "a_wide_one_rate0.5_steps1"]
     assert len(names) == 1 + 6 + 1 + 4, "what is recorded is not trained again"
     configs = dict(trained)
+    assert configs["a_wide_one_seed0"].optimizer.learning_rate == configs["narrow_rate1_steps1"].optimizer.learning_rate
     rates = {name: config.optimizer.learning_rate for name, config in trained}
     assert rates["narrow_seed1"] == rates["narrow_rate2_steps4"] == 4 * rates["narrow_rate0.5_steps1"]
     assert configs["narrow_rate2_steps4"].train.epochs == 4 * configs["narrow_seed1"].train.epochs
