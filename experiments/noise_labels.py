@@ -25,6 +25,7 @@ from fer_jax.data.targets.label_noise import fer2013_labels
 from fer_jax.errors import UserError, print_any_text, writing
 from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.inference.trained import load
+from fer_jax.labels import FERPLUS_VOTES
 from fer_jax.storage import write_whole
 from fer_jax.training.examples import read_examples
 
@@ -67,8 +68,9 @@ def doubts(folder: pathlib.Path, source: Source, labels: np.ndarray) -> np.ndarr
     for run in sorted(folder.glob("*_seed*")):
         if (run / "results.json").exists():
             model = load(str(run))
-            if model.config.data.examples != config_of("real", "cross-entropy", 0).data.examples:
-                raise UserError(f"{run} is trained on other pictures than the benchmark in short: give another --runs")
+            data, expected = model.config.data, config_of("real", "cross-entropy", 0).data
+            if (data.examples, data.label_noise) != (expected.examples, expected.label_noise):
+                raise UserError(f"{run} is not a run of the column `real` in its CPU form: give another --runs")
             log_p = log_softmax(model.logits(source))
             by_method.setdefault(run.name.partition("_seed")[0], []).append(-log_p[np.arange(len(labels)), labels])
     if not by_method:
@@ -82,14 +84,13 @@ def most_doubted(doubt: np.ndarray) -> np.ndarray:
 
 
 def as_csv(source: Source, labels: np.ndarray, doubt: np.ndarray) -> str:
-    """Returns the table: row in FER+'s training split as stored, FER-2013's label, FER+'s majority, doubt, votes."""
+    """Returns the table: row in FER+'s training split as stored, FER-2013's label, FER+'s majority, doubt and votes."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(("row", "fer2013", "ferplus", "doubt", *(f"votes_{name}" for name in source.classes)))
+    table.writerow(("row", "fer2013", "ferplus", "doubt", *FERPLUS_VOTES))
     for n in most_doubted(doubt):
         names = (source.classes[labels[n]], source.classes[source.arrays["label"][n]])
-        votes = (f"{share:.2g}" for share in source.arrays["vote_target"][n])
-        table.writerow((source.rows[n], *names, f"{doubt[n]:.2f}", *votes))
+        table.writerow((source.rows[n], *names, f"{doubt[n]:.2f}", *source.arrays["votes_label"][n]))
     return text.getvalue()
 
 

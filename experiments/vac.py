@@ -1,4 +1,4 @@
-"""VAC (Guo et al., CVPR 2019) over the baseline: where the network looks follows what is done to the image.
+"""VAC (Guo et al., CVPR 2019) over the baseline: attention transforms with the image.
 
 python run.py --config=experiments/vac.py                    # synthetic faces, minutes on two CPU cores
 python run.py --config=experiments/vac.py:rafdb --config.init_from=WEIGHTS

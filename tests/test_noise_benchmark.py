@@ -59,15 +59,16 @@ def test_accuracy_of_the_most_certain():
 def test_the_most_doubted_labels_by_hand(monkeypatch):
     """Rows 30 and 10 are doubted most; FER+'s majority is another for row 30, for whose label nobody voted."""
     monkeypatch.setattr(noise_labels, "COUNT", 2)
-    votes = np.array([[0.8, 0.2], [0.6, 0.4], [0.0, 1.0], [0.3, 0.7]], np.float32)
-    arrays = {"label": np.array([0, 0, 1, 1]), "vote_target": votes}
+    shares = np.array([[0.8, 0.2], [0.6, 0.4], [0.0, 1.0], [0.3, 0.7]], np.float32)
+    votes = np.arange(40).reshape(4, 10)
+    arrays = {"label": np.array([0, 0, 1, 1]), "vote_target": shares, "votes_label": votes}
     source = Source("ferplus", "train", ("neutral", "anger"), arrays, rows=np.array([10, 20, 30, 40]))
     labels, doubt = np.array([0, 0, 0, 0]), np.array([1.0, 0.5, 3.456, 0.25])
     assert noise_labels.most_doubted(doubt).tolist() == [2, 0]
     assert noise_labels.as_csv(source, labels, doubt).splitlines() == [
-        "row,fer2013,ferplus,doubt,votes_neutral,votes_anger",
-        "30,neutral,anger,3.46,0,1",
-        "10,neutral,neutral,1.00,0.8,0.2",
+        "row,fer2013,ferplus,doubt,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF",
+        "30,neutral,anger,3.46,20,21,22,23,24,25,26,27,28,29",
+        "10,neutral,neutral,1.00,0,1,2,3,4,5,6,7,8,9",
     ]
     assert [int(number) for number in re.findall(r"\d+", noise_labels.in_words(source, labels, doubt))] == [
         *(1, 2, 50, 4),  # of the doubted ones, of all in percent

@@ -164,8 +164,8 @@ def mistakes(results: Mapping[str, Any], predictions: Predictions) -> Html:
 
 def wrong_labels(noise: Mapping[str, Any]) -> Html:
     """What the model makes of its wrong training labels (see `evaluation.wrong_labels`); empty where none are known."""
-    found, cards = noise.get("model", {}), []
-    if None in (found or {"auroc": {"": None}})["auroc"].values():
+    found, cards = noise.get("model"), []
+    if not found or None in found["auroc"].values():
         return Html()
     for sign, shares in found["wrong_share"].items():
         bars = vertical_bars(shares, [percent(share, 0) for share in shares], line=noise["changed_share"])

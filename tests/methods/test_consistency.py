@@ -141,10 +141,13 @@ def test_the_consistency_trains_the_trunk_by_both_views_and_never_the_classifier
         assert np.abs(slope).max() > 1e-6
 
 
-def test_with_lambda_zero_a_step_is_that_of_the_baseline(batch, model_and_variables):
+@pytest.mark.parametrize(
+    ("name", "options"), [("eac", {"weight": 0.0}), ("nla", dict(classification=1.0, noise_aware=0.0, consistency=0.0))]
+)
+def test_with_weights_of_zero_a_step_is_that_of_the_baseline(name, options, batch, model_and_variables):
     """The parameters move alike; the second view moves the running statistics once more."""
     model, variables = model_and_variables
-    method = strategy_loss("eac", weight=0.0)
+    method = strategy_loss(name, **options)
     plain_model = baseline.Model(num_classes=CLASSES, backbone=Trunk)
 
     def total(params, views, method, model, weights):

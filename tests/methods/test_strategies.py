@@ -133,6 +133,12 @@ def test_the_smallest_losses_are_selected_and_ties_go_by_index():
     np.testing.assert_array_equal(permuted, late[order])
 
 
+def test_small_loss_of_no_share_selects_every_example():
+    batch = {"index": jnp.arange(6), "mask": jnp.arange(6) < 5}
+    kept = hook("small_loss", tau=0.0)({"a": jnp.arange(6.0)}, (), batch, Clock(jnp.int32(9), jnp.float32(30.0)))
+    np.testing.assert_array_equal(kept, batch["mask"])
+
+
 def test_ranks_and_rows_are_settled_by_index():
     values = jnp.array([3.0, 1.0, 1.0, 2.0])
     np.testing.assert_array_equal(rows.rank(values, jnp.array([0, 9, 4, 1])), [3, 1, 0, 2])
@@ -154,6 +160,7 @@ def test_every_strategy_fits_every_classifier_of_images(method):
         check_config(config_of(method, objective=name, **fields))
 
 
+SEVERAL = {"data.target": "multi_target", "loss.options.classification": "multi_target", "train.epochs": 20.0}
 REFUSED = {
     "a misspelt name": ("baseline", {"objective": "cutmx"}, "no strategy 'cutmx'.*cutmix"),
     "two with one hook": ("baseline", {"objective": "mixup+cutmix"}, "mixup and cutmix both set 'mix'"),
@@ -174,6 +181,8 @@ REFUSED = {
     "an empty group": ("baseline", {"objective": "scn", "strategy.scn.beta": 0.99}, "scn.beta=0.99.*batch_size=32"),
     "no uncertainty": ("baseline", {"objective": "relabel", "strategy.relabel.start": 1.0}, "gives no uncertainty"),
     "two uncertainties": ("rul", {"objective": "scn", "strategy.scn.start": 1.0}, "give 'relabel'"),
+    "relabeling of several right classes": ("baseline", {**SEVERAL, "objective": "scn"}, "scn judges the one label"),
+    "dropping of several right classes": ("baseline", {**SEVERAL, "objective": "dropping"}, "dropping judges the one"),
     "no logits": ("word2vec", {"objective": "scn", "strategy.scn.start": 1.0}, "kind='cosine' is none"),
     "dropping after the end": ("baseline", {"objective": "dropping"}, "dropping.start=10.*train.epochs=2"),
     "two with one memory": ("baseline", {"objective": "scn+dropping", "train.epochs": 20.0}, "both set 'memory'"),

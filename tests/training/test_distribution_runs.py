@@ -75,7 +75,7 @@ REFUSED = [
     (
         "baseline",
         {"objective": "correction", "strategy.correction.kind": "prior", "strategy.correction.matrix": "learned"},
-        "kind='prior' teaches T nothing",
+        "kind='prior' has no gradient for T",
     ),
 ]
 

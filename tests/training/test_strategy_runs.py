@@ -27,43 +27,42 @@ TRACED = [  # several views, mixing and selection over every kind of method
     ("fdrl", "eac+cutmix+small_loss"),
     ("acnn", "nla+cutmix+small_loss"),
     ("psr", "vac+mixup+small_loss"),
+    ("fdrl", "scn"),
+    ("psr", "scn"),
+    ("word2vec", "scn"),
+    ("word2vec", "nla+dropping"),
+    ("rul", "relabel+small_loss"),
 ]
 
 
-@pytest.mark.parametrize(("method", "objective"), TRACED)
-def test_strategies_are_traced_over_every_kind_of_method(method, objective, tiny):
-    config = tiny(method)
+def traced(method, objective, tiny):
+    """The metrics of a step of a method with strategies, as shapes."""
+    config = tiny(method, epochs=20.0)  # some strategies begin after a warm-up
     config.objective = objective
     if "vac" in objective:
-        config.strategy.vac.update(rotate=10.0, scale=1.0 if method == "psr" else 6 / 7)
+        config.strategy.vac.update(rotate=10.0, scale=1.0 if method in ("acnn", "psr") else 6 / 7)
+    if method == "word2vec":
+        config.loss.options.kind = "softmax"
     setup = make_setup(config)  # traces augmentation, mixing, model and loss
     state = setup.abstract_state()
     step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
     after, metrics = jax.eval_shape(step, state, setup.template)
     assert jax.tree.structure(after) == jax.tree.structure(state)
-    assert ("selected" in metrics) == ("small_loss" in objective)
+    return metrics
 
 
-@pytest.mark.parametrize(
-    ("method", "objective"),
-    [
-        ("fdrl", "scn"),
-        ("psr", "scn"),
-        ("word2vec", "scn"),
-        ("rul", "relabel+small_loss"),
-    ],
-)
-def test_what_adds_to_the_model_is_traced_over_every_kind_of_method(method, objective, tiny):
-    config = tiny(method, epochs=20.0)
-    config.objective = objective
-    if method == "word2vec":
-        config.loss.options.kind = "softmax"
-    setup = make_setup(config)
-    step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
-    state = setup.abstract_state()
-    after, metrics = jax.eval_shape(step, state, setup.template)
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    assert "monitor/relabeled" in metrics
+@pytest.mark.parametrize(("method", "objective"), TRACED)
+def test_strategies_are_traced_over_every_kind_of_method(method, objective, tiny):
+    metrics = traced(method, objective, tiny)
+    assert ("selected" in metrics) == ("small_loss" in objective or "dropping" in objective)
+    assert ("monitor/relabeled" in metrics) == ("scn" in objective or "relabel" in objective)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["baseline", "fdrl", "acnn", "psr", "word2vec"])
+@pytest.mark.parametrize("objective", ["eac", "vac", "scn", "dropping", "nla", "correction", "agreement"])
+def test_each_pair_is_traced(method, objective, tiny):
+    traced(method, objective, tiny)
 
 
 def stopped_and_resumed(config, workdir, monkeypatch, at=2):
@@ -90,13 +89,28 @@ def test_two_strategies_on_streamed_data_resume_exactly(tiny, tmp_path, monkeypa
     assert read_lines(epath.Path(tmp_path / "stopped") / "metrics.jsonl") == lines
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["correction", "eac", "ldl", "ldl_alsg", "nla", "rul", "vac"])
+def test_a_stopped_run_on_ambiguous_labels_ends_with_the_same_bytes(experiment, tiny, tmp_path, monkeypatch):
+    config = tiny(experiment, max_steps=4)
+    if experiment == "rul":
+        config.objective = "relabel"
+        config.strategy.relabel.update(start=0.0, delta2=0.0, beta=0.5)
+    whole = loop.train(config, epath.Path(tmp_path / "whole"))
+    resumed = stopped_and_resumed(config, epath.Path(tmp_path / "stopped"), monkeypatch)
+    assert resumed["params_sha256"] == whole["params_sha256"]
+
+
 REMEMBERING = {
+    "correction": {"matrix": "estimated", "anchors": 3},
     "dropping": {"share": 0.3, "by_class": False, "start": 2.0},
     "scn": {"start": 2.0, "delta2": 0.0, "beta": 0.5},  # whatever is not predicted is relabeled
 }
 
 
-@pytest.mark.parametrize("objective", [pytest.param("dropping", marks=pytest.mark.slow), "scn"])
+@pytest.mark.parametrize(
+    "objective", [*(pytest.param(o, marks=pytest.mark.slow) for o in ("correction", "dropping")), "scn"]
+)
 def test_memory_is_the_same_on_any_devices_and_after_a_resume(objective, tiny, tmp_path, monkeypatch):
     kept, original = {}, Run.save
 
@@ -116,6 +130,8 @@ def test_memory_is_the_same_on_any_devices_and_after_a_resume(objective, tiny, t
     if objective == "dropping":
         assert memory["visits"].all()
         assert memory["dropped"].sum() == round(0.3 * len(memory["dropped"]))
+    elif objective == "correction":
+        np.testing.assert_allclose(memory["predictions"].sum(axis=1), 1.0, rtol=1e-5)
     else:
         assert (memory["label"] >= 0).any()
         test = load(config.data, "test", training=False)

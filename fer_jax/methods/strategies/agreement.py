@@ -41,10 +41,9 @@ def apply(method: Method, *, rule: str = "filter", threshold: float = 0.5, votes
                 "another field, config.data.votes, or a data set with votes, such as ferplus or synthetic_faces/basic"
             )
         counts = batch[field].astype(jnp.float32)
-        weight = entropy_weight(counts)
-        if rule == "filter":
-            weight = (top_share(counts) >= threshold - 1e-6).astype(jnp.float32)  # float32 rounds shares
-        return weight * batch["mask"].astype(jnp.float32)
+        # float32 rounds shares
+        weight = top_share(counts) >= threshold - 1e-6 if rule == "filter" else entropy_weight(counts)
+        return jnp.where(batch["mask"], weight.astype(jnp.float32), 0.0)
 
     return dataclasses.replace(method, select=select)
 

@@ -33,7 +33,6 @@ from fer_jax.errors import UserError
 from fer_jax.methods.method import Aux, Batch, Clock, Config, Memory, Method, ModelFields, Output, Outputs, Terms
 from fer_jax.methods.objective import Strategy
 from fer_jax.methods.rows import write
-from fer_jax.methods.word2vec import SOFTMAX
 
 KINDS = ("forward", "prior")
 STORED = "transition_matrix.json"  # a given matrix, in the work directory of its run
@@ -97,7 +96,7 @@ def apply(
         return terms
 
     def monitor(logits: Float[Array, "B C"], aux: Aux, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """The mean diagonal of T: how many labels it takes to be right, all classes alike."""
+        """The mean of the diagonal of T: the estimated share of right labels, each class weighing the same."""
         diagonal = jnp.diagonal(transition_of(aux, batch)[0])
         return {**method.monitor(logits, aux, batch), "transition_diagonal": jnp.mean(diagonal)}
 
@@ -214,7 +213,7 @@ def check(config: Config) -> None:
     """Raises UserError for options that do not fit each other, and for a loss without a softmax."""
     options, here = config.strategy.correction, "config.strategy.correction"
     if options.kind == "prior" and options.matrix == "learned":
-        raise UserError(f"{here}.kind='prior' teaches T nothing: give {here}.kind='forward' to learn it")
+        raise UserError(f"{here}.kind='prior' has no gradient for T: give {here}.kind='forward' to learn it")
     for name, only in (("start", "estimated"), ("volume", "learned")):
         if options.matrix == only and not options[name] > 0:
             raise UserError(f"{here}.{name}={options[name]}: give a number above 0")
@@ -228,7 +227,7 @@ def check(config: Config) -> None:
             f"config.objective='{config.objective}': correction is of a softmax over classes, and compound learns "
             "sigmoids: give another method"
         )
-    kind = config.loss.options.get("kind", SOFTMAX[0])
+    kind = config.loss.options.get("kind")
     if config.method == "word2vec" and kind not in ("softmax", "distribution"):
         raise UserError(
             f"config.objective='{config.objective}': correction is of a softmax over classes, which "

@@ -3,7 +3,7 @@
     trim     moving average (`decay`) of the loss of an example: a network fits wrong labels last
     aum      the margin z_y - max_{k != y} z_k, averaged over the epochs, low ones first (area under the margin,
              Pleiss et al., NeurIPS 2020, who train anew without them)
-    random   a number drawn once for each example: the control, which drops as many for no reason
+    random   a number drawn once for each example: the control, which drops the same share at random
 
 The share `share` is taken of each class, or of all classes together, where rare classes vanish first. Dropped examples
 are still looked at, and return when others have become more suspicious. Only training examples are dropped; the test
@@ -28,7 +28,7 @@ from fer_jax.methods.losses import cross_entropy
 from fer_jax.methods.method import Aux, Batch, Clock, Config, Memory, Method, Outputs, Terms
 from fer_jax.methods.objective import Strategy
 from fer_jax.methods.rows import write
-from fer_jax.methods.strategies.relabel import check_unmixed
+from fer_jax.methods.strategies.relabel import check_one_label
 
 RULES = ("trim", "aum", "random")
 
@@ -173,7 +173,7 @@ def check(config: Config) -> None:
             f"has been seen, and before the last of config.train.epochs={config.train.epochs:g}"
         )
     if options.rule != "random":
-        check_unmixed(config, "dropping")
+        check_one_label(config, "dropping")
 
 
 STRATEGY = Strategy(

@@ -1,8 +1,8 @@
 """EAC: Erasing Attention Consistency (Zhang, Wang, Ling and Deng, ECCV 2022).
 
-A network remembers a wrong label by a part of the face. Two things keep it from that: only the image x is classified,
-while its mirror image x' has to be looked at in the same places (the imbalanced framework), and boxes are erased, so
-that attention cannot rest on one part:
+A network can memorize a wrong label from one region of the face. Two measures prevent this: only the image x is
+classified, while its mirror image x' must be attended to in the same places (the imbalanced framework), and boxes are
+erased, so that attention cannot rest on one region:
 
     L = CE(g(x), y) + lambda mean_{k,h,w} (M(x) - flip_w(M(x')))^2,   lambda = 5
 

@@ -46,7 +46,7 @@ def apply(method: Method) -> Method:
 
 
 def check(config: Config) -> None:
-    """Raises UserError where the votes would say the truth about labels that are wrong on purpose."""
+    """Raises UserError with label noise, whose true labels the votes would reveal, and with targets of another rule."""
     for field in ("label_noise", "label_noise_file"):
         if config.data[field]:
             raise UserError(f"config.data.{field}: config.objective 'ldl' learns from votes, not labels; leave it out")

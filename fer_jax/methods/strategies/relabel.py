@@ -1,4 +1,4 @@
-"""Relabeling, the third module of SCN (Wang et al., CVPR 2020): a label that the network denies is replaced.
+"""Relabeling, the third module of SCN (Wang et al., CVPR 2020): replaces labels that the prediction contradicts.
 
 From epoch `start` on, with the probabilities p of the training view: where max_k p_k - p_y > delta2, y becomes
 argmax_k p_k from the next visit on. The paper looks at the uncertain group of a batch alone, the released code at the
@@ -102,7 +102,8 @@ def uncertain(uncertainty: Float[Array, "B 1"], batch: Batch, beta: float) -> Bo
 def check(config: Config) -> None:
     """Raises UserError for options that relabel nothing, or by predictions that are not about one label."""
     check_relabeling(config, "relabel")
-    check_groups(config, "relabel")
+    if config.strategy.relabel.scope == "low":
+        check_groups(config, "relabel")
 
 
 def check_relabeling(config: Config, name: str) -> None:
@@ -115,15 +116,20 @@ def check_relabeling(config: Config, name: str) -> None:
             f"config.strategy.{name}.start={options.start:g}: relabeling would begin after the last of "
             f"config.train.epochs={config.train.epochs:g}: give an earlier epoch"
         )
-    check_unmixed(config, name)
+    check_one_label(config, name)
 
 
-def check_unmixed(config: Config, name: str) -> None:
-    """Raises UserError beside a strategy that mixes images: their prediction says nothing about the label of one."""
+def check_one_label(config: Config, name: str) -> None:
+    """Raises UserError where a prediction is not about one label: for mixed images, or several right classes."""
     if mixing := [other for other in parts(config.objective) if "mix" in load(other).claims]:
         raise UserError(
             f"config.objective='{config.objective}': {name} judges the label of an example by the prediction for it, "
             f"and {mixing[0]} mixes two examples; leave one of them out"
+        )
+    if config.data.target == "multi_target":
+        raise UserError(
+            f"config.objective='{config.objective}': {name} judges the one label of an example, and "
+            "config.data.target='multi_target' counts each of several classes as right: give 'label' or 'majority'"
         )
 
 

@@ -154,7 +154,7 @@ def check(config: Config) -> None:
     relabel.check_groups(config, "scn")
     if options.scope != "none":
         relabel.check_relabeling(config, "scn")
-    kind = config.loss.options.get("kind", SOFTMAX[0])
+    kind = config.loss.options.get("kind")
     if config.method == "word2vec" and kind not in set(SOFTMAX) - {"hybrid"}:
         raise UserError(
             f"config.objective='{config.objective}': scn weighs logits, and the cosine of "

@@ -1,7 +1,7 @@
 """VAC: Visual Attention Consistency (Guo, Zheng, Fan, Yu and Wang, CVPR 2019).
 
-Where a network looks must follow what is done to the image. It sees each image in four views, x and its mirror image in
-two sizes (224 and 192 in the paper), is classified on all of them, and its class-activation maps must agree:
+Attention must transform with the image. The network sees each image in four views, x and its mirror image in two sizes
+(224 and 192 in the paper), is classified on all of them, and its class-activation maps must agree:
 
     L = mean over views of CE + L_flip + L_scale,    L_AC(T) = mean_{valid} (M(x) - T^-1[M(T x)])^2
 
