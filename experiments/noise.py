@@ -25,7 +25,7 @@ import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from etils import epath
 
 from experiments import presets
 from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, positive, read_records
-from experiments.noise_knowledge import OWN, certainty, coverage, draw, knowledge, knowledge_table, known
+from experiments.noise_knowledge import OWN, certainty, claims_table, coverage, draw, knowledge, knowledge_table, known
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.data.targets.label_noise import fer2013_labels
@@ -65,6 +65,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "nla": {"objective": "nla"},
     "small_loss": {"objective": "small_loss"},
     "smoothing": {"data.label_smoothing": 0.1},
+}
+VAC = {"objective": "vac", "strategy.vac.scale": 5 / 6}
+# Variants without a part that the papers say matters, and what each is compared with; run where --methods names them.
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rul_equal": ("rul", METHODS["rul"] | {"model.mixing": "equal"}),
+    "rul_weights": ("rul", METHODS["rul"] | {"loss.options.shares": "weights"}),
+    "eac_balanced": ("eac", METHODS["eac"] | {"strategy.eac.balanced": True}),
+    "eac_unerased": ("eac", METHODS["eac"]),
+    "random": ("small_loss", {"objective": "dropping", "strategy.dropping.rule": "random"}),
+    "vac": (CONTROL, VAC),
+    "vac_views": ("vac", VAC | {"strategy.vac.flip_weight": 0.0, "strategy.vac.scale_weight": 0.0}),
 }
 
 # What the sources say to choose anew for other networks and data; the values are scored on public_test (--probe).
@@ -114,22 +125,27 @@ def synthetic_recipe(method: str = "baseline") -> Config:
 
 def config_of(column: str, method: str, seed: int, full: bool = False) -> Config:
     """Returns the config of one run; the noise is the same for every method and seed."""
-    fields = dict(METHODS[method])
+    fields = dict(METHODS[method] if method in METHODS else ABLATIONS[method][1])
     name = fields.pop("method", "baseline")
     config = synthetic_recipe(name) if column.startswith("synthetic") else recipe(name, full)
     for field, value in (COLUMNS[column] | fields).items():
         assign(config, field, value)
     config.seed = seed
-    if method == "small_loss":  # it is told the share of wrong labels
-        noisy = bool(config.data.label_noise)
-        config.strategy.small_loss.tau = config.data.label_noise_rate or (REAL_RATE if noisy else 0.0)
-    if method in ("scn", "rul"):  # by the probes; labels are replaced by what has been learned until then
-        config.strategy["scn" if method == "scn" else "relabel"].start = 0.8 * config.train.epochs
-    if method == "correction" and column not in ("real", "matrix"):
+    rate = config.data.label_noise_rate or (REAL_RATE if config.data.label_noise else 0.0)
+    objective = config.objective
+    if objective == "small_loss":  # it is told the share of wrong labels
+        config.strategy.small_loss.tau = rate
+    if objective == "dropping":
+        config.strategy.dropping.update(share=rate, start=1.0)
+    if objective in ("scn", "relabel"):  # by the probes; labels are replaced by what has been learned until then
+        config.strategy[objective].start = 0.8 * config.train.epochs
+    if objective == "correction" and column not in ("real", "matrix"):
         config.strategy.correction.matrix = "estimated"
         config.strategy.correction.anchors = 10  # the rarest class has 25 pictures
-    if method == "nla":  # as fast, in shares of the run, as in the authors' 60 epochs
+    if objective == "nla":  # as fast, in shares of the run, as in the authors' 60 epochs
         config.strategy.nla.epochs = config.train.epochs / 15
+    if method == "eac_unerased":
+        config.augmentation.train = tuple(op for op in config.augmentation.train if not op.startswith("erase"))
     return config
 
 
@@ -196,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default="results/noise/cpu")
     parser.add_argument("--columns", default="clean,symmetric30,real", help=f"among {','.join(COLUMNS)}")
-    parser.add_argument("--methods", default=",".join(METHODS), help="(default: all) %(default)s")
+    parser.add_argument("--methods", default=",".join(METHODS), help=f"or {','.join(ABLATIONS)} (default: %(default)s)")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--workdir", type=epath.Path, default="runs/noise", help="folder of the runs")
@@ -221,7 +237,7 @@ def _probes(given: argparse.Namespace) -> Iterator[Run]:
 
 def _runs(given: argparse.Namespace) -> Iterator[Run]:
     """Yields the runs seed by seed and column by column: what is cut short has whole comparisons."""
-    columns, methods = chosen(given.columns, COLUMNS), chosen(given.methods, METHODS)
+    columns, methods = chosen(given.columns, COLUMNS), chosen(given.methods, METHODS | ABLATIONS)
     ordered = [CONTROL, *(name for name in methods if name != CONTROL)]
     for seed, column, method in itertools.product(range(given.seeds), columns, ordered):
         place = pathlib.Path(column) / f"{method}_seed{seed}"
@@ -243,10 +259,11 @@ counts as wrong in `real` is another way of labeling (neutral faces called sad, 
 
 def table(folder: pathlib.Path) -> str:
     """Returns tables for each column, from the records in a folder: each method beside the control, what each knows."""
-    columns = _records(folder)
+    columns, with_ablations = _records(folder), _records(folder, (*METHODS, *ABLATIONS))
     lines = [NOTES, *_summary(columns)]
     for column, runs in columns.items():
         lines += [*_column(column, runs), *knowledge_table(runs)]
+    lines += [*_ablations(with_ablations), *claims_table(with_ablations)]
     return "\n".join(lines) + "\n"
 
 
@@ -274,10 +291,10 @@ def _differences(runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, tuple[st
     return against(runs[CONTROL], {name: records for name, records in runs.items() if name != CONTROL})
 
 
-def _records(folder: pathlib.Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _records(folder: pathlib.Path, methods: Iterable[str] = METHODS) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Returns the records of the seeds by column and method, of the columns that have the control."""
     found = {column: read_records(folder / column, "method") for column in COLUMNS}
-    return {c: {m: runs[m] for m in METHODS if m in runs} for c, runs in found.items() if CONTROL in runs}
+    return {c: {m: runs[m] for m in methods if m in runs} for c, runs in found.items() if CONTROL in runs}
 
 
 def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
@@ -302,6 +319,24 @@ def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
         cells += (f"{100 * five:.1f}", f"+{100 * best:.1f}", *wrong)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return [*lines, ""]
+
+
+def _ablations(columns: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[str]:
+    """Returns a table of the ablations that were run, each beside the same seeds of what it is compared with."""
+    lines = [
+        "**Ablations**",
+        "",
+        "| column | ablation | seeds | truth, % | compared with | difference, points | p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for column, runs in columns.items():
+        for name in (name for name in ABLATIONS if name in runs):
+            whole, seeds = ABLATIONS[name][0], [record["seed"] for record in runs[name]]
+            same = [record for record in runs.get(whole, []) if record["seed"] in seeds]
+            difference = against(same, {name: runs[name]})[name] if len(same) == len(seeds) else ("", "")
+            cells = (column, name, len(seeds), percent(runs[name]), whole, *difference)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return [*lines, ""] if len(lines) > 4 else []
 
 
 def _by_fer2013(records: Sequence[Mapping[str, Any]]) -> str:

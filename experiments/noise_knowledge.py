@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from experiments.comparison import mean
 from fer_jax.data.sources.source import Source
 from fer_jax.evaluation.evaluate import Outputs
 from fer_jax.evaluation.metrics import log_softmax
@@ -117,6 +118,73 @@ def knowledge_table(runs: Runs) -> list[str]:
         surest = [_mean(records, "coverage", sign, KEPT.index(0.7)) for sign in ("confidence", OWN)]
         cells.append(", ".join(f"{100 * value:.1f}" for value in surest if value is not None))
         lines.append(f"| {' | '.join((method, *cells))} |")
+    return [*lines, ""]
+
+
+# What the papers say of their methods: (statement, the method and what it is compared with, the records of the two ->
+# a number, what the number must be above).
+Claim = tuple[str, tuple[str, str], Callable[[Any, Any], Any], float]
+CLAIMS: tuple[Claim, ...] = (
+    (
+        "RUL: wrong labels have the larger sigma (AUROC)",
+        ("rul", "rul"),
+        lambda rul, _: _mean(known(rul), "auroc", OWN),
+        0.6,
+    ),
+    (
+        "RUL: accuracy rises with every tenth of the test pictures left out by sigma (least rise, points)",
+        ("rul", "rul"),
+        lambda rul, _: 100 * np.diff(np.mean([record["coverage"][OWN] for record in rul], axis=0)).min(),
+        0.0,
+    ),
+    (
+        "SCN: wrong labels have the smaller weight (AUROC)",
+        ("scn", "scn"),
+        lambda scn, _: _mean(known(scn), "auroc", OWN),
+        0.5,
+    ),
+    (
+        "SCN: most labels that are replaced become right (share)",
+        ("scn", "scn"),
+        lambda scn, _: _mean(scn, "relabeling", "precision"),
+        0.5,
+    ),
+    (
+        "EAC: fewer wrong labels are memorized than by cross-entropy (points)",
+        ("eac", "cross-entropy"),
+        lambda eac, control: 100 * (mean(known(control), "memorized") - mean(known(eac), "memorized")),
+        0.0,
+    ),
+    (
+        "EAC: more true classes are recovered than by cross-entropy (points)",
+        ("eac", "cross-entropy"),
+        lambda eac, control: 100 * (mean(known(eac), "recovered") - mean(known(control), "recovered")),
+        0.0,
+    ),
+    (
+        "VAC: maps disagree with the mirror image less than half as much as without consistency (1 - ratio)",
+        ("vac", "vac_views"),
+        lambda vac, views: 1 - _disagreement(vac) / _disagreement(views),
+        0.5,
+    ),
+)
+
+
+def _disagreement(records: Sequence[Mapping[str, Any]]) -> float:
+    return mean([record["map_disagreement"] for record in records], "right")
+
+
+def claims_table(columns: Mapping[str, Runs]) -> list[str]:
+    """Returns a Markdown table of what the papers say of their methods, and what the columns with wrong labels show."""
+    noisy = {name: runs for name, runs in columns.items() if "model" in next(iter(runs.values()))[0]}
+    lines = ["**What the papers say of their methods**", "", f"| statement | above | {' | '.join(noisy)} |"]
+    lines.append(f"|---|---|{'---|' * len(noisy)}")
+    for statement, (method, other), measure, bound in CLAIMS:
+        found = [
+            measure(runs[method], runs[other]) if {method, other} <= set(runs) else None for runs in noisy.values()
+        ]
+        cells = ["" if value is None else f"{value:.2f} {'yes' if value > bound else 'no'}" for value in found]
+        lines.append(f"| {statement} | {bound:g} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

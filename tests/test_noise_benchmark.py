@@ -8,8 +8,8 @@ import pytest
 
 from experiments import noise_labels
 from experiments.comparison import check_recipe, facts, holm, paired
-from experiments.noise import COLUMNS, METHODS, PROBES, config_of, main, probe_config
-from experiments.noise_knowledge import coverage, cured
+from experiments.noise import ABLATIONS, COLUMNS, METHODS, PROBES, config_of, main, probe_config
+from experiments.noise_knowledge import claims_table, coverage, cured
 from fer_jax.config.check import check_config
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
@@ -24,6 +24,26 @@ def test_every_config_is_valid(method):
         config = probe_config(method, value)
         check_config(config)
         assert (config.data.validation_split, config.data.test_split) == ("", "public_test")
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_an_ablation_differs_from_what_it_is_compared_with(ablation):
+    config, whole = config_of("synthetic30", ablation, 0), config_of("synthetic30", ABLATIONS[ablation][0], 0)
+    check_config(config)
+    assert config.to_json() != whole.to_json()
+    assert (config.data, config.train) == (whole.data, whole.train)
+
+
+def test_what_papers_say_is_judged_by_the_means_of_the_seeds():
+    def runs(memorized, recovered):
+        return [{"model": {"memorized": m, "recovered": r}} for m, r in zip(memorized, recovered, strict=True)]
+
+    control = runs([0.6, 0.8], [0.2, 0.4])
+    lines = claims_table(
+        {"real": {"cross-entropy": control, "eac": runs([0.4, 0.4], [0.3, 0.1])}, "clean": {"x": [{}]}}
+    )
+    found = {line.split("|")[1].strip()[:14]: line.split("|")[3:-1] for line in lines if "EAC" in line}
+    assert found == {"EAC: fewer wro": [" 30.00 yes "], "EAC: more true": [" -10.00 no "]}
 
 
 def test_the_difference_is_paired_by_example():
