@@ -15,59 +15,19 @@ from fer_jax.config.fields import variant_config
 
 
 def get_config(variant="synthetic"):
-    return variant_config("nla", "baseline", variant, VARIANTS)
-
-
-def synthetic(config):
-    """Synthetic faces by the common recipe: about six minutes on two CPU cores."""
-    presets.synthetic(config)
-    _short(config)
-
-
-def smoke(config):
-    """Seconds: a few steps of a narrow network."""
-    presets.smoke(config)
-    _short(config)
-
-
-def fer2013(config):
-    """FER-2013 by the common recipe."""
-    presets.fer2013(config)
+    config = variant_config("nla", "baseline", variant, VARIANTS)
     config.objective = "nla"
-
-
-def fer2013_short(config):
-    """FER-2013 by the common recipe for two CPU cores: about 20 minutes."""
-    presets.fer2013_short(config)
-    _short(config)
-
-
-def ferplus(config):
-    """FER+ by the common recipe; the largest class of an image's votes counts as its label."""
-    presets.ferplus(config)
-    config.objective = "nla"
+    config.strategy.nla.epochs = config.train.epochs / 15  # the share of the run in which the authors' Gaussian moves
+    return config
 
 
 def rafdb(config):
     """RAF-DB by ResNet-18: the authors' recipe. Their means and deviations of the pixels are the data set's own."""
     presets.rafdb_ambiguous(config)
-    config.objective = "nla"
     config.preprocessing.mean = (0.577, 0.4494, 0.4001)
     config.preprocessing.std = (0.2628, 0.2395, 0.2383)
     config.augmentation.train = ("flip", "erase:0.5,area=0.02-0.3,aspect=0.3-3.3")
     config.optimizer.learning_rate = 1e-4
 
 
-def _short(config):
-    config.objective = "nla"
-    config.strategy.nla.epochs = config.train.epochs / 15  # the share of the run in which the authors' Gaussian moves
-
-
-VARIANTS = {
-    "synthetic": synthetic,
-    "smoke": smoke,
-    "fer2013": fer2013,
-    "fer2013_short": fer2013_short,
-    "ferplus": ferplus,
-    "rafdb": rafdb,
-}
+VARIANTS = presets.NOISY | {"rafdb": rafdb}
