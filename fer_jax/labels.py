@@ -32,6 +32,8 @@ EMOTIONS: tuple[str, ...] = (
     "contempt",
 )  # the 7-class problem is the first seven
 
+AFFECT = ("valence", "arousal")  # from -1 to 1; any other value, such as AffectNet's -2, is none
+
 NO_EMOTION = -1  # the index of codes such as AffectNet's "uncertain", and of contempt in a 7-class problem
 
 FERPLUS_VOTES: tuple[str, ...] = (*EMOTIONS, "unknown", "NF")  # NF: not a face

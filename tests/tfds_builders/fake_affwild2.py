@@ -18,6 +18,11 @@ LABELS = {  # of the frames of each video; the third frame of each has no pictur
     },
     "validation": {"282": (0, 1, 1, 2, 3, 4), "video59": (4, 5, 6, 6, 7, IGNORED)},
 }
+AFFECT = {  # of two videos, one of them in the other split; the first has fewer rows than frames
+    "Train_Set/12-24-1920x1080.txt": ("0.5,-0.25", "-5,-5", "0.1,0.1", "1.0,-1.0"),
+    "Train_Set/282.txt": ("-0.5,0.75",) * 6,
+    "Validation_Set/video_of_no_expression.txt": ("0,0",),
+}
 FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
 
 
@@ -50,7 +55,10 @@ def make(folder: pathlib.Path, classes: tuple[str, ...] = CLASSES) -> pathlib.Pa
             path.write_text("\r\n".join([",".join(classes), *map(str, numbers), "", ""]))
     fake_pictures.flat(folder / "cropped_aligned" / "test_video" / "00001.jpg", 0)  # in no set
     (folder / "cropped_aligned" / "282" / ".DS_Store").write_bytes(b"x")
-    (folder / "Annotations" / "VA_Estimation_Challenge" / "Train_Set").mkdir(parents=True)
+    for place, rows in AFFECT.items():
+        path = folder / "Annotations" / "VA_Estimation_Challenge" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\r\n".join(["valence,arousal", *rows, ""]))
     return folder
 
 

@@ -45,6 +45,23 @@ def test_each_second_frame(files, tmp_path):
     assert numbers == {1, 5}  # the third has no picture
 
 
+def test_valence_and_arousal_of_frames_that_have_them(files, tmp_path):
+    builder = build("affwild2", files, tmp_path / "data", size=12)
+    found = {
+        e["name"].decode(): (float(e["valence"]), float(e["arousal"]))
+        for split in fake_affwild2.LABELS
+        for e in builder.as_data_source(split)
+        if not np.isnan(e["valence"])
+    }
+    frames = [name for name, _ in fake_affwild2.frames("validation") if name.startswith("282/")]
+    assert found == {"12-24-1920x1080/00001.jpg": (0.5, -0.25)} | dict.fromkeys(frames, (-0.5, 0.75))
+    assert any(": 5 of those used have valence and arousal" in line for line in builder.contents.found)
+    path = files / "Annotations" / "VA_Estimation_Challenge" / "Train_Set" / "282.txt"
+    for text, says in (("arousal\n0", "in its first row"), ("valence,arousal\n0", "has '0' where valence and arousal")):
+        path.write_text(text)
+        assert says in refusal("affwild2", files, tmp_path)
+
+
 def test_annotations_that_are_wrong(files, tmp_path):
     path = fake_affwild2.list_file(files, "train", "video93_left")
     rows = path.read_text().split()
