@@ -75,7 +75,8 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
     if network in full and config.model.width == 64:
         smaller_stem = (49 - 9) * 3 * 64 if config.model.stem == "small" else 0  # 3x3 in place of 7x7
-        assert count == full[network] - smaller_stem
+        affect = 2 * (512 + 1) if config.model.get("affect") else 0
+        assert count == full[network] - smaller_stem + affect
 
 
 @functools.cache  # many data sets have one model, and few models depend on the size

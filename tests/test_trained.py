@@ -224,8 +224,8 @@ def test_runs_are_listed_with_their_state(finished, tmp_path, capsys):
 
 def test_the_prediction_table_holds_every_example(finished, results_of):
     rows, results = table(finished), results_of(finished)
-    columns = "source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,status"
-    assert ",".join(rows[0]).startswith(f"{columns},p_")
+    columns = "source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy"
+    assert ",".join(rows[0]).startswith(f"{columns},unsure,valence,arousal,status,p_")
     assert [int(row["row"]) for row in rows] == list(range(results["num_examples"]))
     assert np.mean([row["truth"] == row["expression"] for row in rows]) == pytest.approx(results["accuracy"])
     assert {row["status"] for row in rows} == {"ok"}

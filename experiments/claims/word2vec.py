@@ -34,17 +34,9 @@ from fer_jax.data.sources.source import Source
 from fer_jax.inference.trained import Trained, build
 from fer_jax.methods.word2vec import gram_matrix
 from fer_jax.words.classes import class_vectors
+from tfds_builders.synthetic_faces.expressions import AFFECT
 
 WORDS = "seed"
-AFFECT = {  # pleasure and arousal, -1 to 1 (Russell and Mehrabian, Journal of Research in Personality 11, 1977)
-    "neutral": (0.0, 0.0),
-    "happiness": (0.81, 0.51),
-    "surprise": (0.40, 0.67),
-    "sadness": (-0.63, -0.27),
-    "anger": (-0.51, 0.59),
-    "disgust": (-0.60, 0.35),
-    "fear": (-0.64, 0.60),
-}
 WITH, WITHOUT, PLAIN = "A0 words", "A0 random", "cross-entropy"
 # The margins are what 2 points of accuracy cost, at the mean distance of two emotions.
 COST: dict[str, Any] = {"margin": 0.015, "better": "lower", "unit": "of 1 - cosine"}

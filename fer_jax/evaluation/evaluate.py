@@ -30,7 +30,7 @@ from fer_jax.engine.mesh import (
 from fer_jax.engine.prediction import Prediction
 from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
-from fer_jax.evaluation.metrics import classification_metrics
+from fer_jax.evaluation.metrics import affect_scores, classification_metrics
 from fer_jax.evaluation.task import Task, corner_step, eval_step
 
 Outputs = dict[str, np.ndarray]
@@ -173,6 +173,8 @@ def score(
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # some examples have no vote for an emotion
         on_voted = classification_metrics(logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0)
         metrics |= {name: value for name, value in on_voted.items() if name.endswith("_to_votes")}
+    if "affect" in outputs and (truth := source.affect) is not None:
+        metrics |= affect_scores(outputs["affect"], truth)
     if task is not None:
         metrics |= task.method.score(task.model, logits, labels)
     found = {"dataset": source.name, "split": source.split, "unit": source.unit}

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
 from scipy.special import stdtrit
 
-from fer_jax.labels import PARTS, are_compound, parts_of
+from fer_jax.labels import AFFECT, PARTS, are_compound, parts_of
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
+AFFECT_SCORES = ("valence_ccc", "arousal_ccc", "valence_rmse", "arousal_rmse")
 INTERVAL = (2.5, 97.5)  # percentiles of the bootstrap: a 95 % interval
 
 
@@ -202,6 +203,26 @@ def measures_to_votes(
         "cosine_to_votes": (d * p).sum(axis=-1) / (np.linalg.norm(d, axis=-1) * np.linalg.norm(p, axis=-1)),
         "intersection_to_votes": np.minimum(d, p).sum(axis=-1),
     }
+
+
+def affect_scores(predicted: Float[np.ndarray, "N 2"], truth: Float[np.ndarray, "N 2"]) -> dict[str, Any]:
+    """Scores valence and arousal on the examples that are annotated, those whose truth is not NaN.
+
+    Returns:
+        `valence_ccc, arousal_ccc`, the concordance correlation 2 cov(p, t) / (var p + var t + (mean p - mean t)^2) with
+        variances over N (Lin, Biometrics 1989); `valence_rmse, arousal_rmse`; None where nothing is annotated, and the
+        concordance also of constants that agree. `affect_examples`, how many are annotated.
+    """
+    known = ~np.isnan(truth).any(axis=1)
+    p, t = predicted[known].astype(np.float64), truth[known].astype(np.float64)
+    found: dict[str, Any] = dict.fromkeys(AFFECT_SCORES) | {"affect_examples": int(known.sum())}
+    for column, name in enumerate(AFFECT if known.any() else ()):
+        x, y = p[:, column], t[:, column]
+        spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
+        if spread > 0:
+            found[f"{name}_ccc"] = float(2 * ((x - x.mean()) * (y - y.mean())).mean() / spread)
+        found[f"{name}_rmse"] = float(np.sqrt(((x - y) ** 2).mean()))
+    return found
 
 
 def bootstrap_intervals(

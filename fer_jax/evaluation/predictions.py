@@ -1,6 +1,6 @@
 """The prediction table: a row for each face, the same for scored data sets and for new pictures.
 
-source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,status,p_<class>...
+source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,valence,arousal,status,p_<class>...
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax.evaluation.metrics import log_softmax, predicted_classes
+from fer_jax.labels import AFFECT
 from fer_jax.storage import write_whole
 
 
@@ -33,6 +34,7 @@ class PredictionRow:
         confidence: its probability.
         entropy: of the probabilities, in nats.
         unsure: whether the confidence is below the model's threshold.
+        valence, arousal: from -1 to 1, of a model that predicts them.
         status: 'ok', 'no_face', or 'unreadable: <reason>'.
         probabilities: of the classes, in the model's order.
         frame_weights: of a clip, how much each of its frames counts; in JSON only.
@@ -53,6 +55,8 @@ class PredictionRow:
     confidence: float | None = None
     entropy: float | None = None
     unsure: bool | None = None
+    valence: float | None = None
+    arousal: float | None = None
     status: str = "ok"
     probabilities: tuple[float, ...] = ()
     frame_weights: tuple[float, ...] = ()
@@ -70,6 +74,7 @@ def prediction_rows(
     frames: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     threshold: float | None = None,
+    affect: np.ndarray | None = None,
 ) -> list[PredictionRow]:
     """Returns a row for each of N examples.
 
@@ -81,6 +86,7 @@ def prediction_rows(
         frames: int [N], of examples that are frames of clips, their places in these.
         labels: int [N], the true classes where they are known.
         threshold: confidence below which a row is unsure.
+        affect: float [N, 2], valence and arousal where the model predicts them.
     """
     log_probabilities, predicted = log_softmax(logits), predicted_classes(logits)
     probabilities = np.exp(log_probabilities)
@@ -96,6 +102,7 @@ def prediction_rows(
             entropy=float(entropy[n]),
             unsure=None if threshold is None else bool(probabilities[n].max() < threshold),
             probabilities=tuple(probabilities[n].tolist()),
+            **({} if affect is None else dict(zip(AFFECT, affect[n].tolist(), strict=True))),
         )
         for n in range(len(logits))
     ]

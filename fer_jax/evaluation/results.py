@@ -14,7 +14,8 @@ from fer_jax.data.corrupt.occlusion import behind_test_objects
 from fer_jax.data.sources.source import Source
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.matching import Match
-from fer_jax.evaluation.metrics import confidence_threshold, risk_and_coverage
+from fer_jax.evaluation.metrics import AFFECT_SCORES, confidence_threshold, risk_and_coverage
+from fer_jax.labels import AFFECT
 
 RISK = 0.2  # of a prediction that counts as sure
 DATA = ("dataset", "split", "data_digest", "num_examples")
@@ -82,7 +83,8 @@ def score_model(evaluator: Evaluator, variables: Any, match: Match, config: Any)
 
 def main_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores of an evaluation that are logged and kept in checkpoints; None for those it lacks."""
-    return {name: scores.get(name) for name in scores.get("measures", HEADLINE)}
+    names = (*HEADLINE, *(name for name in AFFECT_SCORES if name in scores))
+    return {name: scores.get(name) for name in scores.get("measures", names)}
 
 
 def card_scores(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +123,7 @@ def headline(results: Mapping[str, Any]) -> str:
         f"{examples}: accuracy {results['accuracy']:.4f}{between}, mean recall {results['mean_recall']:.4f}, "
         f"macro F1 {results['macro_f1']:.4f}"
     ]
+    parts += [f"{name} CCC {results[f'{name}_ccc']:.4f}" for name in AFFECT if results.get(f"{name}_ccc") is not None]
     copies = {"of the images alone": results.get("plain"), "behind objects": results.get("occluded")}
     copies |= results.get("degraded", {})
     parts += [f"{name}: accuracy {found['accuracy']:.4f}" for name, found in copies.items() if found]

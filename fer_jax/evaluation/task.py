@@ -39,7 +39,8 @@ class Task:
         seed: root of all random streams; an array [] inside of a program that takes it as an argument.
         examples: how many there are in an epoch; 0 where examples are drawn without epochs.
         steps_per_epoch: batches in an epoch, not a whole number in general.
-        profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns.
+        profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns where
+            the model has them.
         point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
     """
 
@@ -87,7 +88,7 @@ def evaluation_task(config: Any, num_classes: int, fields: Mapping[str, Any], ac
         preprocessing=preprocessing,
         flip_evaluation=config.evaluation.flip,
         corner_evaluation=config.evaluation.views == "corners",
-        profiles=tuple(method.profiles),
+        profiles=(*method.profiles, "affect"),
         point_mirror=MIRROR.get(config.data.points, ()),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -22,7 +22,7 @@ PIXELS_WAITING = 16_000_000  # of pictures whose faces are not classified yet: b
 
 MOST_FRAMES = 4096  # of a clip that a model takes as a whole
 
-Logits = Callable[[np.ndarray], np.ndarray]
+Outputs = Mapping[str, np.ndarray]
 ClipLogits = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -59,18 +59,19 @@ class Reader:
     """What becomes of the pictures of an input.
 
     Attributes:
-        logits: of cropped faces uint8 [N, size, size, 3]: float32 [N, C].
+        outputs: of cropped faces uint8 [N, size, size, 3]: `logits` float32 [N, C] and, if the model predicts valence
+            and arousal, `affect` [N, 2].
         classes: C names.
         crops: how faces are cropped.
         detector: finds the faces; None where each picture is a face, already cropped.
         threshold: confidence below which a row is unsure; None where the model has none.
         smoothing: weight of the earlier probabilities of a face in the next frame of a video, 0 for none.
         frames_per_second: of a video, at most; None for all frames.
-        clip_logits: of a model that takes clips, in place of `logits`: (frames uint8 [T, size, size, 3], which of them
+        clip_logits: of a model that takes clips, in place of `outputs`: (frames uint8 [T, size, size, 3], which of them
             have a face, bool [T]) -> (float32 [C], weights of the frames [T]).
     """
 
-    logits: Logits
+    outputs: Callable[[np.ndarray], Outputs]
     classes: Sequence[str]
     crops: Crops
     detector: Detector | None
@@ -188,35 +189,36 @@ class _Classifier:
 
     def __call__(self, waiting: Sequence[tuple[Picture, list[_Found]]]) -> Iterator[Prediction]:
         crops = [found.crop for _, founds in waiting for found in founds]
-        logits = iter(self._logits(crops))
+        outputs = iter(self._outputs(crops))
         for picture, founds in waiting:
             if not founds:
                 status = f"unreadable: {picture.problem}" if picture.image is None else "no_face"
                 place = {"frame": picture.frame, "time": picture.time}
                 yield Prediction(picture, [PredictionRow(picture.source, status=status, **place)])
                 continue
-            rows = [self._row(picture, n, found, next(logits)) for n, found in enumerate(founds)]
+            rows = [self._row(picture, n, found, next(outputs)) for n, found in enumerate(founds)]
             yield Prediction(picture, rows, [found.crop for found in founds])
 
-    def _logits(self, crops: list[np.ndarray]) -> np.ndarray:
-        """Classifies in batches of one size, the last one padded."""
+    def _outputs(self, crops: list[np.ndarray]) -> Sequence[Outputs]:
+        """Classifies in batches of one size, the last one padded; returns the outputs of each face."""
         if not crops:
-            return np.zeros((0, len(self._reader.classes)), np.float32)
+            return []
         self._batch = self._batch or min(FACES_AT_ONCE, 1 << (len(crops) - 1).bit_length())
         padded = [*crops, *[np.zeros_like(crops[0])] * (-len(crops) % self._batch)]
         parts = [
-            self._reader.logits(np.stack(padded[begin : begin + self._batch]))
+            self._reader.outputs(np.stack(padded[begin : begin + self._batch]))
             for begin in range(0, len(padded), self._batch)
         ]
-        return np.concatenate(parts)[: len(crops)]
+        each = [{name: values[n] for name, values in part.items()} for part in parts for n in range(self._batch)]
+        return each[: len(crops)]
 
-    def _row(self, picture: Picture, number: int, found: _Found, logits: np.ndarray) -> PredictionRow:
-        reader = self._reader
+    def _row(self, picture: Picture, number: int, found: _Found, outputs: Outputs) -> PredictionRow:
+        reader, logits = self._reader, outputs["logits"]
         if reader.smoothing and found.track is not None:
             logits = self._smoothed((picture.source, found.track), logits)
-        (row,) = prediction_rows(
-            logits[None], reader.classes, source=picture.source, rows=[0], threshold=reader.threshold
-        )
+        affect = outputs["affect"][None] if "affect" in outputs else None
+        known: Any = {"threshold": reader.threshold, "affect": affect}
+        (row,) = prediction_rows(logits[None], reader.classes, source=picture.source, rows=[0], **known)
         place: dict[str, Any] = {"row": None, "frame": picture.frame, "time": picture.time, "track": found.track}
         if found.face:
             x, y, width, height = found.face.box

@@ -145,9 +145,9 @@ class Trained:
             if not searched:
                 self._check_predicts()
                 array = self._cropped(array)
-                rows = prediction_rows(
-                    self.logits(array), self.classes, source="array", rows=range(len(array)), threshold=self.threshold
-                )
+                outputs = self.outputs(self.source_of(array))
+                known: Any = {"threshold": self.threshold, "affect": outputs.get("affect")}
+                rows = prediction_rows(outputs["logits"], self.classes, source="array", rows=range(len(array)), **known)
                 yield Prediction(Picture("array", None), rows, list(array))
                 return
             images = [np.broadcast_to(image, (*image.shape[:2], 3)).copy() for image in array]
@@ -175,7 +175,7 @@ class Trained:
             _ = self._finder  # what it needs and lacks is said before anything is written
         clip_logits = self._clip_logits if self.task.method.takes == "frames" else None
         return Reader(
-            logits=self.logits,
+            outputs=lambda faces: self.outputs(self.source_of(faces)),
             classes=self.classes,
             crops=self.crops,
             detector=detector,

@@ -13,6 +13,7 @@ part of a pair above the pair. Choice: three words name a pair of another class 
 awed); there the weaker part has T_cl = 1/2.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ from scipy.special import entr
 from fer_jax.errors import UserError
 from fer_jax.labels import PARTS, parts_of
 from fer_jax.methods import baseline
-from fer_jax.methods.method import Batch, Clock, Config, Method, ModelFields, Outputs
+from fer_jax.methods.losses import affect_terms
+from fer_jax.methods.method import Batch, Clock, Config, ModelFields, Outputs
 from fer_jax.nn.linear import Linear, full_matmul
 
 WEAKER = 0.5  # T_cl of the part without the emphasis
@@ -41,6 +43,7 @@ class Model(baseline.Model):
         width: channels of its first stage.
         stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
         dropout: rate on the features while training (needs the RNG stream 'dropout').
+        affect: predict valence and arousal too, where the data set has them.
     """
 
     table: tuple[tuple[float, ...], ...] = None  # pyright: ignore  # of `model_fields`
@@ -117,12 +120,14 @@ def loss(outputs: Outputs, batch: Batch, clock: Clock, *, label_weights: bool = 
             share p_l of the examples that have it (VAC)
     """
     del clock
-    z, table, share = (outputs[0].aux[name] for name in ("part_logits", "table", "share"))
+    aux = outputs[0].aux
+    z, table, share = (aux[name] for name in ("part_logits", "table", "share"))
     target = full_matmul(batch["target"], table)
     there, absent = jax.nn.softplus(-z), jax.nn.softplus(z)
     if label_weights:
         there, absent = jnp.exp(1.0 - share) * there, jnp.exp(share) * absent
-    return {"cross_entropy": jnp.sum(target * there + (1.0 - target) * absent, axis=-1)}
+    terms = {"cross_entropy": jnp.sum(target * there + (1.0 - target) * absent, axis=-1)}
+    return terms | affect_terms(aux["affect"], batch) if "affect" in aux else terms
 
 
-METHOD = Method(model=Model, loss=loss, weights={"cross_entropy": 1.0}, model_fields=model_fields)
+METHOD = dataclasses.replace(baseline.METHOD, model=Model, loss=loss, model_fields=model_fields)

@@ -125,7 +125,8 @@ class Classifier(nn.Module):
         """Returns (the features [B, P] that `classify` takes, while training after their dropout; aux).
 
         aux maps names to intermediates. aux['maps'] holds feature maps by name: 'last' is the last one [B, H, W, P],
-        or [B, T, H, W, P] of clips, of a network that has one.
+        or [B, T, H, W, P] of clips, of a network that has one. aux['affect'] [B, 2], where it is there, is valence and
+        arousal, which evaluation scores.
         """
         raise NotImplementedError
 

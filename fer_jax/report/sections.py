@@ -29,7 +29,8 @@ SIGNS = {
 class Predictions:
     """A model's predictions: logits [N, C], labels int [N], images uint8 [N, H, W, 1 or 3] or None, N file names.
 
-    `votes` [N, C] are the annotators' distributions over the classes, where there are any.
+    `votes` [N, C] are the annotators' distributions over the classes, where there are any; `affect` [N, 2] predicted
+    valence and arousal, `true_affect` [N, 2] the annotated ones, NaN where there are none.
     """
 
     logits: np.ndarray
@@ -37,6 +38,8 @@ class Predictions:
     images: np.ndarray | None = None
     names: Sequence[str] = ()
     votes: np.ndarray | None = None
+    affect: np.ndarray | None = None
+    true_affect: np.ndarray | None = None
 
     @property
     def classes(self) -> np.ndarray:

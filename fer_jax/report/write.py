@@ -13,6 +13,7 @@ from etils import epath
 from fer_jax.errors import UserError
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.report import scores, sections
+from fer_jax.report.circumplex import circumplex
 from fer_jax.report.inspection import Inspection
 from fer_jax.report.learning import learning
 from fer_jax.report.looking import Looks, looking
@@ -67,6 +68,7 @@ def write_report(
             trained,
             sections.classes(results),
             sections.calibration(results, predictions),
+            circumplex(results, predictions),
             sections.mistakes(results, predictions),
             sections.wrong_labels(results.get("label_noise", {})),
             scores.degraded(results),

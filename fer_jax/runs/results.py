@@ -111,9 +111,8 @@ def write_predictions(folder: epath.Path, scored: Scored, fold_outputs: tuple[st
     if "logits" in outputs:
         name = f"{source.name}:{source.split}"
         frames = source.arrays.get("clip_frame")
-        rows = prediction_rows(
-            outputs["logits"], source.classes, source=name, rows=source.rows, frames=frames, labels=labels
-        )
+        known: dict[str, Any] = {"frames": frames, "labels": labels, "affect": outputs.get("affect")}
+        rows = prediction_rows(outputs["logits"], source.classes, source=name, rows=source.rows, **known)
         write_table(folder / TABLE, rows, source.classes)
     if fold_outputs:
         arrays: dict[str, Any] = {"row": source.rows, "label": labels} | {name: outputs[name] for name in fold_outputs}
@@ -130,7 +129,8 @@ def _write_report(
     if "logits" in outputs:
         names = example_names(config.data, source)
         votes = source.arrays.get("vote_target")
-        predictions = Predictions(outputs["logits"], source.arrays["label"], source.pictures(), names, votes)
+        more = {"votes": votes, "affect": outputs.get("affect"), "true_affect": source.affect}
+        predictions = Predictions(outputs["logits"], source.arrays["label"], source.pictures(), names, **more)
     titles = task.method.profiles
     return write_report(
         folder,

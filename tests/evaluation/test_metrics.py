@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
 from fer_jax.evaluation.metrics import (
+    affect_scores,
     bootstrap_intervals,
     classification_metrics,
     confidence_threshold,
@@ -297,3 +298,17 @@ def test_the_threshold_keeps_the_risk_and_covers_most():
     assert confidence_threshold(logits, 1 - labels, 0.2) is None
     kept = confidence_threshold(logits, labels, 0.25)
     assert risk_and_coverage(logits, labels, kept) == {"risk": 0.25, "coverage": 0.8}
+
+
+def test_concordance_and_error_of_valence_and_arousal_by_hand():
+    truth = np.array([[0.0, -0.5], [0.5, 0.0], [np.nan, np.nan], [1.0, 0.5]])
+    predicted = np.array([[0.0, 0.5], [0.5, 0.0], [0.9, 0.9], [0.5, -0.5]], np.float32)
+    scores = affect_scores(predicted, truth)
+    assert scores["affect_examples"] == 3
+    # Valence: means 1/3 and 1/2, variances 1/18 and 1/6, covariance 1/12: (1/6) / (1/18 + 1/6 + 1/36).
+    assert scores["valence_ccc"] == pytest.approx(2 / 3)
+    assert scores["valence_rmse"] == pytest.approx((0.25 / 3) ** 0.5)
+    assert (scores["arousal_ccc"], scores["arousal_rmse"]) == pytest.approx((-1, (2 / 3) ** 0.5))
+    nothing = affect_scores(predicted, np.full((4, 2), np.nan))
+    assert nothing["affect_examples"] == 0
+    assert nothing["valence_ccc"] is nothing["arousal_rmse"] is None

@@ -34,8 +34,14 @@ def logits(faces):
     return np.stack([np.zeros_like(bright), np.ones_like(bright), bright], axis=1).astype(np.float32)
 
 
+def outputs(faces):
+    """With a valence that says how bright a face is."""
+    bright = faces.reshape(len(faces), -1).mean(axis=1) / 255
+    return {"logits": logits(faces), "affect": np.stack([bright, np.zeros_like(bright)], axis=1).astype(np.float32)}
+
+
 def reader(**changes):
-    return Reader(**{"logits": logits, "classes": CLASSES, "crops": Crops(SIZE), "detector": detector} | changes)
+    return Reader(**{"outputs": outputs, "classes": CLASSES, "crops": Crops(SIZE), "detector": detector} | changes)
 
 
 def picture(faces, brightness=100):
@@ -81,7 +87,8 @@ def test_every_face_has_a_row_and_every_picture_without_one_too(folder, tmp_path
     assert float(rows[1]["x"]) == 21
     assert rows[-1]["expression"] == CLASSES[2]
     assert float(rows[-1][f"p_{CLASSES[2]}"]) == pytest.approx(float(rows[-1]["confidence"]))
-    assert rows[2]["expression"] == rows[2][f"p_{CLASSES[0]}"] == ""
+    assert rows[2]["expression"] == rows[2][f"p_{CLASSES[0]}"] == rows[2]["valence"] == ""
+    assert float(rows[-1]["valence"]) == pytest.approx(160 / 255, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["faces.csv", "faces.jsonl"])
@@ -180,10 +187,10 @@ def test_one_shape_serves_all_faces(tmp_path):
 
     def counting(faces):
         shapes.add(faces.shape)
-        return logits(faces)
+        return outputs(faces)
 
     inputs = [Input(f"{n}", "photo", picture(n % 4, 3 * n)) for n in range(60)]
-    together = [row for p in predict(inputs, reader(logits=counting)) for row in p.rows]
+    together = [row for p in predict(inputs, reader(outputs=counting)) for row in p.rows]
     assert shapes == {(pipeline.FACES_AT_ONCE, SIZE, SIZE, 3)}
     alone = [row for source in inputs for p in predict([source], reader()) for row in p.rows]
     assert together == alone

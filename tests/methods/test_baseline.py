@@ -26,16 +26,17 @@ def init(model):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_returns_float32_logits_features_and_losses(dtype):
-    model = tiny(dtype=dtype)
+    model = tiny(dtype=dtype, affect=True)
     variables = init(model)
     logits, aux = jax.jit(lambda: model.apply(variables, BATCH, train=True))()
-    terms = terms_of(baseline, logits, aux, BATCH)
+    terms = terms_of(baseline, logits, aux, BATCH | {"valence": jnp.zeros(6), "arousal": jnp.zeros(6)})
     assert set(terms) == set(baseline.METHOD.weights)
     expected = -np.diagonal(jax.nn.log_softmax(logits))
     np.testing.assert_allclose(terms["cross_entropy"], expected, rtol=1e-6)
     assert logits.shape == (6, 6)
     assert aux["features"].shape == (6, 32)
-    leaves = [logits, aux["features"], *terms.values(), *jax.tree.leaves(variables)]
+    assert aux["affect"].shape == (6, 2)
+    leaves = [logits, aux["features"], aux["affect"], *terms.values(), *jax.tree.leaves(variables)]
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
 
 

@@ -1,4 +1,4 @@
-"""Classification losses: by hand, against PyTorch where it is installed, and as properties."""
+"""Losses of classes, and of valence and arousal: by hand, against PyTorch where it is installed, and as properties."""
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.methods.losses import CLASSIFICATION, classification_loss, cross_entropy, multi_target
+from fer_jax.evaluation.metrics import affect_scores
+from fer_jax.methods.losses import CLASSIFICATION, affect_terms, classification_loss, cross_entropy, multi_target
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
 
@@ -70,3 +71,39 @@ def test_losses_are_non_negative_and_permute_with_the_batch(kind, logits, votes,
     assert (values >= 0).all()
     permuted = classification_loss(jnp.asarray(logits)[order], target[order], kind)
     np.testing.assert_allclose(permuted, values[order], rtol=1e-6)
+
+
+def test_examples_without_valence_and_arousal_change_nothing():
+    rng = np.random.default_rng(0)
+    predicted, truth = rng.uniform(-1, 1, (2, 8, 2)).astype(np.float32)
+    none = np.array([-2.0, -5.0, np.nan, 0.5], np.float32)  # the last row is no example
+    rated = {"valence": truth[:, 0], "arousal": truth[:, 1], "mask": np.ones(8, bool)}
+    batch = {name: jnp.asarray(np.append(values, none)) for name, values in rated.items() if name != "mask"}
+    batch["mask"] = jnp.arange(12) < 11
+    more = jnp.asarray(np.concatenate([predicted, rng.uniform(-1, 1, (4, 2)).astype(np.float32)]))
+
+    def total(name, batch):
+        return jax.jit(jax.value_and_grad(lambda p: jnp.mean(affect_terms(p, batch)[name])))
+
+    scores = affect_scores(predicted, truth)
+    expected = {
+        "affect_ccc": 1 - (scores["valence_ccc"] + scores["arousal_ccc"]) / 2,
+        "affect_squared": (scores["valence_rmse"] ** 2 + scores["arousal_rmse"] ** 2) / 2,
+    }
+    for name, value in expected.items():
+        loss, slope = total(name, batch)(more)
+        assert float(loss) == pytest.approx(value, rel=1e-5)
+        _, alone = total(name, {name: jnp.asarray(values) for name, values in rated.items()})(jnp.asarray(predicted))
+        np.testing.assert_allclose(slope[:8], alone, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(slope[8:], 0)
+        nothing, slope = total(name, batch | {"mask": jnp.zeros(12, bool)})(more)
+        assert nothing == 0
+        np.testing.assert_array_equal(slope, 0)
+
+
+def test_valence_and_arousal_are_not_learned_where_nobody_rated_them():
+    batch = {"valence": jnp.zeros(2), "arousal": jnp.zeros(2), "mask": jnp.ones(2, bool), "target_hits": jnp.eye(2)}
+    with pytest.raises(UserError, match="nobody has rated mixtures"):
+        affect_terms(jnp.zeros((2, 2)), batch)
+    with pytest.raises(UserError, match="this data set has no valence and arousal"):
+        affect_terms(jnp.zeros((2, 2)), {"mask": batch["mask"]})

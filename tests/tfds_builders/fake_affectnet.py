@@ -20,8 +20,12 @@ def codes(split: str) -> list[int]:
 
 def row(name: str, code: int, box=BOX, marks=MARKS) -> str:
     landmarks = ";".join(f"{v:g}" for v in np.asarray(marks).ravel())
-    valence = -2 if code >= 9 else 0.25
-    return ",".join(map(str, (name, *box, landmarks, code, valence, -0.055556 if code < 9 else -2)))
+    return ",".join(map(str, (name, *box, landmarks, code, *affect(code))))
+
+
+def affect(code: int) -> tuple[float, float]:
+    """Valence and arousal; -2 of uncertain pictures, and of code 3."""
+    return (-2, -2) if code >= 9 or code == 3 else (0.25 - 0.125 * code, -0.055556)
 
 
 def make_csv(folder: pathlib.Path, header_of_validation: bool = False) -> pathlib.Path:
@@ -47,7 +51,8 @@ def make_npy(folder: pathlib.Path) -> pathlib.Path:
         for i, code in enumerate(codes(split)):
             number = 7 * i + 2
             fake_pictures.write(folder / name / "images" / f"{number}.jpg", 224, 224)
-            values = {"exp": str(code), "val": "0.25", "aro": "-0.055556", "lnd": MARKS.ravel()}
+            values = {"exp": str(code), "lnd": MARKS.ravel()}
+            values |= dict(zip(("val", "aro"), map(str, affect(code)), strict=True))
             for kind, value in values.items():
                 np.save(folder / name / "annotations" / f"{number}_{kind}.npy", np.array(value))
     return folder

@@ -25,7 +25,9 @@ from building import OneFace
 from etils import epath
 
 from fer_jax import labels
+from fer_jax.evaluation.metrics import AFFECT_SCORES
 from fer_jax.inference.evaluate import evaluate
+from fer_jax.report.circumplex import circumplex
 from fer_jax.sweeps import sweep
 from fer_jax.training import loop
 from tfds_builders import __main__ as command
@@ -152,6 +154,27 @@ def test_acnn_on_affectnet_and_then_on_fed_ro(tmp_path, config_on, build, monkey
     assert other["num_examples"] == 14
 
 
+def test_valence_and_arousal_of_affectnet(tmp_path, config_on, monkeypatch):
+    from tfds_builders.affectnet import affectnet_dataset_builder as affectnet
+
+    for split in ("train", "validation"):
+        monkeypatch.setitem(affectnet.COUNTS, split, fake_affectnet.COUNTS[split])
+    drawn = {}
+    monkeypatch.setattr("fer_jax.runs.results.write_report", lambda *_, **parts: drawn.update(parts))
+    files = fake_affectnet.make_csv(tmp_path / "files")
+    config = config_on("baseline", "affectnet_affect", "affectnet/classes7", files, "--option=size=32")
+    config.data.builder.size = 32
+    run = epath.Path(tmp_path / "run")
+    results = loop.train(config, run)
+    assert (results["num_examples"], results["affect_examples"]) == (7, 6)
+    assert -1 <= results["valence_ccc"] <= 1
+    page = circumplex(results, drawn["predictions"])
+    assert "data:image/png" in page
+    assert "Of 6 annotated examples" in page
+    again = evaluate(run, changes={"train.devices": 1, "evaluation.report": False})
+    assert {name: again[name] for name in AFFECT_SCORES} == {name: results[name] for name in AFFECT_SCORES}
+
+
 @pytest.mark.slow  # tests/test_experiments.py trains PSR, tests/tfds_builders/test_ferplus.py reads the votes
 def test_psr_on_ferplus(tmp_path, config_on, monkeypatch):
     from tfds_builders.fer2013 import reading
@@ -223,7 +246,7 @@ IMAGES = {  # as CLIPS, with changes of the config
     "caer_s/boxes": (fake_caer_s.make, 7, {}),
     "expw/boxes": (fake_expw.make, 2, {}),
     "rafce/aligned": (fake_rafce.make, 14, {}),
-    "affwild2/frames": (fake_affwild2.make, 9, {"data.builder.every": 1}),
+    "affwild2/frames": (fake_affwild2.make, 9, {"data.builder.every": 1, "model.affect": True}),
 }
 
 

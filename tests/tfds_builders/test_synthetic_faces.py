@@ -16,11 +16,13 @@ from fer_jax.randomness import Purpose, Stream, cosine, sine
 from tfds_builders.synthetic_faces import annotators, clips
 from tfds_builders.synthetic_faces.examples import draw, examples_of, generate, votes_of
 from tfds_builders.synthetic_faces.expressions import (
+    AFFECT,
     AU_COLUMN,
     AU_IDS,
     BASIC_RECIPES,
     PRESENCE,
     RECIPES,
+    affect_of,
     sample_action_units,
 )
 from tfds_builders.synthetic_faces.geometry import build_face
@@ -251,6 +253,13 @@ def test_workers_do_not_change_the_examples():
         for key in a:
             np.testing.assert_array_equal(a[key], b[key])
     assert examples_of(plan, "train", 40, 41)[0]["image"] == alone[40]["image"]
+
+
+def test_valence_and_arousal_are_those_of_the_emotions_times_the_intensity():
+    names = [recipe.name for recipe in RECIPES]
+    assert affect_of(names.index("happily surprised"), 0.5) == pytest.approx((0.3025, 0.295))
+    (face,) = examples_of(Plan(size=24, affect=True), "test", 1, 2)
+    np.testing.assert_allclose(np.divide((face["valence"], face["arousal"]), face["intensity"]), AFFECT[face["label"]])
 
 
 def test_plan_refuses_what_it_cannot_draw(tmp_path, monkeypatch):

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from fer_jax.data.corrupt import occluders
-from fer_jax.labels import EMOTIONS
+from fer_jax.labels import AFFECT, EMOTIONS
 from fer_jax.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces import annotators, clips
-from tfds_builders.synthetic_faces.expressions import RECIPES
+from tfds_builders.synthetic_faces.expressions import RECIPES, affect_of
 from tfds_builders.synthetic_faces.plan import Plan
 from tfds_builders.synthetic_faces.renderer import Picture, render
 from tfds_builders.synthetic_faces.scene import MEAN_INTENSITY, Scene, sample_scene
@@ -69,17 +69,16 @@ def _still_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Examp
             "image": encode_png(picture.image[i]),
             "landmarks": picture.landmarks[i],
             "action_units": scene.units[i],
-            "intensity": float(scene.intensity[i]),
             "occlusion_mask": encode_png(picture.occlusion[i].astype(np.uint8) * 255),
             "occluded_fraction": float(np.count_nonzero(picture.occlusion[i]) / plan.size**2),
             "pose": pose[i],
-            **_names(plan, int(scene.category[i]), votes[i], int(subject[i])),
+            **_names(plan, int(scene.category[i]), votes[i], int(subject[i]), float(scene.intensity[i])),
         }
         for i in range(len(positions))
     ]
 
 
-def _names(plan: Plan, category: int, votes: np.ndarray, subject: int) -> Example:
+def _names(plan: Plan, category: int, votes: np.ndarray, subject: int, intensity: float) -> Example:
     recipe = RECIPES[category]
     return {
         "label": recipe.name if plan.kind == "compound" else recipe.dominant,
@@ -87,6 +86,8 @@ def _names(plan: Plan, category: int, votes: np.ndarray, subject: int) -> Exampl
         "compound_label": category,
         "votes": votes,
         "subject": subject,
+        "intensity": intensity,
+        **(dict(zip(AFFECT, affect_of(category, intensity), strict=True)) if plan.affect else {}),
     }
 
 
@@ -103,13 +104,12 @@ def _clip_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Exampl
                 "landmarks": clip.picture.landmarks,
                 "action_units": clip.units,
                 "frame_intensity": clip.intensity,
-                "intensity": float(apex.intensity[0]),
                 "occlusion_mask": [encode_png(m.astype(np.uint8) * 255) for m in clip.picture.occlusion],
                 "occluded_fraction": np.array(
                     [np.count_nonzero(m) / plan.size**2 for m in clip.picture.occlusion], np.float32
                 ),
                 "pose": clip.pose,
-                **_names(plan, int(category[i]), votes_of(apex)[0], int(subject[i])),
+                **_names(plan, int(category[i]), votes_of(apex)[0], int(subject[i]), float(apex.intensity[0])),
             }
         )
     return examples

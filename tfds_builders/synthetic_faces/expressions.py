@@ -74,6 +74,17 @@ RECIPES: tuple[Recipe, ...] = (
 )
 COMPOUND_NAMES: tuple[str, ...] = tuple(recipe.name for recipe in RECIPES)
 
+# Pleasure and arousal, -1 to 1 (Russell and Mehrabian, Journal of Research in Personality 11, 1977).
+AFFECT: dict[str, tuple[float, float]] = {
+    "neutral": (0.0, 0.0),
+    "happiness": (0.81, 0.51),
+    "surprise": (0.40, 0.67),
+    "sadness": (-0.63, -0.27),
+    "anger": (-0.51, 0.59),
+    "disgust": (-0.60, 0.35),
+    "fear": (-0.64, 0.60),
+}
+
 # Basic category (column of the canonical emotions) -> id in the table above.
 BASIC_RECIPES: tuple[int, ...] = (0, 1, 5, 2, 4, 6, 3)
 
@@ -89,6 +100,13 @@ def _presence_table() -> np.ndarray:
 
 
 PRESENCE = _presence_table()  # [22, n]: the share of people in whom a unit acts
+
+
+def affect_of(category: int, intensity: float) -> tuple[float, float]:
+    """Returns valence and arousal: the place of the emotion in `AFFECT`, of two the middle, times the intensity."""
+    recipe = RECIPES[category]
+    both = np.array([AFFECT[recipe.dominant], AFFECT[recipe.second or recipe.dominant]]).mean(axis=0) * intensity
+    return float(both[0]), float(both[1])
 
 
 def sample_action_units(stream: Stream, category: np.ndarray, intensity: np.ndarray, gain: np.ndarray) -> np.ndarray:

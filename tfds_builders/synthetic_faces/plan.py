@@ -29,6 +29,7 @@ class Plan:
     bank: str = ""
     per_subject: int = 12
     frames: int = 12  # of a clip
+    affect: bool = False  # whether valence and arousal are stored
 
     def __post_init__(self):
         if self.kind not in KINDS:

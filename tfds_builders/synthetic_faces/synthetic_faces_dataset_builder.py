@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from fer_jax.errors import UserError, nearest
+from fer_jax.labels import AFFECT
 from tfds_builders.synthetic_faces.annotators import VOTE_NAMES
 from tfds_builders.synthetic_faces.examples import generate
 from tfds_builders.synthetic_faces.expressions import ACTION_UNITS, AU_IDS, COMPOUND_NAMES
@@ -123,6 +124,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             }
         else:
             features |= {"image": picture, "occlusion_mask": mask}
+        if plan.affect:
+            features |= {name: f.Scalar(np.float32) for name in AFFECT}
         return self.dataset_info_from_configs(
             features=f.FeaturesDict(features),
             description=__doc__,

@@ -17,6 +17,7 @@ from fer_jax.data.sources.points import attach_points, stored_landmarks
 from fer_jax.data.sources.records import check_classes, data_digest, place_of, readable
 from fer_jax.data.targets.labeled import attach_targets, with_neutral, without_classes
 from fer_jax.errors import UserError, nearest
+from fer_jax.labels import AFFECT
 from fer_jax.storage import local
 
 
@@ -65,6 +66,14 @@ class Source:
     def unit(self) -> str:
         """What an example is: 'clips' or 'images'."""
         return "clips" if self.frames else "images"
+
+    @property
+    def affect(self) -> np.ndarray | None:
+        """Annotated valence and arousal [N, 2], NaN where an example has none; None where the data set has none."""
+        if not set(AFFECT) <= set(self.arrays):
+            return None
+        values = np.stack([self.arrays[name] for name in AFFECT], axis=1)
+        return np.where(np.abs(values) <= 1, values, np.nan)
 
     @property
     def shown_frames(self) -> dict[str, np.ndarray]:
@@ -159,6 +168,7 @@ def load(config: Any, split: str, *, training: bool) -> Source:
             raise UserError(f"the {len(arrays['length'])} clips of {config.dataset}, split {split}, have no frames")
     elif config.last_frames:
         raise UserError(f"config.data.last_frames={config.last_frames}: {config.dataset} has no clips; set it to 0")
+    arrays = {k: v for k, v in arrays.items() if k not in AFFECT or (np.abs(v) <= 1).any()}  # if any is annotated
     pictures = arrays.pop("image", None)  # selected last, because they may lie on disk
     arrays["row"] = np.arange(len(arrays["length"] if pictures is None else pictures))
     folds = 0
