@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import io
 import os
 import sys
@@ -25,6 +26,12 @@ def print_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Prints a line the first time that this process says it; tables go to the standard output."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

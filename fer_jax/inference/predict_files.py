@@ -39,7 +39,7 @@ def predict_files(
         draw: a folder for annotated pictures and videos.
 
     Returns:
-        How many 'pictures', 'faces', pictures with 'no_face' and 'unreadable' ones were read now.
+        How many 'pictures', 'faces', faces 'unclassified', pictures with 'no_face' and 'unreadable' ones were read now.
 
     Raises:
         UserError: if the table was made from something else, or cannot be written.
@@ -65,6 +65,7 @@ def predict_files(
                 counts["pictures"] += 1
                 for row in prediction.rows:
                     counts["faces" if row.status == "ok" else row.status.partition(":")[0]] += 1
+                    counts["unclassified"] += row.status == "ok" and row.expression is None
         finished = True
     finally:
         table.close(finished)
@@ -101,6 +102,8 @@ def _origin(model: Trained, reader: Reader, inputs: Sequence[Input]) -> dict[str
 def _summary(counts: Counter[str], out: pathlib.Path | None) -> str:
     faces, pictures = (f"{counts[name]:,} {name if counts[name] != 1 else name[:-1]}" for name in ("faces", "pictures"))
     parts = [f"{faces} in {pictures}"]
+    if counts["unclassified"]:
+        parts.append(f"{counts['unclassified']:,} without a prediction")
     if counts["no_face"]:
         parts.append(f"{counts['no_face']:,} without a face")
     if counts["unreadable"]:

@@ -8,7 +8,8 @@ logistic regression. Nothing is learned by gradients: scikit-learn fits, JAX eva
 
 Choices where the sources are silent:
   * The mean shape is made symmetric, so that a mirrored face has mirrored features.
-  * A face without landmarks gets no features and the same logit, 0, for every class: no prediction, an error.
+  * A face without landmarks, or whose landmarks coincide where a ratio divides by their distance, gets no features and
+    the same logit, 0, for every class: no prediction, an error.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ ANGLES = np.array([
     (48, 51, 54), (48, 57, 54), (36, 48, 54), (45, 54, 48), (17, 19, 21), (26, 24, 22),  # lips, their corners, brows
 ])  # fmt: skip
 FEATURES = 2 * LANDMARKS + len(FIRST) + len(RATIOS) + len(ANGLES)
-CONSTANT = 1e-6  # a feature that varies less says nothing
+CONSTANT = 1e-6  # a feature with a smaller deviation is dropped
 AT_ONCE = 1024  # faces, to bound the memory
 zeros = nn.initializers.zeros_init()
 
@@ -131,14 +132,17 @@ def cross(a: Float[Array, "... 2"], b: Float[Array, "... 2"]) -> Float[Array, ..
 def fit(
     model: Model, features: Float[np.ndarray, "N 136"], targets: Float[np.ndarray, "N C"], seed: int
 ) -> Mapping[str, np.ndarray]:
-    """Returns all parameters, fitted to the landmarks of those training faces that have any.
+    """Returns all parameters, fitted to the landmarks of those training faces that can be measured.
 
     Raises:
-        UserError: if fewer than two classes have any, or scikit-learn is not installed.
+        UserError: if faces of fewer than two classes can, or scikit-learn is not installed.
     """
     learners.scikit_learn("svm")
-    known = np.isfinite(features).all(axis=1)
-    points, label = features[known].reshape(-1, LANDMARKS, 2), targets[known].argmax(axis=1)
+    points, found = features.reshape(-1, LANDMARKS, 2), np.isfinite(features).all(axis=1)
+    known = found & np.all(between(jnp.asarray(points), RATIOS[:, 2], RATIOS[:, 3]) > 0, axis=1)
+    if coincide := int((found & ~known).sum()):
+        print(f"landmarks of {coincide} of {len(points)} training faces coincide: they are left out", flush=True)
+    points, label = points[known], targets[known].argmax(axis=1)
     if not len(points):
         raise UserError("no training face has landmarks: run `python -m tfds_builders landmarks` for the data set")
     mean = symmetric_mean(points)
@@ -147,9 +151,9 @@ def fit(
     scale = np.where(spread > CONSTANT, 1 / np.maximum(spread, CONSTANT), 0).astype(np.float32)
     x = (x - center) * scale
     axes = principal_axes(x, model.variance, model.components, seed)
-    found = learners.fit(model, x @ axes, label, seed)
+    fitted = learners.fit(model, x @ axes, label, seed)
     whole = {"mean_shape": mean, "center": center, "scale": scale, "axes": axes}
-    return whole | {f"classifier/{name}": values for name, values in found.items()}
+    return whole | {f"classifier/{name}": values for name, values in fitted.items()}
 
 
 def symmetric_mean(points: Float[np.ndarray, "N 68 2"]) -> Float[np.ndarray, "68 2"]:
@@ -180,9 +184,6 @@ def check(config: Config) -> None:
     for name, most in (("variance", 1.0), ("cost", np.inf)):
         if not 0 < config.model.get(name, 1.0) <= most:
             raise UserError(f"config.model.{name}={config.model[name]}: give a number above 0 and at most {most}")
-    for name in ("components", "support", "rounds", "steps"):
-        if config.model.get(name, 1) < 1:
-            raise UserError(f"config.model.{name}={config.model[name]}: give at least 1")
 
 
 def score(model: Any, logits: np.ndarray, labels: np.ndarray) -> Scores:

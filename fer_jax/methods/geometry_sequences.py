@@ -11,7 +11,8 @@ The paper finds its landmarks by elastic bunch graph matching, 52 of them as far
   * Positions are resampled, linearly among the frames with landmarks, and distances and angles taken of the result.
   * DTW has Euclidean local cost and a band of `window` steps.
   * A feature that is selected several times counts once in the support vector machine.
-  * A clip without landmarks gets the same logit, 0, for every class: no prediction, an error.
+  * A clip with fewer than two frames with landmarks, in which nothing moves, gets the same logit, 0, for every class:
+    no prediction, an error.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, say_once
+from fer_jax.methods import geometry, learners
 from fer_jax.methods.baseline import loss
-from fer_jax.methods.geometry import CONSTANT, FIRST, LANDMARKS, SECOND, check, cross, score
-from fer_jax.methods.learners import KernelMachine, fit_svc
-from fer_jax.methods.method import Classifier, Method
+from fer_jax.methods.geometry import CONSTANT, FIRST, LANDMARKS, SECOND, cross, score
+from fer_jax.methods.learners import KernelMachine
+from fer_jax.methods.method import Classifier, Config, Method
 
 LEARNERS = ("svc", "boosting")
 EYE, OTHER_EYE = slice(36, 42), slice(42, 48)
 FEATURES = LANDMARKS + len(FIRST)
+NEUTRAL_FIRST = ("ckplus", "mmi", "oulu_casia", "synthetic_faces")  # data sets whose clips begin with a neutral face
 NEVER = 1e3  # where the prototypes of a class without examples lie: farther than any other
 SMALLEST_ERROR = 1e-6  # of a weak classifier, so that its weight is finite
 AT_ONCE = 16  # clips, to bound the memory
@@ -111,7 +114,7 @@ def upright(points: Float[Array, "*B 68 2"]) -> Float[Array, "*B 68 2"]:
 
 
 def resampled(points: Float[Array, "B T 68 2"], mask: Bool[Array, "B T"], steps: int) -> Float[Array, "B S 68 2"]:
-    """Returns positions at `steps` equal steps from the first to the last frame with landmarks; NaN without any."""
+    """Returns positions at `steps` equal steps from the first to the last frame with landmarks; NaN without two."""
     known = mask & jnp.all(jnp.isfinite(points), axis=(2, 3))
     first = jnp.argsort(~known, axis=1, stable=True)  # frames with landmarks, in their order, come first
     last = jnp.sum(known, axis=1, keepdims=True).astype(jnp.float32) - 1.0
@@ -124,7 +127,7 @@ def resampled(points: Float[Array, "B T 68 2"], mask: Bool[Array, "B T"], steps:
         return jnp.take_along_axis(points, frame[..., None, None], axis=1)
 
     share = (place - low)[..., None, None]
-    return jnp.where((last >= 0.0)[..., None, None], (1 - share) * at(low) + share * at(high), jnp.nan)
+    return jnp.where((last >= 1.0)[..., None, None], (1 - share) * at(low) + share * at(high), jnp.nan)
 
 
 def tracks(positions: Float[Array, "B S 68 2"], first_frame: bool) -> Float[Array, "B S F 2"]:
@@ -212,6 +215,10 @@ def fit(
         UserError: if no clip has any, if no feature is better than chance, or scikit-learn is not installed.
     """
     known = np.isfinite(features).all(axis=1)
+    if unknown := int((~known).sum()):
+        print(
+            f"{unknown} of {len(features)} training clips have landmarks in fewer than two frames: left out", flush=True
+        )
     positions, label = features[known].reshape(-1, model.steps, LANDMARKS, 2), targets[known].argmax(axis=1)
     if len(np.unique(label)) < 2:
         raise UserError(
@@ -239,7 +246,7 @@ def fit(
     found["center"], used = x.mean(axis=0), used & (spread > CONSTANT)
     found["scale"] = np.where(used, 1 / np.maximum(spread, CONSTANT), 0)
     x = ((x - found["center"]) * found["scale"]).reshape(len(x), -1).astype(np.float32)
-    machine = fit_svc(x, label, classes=model.num_classes, cost=model.cost, support=model.support, seed=seed)
+    machine = learners.fit(model, x, label, seed)
     return found | {f"classifier/{name}": values for name, values in machine.items()}
 
 
@@ -247,6 +254,16 @@ def median_tracks(positions: Float[np.ndarray, "N S 68 2"], first_frame: bool) -
     """Returns the prototype of a class: the median of its tracks at each step."""
     rows = np.array_split(positions, -(-len(positions) // AT_ONCE))
     return np.median(np.concatenate([np.asarray(tracks(jnp.asarray(some), first_frame)) for some in rows]), axis=0)
+
+
+def check(config: Config) -> None:
+    """As for stills; says so where clips may not begin with the neutral face that `first_frame` takes for granted."""
+    geometry.check(config)
+    if config.model.first_frame and config.data.dataset.partition("/")[0] not in NEUTRAL_FIRST:
+        say_once(
+            "config.model.first_frame=True measures movements from the first frame of a clip; clips of "
+            f"{config.data.dataset} may not begin with a neutral face: compare with False"
+        )
 
 
 METHOD = Method(

@@ -73,16 +73,18 @@ def fit_svc(
 ) -> Fitted:
     """Fits a `KernelMachine`: C = `cost`, gamma = 1 / (K var(x)), classes weighed alike.
 
-    Of more than `support` examples it learns from as many, drawn by `seed`.
+    Of more than `support` examples it learns from as many, drawn by `seed`, at least one of each class.
 
     Raises:
-        UserError: if all examples are alike.
+        UserError: if `support` is less than the number of classes.
     """
-    if not np.ptp(x, axis=0).any():
-        raise UserError(f"the landmarks of all {len(x)} training examples are alike: find them again")
     if len(x) > support:
+        rows = np.random.default_rng(seed).permutation(len(x))
+        first = rows[np.unique(label[rows], return_index=True)[1]]  # of each class one
+        if support < len(first):
+            raise UserError(f"config.model.support={support}: there are {len(first)} classes; give at least as many")
         print(f"the support vector machine learns from {support:,} of {len(x):,} examples", flush=True)
-        rows = np.random.default_rng(seed).choice(len(x), support, replace=False)
+        rows = np.append(first, rows[~np.isin(rows, first)])[:support]
         x, label = x[rows], label[rows]
     gamma = 1 / (x.shape[1] * x.var())
     found = scikit_learn("svm").SVC(C=cost, gamma=gamma, class_weight="balanced", cache_size=500).fit(x, label)
@@ -128,9 +130,20 @@ class BoostedTrees(nn.Module):
 
 
 def fit_boosting(x: Float[np.ndarray, "N K"], label: Int[np.ndarray, " N"], *, rounds: int, seed: int) -> Fitted:
-    """Fits `BoostedTrees`; it ends before `rounds` where a tree makes no error, or is no better than chance."""
+    """Fits `BoostedTrees`; it ends before `rounds` where a tree makes no error, or is no better than chance.
+
+    Raises:
+        UserError: if the first tree is no better than chance.
+    """
     tree = scikit_learn("tree").DecisionTreeClassifier(max_depth=2)
-    boosting = scikit_learn("ensemble").AdaBoostClassifier(tree, n_estimators=rounds, random_state=seed).fit(x, label)
+    boosting = scikit_learn("ensemble").AdaBoostClassifier(tree, n_estimators=rounds, random_state=seed)
+    try:
+        boosting.fit(x, label)
+    except ValueError as error:
+        raise UserError(
+            f"no tree on the landmarks of {len(x)} training examples is better than chance: check the data, "
+            "or set config.model.learner=svc"
+        ) from error
     found = {"alpha": np.zeros(rounds), "feature": np.zeros((rounds, 3)), "threshold": np.zeros((rounds, 3))}
     found["leaves"] = np.zeros((rounds, 4))
     found["alpha"][: len(boosting.estimators_)] = boosting.estimator_weights_[: len(boosting.estimators_)]
@@ -175,12 +188,12 @@ def fit(model: Any, x: Float[np.ndarray, "N K"], label: Int[np.ndarray, " N"], s
     """Returns the parameters of the module of `model.learner`.
 
     Raises:
-        UserError: if the examples are of one class.
+        UserError: if the examples are of one class, or all alike.
     """
     if len(np.unique(label)) < 2:
-        raise UserError(
-            f"the {len(label)} training examples with landmarks are of {len(np.unique(label))} class: give more"
-        )
+        raise UserError(f"the {len(label)} training examples with landmarks are not of two classes: give more")
+    if not np.ptp(x, axis=0).any():
+        raise UserError(f"the landmarks of all {len(x)} training examples are alike: find them again")
     if model.learner == "svc":
         return fit_svc(x, label, classes=model.num_classes, cost=model.cost, support=model.support, seed=seed)
     if model.learner == "boosting":

@@ -7,9 +7,8 @@ import pytest
 from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.inputs import augmented_inputs, mirrored, plain_inputs
 from fer_jax.data.augment.preprocessing import Preprocessing
-from fer_jax.data.sources import points
 from fer_jax.data.sources.points import MIRROR, attach_points, face_points, face_template
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, say_once
 
 # For each iBUG landmark (from 0) the one in its place on a mirrored face.
 IBUG_MIRROR = np.array([
@@ -20,7 +19,7 @@ IBUG_MIRROR = np.array([
 
 @pytest.fixture(autouse=True)
 def _says_again():
-    points._say_once.cache_clear()
+    say_once.cache_clear()
 
 
 def numbered():

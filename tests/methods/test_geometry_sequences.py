@@ -11,6 +11,7 @@ from test_geometry_stills import face, moved
 from fer_jax.errors import UserError
 from fer_jax.methods import geometry_sequences
 from fer_jax.methods.geometry_sequences import dtw, resampled, samme, tracks, upright
+from fer_jax.methods.method import Config
 
 CLASSES = 3
 MODEL = geometry_sequences.Model(num_classes=CLASSES, rounds=20, support=64)
@@ -130,6 +131,14 @@ def test_it_learns_and_shuffled_labels_give_chance(learner):
     assert abs(accuracy(fitted(points, shuffled, learner=learner), unseen, truth) - 1 / 3) < 0.25
 
 
+def test_clips_that_may_not_begin_neutral_are_named(capsys):
+    config: Config = __import__("experiments.geometry_sequences", fromlist=["_"]).get_config("smoke")
+    for dataset in ("synthetic_faces/clips", "afew/aligned", "afew/aligned"):
+        config.data.dataset = dataset
+        geometry_sequences.check(config)
+    assert capsys.readouterr().err.count("clips of afew/aligned may not begin with a neutral face") == 1
+
+
 def test_the_first_frame_makes_people_alike():
     points, label = clips(30, people=6.0)
     unseen, truth = clips(60, seed=1, people=6.0)
@@ -137,10 +146,12 @@ def test_the_first_frame_makes_people_alike():
     assert ours > control + 0.2
 
 
-def test_clips_without_landmarks_are_not_classified():
+def test_clips_without_movement_are_not_classified(capsys):
+    """Those without landmarks, and those with a single frame that has any."""
     points, label = clips(12)
-    points[5] = np.nan
+    points[5], points[6, 1:] = np.nan, np.nan
     logits = logits_of(fitted(points, label), points)
-    np.testing.assert_array_equal(np.ptp(logits, axis=1) == 0, np.arange(12) == 5)
+    assert "2 of 12 training clips have landmarks in fewer than two frames" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.ptp(logits, axis=1) == 0, np.isin(np.arange(12), (5, 6)))
     with pytest.raises(UserError, match="fewer than two classes"):
         geometry_sequences.fit(MODEL, np.full((3, 12 * 136), np.nan), np.eye(3), 0)

@@ -88,10 +88,15 @@ def test_features_do_not_depend_on_place_size_and_roll():
     assert np.ptp(np.asarray(ours), axis=0).max() > 0.1  # but on the face
 
 
+def mirror_of_pairs():
+    """The pair of landmarks that each one becomes on a mirrored face."""
+    number = {frozenset(pair): n for n, pair in enumerate(zip(FIRST.tolist(), SECOND.tolist(), strict=True))}
+    return [number[frozenset(ORDER[[i, j]].tolist())] for i, j in zip(FIRST, SECOND, strict=True)]
+
+
 def mirror_of_features():
     """(index, sign) of the feature that each one becomes on a mirrored face."""
-    number = {frozenset(pair): n for n, pair in enumerate(zip(FIRST.tolist(), SECOND.tolist(), strict=True))}
-    pairs = [number[frozenset(ORDER[[i, j]].tolist())] for i, j in zip(FIRST, SECOND, strict=True)]
+    pairs = mirror_of_pairs()
 
     def unordered(rows):
         return [(frozenset((r[0], r[1])), frozenset((r[2], r[3]))) for r in rows.tolist()]
@@ -109,10 +114,13 @@ def mirror_of_features():
 
 def test_a_mirrored_face_has_mirrored_features():
     index, sign = mirror_of_features()
-    flipped = (POINTS[:8] * [-1, 1] + [200, 0]).astype("f")[:, ORDER]
     np.testing.assert_allclose(
-        describe(flipped, MEAN), np.asarray(describe(POINTS[:8], MEAN))[:, index] * sign, atol=1e-5
+        describe(mirrored(POINTS[:8]), MEAN), np.asarray(describe(POINTS[:8], MEAN))[:, index] * sign, atol=1e-5
     )
+
+
+def mirrored(points):
+    return (points * [-1, 1] + [200, 0]).astype("f")[..., ORDER, :]
 
 
 @pytest.mark.parametrize("learner", learners.LEARNERS)
@@ -163,10 +171,12 @@ def test_leaked_subjects_are_visible():
     assert by_person < by_picture - 0.3
 
 
-def test_a_face_without_landmarks_is_not_classified():
+def test_a_face_without_landmarks_is_not_classified(capsys):
     some = POINTS.copy()
-    some[:40] = np.nan
+    some[:39] = np.nan
+    some[39, 60] = some[39, 64]  # the mouth has no width
     model, variables = fitted(points=some)
+    assert "landmarks of 1 of 240 training faces coincide" in capsys.readouterr().out
     logits = logits_of(model, variables, some)
     assert not logits[:40].any()
     assert (np.ptp(logits[40:], axis=1) > 0).all()
@@ -175,8 +185,18 @@ def test_a_face_without_landmarks_is_not_classified():
     assert found["accuracy_found"] == (logits[40:].argmax(axis=1) == LABEL[40:]).mean()
     with pytest.raises(UserError, match="no training face has landmarks"):
         fitted(points=np.full_like(POINTS, np.nan))
+
+
+@pytest.mark.parametrize("learner", learners.LEARNERS)
+def test_faces_that_are_all_alike_are_refused(learner):
     with pytest.raises(UserError, match="are alike"):
-        fitted(points=np.repeat(POINTS[:1], len(POINTS), axis=0))
+        fitted(points=np.repeat(POINTS[:1], len(POINTS), axis=0), learner=learner)
+
+
+def test_trees_that_tell_nothing_are_refused():
+    model = dataclasses.replace(MODEL, learner="boosting")
+    with pytest.raises(UserError, match="no tree .* better than chance"):
+        learners.fit(model, np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([0, 1, 0, 1]), 0)
 
 
 def test_more_examples_than_support_vectors_are_sampled(capsys):
@@ -185,10 +205,17 @@ def test_more_examples_than_support_vectors_are_sampled(capsys):
     assert (logits_of(model, variables, UNSEEN).argmax(axis=1) == TRUTH).mean() > 0.8
 
 
+def test_a_rare_class_is_among_the_sampled_examples():
+    rare = np.where(np.arange(len(POINTS)) == 7, 3, LABEL % 3)
+    assert logits_of(*fitted(rare, support=4), POINTS[7:8]).argmax() == 3
+    with pytest.raises(UserError, match=r"config\.model\.support=3: there are 4 classes"):
+        fitted(support=3)
+
+
 def test_what_is_missing_is_said(monkeypatch):
     config: Config = __import__("experiments.geometry", fromlist=["_"]).get_config("smoke")
-    config.model.rounds = 0
-    with pytest.raises(UserError, match=r"config\.model\.rounds=0.*at least 1"):
+    config.model.variance = 1.5
+    with pytest.raises(UserError, match=r"config\.model\.variance=1\.5.*at most 1"):
         geometry.check(config)
     config.data.points = ""
     with pytest.raises(UserError, match=r"config\.data\.points.*face68"):

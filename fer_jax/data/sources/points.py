@@ -10,15 +10,13 @@ still have to move with the augmentation.
 
 from __future__ import annotations
 
-import functools
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, say_once
 from fer_jax.faces.landmarks import OUTSIDE, SMALLEST
 from fer_jax.parsing import read_arrays
 
@@ -148,7 +146,7 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
             "finds them"
         )
     if landmarks is None:
-        _say_once(
+        say_once(
             f"{dataset} has no landmarks: every face gets the same {len(template)} points, those of an average face"
             + (f"; `python -m tfds_builders landmarks {dataset}` finds them" if split else "")
         )
@@ -164,7 +162,7 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
     there = finite & (reach > MISSING_BELOW)
     _check_pixels(landmarks, reach, there, height, width, name)
     if missing := int((~there).sum()):
-        _say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and {LEFT_OUT[kind]}")
+        say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and {LEFT_OUT[kind]}")
     if kind in MEASURED:
         return {**arrays, "points": np.where(there[:, None, None], landmarks, np.float32(np.nan))}
     points = face_points(landmarks, height, width)
@@ -188,8 +186,3 @@ def _check_pixels(
                 f"of example {row}, around ({x[row]:.4g}, {y[row]:.4g}) in an image {width}x{height}; they must be "
                 "pixels of the stored image: build the data set again, or give config.data.points=''"
             )
-
-
-@functools.cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # tables go to the standard output
