@@ -46,6 +46,11 @@ def _check_data(config: Config) -> None:
             "config.augmentation.train: 'flip:alternate' mirrors in every other epoch, and with "
             "config.data.balanced_sampling there are no epochs: give 'flip'"
         )
+    if data.points and augmentation.policy:
+        raise UserError(
+            f"config.augmentation.train: '{augmentation.policy}' does not move landmarks, which this run reads "
+            f"(config.data.points='{data.points}'): leave it out"
+        )
     if data.smoothing_prior != "uniform" and not data.label_smoothing:
         raise UserError(
             f"config.data.smoothing_prior='{data.smoothing_prior}' does nothing without config.data.label_smoothing: "

@@ -19,6 +19,7 @@ from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config
 from fer_jax.config.steps import Stage, count_steps, phases, stages
+from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt import degradation
 from fer_jax.data.sources.clips import ClipSampler, clip_sampler
 from fer_jax.data.sources.source import Source
@@ -27,7 +28,7 @@ from fer_jax.engine.compiler import once_options, platform_of
 from fer_jax.engine.memory import check_bytes, check_parameters
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
 from fer_jax.engine.self_check import check_arithmetic
-from fer_jax.errors import UserError, first_line
+from fer_jax.errors import UserError, first_line, say_once
 from fer_jax.evaluation.task import Task, corner_step, evaluation_task
 from fer_jax.methods.method import ModelFields
 from fer_jax.nn.lowering import traced_for
@@ -183,6 +184,8 @@ def memory_advice(config: Config) -> str:
 
 def _check_pictures(config: Config, train: Source, mesh: Mesh) -> None:
     """Raises UserError for a batch whose pictures alone fill the machine, before they are gathered."""
+    if train.picture_shape[-1] == 1 and (policy := pipeline(config)[0].policy) and is_main():
+        say_once(f"config.augmentation.train: '{policy}' has no color operation here: {train.name} is gray")
     each = math.prod(train.picture_shape) + 4 * config.data.image_size**2 * train.picture_shape[-1]  # uint8, float32
     for group in ("train", "evaluation"):
         size = config[group].batch_size

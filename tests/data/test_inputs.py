@@ -95,8 +95,6 @@ def test_points_of_a_clip_follow_its_frames(per_frame):
     for seen in (inputs, mirrored(inputs), plain_inputs(batch, preprocessing)):
         where = centers(seen["frames"].reshape(16, 64, 64, 3)).reshape(points.shape)
         np.testing.assert_allclose(seen["points"], where, atol=0.6)
-    with pytest.raises(UserError, match="does not move landmarks"):
-        augmented_inputs(jax.random.key(3), batch, Augmentation(("trivialaugment",)), preprocessing)
 
 
 def test_mirroring_twice_is_nothing():

@@ -5,15 +5,15 @@ import io
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
+from experiments import geometry
+from fer_jax.config.check import check_config
 from fer_jax.data.augment import pillow, policies
 from fer_jax.data.augment.augmentation import Augmentation, augment
-from fer_jax.data.augment.inputs import augmented_inputs
 from fer_jax.data.augment.pillow import NUMBER, OPERATIONS
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.errors import UserError
@@ -254,9 +254,10 @@ def test_policies_are_operations_of_the_list(text):
 
 
 def test_a_policy_is_refused_where_landmarks_would_have_to_move():
-    batch = {"image": jnp.zeros((2, 48, 48, 1), jnp.uint8), "points": jnp.zeros((2, 5, 2))}
+    config = geometry.get_config("smoke")
+    config.augmentation.train = ("one_of(trivialaugment|flip)",)
     with pytest.raises(UserError, match=r"trivialaugment.*landmarks"):
-        augmented_inputs(KEY, batch, Augmentation(("one_of(trivialaugment|flip)",)), Preprocessing(48))
+        check_config(config)
 
 
 def test_random_pixels_in_a_tall_box():

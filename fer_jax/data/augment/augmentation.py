@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from fer_jax.data.augment import geometry, placement
 from fer_jax.data.augment.draws import example_keys, stream
-from fer_jax.data.augment.operations import GEOMETRY, INPUT, PIXELS, Operation, check_sizes, parse
+from fer_jax.data.augment.operations import GEOMETRY, INPUT, PIXELS, POLICIES, Operation, check_sizes, parse
 from fer_jax.data.augment.preprocessing import Preprocessing, normalize
 
 ALIASING = 1.5  # a stronger reduction than this is smoothed first
@@ -58,6 +58,11 @@ class Augmentation:
     def alternates(self) -> bool:
         """Whether an image is mirrored in every other epoch."""
         return any(entry.alternates for entry in self.operations)
+
+    @property
+    def policy(self) -> str:
+        """The first policy in the list, as written; '' without one."""
+        return next((leaf.text for entry in self.operations for leaf in entry.leaves() if leaf.name in POLICIES), "")
 
     def another(self, view: int, own: Iterable[str] = (), without: Iterable[str] = ()) -> "Augmentation":
         """Returns the augmentation of a further view of each example.

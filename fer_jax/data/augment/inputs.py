@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from fer_jax.data.augment import geometry
 from fer_jax.data.augment.augmentation import Augmentation, augment, warp_matrices
-from fer_jax.data.augment.operations import FIELD, POLICIES
 from fer_jax.data.augment.preprocessing import Preprocessing, central_matrix, preprocess
 from fer_jax.errors import UserError
 
@@ -44,16 +43,10 @@ def augmented_inputs(
 
     Returns:
         The batch with `image` float32 [B, S, S, 3], or `frames` float32 [B, T, S, S, 3], S the preprocessing's size.
-
-    Raises:
-        UserError: for points and a policy, which would leave them where they are.
     """
 
     def change(images: Batch, alike: int = 1) -> Batch:
         more: Any = {"alike": alike, "flips": flips}
-        leaves = [leaf for entry in augmentation.operations for leaf in entry.leaves()]
-        if "points" in images and (policy := next((leaf for leaf in leaves if leaf.name in POLICIES), None)):
-            raise UserError(f"{FIELD}: '{policy.text}' does not move landmarks, which this run reads: leave it out")
         moved = {"image": augment(key, images["image"], augmentation, preprocessing, **more)}
         if "points" in images:
             matrices = warp_matrices(key, images["image"].shape, augmentation, size=preprocessing.size, **more)

@@ -155,7 +155,7 @@ KINDS: Mapping[str, Kind] = {
         color.low_resolution, ("low_resolution",), {"factor": Parameter(2, 16, form=int)} | ALWAYS,
     ),
     "autoaugment": Kind(
-        PIXELS, "AutoAugment: one of 25 published pairs of operations; limits=faces keeps a face a face",
+        PIXELS, "AutoAugment: one of 25 published pairs of operations; limits=faces limits strengths",
         policies.autoaugment, ("autoaugment",),
         {"table": Parameter(default="cifar10", form=str, words=tuple(policies.TABLES))} | LIMITED,
     ),

@@ -4,7 +4,7 @@ Operations, levels and draws are those of torchvision, which resamples by the ne
 color operation leaves a gray picture as it is: it is not drawn for pictures with one channel, but remains in
 AutoAugment's pairs.
 
-A policy with limits='faces' keeps a face a face: no inversion, no strong solarizing, turns of at most 15 degrees, moves
+limits='faces' limits strengths for faces: no inversion, no strong solarizing, turns of at most 15 degrees, translations
 of at most a tenth of the side and shears of at most 0.15. RandAugment, TrivialAugment and AugMix then leave out
 posterizing and solarizing altogether.
 """
@@ -111,7 +111,9 @@ TABLES = {
 
 
 class Space(NamedTuple):
-    """The strongest value of each operation, at the level 1; the weakest changes nothing, but for posterize.
+    """The strongest value of each operation, at level 1.
+
+    Level 0 changes nothing, except AugMix's posterize, and solarize on pure white.
 
     Attributes:
         shear: pixels per pixel.
@@ -189,7 +191,7 @@ def randaugment_steps(key: Key[Array, ""], shape: tuple[int, ...], count: int, m
 def trivialaugment(key: Key[Array, ""], image: Float[Array, "H W C"], limits: str) -> Float[Array, "H W C"]:
     """Applies one operation at any level, in the wide space (Müller and Hutter, arXiv 2103.10158).
 
-    Its moves reach 32 pixels, whatever the size of the picture. With limits='faces' the levels divide what is left.
+    Translations reach 32 pixels at any size; with limits='faces' the levels span the reduced ranges.
     """
     return _in_levels(image, trivialaugment_steps(key, image.shape, limits))
 
@@ -206,7 +208,8 @@ def augmix(
 ) -> Float[Array, "H W C"]:
     """Mixes the image with copies of it, each through one to three operations (Hendrycks et al., arXiv 1912.02781).
 
-    The weights of the copies, and that of the image among them, are uniform. The paper's consistency loss is no part.
+    The weights of the copies, and that of the image among them, are uniform. The paper's consistency loss
+    is not implemented.
 
     Args:
         key: of this operation.
@@ -278,6 +281,7 @@ def _values(
         most = jnp.where(steps <= NUMBER["rotate"], jnp.array(reach(FACES))[steps], jnp.inf)
         amount = jnp.minimum(amount, most)
     value = start[steps] + sign * amount
+    # At the highest levels torchvision's AugMix keeps 0 bits, which Pillow refuses.
     return jnp.where(steps == NUMBER["posterize"], jnp.maximum(jnp.round(value), 1.0), value)
 
 
