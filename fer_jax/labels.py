@@ -143,7 +143,9 @@ _RAFDB = (
     "fearfully angry, fearfully surprised, angrily surprised, angrily disgusted, disgustedly surprised"
 )
 _RAFCE = (
-    _RAFDB.replace("angrily surprised", "fearfully disgusted, angrily surprised") + ", happily fearful, happily sad"
+    "happily surprised, happily disgusted, sadly fearful, sadly angry, sadly surprised, sadly disgusted, "
+    "fearfully angry, fearfully surprised, fearfully disgusted, angrily surprised, angrily disgusted, "
+    "disgustedly surprised, happily fearful, happily sad"
 )
 _CEXPR = (
     "fearfully surprised, happily surprised, sadly surprised, disgustedly surprised, angrily surprised, "

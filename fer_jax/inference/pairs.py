@@ -81,12 +81,11 @@ def match_pairs(source: Source, model: Any, validation: Source | None) -> PairMa
         validation: examples of the same classes that set the threshold; None where the source has pairs only.
     """
     parts, wanted = _parts(model.classes), _parts(source.classes)
-    columns = np.array([parts.index(names[:1]) for names in wanted])
     threshold = None
     if validation is not None:
         logits = model.outputs(validation)["logits"]
         threshold = best_threshold(logits, validation.arrays["label"], parts, wanted)
-    return PairMatch(source, columns, complete=False, parts=parts, wanted=wanted, threshold=threshold)
+    return PairMatch(source, np.arange(0), complete=False, parts=parts, wanted=wanted, threshold=threshold)
 
 
 def pair_scores(log_p: Float[np.ndarray, "N K"], parts: Parts, pairs: Parts) -> Float[np.ndarray, "N P"]:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from scipy.special import entr
 
 from fer_jax.errors import UserError
-from fer_jax.labels import PARTS, parts_of
+from fer_jax.labels import PARTS, are_compound, parts_of
 from fer_jax.methods import baseline
 from fer_jax.methods.losses import affect_terms
 from fer_jax.methods.method import Batch, Clock, Config, ModelFields, Outputs
@@ -104,9 +104,19 @@ def part_table(classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
 
 
 def model_fields(config: Config, classes: Sequence[str]) -> ModelFields:
-    """The table of the data set's classes."""
+    """The table of the data set's classes.
+
+    Raises:
+        UserError: unless some of them are compound.
+    """
     del config
-    return ModelFields({"table": part_table(classes)})
+    table = part_table(classes)
+    if not are_compound(classes):
+        raise UserError(
+            f"config.method=compound learns compound expressions, and the classes are {', '.join(classes)}: set "
+            "config.data.dataset to one of them, such as synthetic_faces/compound, or config.method=baseline"
+        )
+    return ModelFields({"table": table})
 
 
 def loss(outputs: Outputs, batch: Batch, clock: Clock, *, label_weights: bool = False) -> dict[str, Float[Array, "B"]]:

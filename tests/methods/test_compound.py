@@ -8,7 +8,7 @@ import pytest
 from planted import terms_of
 
 from fer_jax.errors import UserError
-from fer_jax.labels import COMPOUND_EMOTIONS, PARTS
+from fer_jax.labels import COMPOUND_EMOTIONS, EMOTIONS, PARTS
 from fer_jax.methods import compound
 from fer_jax.methods.method import Clock, Output
 from fer_jax.methods.objective import load
@@ -30,6 +30,8 @@ def test_the_table_has_the_parts_of_each_class():
     assert len(set(compound.part_table(order))) == 1  # the table does not depend on which part is named first
     with pytest.raises(UserError, match="'contempt'"):
         compound.part_table(("neutral", "contempt"))
+    with pytest.raises(UserError, match="compound expressions, and the classes are neutral, happiness, "):
+        compound.model_fields(None, EMOTIONS[:7])
 
 
 def outputs_of(z, share=None):

@@ -58,7 +58,7 @@ class Builder(PictureBuilder):
         for name, code in codes.items():
             file = f"{name.removesuffix('.jpg')}_aligned.jpg"
             if name not in partition:
-                problems.mistake(path, f"has {name}, which {PARTITION} has not: get both lists again")
+                problems.mistake(path, f"lists {name}, which {PARTITION} lacks: get both lists again")
             elif file not in there:
                 problems.gap(faces / file, "is listed and is not there: unpack its archive again")
             else:

@@ -20,17 +20,18 @@ from fer_jax.parsing import LARGEST_PIXEL, Unreadable, numbers, read_text
 from tfds_builders.face_crops import check_box, stored
 from tfds_builders.label_lists import read_labels
 from tfds_builders.layout import folders_with, place_of, root_of
-from tfds_builders.listing import Item, Listing, by_class, check_unlisted, pictures_in
+from tfds_builders.listing import ALL, Item, Listing, by_class, check_unlisted, pictures_in
 from tfds_builders.options import Options
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
 
 LIST_NAMES = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")  # the first is the real one
 ROW = re.compile(r"((?:train|test)_\d+\.jpg)\s+(\S+)")
-COUNTS = {  # of the basic expressions, by code; of the compound ones only 3,162 and 792 in all are known
+COUNTS = {  # of the basic expressions, by code
     "train": (1290, 281, 717, 4772, 1982, 705, 2524),
     "test": (329, 74, 160, 1185, 478, 162, 680),
 }
+COMPOUND_COUNTS = {"train": {ALL: 3162}, "test": {ALL: 792}}
 ATTRIBUTES = {"gender": 3, "race": 3, "age": 5}  # how many codes each has
 UNKNOWN = -1
 
@@ -105,7 +106,7 @@ class Builder(PictureBuilder):
         return Listing(
             items={split: some for split, some in items.items() if some},
             found=(f"{list_path}: {len(rows):,} names", f"{folder}: {len(images):,} files"),
-            expected=published if part == "basic" else {},
+            expected=published if part == "basic" else COMPOUND_COUNTS,
         )
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
