@@ -30,13 +30,16 @@ from fer_jax.errors import UserError, print_any_text, writing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/data.md", "docs/explanations.md")
-PAGES += ("docs/noise.md", "docs/performance.md", "docs/scaling.md")
+PAGES += ("docs/augmentation.md", "docs/noise.md", "docs/performance.md", "docs/scaling.md")
 BLOCK = re.compile(r"(<!-- (?P<kind>\w+): (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_YET = "not measured yet\n"
 OLD = " †"
 OLD_NOTE = "\n† measured with an earlier version of fer_jax\n"
 # The command that writes an included file.
 COMMANDS = {
+    "benchmarks/results/augmentation.md": (
+        "python -m benchmarks.augmentation --out benchmarks/results/augmentation.json"
+    ),
     "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
     "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
     "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
@@ -55,7 +58,7 @@ COMMANDS = {
     "results/latency.md": "python -m benchmarks.latency PHOTO --fer=PYTHON",
     **{
         f"results/claims/{name}.md": f"python -m experiments.claims.{name}"
-        for name in ("acnn", "fan", "fdrl", "pdls", "psr", "word2vec")
+        for name in ("acnn", "compound", "fan", "fdrl", "pdls", "psr", "word2vec")
     },
     "results/scaling.md": "python -m benchmarks.scaling --out results/scaling.json",
     "results/synthetic_faces.md": "python -m tfds_builders.synthetic_faces.verify --out results/synthetic_faces.json",

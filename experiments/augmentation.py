@@ -1,10 +1,10 @@
-"""What kinds of augmentation are worth on FER-2013, with all else equal.
+"""Compares augmentations on FER-2013, with all else equal.
 
     python -m experiments.augmentation --data_dir=FOLDER
 
 Every arm trains the compact network of fer2013_fast.py for 30 epochs with shifts and flips; all but `none` add one
 thing to them. The last epoch counts, nothing is selected, and the score is that on public_test: private_test is not
-read. Seed by seed, so that what is cut short has whole comparisons; the arms of ONCE, one seed each, come last.
+read. Seed by seed, so that an interrupted run leaves complete comparisons; the arms of ONCE, one seed each, come last.
 
 Every run leaves OUT/public_test/ARM_seedN.json, and a run that has its file is not trained again; OUT.md has the table.
 """
@@ -139,7 +139,7 @@ def _differences(
     seeds = set.intersection(*({record["seed"] for record in records} for records in these.values()))
     same = {arm: [record for record in records if record["seed"] in seeds] for arm, records in these.items()}
     control = same.pop(CONTROL)
-    return against(control, same)
+    return against(control, same) if seeds else {}
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def test_arms_are_compared_on_the_seeds_that_they_share(tmp_path):
     assert float(rows["| mixup"][4]) < 0.05
     assert rows["| augmix"][3:5] == ["+0.0 (+0.0 to +0.0)", "1.000"]
     assert rows["| none"][3] == ""
+    (tmp_path / SPLIT / "none_seed0.json").unlink()  # AugMix has no seed of the control
+    assert "| augmix | 1 | " in table(tmp_path)
 
 
 def test_a_run_is_recorded_and_not_repeated(tiny, tmp_path, monkeypatch, capsys):

@@ -1,22 +1,24 @@
-"""How much of what action units tell of an expression a network sees in the face, where the units are known.
+"""Compares networks with a linear classifier on the true action units.
 
-    python -m experiments.claims.compound --out results/compound.json        # about 16 minutes on two CPU cores
-    python -m experiments.claims.compound --arms=compact --out results/compound_compact.json      # about 5
+    python -m experiments.claims.compound        # about 16 minutes on two CPU cores, 5 of them with --arms=compact
 
 Trains networks on synthetic faces: a ResNet by the common recipe on the basic expressions and neutral, from whose
-probabilities the 22 categories of Du et al. are read as well; on these 22 with a softmax; on these with six sigmoids
-and the table of pairs; and the compact network, which learns fastest, with a softmax on twice as many faces. Beside
-their mean class accuracy on the test split stands that of a linear classifier, maximum entropy, on the true action
-units of the same training faces.
+probabilities the 22 categories of Du et al. are read as well (pairs_of_basic); on these 22 with a softmax; on these
+with six sigmoids and the table of pairs; and the compact network, which learns fastest, with a softmax on twice as many
+faces. Beside their mean class accuracy on the test split stands that of a linear classifier, maximum entropy, on the
+true action units of the same training faces.
+
+Every network leaves OUT/ARM.json, and one that has its file is not trained again; OUT.md has the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import os
+import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +27,13 @@ from jaxtyping import Float, Int
 
 from experiments import baseline, compound, fer2013_fast, presets
 from experiments.claims.ldl import FLOOR, maximum_entropy
+from experiments.comparison import Run, chosen, facts, finish, read_records
 from fer_jax.config.fields import Config, variant_config
 from fer_jax.data.sources.source import Source
 from fer_jax.data.sources.source import load as load_split
-from fer_jax.engine import compiler
-from fer_jax.errors import UserError, nearest, print_any_text, writing
 from fer_jax.evaluation.metrics import classification_metrics
-from fer_jax.inference.pairs import match_pairs, reads_pairs
-from fer_jax.inference.trained import Trained, load
-from fer_jax.runs.workdir import write_json
+from fer_jax.inference.pairs import match_pairs
+from fer_jax.inference.trained import load
 from fer_jax.training import loop
 
 
@@ -52,8 +52,10 @@ def fast(config: Config) -> None:
     config.selection.metric = "mean_recall"
 
 
+PAIRS = "pairs_of_basic"
 ARMS = {
     "basic": lambda: baseline.get_config("synthetic"),
+    PAIRS: lambda: baseline.get_config("synthetic"),  # the same network
     "softmax": lambda: baseline.get_config("compound"),
     "six_sigmoids": lambda: compound.get_config("compound"),
     "compact": lambda: variant_config("compound", "compact", "fast", {"fast": fast}),
@@ -61,32 +63,26 @@ ARMS = {
 PENALTY = 1e-4  # of the classifier on action units
 
 
-def measure(arms: Mapping[str, Config], workdir: epath.Path) -> dict[str, Any]:
-    """Trains what is not trained yet, and returns the scores by training set and by what they were read from."""
-    found: dict[str, dict[str, Any]] = {}
-    basic: Trained | None = None
-    for name, config in arms.items():
-        print(f"compound: {name}", flush=True)
-        loop.train(config, workdir / name)
-        model = load(str(workdir / name))
-        train, test = (load_split(model.config.data, split, training=False) for split in ("train", "test"))
-        faces = f"{train.name}, {len(train):,} faces"
-        if faces not in found:
-            found[faces] = {"chance": 1 / len(test.classes), "action_units": of_units(train, test)}
-            if basic is not None and reads_pairs(test.classes, basic.classes):
-                logits = match_pairs(test, basic, train).of_outputs(basic.outputs(test))["logits"]
-                found[faces]["pairs_of_basic"] = scores(logits, test.arrays["label"], test.classes)
-        found[faces][name] = scores(model.outputs(test)["logits"], test.arrays["label"], test.classes)
-        basic = model if name == "basic" else basic
-    return found
+def run(arm: str, config: Config, workdir: epath.Path) -> dict[str, Any]:
+    """Trains one network, or resumes it, and returns its record."""
+    place = workdir / ("basic" if arm == PAIRS else arm)
+    results = loop.train(config, place)
+    model = load(os.fspath(place))
+    data = ARMS["softmax"]().data if arm == PAIRS else model.config.data
+    train, test = (load_split(data, split, training=False) for split in ("train", "test"))
+    outputs = model.outputs(test)
+    if arm == PAIRS:
+        outputs = match_pairs(test, model, train).of_outputs(outputs)
+    record = {"arm": arm, "faces": f"{train.name}, {len(train):,}", "action_units": of_units(train, test)}
+    return record | scores(outputs["logits"], test.arrays["label"], test.classes) | facts(config, results)
 
 
-def of_units(train: Source, test: Source) -> dict[str, float]:
-    """Returns the scores of a linear classifier on the true action units."""
+def of_units(train: Source, test: Source) -> float:
+    """Returns the mean class accuracy of a linear classifier on the true action units."""
     target = np.eye(len(train.classes))[train.arrays["label"]]
     units, seen = (source.arrays["action_units"].astype(np.float64) for source in (train, test))
     p = np.maximum(maximum_entropy(units, target, seen, PENALTY), FLOOR)
-    return scores(np.log(p), test.arrays["label"], test.classes)
+    return scores(np.log(p), test.arrays["label"], test.classes)["mean_recall"]
 
 
 def scores(logits: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], classes: Sequence[str]) -> dict[str, float]:
@@ -98,39 +94,33 @@ def scores(logits: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], clas
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arms", default=",".join(ARMS), help="which of the networks (default %(default)s)")
-    parser.add_argument("--workdir", type=os.path.expanduser, default="runs/claims/compound", help="folder of the runs")
-    parser.add_argument("--out", required=True, help="JSON file to write")
-    parser.add_argument("--max_steps", type=int, default=0, help="stop each run here: to see that everything works")
-    args = parser.parse_args(arguments)
-    print_any_text()
-    try:
-        chosen = args.arms.split(",")
-        if wrong := set(chosen) - set(ARMS):
-            raise UserError(f"--arms: {nearest(min(wrong), ARMS)}")
-        configs = {name: make() for name, make in ARMS.items() if name in chosen}
-        for config in configs.values():
-            config.evaluation.report = False
-            config.train.max_steps = args.max_steps or config.train.max_steps
-        compiler.use_compilation_cache()
-        found, target = measure(configs, epath.Path(args.workdir)), epath.Path(args.out)
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(target, found)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (loop.Interrupted, KeyboardInterrupt):
-        print("stopped; the same command resumes from there", file=sys.stderr)
-        return 130
-    print(json.dumps(found, indent=1))
-    for faces, by_name in found.items():
-        units = by_name["action_units"]["mean_recall"]
-        for name, known in by_name.items():
-            if name not in ("chance", "action_units"):
-                share = known["mean_recall"] / units
-                print(f"{faces}: {name} {known['mean_recall']:.1%}, {share:.0%} of the {units:.1%} of action units")
-    return 0
+    parser.add_argument("--arms", default=",".join(ARMS), help="(default: all) %(default)s")
+    parser.add_argument("--workdir", type=epath.Path, default="runs/claims/compound", help="folder of the runs")
+    parser.add_argument("--out", type=pathlib.Path, default="results/claims/compound")
+    given = parser.parse_args(arguments)
+    return finish(_runs(given), given.out, table)
+
+
+def _runs(given: argparse.Namespace) -> Iterator[Run]:
+    for arm in chosen(given.arms, ARMS):
+        config = ARMS[arm]()
+        config.evaluation.report = False
+        yield given.out / f"{arm}.json", config, functools.partial(run, arm, config, given.workdir)
+
+
+def table(folder: pathlib.Path) -> str:
+    """Returns a table of the records in a folder."""
+    runs = read_records(folder, "arm")
+    lines = [
+        "| network | training faces | mean recall, % | of action units, % | ratio | all parts right, % | minutes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm, (record, *_) in ((arm, runs[arm]) for arm in ARMS if arm in runs):
+        recall, units, parts = record["mean_recall"], record["action_units"], record.get("all_parts_right")
+        cells = [arm, record["faces"], f"{100 * recall:.1f}", f"{100 * units:.1f}", f"{recall / units:.2f}"]
+        cells += ["" if parts is None else f"{100 * parts:.1f}", f"{record['minutes']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
