@@ -110,6 +110,18 @@ def test_faces_without_landmarks_get_the_template(capsys):
     assert capsys.readouterr().err == said  # once
 
 
+def test_faces_without_landmarks_cannot_be_measured(capsys):
+    marks = np.random.default_rng(0).uniform(10, 50, (4, 68, 2)).astype(np.float32)
+    marks[1], marks[2, 5, 1] = 0.0, np.nan
+    arrays = {"image": np.zeros((4, 64, 64, 3), np.uint8), "landmarks": marks}
+    found = attach_points(arrays, kind="face68", dataset="faces", split="train")["points"]
+    np.testing.assert_array_equal(found[[0, 3]], marks[[0, 3]])
+    assert np.isnan(found[1:3]).all()
+    assert "faces, split train: 2 of 4 faces have no landmarks and cannot be measured" in capsys.readouterr().err
+    with pytest.raises(UserError, match="'face68': faces, split train, has no landmarks"):
+        attach_points({"image": arrays["image"]}, kind="face68", dataset="faces", split="train")
+
+
 def test_a_data_set_without_landmarks_says_so_once(capsys):
     arrays = {"image": np.zeros((3, 48, 48, 1), np.uint8)}
     for split in ("train", "test"):

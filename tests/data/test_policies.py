@@ -187,6 +187,18 @@ def test_values_by_level():
     assert trivial["rotate"] == (-135.0, 135.0)
     assert trivial["contrast"] == (0.01, 1.99)
     assert (trivial["posterize"], trivial["solarize"]) == ((2.0, 8.0), (0.0, 255.0))
+    assert extremes(steps(policies.augmix_steps, 10, 3, "published"))["posterize"] == (1.0, 4.0)
+
+
+@pytest.mark.parametrize("space", [policies.AUTOAUGMENT, policies.WIDE, policies.FACES, policies.AUGMIX])
+def test_level_0_changes_nothing(space):
+    """But for AugMix's posterize, and solarize on white."""
+    strong = [name for name in OPERATIONS if name not in ("autocontrast", "equalize", "invert")]
+    steps = np.array([NUMBER[name] for name in strong for _ in range(4)])
+    values = np.asarray(policies._values(KEY, steps, np.zeros(len(steps), np.float32), space, "published", (48, 48, 3)))
+    pictures = np.tile(np.minimum(drawn(3), 254), (len(strong), 1, 1, 1))
+    changed = (ours(pictures, steps, values) != pictures).any((1, 2, 3))
+    assert {OPERATIONS[n] for n in steps[changed]} == ({"posterize"} if space is policies.AUGMIX else set())
 
 
 @pytest.mark.parametrize(
@@ -194,6 +206,7 @@ def test_values_by_level():
     [
         (policies.autoaugment_steps, ("cifar10",)),
         (policies.autoaugment_steps, ("imagenet",)),
+        (policies.autoaugment_steps, ("svhn",)),
         (policies.randaugment_steps, (2, 30)),
         (policies.trivialaugment_steps, ()),
         (policies.augmix_steps, (10, 3)),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_geometry_stills import face, moved
+from test_geometry_stills import ORDER, face, mirror_of_pairs, mirrored, moved
 
 from fer_jax.errors import UserError
 from fer_jax.methods import geometry_sequences
@@ -95,6 +95,17 @@ def test_tracks_do_not_depend_on_place_size_and_roll_and_start_at_zero():
     other = moved(points, 30, 1.7, (20, -5))
     theirs = tracks(resampled(upright(other), np.ones(points.shape[:2], bool), 12), True)
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_a_mirrored_clip_has_mirrored_tracks():
+    """Landmarks move to the other side, pairs turn the other way."""
+    points, _ = clips(2)
+    everything = np.ones(points.shape[:2], bool)
+    ours, theirs = (np.asarray(tracks(resampled(upright(p), everything, 12), True)) for p in (points, mirrored(points)))
+    index = np.concatenate([ORDER, 68 + np.array(mirror_of_pairs())])
+    sign = np.ones((68 + 2278, 2))
+    sign[:68, 0], sign[68:, 1] = -1, -1
+    np.testing.assert_allclose(theirs, ours[:, :, index] * sign, atol=1e-4)
 
 
 def test_frames_without_landmarks_are_left_out():

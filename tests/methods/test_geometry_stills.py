@@ -123,6 +123,13 @@ def mirrored(points):
     return (points * [-1, 1] + [200, 0]).astype("f")[..., ORDER, :]
 
 
+def test_a_mirrored_face_is_classified_alike():
+    """Where the training faces are mirrored too, but for faces between two classes."""
+    model, variables = fitted(np.tile(LABEL, 2), np.concatenate([POINTS, mirrored(POINTS)]), support=480)
+    ours, theirs = (logits_of(model, variables, points).argmax(axis=1) for points in (UNSEEN, mirrored(UNSEEN)))
+    assert (ours == theirs).mean() > 0.98
+
+
 @pytest.mark.parametrize("learner", learners.LEARNERS)
 @pytest.mark.parametrize("absent", [None, 1])
 def test_jax_predicts_what_scikit_learn_predicts(learner, absent):
