@@ -8,8 +8,10 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+FEW = 30  # names in one line
 
 
 class UserError(Exception):
@@ -42,7 +44,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(filter(None, known))
     begun = [one for one in known if name and one.startswith(name)]
     close = difflib.get_close_matches(name, begun or known, n=1, cutoff=0 if begun else 0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {some(known) or 'none'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Returns names in a row; of very many, such as people, the first and the number of the others."""
+    few = names if len(names) <= FEW else [*names[:FEW], f"{len(names) - FEW:,} more"]
+    return ", ".join(few)
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -54,6 +54,8 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a symbol that are drawn as nothing
 
+MANY_CLASSES = 100  # more are people, not expressions: then nothing has a row or a column for each of them
+
 Code = int | str
 
 # One row per data set: its own code -> the name in its documentation. Codes are integers if the files contain numbers,

@@ -25,6 +25,7 @@ from tfds_builders import registry
 from tfds_builders.catalogue import CATALOGUE
 from tfds_builders.contact_sheet import contact_sheet
 from tfds_builders.landmarks import find_landmarks
+from tfds_builders.listing import told
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.preparation import discard_unfinished, prepare, print_splits
 from tfds_builders.prepared import is_prepared
@@ -71,8 +72,7 @@ def verify_one(args: argparse.Namespace) -> int:
     findings = verify(builder)
     print(f"{builder.info.full_name} in {builder.data_path}")
     for split, counts in findings.numbers["counts"].items():
-        classes = "  ".join(f"{name} {number:,}" for name, number in counts.items())
-        print(f"  {split:13}{builder.info.splits[split].num_examples:7,}  {classes}")
+        print(f"  {split:13}{builder.info.splits[split].num_examples:7,}  {told(counts)}")
     print(f"decoded all {findings.numbers['pictures']:,} pictures")
     for note in findings.notes:
         print(f"note: {note}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fer_jax import labels
-from fer_jax.errors import UserError
+from fer_jax.errors import FEW, UserError
 from fer_jax.faces.pictures import is_picture
 from tfds_builders.problems import Problems
 
@@ -136,7 +136,10 @@ def _accounted_for(
 
 
 def one_sided(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Returns a line for each class that has examples in some splits (split -> class -> number) and none in others."""
+    """Returns a line for each class that has examples in some splits (split -> class -> number) and none in others.
+
+    If they are many, such as people, it is one line.
+    """
     lines = []
     for name in dict.fromkeys(name for classes in counts.values() for name in classes):
         there = {split: classes.get(name, 0) for split, classes in counts.items()}
@@ -144,7 +147,14 @@ def one_sided(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
         if 0 < len(lacking) < len(there):
             having = ", ".join(f"{number:,} in {split}" for split, number in there.items() if number)
             lines.append(f"class '{name}' has {having} and none in {' and '.join(lacking)}")
-    return lines
+    return lines if len(lines) <= FEW else [f"{lines[0]}, and so on for {len(lines):,} classes"]
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Returns class -> number of examples in one line."""
+    if len(counts) > FEW:
+        return f"{len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,}"
+    return "  ".join(f"{name} {number:,}" for name, number in counts.items())
 
 
 def shared_files(items: Mapping[str, Sequence[Item]]) -> list[str]:

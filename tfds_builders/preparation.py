@@ -16,6 +16,7 @@ from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError, first_line
 from fer_jax.locks import alone
 from fer_jax.storage import sync, sync_all
+from tfds_builders.listing import told
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.prepared import other_versions
 
@@ -117,5 +118,4 @@ def print_splits(builder: tfds.core.DatasetBuilder) -> None:
     """Prints the number of examples of every split, and of every class if the metadata have them."""
     counts = dict(builder.info.metadata or {}).get("counts", {})
     for split, info in builder.info.splits.items():
-        classes = counts.get(split, {})
-        print(f"  {split:13}{info.num_examples:7,}  " + "  ".join(f"{k} {v:,}" for k, v in classes.items()))
+        print(f"  {split:13}{info.num_examples:7,}  {told(counts.get(split, {}))}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_jax.data.sources.source import Source
 from fer_jax.data.targets.labeled import of_columns
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, some
 from fer_jax.labels import ALIASES
 
 
@@ -40,12 +40,10 @@ class Match:
         """Returns a line that says what is left out; empty if nothing is."""
         parts = []
         if self.left_out.get("data"):
-            examples = ", ".join(f"{count} of {name}" for name, count in self.left_out["data"].items())
+            examples = some([f"{count} of {name}" for name, count in self.left_out["data"].items()])
             parts.append(f"examples of classes that the model does not know ({examples})")
         if self.left_out.get("model"):
-            parts.append(
-                f"predictions of classes that the data set does not have ({', '.join(self.left_out['model'])})"
-            )
+            parts.append(f"predictions of classes that the data set does not have ({some(self.left_out['model'])})")
         return f"left out of the score: {' and '.join(parts)}" if parts else ""
 
 
@@ -70,8 +68,8 @@ def match_classes(source: Source, classes: Sequence[str]) -> Match:
     label = np.array([place.get(number, -1) for number in range(len(theirs))])[source.arrays["label"]]
     if not (label >= 0).any():
         raise UserError(
-            f"{source.name}, split {source.split}, has the classes {', '.join(source.classes)}, none of which the "
-            f"model knows ({', '.join(classes)}): name another data set"
+            f"{source.name}, split {source.split}, has the classes {some(source.classes)}, none of which the "
+            f"model knows ({some(classes)}): name another data set"
         )
     left = {name: int((source.arrays["label"] == n).sum()) for n, name in enumerate(source.classes) if n not in place}
     chosen = source.select(np.flatnonzero(label >= 0))

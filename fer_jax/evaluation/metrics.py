@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
 from scipy.special import stdtrit
 
-from fer_jax.labels import AFFECT, PARTS, are_compound, parts_of
+from fer_jax.labels import AFFECT, MANY_CLASSES, PARTS, are_compound, parts_of
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 AFFECT_SCORES = ("valence_ccc", "arousal_ccc", "valence_rmse", "arousal_rmse")
@@ -42,7 +42,7 @@ def classification_metrics(
 
     Returns:
         `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth; with a last
-        column where some examples have no prediction), the lists
+        column where some examples have no prediction; left out with more than `MANY_CLASSES`), the lists
         `recall, precision, f1, support` in class order, `classes_without_examples` (`mean_recall` leaves them out),
         `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`, of compound classes
         `parts` (see `part_scores`). A ratio without a denominator (the recall of a class without examples) is None.
@@ -58,10 +58,10 @@ def classification_metrics(
 
     log_probabilities = log_softmax(logits)
     predictions = predicted_classes(logits)
-    confusion = confusion_matrix(labels, predictions, num_classes)
-    accuracy, mean_recall, macro_f1 = _confusion_scores(confusion)
-    recall, precision, f1 = _class_scores(confusion)
-    support = confusion.sum(axis=1)
+    counts = _counts(labels, predictions, np.ones(num_examples, np.int64), num_classes)
+    accuracy, mean_recall, macro_f1 = _scores(*counts)
+    recall, precision, f1 = _class_scores(*counts)
+    support = counts[1]
     confidence = np.exp(log_probabilities.max(axis=-1))
     reliability = reliability_bins(confidence, predictions == labels)
 
@@ -73,7 +73,6 @@ def classification_metrics(
         "macro_f1": float(macro_f1),
         "nll": float(-np.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()),
         "ece": calibration_error(reliability),
-        "confusion": confusion.tolist(),
         "recall": _plain(recall),
         "precision": _plain(precision),
         "f1": _plain(f1),
@@ -81,10 +80,13 @@ def classification_metrics(
         "classes_without_examples": [str(classes[c]) for c in np.flatnonzero(support == 0).tolist()],
         "reliability": reliability,
     }
-    if are_compound(classes):
-        scores["parts"] = part_scores(confusion, classes)
+    if num_classes <= MANY_CLASSES:
+        confusion = confusion_matrix(labels, predictions, num_classes)
+        scores["confusion"] = confusion.tolist()
+        if are_compound(classes):
+            scores["parts"] = part_scores(confusion, classes)
     if bootstrap > 0:
-        scores |= bootstrap_intervals(confusion, draws=bootstrap, seed=seed)
+        scores |= bootstrap_intervals(labels, predictions, num_classes, draws=bootstrap, seed=seed)
     if votes is not None:
         scores |= {name: float(values.mean()) for name, values in measures_to_votes(votes, log_probabilities).items()}
         voted = np.take_along_axis(np.pad(votes, ((0, 0), (0, 1))), predictions[:, None], axis=1)[:, 0]
@@ -226,22 +228,23 @@ def affect_scores(predicted: Float[np.ndarray, "N 2"], truth: Float[np.ndarray, 
 
 
 def bootstrap_intervals(
-    confusion: Int[np.ndarray, "C D"], *, draws: int = 1000, seed: int = 0
+    labels: Int[np.ndarray, " N"],
+    predictions: Int[np.ndarray, " N"],
+    num_classes: int,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of the scores that follow from the confusion matrix.
+    """95 % percentile intervals of the scores that follow from how often each class is predicted for each.
 
     The bootstrap draws N examples with replacement. Accuracy, mean recall and macro F1 depend only on how many of them
     fall into each (truth, prediction) cell, and N independent draws fall into the cells as one multinomial with the
-    cells' shares. Drawing the multinomial is therefore the same bootstrap, not an approximation, and costs C^2 numbers
-    per resample instead of N. A resample's mean recall leaves out classes of which it holds no example.
+    cells' shares. Drawing the multinomial is therefore the same bootstrap, not an approximation, and costs a number for
+    each occupied cell instead of N. A resample's mean recall leaves out classes of which it holds no example.
     """
-    cells = confusion.ravel()
-    occupied = np.flatnonzero(cells)
-    total = int(cells.sum())
-    resampled = np.zeros((draws, cells.size), dtype=np.int64)
-    generator = np.random.default_rng(seed)
-    resampled[:, occupied] = generator.multinomial(total, cells[occupied] / total, size=draws)
-    scores = _confusion_scores(resampled.reshape(draws, *confusion.shape))
+    pairs, count = np.unique(np.stack([labels, predictions]), axis=1, return_counts=True)
+    resampled = np.random.default_rng(seed).multinomial(len(labels), count / len(labels), size=draws)
+    scores = _scores(*_counts(pairs[0], pairs[1], resampled, num_classes))
     return {
         f"{name}_interval": np.percentile(score, INTERVAL).tolist()
         for name, score in zip(("accuracy", "mean_recall", "macro_f1"), scores, strict=True)
@@ -278,22 +281,36 @@ def risk_and_coverage(
     return {"risk": float(wrong[sure].mean()) if sure.any() else None, "coverage": float(sure.mean())}
 
 
-def _class_scores(confusion: Int[np.ndarray, "*R C D"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _counts(
+    truth: Int[np.ndarray, " K"], predicted: Int[np.ndarray, " K"], count: Int[np.ndarray, "*R K"], num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often each class is right, is the truth, and is predicted, each [*R, C], from `count` examples per pair."""
+    right = _summed(count * (truth == predicted), truth, num_classes)
+    return right, _summed(count, truth, num_classes), _summed(count, predicted, num_classes + 1)[..., :-1]
+
+
+def _summed(values: Int[np.ndarray, "*R K"], group: Int[np.ndarray, " K"], groups: int) -> Int[np.ndarray, "*R groups"]:
+    """The sum of the values of each group, 0 of one that does not occur."""
+    order = np.argsort(group, kind="stable")
+    found, starts = np.unique(group[order], return_index=True)
+    sums = np.zeros((*values.shape[:-1], groups), np.int64)
+    sums[..., found] = np.add.reduceat(values[..., order], starts, axis=-1)
+    return sums
+
+
+def _class_scores(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]:
     """Recall, precision and F1 per class, each [*R, C]; NaN where there is no denominator."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)[..., : confusion.shape[-2]]
     return _ratio(hits, true), _ratio(hits, predicted), _ratio(2 * hits, true + predicted)
 
 
-def _confusion_scores(confusion: Int[np.ndarray, "*R C D"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scores(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy, mean recall and macro F1, each [*R].
 
     Mean recall averages over the classes that have examples, macro F1 over those that occur in the truth or in the
     predictions (scikit-learn's rule).
     """
-    recall, _, f1 = _class_scores(confusion)
-    hits = np.trace(confusion, axis1=-2, axis2=-1)
-    return hits / confusion.sum(axis=(-2, -1)), np.nanmean(recall, axis=-1), np.nanmean(f1, axis=-1)
+    recall, _, f1 = _class_scores(hits, true, predicted)
+    return hits.sum(axis=-1) / true.sum(axis=-1), np.nanmean(recall, axis=-1), np.nanmean(f1, axis=-1)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The prediction table: a row for each face, the same for scored data sets and for new pictures.
 
 source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,valence,arousal,status,p_<class>...
+
+With more than `MANY_CLASSES` the columns of the classes are left out.
 """
 
 from __future__ import annotations
@@ -8,13 +10,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from fer_jax.evaluation.metrics import log_softmax, predicted_classes
-from fer_jax.labels import AFFECT
+from fer_jax.labels import AFFECT, MANY_CLASSES
 from fer_jax.storage import write_whole
 
 
@@ -75,8 +77,8 @@ def prediction_rows(
     labels: np.ndarray | None = None,
     threshold: float | None = None,
     affect: np.ndarray | None = None,
-) -> list[PredictionRow]:
-    """Returns a row for each of N examples.
+) -> Iterator[PredictionRow]:
+    """Yields a row for each of N examples.
 
     Args:
         logits: float [N, C].
@@ -91,8 +93,8 @@ def prediction_rows(
     log_probabilities, predicted = log_softmax(logits), predicted_classes(logits)
     probabilities = np.exp(log_probabilities)
     entropy = -(probabilities * log_probabilities).sum(axis=1)
-    return [
-        PredictionRow(
+    for n in range(len(logits)):
+        yield PredictionRow(
             source=source,
             row=int(rows[n]),
             frame=None if frames is None else int(frames[n]),
@@ -104,8 +106,6 @@ def prediction_rows(
             probabilities=tuple(probabilities[n].tolist()),
             **({} if affect is None else dict(zip(AFFECT, affect[n].tolist(), strict=True))),
         )
-        for n in range(len(logits))
-    ]
 
 
 def write_table(path: Any, rows: Iterable[PredictionRow], classes: Sequence[str]) -> None:
@@ -115,13 +115,13 @@ def write_table(path: Any, rows: Iterable[PredictionRow], classes: Sequence[str]
 
 def csv_header(classes: Sequence[str]) -> list[str]:
     """Returns the names of the table's columns."""
-    return [*COLUMNS, *(f"p_{name}" for name in classes)]
+    return [*COLUMNS, *(f"p_{name}" for name in _shown(classes))]
 
 
 def csv_cells(row: PredictionRow, classes: Sequence[str]) -> list[Any]:
     """Returns the cells of a row, in the order of `csv_header`."""
     probabilities = row.probabilities or [None] * len(classes)
-    return [*(_cell(getattr(row, name)) for name in COLUMNS), *map(_cell, probabilities)]
+    return [*(_cell(getattr(row, name)) for name in COLUMNS), *map(_cell, probabilities[: len(_shown(classes))])]
 
 
 def csv_text(lines: Iterable[Sequence[Any]]) -> str:
@@ -133,10 +133,15 @@ def csv_text(lines: Iterable[Sequence[Any]]) -> str:
 
 def json_object(row: PredictionRow, classes: Sequence[str]) -> dict[str, Any]:
     """Returns a row as plain JSON values by the names of the columns; None where a value does not apply."""
-    probabilities = row.probabilities or [None] * len(classes)
-    values = {f"p_{name}": value for name, value in zip(classes, probabilities, strict=True)}
+    shown = _shown(classes)
+    values = {f"p_{name}": row.probabilities[c] if row.probabilities else None for c, name in enumerate(shown)}
     weights = {"frame_weights": list(row.frame_weights)} if row.frame_weights else {}
     return {name: getattr(row, name) for name in COLUMNS} | values | weights
+
+
+def _shown(classes: Sequence[str]) -> Sequence[str]:
+    """Returns the classes whose probabilities are written."""
+    return classes if len(classes) <= MANY_CLASSES else ()
 
 
 def _cell(value: Any) -> Any:

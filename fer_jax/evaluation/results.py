@@ -12,6 +12,7 @@ from fer_jax.config.protocol import selected_on
 from fer_jax.data.corrupt.degradation import degraded, images_sha256, parse
 from fer_jax.data.corrupt.occlusion import behind_test_objects
 from fer_jax.data.sources.source import Source
+from fer_jax.errors import some
 from fer_jax.evaluation.evaluate import Evaluator, Outputs, score
 from fer_jax.evaluation.matching import Match
 from fer_jax.evaluation.metrics import AFFECT_SCORES, confidence_threshold, risk_and_coverage
@@ -134,7 +135,7 @@ def never_recognized(results: Mapping[str, Any]) -> str:
     """Returns a sentence that names the classes of which no test example is recognized; '' if there are none."""
     recall = zip(results["classes"], results.get("recall", ()), strict=False)  # None without examples
     names = [name for name, value in recall if value == 0]
-    return f"No example of {', '.join(names)} is recognized." if names else ""
+    return f"No example of {some(names)} is recognized." if names else ""
 
 
 def _over_seeds(results: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from fer_jax.config.protocol import part_to_score, part_to_test, protocol, split
 from fer_jax.data.sources.source import facts, load, prepared_builder
 from fer_jax.engine.memory import explained
 from fer_jax.engine.mesh import is_main, on_main
-from fer_jax.errors import UserError, writing
+from fer_jax.errors import UserError, some, writing
 from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.evaluation.matching import Match, match_classes, whole
 from fer_jax.evaluation.results import score_model
@@ -111,8 +111,8 @@ def _read(model: trained.Trained, split: str, dataset: str) -> tuple[Match, bool
     source = load(config.data, split or split_to_test(config), training=False)
     if source.classes != model.classes:
         raise UserError(
-            f"the model was trained on the classes {', '.join(model.classes)}, but the data set has "
-            f"{', '.join(source.classes)}: prepare again the data set that it was trained on, or name the one to score "
+            f"the model was trained on the classes {some(model.classes)}, but the data set has "
+            f"{some(source.classes)}: prepare again the data set that it was trained on, or name the one to score "
             f"with --dataset={source.name}"
         )
     is_test = not split or (split == config.data.test_split and not config.fold)

@@ -38,6 +38,7 @@ from fer_jax.evaluation.predictions import PredictionRow
 from fer_jax.evaluation.task import Task, model_input
 from fer_jax.inference import explain_scores
 from fer_jax.inference.predict import Prediction
+from fer_jax.labels import MANY_CLASSES
 from fer_jax.nn.lowering import traced_for
 from fer_jax.report.looking import Looks
 
@@ -186,18 +187,20 @@ def class_maps(
 
 
 def look(task: Task, mesh: Mesh, variables: Any, match: Match) -> Looks | None:
-    """Returns where a model looks on a few test faces of each class, for the report; None if it computes no map.
+    """Returns where a model looks on a few test faces of each class, for the report.
+
+    None if it computes no map, and for very many classes.
 
     One device does it, because only the process that writes the report needs it.
     """
     source, mesh = match.source, Mesh(np.asarray(mesh.local_devices[:1]), mesh.axis_names)
+    if task.method.measures or len(source.classes) > MANY_CLASSES:
+        return None
     labels = source.arrays["label"]
     rows = np.concatenate([np.flatnonzero(labels == c)[:SHOWN] for c in range(len(source.classes))])
     few = source.select(rows)
     classes = match.columns[few.arrays["label"]].astype(np.int32)
-    made = None
-    if not task.method.measures:
-        made = class_maps(task, mesh, jax.tree.map(np.asarray, variables), few, classes, "detail")
+    made = class_maps(task, mesh, jax.tree.map(np.asarray, variables), few, classes, "detail")
     if made is None:
         return None
     faces = few.pictures()

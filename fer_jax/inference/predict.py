@@ -122,10 +122,8 @@ def _predict_clip(source: Input, reader: Reader, clip_logits: ClipLogits) -> Pre
         return Prediction(picture, [PredictionRow(source.name, status="no_face")])
     frames = np.stack([empty if crop is None else crop for crop in crops])
     logits, weights = clip_logits(frames, mask)
-    rows = prediction_rows(logits[None], reader.classes, source=source.name, rows=[0], threshold=reader.threshold)
-    return Prediction(
-        picture, [dataclasses.replace(rows[0], row=None, frame_weights=tuple(weights.tolist()))], [frames]
-    )
+    (row,) = prediction_rows(logits[None], reader.classes, source=source.name, rows=[0], threshold=reader.threshold)
+    return Prediction(picture, [dataclasses.replace(row, row=None, frame_weights=tuple(weights.tolist()))], [frames])
 
 
 @dataclasses.dataclass(frozen=True)

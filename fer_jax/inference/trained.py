@@ -148,7 +148,7 @@ class Trained:
                 outputs = self.outputs(self.source_of(array))
                 known: Any = {"threshold": self.threshold, "affect": outputs.get("affect")}
                 rows = prediction_rows(outputs["logits"], self.classes, source="array", rows=range(len(array)), **known)
-                yield Prediction(Picture("array", None), rows, list(array))
+                yield Prediction(Picture("array", None), list(rows), list(array))
                 return
             images = [np.broadcast_to(image, (*image.shape[:2], 3)).copy() for image in array]
             inputs = [Input(f"array[{n}]" if len(images) > 1 else "array", "photo", i) for n, i in enumerate(images)]

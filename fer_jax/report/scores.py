@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_jax.errors import some
 from fer_jax.evaluation.results import never_recognized
 from fer_jax.report.markup import Html, duration, element, join, percent, section, table
 
@@ -96,12 +97,13 @@ def _in_words(results: Mapping[str, Any]) -> Sequence[object]:
         return [f"{title}: ", element("b", mean), over]
     if "measures" in results:
         return [f"{title}: ", element("b", _number(results[name], unit)), f" {unit}, the mean over all images."]
-    confusion = np.asarray(results["confusion"])
-    total, right = int(confusion.sum()), int(np.trace(confusion))
+    total = results["num_examples"]
+    right = round(results["accuracy"] * total)
     words: list[object] = [element("b", f"{right:,} of {total:,}"), f" {examples(results)} are classified correctly. "]
     recall = {c: value for c, value in enumerate(results["recall"]) if value is not None}
-    if len(recall) < 2 or right == total:
+    if len(recall) < 2 or right == total or "confusion" not in results:
         return words
+    confusion = np.asarray(results["confusion"])
     best, worst = max(recall, key=recall.__getitem__), min(recall, key=recall.__getitem__)
     mistakes = confusion[:, : len(confusion)] - np.diag(np.diag(confusion))
     truth, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
@@ -123,7 +125,7 @@ def classifier_cards(results: Mapping[str, Any], mean_confidence: float) -> Html
     commonest = int(np.argmax(support))
     chance = f"Chance: {percent(1 / (len(names) - len(left_out)))}."
     if left_out:
-        chance += f" Classes without examples are left out: {', '.join(left_out)}."
+        chance += f" Classes without examples are left out: {some(left_out)}."
     excess = 100 * (mean_confidence - results["accuracy"])
     notes = {
         "accuracy": f"Always predicting {names[commonest]}: {percent(support[commonest] / sum(support))}.",

@@ -66,7 +66,7 @@ def write_report(
         body = [
             scores.classifier_cards(results, float(predictions.confidence.mean())),
             trained,
-            sections.classes(results),
+            sections.classes(results) if "confusion" in results else Html(),
             sections.calibration(results, predictions),
             circumplex(results, predictions),
             sections.mistakes(results, predictions),

@@ -12,11 +12,12 @@ from fer_jax.config.fields import Config
 from fer_jax.config.protocol import fold_number, part_to_test, split_to_test
 from fer_jax.data.augment.augmentation import pipeline
 from fer_jax.data.corrupt.occlusion import with_occluded_copies
+from fer_jax.data.sources.folds import rows_by_class
 from fer_jax.data.sources.points import MEASURED
 from fer_jax.data.sources.source import Source, check_split, image_names, load, prepared_builder, split_off, take_fold
 from fer_jax.data.targets.label_noise import with_label_noise
 from fer_jax.engine.hosts import agree
-from fer_jax.engine.mesh import on_main
+from fer_jax.engine.mesh import is_main, on_main
 from fer_jax.errors import UserError
 
 
@@ -63,7 +64,8 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
     train = load(data, data.train_split, training=True)
     _check_unit(config, train)
     if number := fold_number(config):
-        train, _ = take_fold(train, number)
+        train, tested = take_fold(train, number)
+        _check_known(train, tested)
     if data.examples:
         train = _fewer(train, data.examples)
     if config.selection.rule == "best_on_test":
@@ -81,17 +83,28 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
     return train, scored.select(np.flatnonzero(np.isin(scored.rows, held_out.rows)))
 
 
+def _check_known(train: Source, tested: Source) -> None:
+    """Raises UserError if no tested class has an example to train on, as where there is one picture of each person."""
+    unknown = np.isin(tested.arrays["label"], train.arrays["label"], invert=True)
+    if unknown.all():
+        raise UserError(
+            f"config.fold: no class of the {len(tested)} tested examples of {tested.name} has another example to train "
+            "on; give at least two of each class"
+        )
+    if unknown.any() and is_main():
+        told = f"the class of {int(unknown.sum()):,} of the {len(tested):,} tested examples has none to train on"
+        print(f"note: {told}: they count as errors", flush=True)
+
+
 def _fewer(train: Source, count: int) -> Source:
     """Returns `count` examples, of every class its share of all, by the largest remainder."""
     if count > len(train):
         raise UserError(f"config.data.examples={count}: {train.name} has {len(train)} to train on; give fewer, or 0")
-    label, rng = train.arrays["label"], np.random.default_rng(0)
-    names, sizes = np.unique(label, return_counts=True)
+    members, rng = rows_by_class(train.arrays["label"]), np.random.default_rng(0)
+    sizes = np.array([len(some) for some in members])
     wanted, rest = np.divmod(sizes * count, len(train))
     wanted[np.argsort(-rest, kind="stable")[: count - wanted.sum()]] += 1
-    rows = [
-        rng.permutation(np.flatnonzero(label == c))[size - n :] for c, size, n in zip(names, sizes, wanted, strict=True)
-    ]
+    rows = [rng.permutation(some)[len(some) - n :] for some, n in zip(members, wanted, strict=True)]
     return train.select(np.sort(np.concatenate(rows)))
 
 

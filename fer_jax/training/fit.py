@@ -25,7 +25,7 @@ def fitted(setup: Setup, state: TrainState) -> TrainState:
     task = dataclasses.replace(setup.task, profiles=("features",), flip_evaluation=False, corner_evaluation=False)
     evaluator = Evaluator(task, setup.mesh, setup.config.evaluation.batch_size)
     features = evaluator(state.variables(), setup.train)["features"]
-    found = method.fit(task.model, features, setup.train.arrays["target"], setup.config.seed)
+    found = method.fit(task.model, features, setup.train.targets(), setup.config.seed)
 
     params: dict[str, Any] = dict(flax.traverse_util.flatten_dict(state.params, sep="/"))
     for path, values in found.items():

@@ -25,6 +25,7 @@ from fer_jax.evaluation.matching import whole
 from fer_jax.evaluation.results import card_scores, headline, main_scores, score_model, unsure
 from fer_jax.evaluation.wrong_labels import wrong_labels
 from fer_jax.inference.explain import look
+from fer_jax.labels import MANY_CLASSES
 from fer_jax.parsing import read_lines
 from fer_jax.report import Samples
 from fer_jax.runs.checkpoint import tree_sha256
@@ -172,7 +173,7 @@ def _samples(setup: Setup) -> Samples:
     shown = (255 * (seen - low) / np.maximum(high - low, 1e-6)).astype(np.uint8)
     labels = setup.train.arrays["label"]
     gallery = []
-    for number in range(len(setup.train.classes)):
+    for number in range(min(len(setup.train.classes), MANY_CLASSES)):
         members = np.flatnonzero(labels == number)
         chosen = np.linspace(0, len(members) - 1, min(GALLERY, len(members))).astype(int)
         gallery.append(setup.train.pictures(members[chosen]))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from fer_jax.engine.mesh import is_main, on_main
-from fer_jax.errors import Diverged, UserError
+from fer_jax.errors import Diverged, UserError, some
 from fer_jax.evaluation.results import main_scores
 from fer_jax.runs import checkpoint
 from fer_jax.runs.model_file import MODEL, write_model
@@ -201,8 +201,8 @@ def _check_data(record: Mapping[str, Any], setup: Setup, digest: str, workdir: e
     train = setup.train
     if record["classes"] != list(train.classes):
         raise UserError(
-            f"the run in {workdir} has the classes {', '.join(record['classes'])}, but {train.name} now has "
-            f"{', '.join(train.classes)}: prepare again the data set that it was trained on, or give another --workdir"
+            f"the run in {workdir} has the classes {some(record['classes'])}, but {train.name} now has "
+            f"{some(train.classes)}: prepare again the data set that it was trained on, or give another --workdir"
         )
     if record["examples"] != digest:
         raise UserError(

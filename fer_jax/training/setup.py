@@ -146,7 +146,8 @@ def make_setup(config: Config) -> Setup:
     memory, template = None, _template(task, train, drawn)
     if task.method.memory:
         draw = np.random.default_rng(config.seed).uniform(size=len(train)).astype(np.float32)
-        memory = task.method.memory({k: v for k, v in train.arrays.items() if k != "image"} | {"draw": draw})
+        stored = {k: v for k, v in train.arrays.items() if k != "image"}
+        memory = task.method.memory(stored | {"draw": draw, "target": train.targets()})
     shapes = _dry_run(config, task, template, memory, [stage.size for stage in sizes[:-1]], mesh)
     tx, schedule = make_optimizer(config, shapes.params, total, steps_per_epoch)
     return Setup(
@@ -235,7 +236,8 @@ def _clip_sampler(config: Config, train: Source, task: Task) -> ClipSampler | No
 
 def _template(task: Task, train: Source, drawn: ClipSampler | None) -> dict[str, jax.Array]:
     """Two examples in the shape of a batch."""
-    batch = {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()} | {"mask": jnp.ones(2, bool)}
+    batch = {"target": jnp.zeros((2, len(train.classes)))} | {k: jnp.asarray(v[:2]) for k, v in train.arrays.items()}
+    batch |= {"mask": jnp.ones(2, bool)}
     if task.method.partners:
         batch |= with_partners(batch, batch)
     if drawn is None:

@@ -124,7 +124,8 @@ def draw_views(task: Task, batch: Batch, memory: Any, clock: Clock) -> list[Batc
 
 def prepare_targets(task: Task, batch: Batch, memory: Any, clock: Clock) -> Batch:
     """Adds what the loss reads: relabeled, drawn and smoothed targets, and each example's weight (0 for padding)."""
-    batch = batch | {"target": batch["target"].astype(jnp.float32)}
+    target = batch["target"] if "target" in batch else jax.nn.one_hot(batch["label"], task.model.num_classes)
+    batch = batch | {"target": target.astype(jnp.float32)}
     if task.method.targets:
         batch = dict(task.method.targets(memory, batch, clock))
     target = batch["target"]

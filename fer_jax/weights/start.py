@@ -107,7 +107,7 @@ def read_start(config: Config, shapes: Shapes, class_paths: ClassPaths) -> Start
         values |= found.values
         kept |= found.kept
         names += found.ignored
-        loaded = dict(collections.Counter(short(target).partition("/")[0] for target in found.values))
+        loaded = dict(collections.Counter(map(_top, found.values)))
         account = {"path": path, "kind": kind, "sha256": sha256, "holds": found.title, "loaded": loaded}
         sources.append(account | {"ignored": _grouped(found.ignored)})
     for expression in ignore:
@@ -135,8 +135,13 @@ def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths) 
     if theirs.method == ours.method:
         names = {target: short(target) for target in shapes}
         dropped = methods.of(theirs).training_only
-        reasons = {path: "only training uses it" for path in shapes if short(path).partition("/")[0] in dropped}
+        reasons = {path: "only training uses it" for path in shapes if _top(path) in dropped}
         reasons |= dict.fromkeys(class_paths(card["classes"]), "the source has other classes")
+        if theirs.objective != ours.objective:  # a strategy may add a part to the model, or replace one
+            own, others = (set(map(_top, paths)) for paths in (shapes, flat))
+            absent = "not in the source, which has another objective"
+            reasons |= {path: absent for path in shapes if _top(path) not in others}
+            reasons |= {short(path): "of its objective" for path in flat if _top(path) not in own}
     else:
         parts, others = methods.load(ours.method).published, methods.load(theirs.method).published
         shared = [part for part in parts if parts[part] == others.get(part) and any(part_of(p, [part]) for p in flat)]
@@ -153,6 +158,11 @@ def _from_run(path: str, ours: Config, shapes: Shapes, class_paths: ClassPaths) 
     found = place(path, title, arrays, names, shapes, ours.init_ignore, reasons, hint)
     others = {name: tree for name, tree in variables.items() if name != "params"}
     return found, tree_sha256(variables["params"], others)
+
+
+def _top(path: str) -> str:
+    """Returns the part of the model that a path (with its collection) belongs to: 'trunk'."""
+    return short(path).partition("/")[0]
 
 
 def _grouped(reasons: Mapping[str, str]) -> dict[str, dict[str, int]]:

@@ -218,7 +218,7 @@ def test_intervals_agree_with_brute_force_resampling(count):
         resampled.append((np.trace(table) / count, recall.mean()))
     brute = np.percentile(resampled, [2.5, 97.5], axis=0).T
     spread = np.std(resampled, axis=0)
-    ours = bootstrap_intervals(confusion_matrix(labels, predicted, 4), draws=4000, seed=0)
+    ours = bootstrap_intervals(labels, predicted, 4, draws=4000, seed=0)
     # Two Monte-Carlo estimates of one quantile, each with the standard error sqrt(p (1 - p) / draws) /
     # density(p), 0.04 sigma here.
     for row, name in enumerate(("accuracy_interval", "mean_recall_interval")):

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from building import OneFace, build, refusal
+from etils import epath
 
 from fer_jax.data.sources import source as loading
 from fer_jax.errors import UserError
+from fer_jax.training import loop
+from fer_jax.training.examples import read_examples
 from tfds_builders import __main__ as command
 from tfds_builders import registry
 from tfds_builders.image_folder import image_folder_dataset_builder as image_folder
@@ -71,6 +74,42 @@ def test_training_reads_it_by_name(tmp_path, tiny, capsys):
     training, held_out = loading.split_off(loaded, 0.25, seed=0)
     assert held_out.class_counts().tolist() == [3, 3]
     assert training.classes == ("cat", "dog")
+
+
+def test_people_are_learned_from_their_folders(tmp_path, tiny):
+    """The layout of VGGFace2 and MS-Celeb-1M crops: a folder for each person, and one split."""
+    files, data = tmp_path / "train", str(tmp_path / "data")
+    for person in ("n000002", "n000029", "m.01_2n"):
+        for number in range(1, 7):
+            fake_pictures.write(files / person / f"{number:04}_01.jpg", 60 + number, 80)
+    build("image_folder/identities", files, data, size=32)
+    config = tiny("face_identity", "folder", max_steps=2)
+    config.data.data_dir, config.data.folds = data, "examples:6"
+    config.model.width, config.train.batch_size = 8, 4
+    results = loop.train(config, epath.Path(tmp_path / "run"))
+    assert results["classes"] == ["m.01_2n", "n000002", "n000029"]
+    assert results["support"] == [1, 1, 1]  # a sixth of each person's pictures
+    assert results["training_examples"] == 15
+
+
+def test_people_who_cannot_be_tested_are_reported(tmp_path, tiny):
+    """One picture of each; the two splits of VGGFace2, which show different people; one person who is tested alone."""
+    once, apart, data = tmp_path / "once", tmp_path / "apart", str(tmp_path / "data")
+    for number in range(4):
+        fake_pictures.write(once / f"n{number}" / "a.jpg", 32, 32)
+        fake_pictures.write(apart / ("train" if number % 2 else "test") / f"n{number}" / "a.jpg", 32, 32)
+    build("image_folder/identities", once, data)
+    config = tiny("face_identity", "folder")
+    config.data.data_dir, config.data.folds = data, "examples:2"
+    with pytest.raises(UserError, match="no class of the 2 tested examples .* has another example to train on"):
+        read_examples(config)
+    told = refusal("image_folder/apart", apart, tmp_path)
+    assert "no class of the split test is in train" in told
+    for number in range(40):
+        fake_pictures.write(apart / "train" / f"p{number}" / "a.jpg", 32, 32)
+    fake_pictures.write(apart / "test" / "n1" / "a.jpg", 32, 32)
+    (warning,) = [line for line in build("image_folder/some", apart, data).contents.warnings if "none in" in line]
+    assert warning == "class 'n0' has 1 in test and none in train, and so on for 43 classes"
 
 
 def test_building_anew_and_other_options(tmp_path, capsys):

@@ -2,12 +2,15 @@
 
 import dataclasses
 import hashlib
+import io
+import itertools
 import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer_jax.data.corrupt import occluders
 from fer_jax.errors import UserError
@@ -262,11 +265,27 @@ def test_valence_and_arousal_are_those_of_the_emotions_times_the_intensity():
     np.testing.assert_allclose(np.divide((face["valence"], face["arousal"]), face["intensity"]), AFFECT[face["label"]])
 
 
+def test_people_as_classes_are_the_same_in_both_splits():
+    plan = Plan(kind="identities", size=24, train=21, test=6, per_subject=7, gray=True)
+    drawn = {split: list(generate(plan, split)) for split in ("train", "test")}
+    for split, each in (("train", 7), ("test", 2)):
+        people = [example["label"] for example in drawn[split]]
+        assert sorted(people) == sorted(plan.classes() * each)
+    assert {(e["label"], e["code"]) for e in drawn["train"]} == set(itertools.product(plan.classes(), range(7)))
+    pictures = [e["image"] for split in drawn for e in drawn[split]]
+    assert len(set(pictures)) == len(pictures)
+    assert Image.open(io.BytesIO(pictures[0])).mode == "L"
+    people = [plan.identify(split, np.arange(3))[1].tolist() for split in drawn]
+    assert people == [[0, 1, 2], [0, 1, 2]]  # who are those of the other configurations' train split
+
+
 def test_plan_refuses_what_it_cannot_draw(tmp_path, monkeypatch):
     from tfds_builders.synthetic_faces import synthetic_faces_dataset_builder as faces
 
     with pytest.raises(UserError, match="kind"):
         Plan(kind="video")
+    with pytest.raises(UserError, match="one person: give two or more"):
+        Plan(kind="identities", train=20, per_subject=20)
     with pytest.raises(UserError, match="compound"):
         faces.make_builder("compund", data_dir=str(tmp_path))
     with pytest.raises(UserError, match="train is 10000000000000; .* 1,048,576 at most"):

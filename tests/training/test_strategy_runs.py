@@ -26,6 +26,7 @@ TRACED = [  # several views, mixing and selection over every kind of method
     ("compound", BOTH),
     ("fdrl", "eac+cutmix+small_loss"),
     ("acnn", "nla+cutmix+small_loss"),
+    ("acnn", "arcface+mixup"),
     ("psr", "vac+mixup+small_loss"),
     ("fdrl", "scn"),
     ("psr", "scn"),

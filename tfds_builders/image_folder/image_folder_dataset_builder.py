@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, some
 from fer_jax.labels import COMPOUND_CODES
 from fer_jax.parsing import whole_number
 from tfds_builders.image_folder.folders import read_folders
@@ -178,9 +178,15 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             split: [_item(row, classes.index[names[row.word]], numbers) for row in rows if row.split == split]
             for split in split_order(rows)
         }
+        shown = {split: {item.label for item in some_items} for split, some_items in items.items()}
+        if strange := [split for split in shown if not shown[split] & shown.get("train", shown[split])]:
+            raise UserError(
+                f"{table or root}: no class of the split {strange[0]} is in train, so that none can be recognized; if "
+                "the classes are people, give the folder train alone and test a part of it with config.data.folds"
+            )
         return Listing(
             items=items,
-            found=(f"{table or root}: {len(rows):,} pictures of {', '.join(classes.names)}",),
+            found=(f"{table or root}: {len(rows):,} pictures of {some(classes.names)}",),
             warnings=(*warnings, *classes.warnings),
             metadata={"subjects": people},
         )

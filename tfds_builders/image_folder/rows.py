@@ -87,11 +87,12 @@ def classes_of(words: Iterable[str]) -> Classes:
     else:
         name_of = emotions
         names = tuple(name for name in order if name in emotions.values())
-    for name in names:
-        merged = [word for word in words if name_of[word] == name]
-        if len(merged) > 1:
-            warnings.append(f"{_joined(merged)} are one class, {name}")
-    return Classes(names, {word: names.index(name) for word, name in name_of.items()}, tuple(warnings))
+    merged: dict[str, list[str]] = {name: [] for name in names}
+    for word in words:
+        merged[name_of[word]].append(word)
+    warnings += [f"{_joined(some)} are one class, {name}" for name, some in merged.items() if len(some) > 1]
+    number = {name: n for n, name in enumerate(names)}
+    return Classes(names, {word: number[name] for word, name in name_of.items()}, tuple(warnings))
 
 
 def check_splits(where: object, rows: Sequence[Row]) -> list[str]:

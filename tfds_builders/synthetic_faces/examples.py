@@ -27,7 +27,7 @@ from fer_jax.labels import AFFECT, EMOTIONS
 from fer_jax.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces import annotators, clips
 from tfds_builders.synthetic_faces.expressions import RECIPES, affect_of
-from tfds_builders.synthetic_faces.plan import Plan
+from tfds_builders.synthetic_faces.plan import Plan, person_name
 from tfds_builders.synthetic_faces.renderer import Picture, render
 from tfds_builders.synthetic_faces.scene import MEAN_INTENSITY, Scene, sample_scene
 
@@ -52,10 +52,10 @@ def votes_of(scene: Scene) -> np.ndarray:
     return annotators.vote(Stream(scene.seed, Purpose.VOTES, scene.index), said)
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Returns [H, W, 3] or [H, W] uint8 as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png", compress_level=1)
+def encode_png(pixels: np.ndarray, gray: bool = False) -> bytes:
+    """Returns [H, W, 3] or [H, W] uint8 as PNG, with one channel if it is `gray`."""
+    buffer, image = io.BytesIO(), Image.fromarray(pixels)
+    (image.convert("L") if gray else image).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
 
 
@@ -66,7 +66,7 @@ def _still_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Examp
     pose = np.stack([scene.pose.yaw, scene.pose.pitch, scene.pose.roll], axis=-1)
     return [
         {
-            "image": encode_png(picture.image[i]),
+            "image": encode_png(picture.image[i], plan.gray),
             "landmarks": picture.landmarks[i],
             "action_units": scene.units[i],
             "occlusion_mask": encode_png(picture.occlusion[i].astype(np.uint8) * 255),
@@ -80,15 +80,16 @@ def _still_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Examp
 
 def _names(plan: Plan, category: int, votes: np.ndarray, subject: int, intensity: float) -> Example:
     recipe = RECIPES[category]
-    return {
-        "label": recipe.name if plan.kind == "compound" else recipe.dominant,
+    named = {
         "code": BASIC_NAMES.index(recipe.dominant),
         "compound_label": category,
         "votes": votes,
-        "subject": subject,
         "intensity": intensity,
         **(dict(zip(AFFECT, affect_of(category, intensity), strict=True)) if plan.affect else {}),
     }
+    if plan.kind == "identities":
+        return {"label": person_name(subject), **named}
+    return {"label": recipe.name if plan.kind == "compound" else recipe.dominant, **named, "subject": subject}
 
 
 def _clip_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Example]:
@@ -99,7 +100,7 @@ def _clip_examples(plan: Plan, split: str, positions: np.ndarray) -> list[Exampl
         clip = clips.draw_clip(apex, plan.frames, bank=split)
         examples.append(
             {
-                "frames": [encode_png(frame) for frame in clip.picture.image],
+                "frames": [encode_png(frame, plan.gray) for frame in clip.picture.image],
                 "frame_mask": clip.has_face,
                 "landmarks": clip.picture.landmarks,
                 "action_units": clip.units,

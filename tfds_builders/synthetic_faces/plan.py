@@ -10,7 +10,7 @@ from fer_jax.errors import UserError
 from fer_jax.labels import COMPOUND_EMOTIONS, classes
 from tfds_builders.synthetic_faces.expressions import BASIC_RECIPES, RECIPES
 
-KINDS: tuple[str, ...] = ("basic", "compound", "clips")
+KINDS: tuple[str, ...] = ("basic", "compound", "clips", "identities")
 SPLITS: tuple[str, ...] = ("train", "test")
 _SPLIT_STRIDE = 1 << 20
 _KIND_STRIDE = 1 << 24
@@ -19,7 +19,11 @@ _SUBJECT_STRIDE = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One data set. `bank` names the occluders put before every face ('' for none)."""
+    """One data set.
+
+    `bank` names the occluders put before every face ('' for none). The classes of 'identities' are the people, who are
+    the same in both splits. `gray` stores pictures with one channel.
+    """
 
     kind: str = "basic"
     size: int = 64
@@ -29,6 +33,7 @@ class Plan:
     bank: str = ""
     per_subject: int = 12
     frames: int = 12  # of a clip
+    gray: bool = False
     affect: bool = False  # whether valence and arousal are stored
 
     def __post_init__(self):
@@ -45,10 +50,18 @@ class Plan:
                 raise UserError(f"{name} is {number}; synthetic faces need 1 at least, and {_SPLIT_STRIDE:,} at most")
         if max(self.train, self.test) > _SUBJECT_STRIDE * self.per_subject:
             raise UserError(f"per_subject is {self.per_subject}, which needs more than {_SUBJECT_STRIDE:,} people")
+        if self.kind == "identities" and self.people("train") < 2:
+            raise UserError(f"train={self.train} with per_subject={self.per_subject} is one person: give two or more")
 
     def classes(self) -> tuple[str, ...]:
         """Returns the names of the labels."""
+        if self.kind == "identities":
+            return tuple(map(person_name, range(self.people("train"))))
         return COMPOUND_EMOTIONS if self.kind == "compound" else classes(7)
+
+    def people(self, split: str) -> int:
+        """Returns how many people a split shows."""
+        return -(-self.count("train" if self.kind == "identities" else split) // self.per_subject)
 
     def picture_bytes(self) -> int:
         """Returns the size of all pictures as pixels."""
@@ -61,15 +74,22 @@ class Plan:
         """Returns (index, subject, category) of the given positions of a split.
 
         People take turns, so that any leading part of a split has as many people as possible and even
-        classes; nobody is in two splits. Occluded copies have the index of their original.
+        classes; nobody is in two splits, unless the classes are people. Occluded copies have the index of their
+        original.
         """
         positions = np.asarray(positions, np.int64)
         split_number = SPLITS.index(split)
-        people = max(-(-self.count(split) // self.per_subject), 1)
+        people = self.people(split)
         person, turn = positions % people, positions // people
         if self.kind == "compound":
             category = (person + turn) % len(RECIPES)
         else:
             category = np.array(BASIC_RECIPES)[(person + turn) % len(BASIC_RECIPES)]
         index = KINDS.index(self.kind) * _KIND_STRIDE + split_number * _SPLIT_STRIDE + positions
-        return index, split_number * _SUBJECT_STRIDE + person, category
+        first = 0 if self.kind == "identities" else split_number * _SUBJECT_STRIDE
+        return index, first + person, category
+
+
+def person_name(subject: int) -> str:
+    """Returns the name of the class of a person."""
+    return f"person{subject:05}"

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Plan] = {
     "basic": Plan(),
     "compound": Plan(kind="compound", train=4400, test=1100),
     "clips": Plan(kind="clips", train=700, test=210),
+    "identities": Plan(kind="identities", train=20_000, test=2_000, per_subject=20),
     "occluded_train": Plan(bank="train"),
     "occluded_test": Plan(bank="test"),
 }
@@ -42,6 +43,7 @@ _DESCRIPTIONS = {
     "basic": "Neutral and the six basic expressions.",
     "compound": "The 22 categories of Du, Tao and Martinez (2014).",
     "clips": "Clips of 12 frames: neutral, onset, apex, offset; some frames occluded or without a face.",
+    "identities": "People as classes, each with every basic expression.",
     "occluded_train": "The pictures of `basic`, one by one, behind objects of the training bank.",
     "occluded_test": "The test pictures of `basic`, one by one, behind objects of the test bank.",
 }
@@ -101,14 +103,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         plan, f = self.plan, tfds.features
         size, units, time = plan.size, len(AU_IDS), (plan.frames,) if plan.kind == "clips" else ()
-        picture = f.Image(shape=(size, size, 3), encoding_format="png")
+        picture = f.Image(shape=(size, size, 1 if plan.gray else 3), encoding_format="png")
         mask = f.Image(shape=(size, size, 1), encoding_format="png")
         features: dict[str, Any] = {
             "label": f.ClassLabel(names=list(plan.classes())),
             "code": f.Scalar(np.int64),
             "compound_label": f.ClassLabel(names=list(COMPOUND_NAMES)),
             "votes": f.Tensor(shape=(len(VOTE_NAMES),), dtype=np.int64),
-            "subject": f.Scalar(np.int64),
+            # As a class a person is in both splits: parts that are held out by subject would hold out classes.
+            **({} if plan.kind == "identities" else {"subject": f.Scalar(np.int64)}),
             "intensity": f.Scalar(np.float32),
             "landmarks": f.Tensor(shape=(*time, 68, 2), dtype=np.float32),
             "action_units": f.Tensor(shape=(*time, units), dtype=np.float32),

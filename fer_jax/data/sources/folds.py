@@ -88,12 +88,18 @@ def subject_folds(subject: np.ndarray, k: int = 0) -> np.ndarray:
 def example_folds(label: np.ndarray, k: int) -> np.ndarray:
     """Returns random folds with each class spread evenly, int32 [N]; for pictures of unknown people."""
     rng = np.random.default_rng(0)  # the same folds for every seed of training
-    order = np.concatenate([rng.permutation(np.flatnonzero(label == c)) for c in np.unique(label)])
+    order = np.concatenate([rng.permutation(rows) for rows in rows_by_class(label)])
     if len(order) < k:
         raise UserError(f"config.data.folds='examples:{k}': there are {len(order)} examples; use fewer folds")
     folds = np.empty(len(order), np.int32)
     folds[order] = np.arange(len(order)) % k
     return folds
+
+
+def rows_by_class(label: np.ndarray) -> list[np.ndarray]:
+    """Returns the rows of each class that occurs, in order of classes."""
+    order = np.argsort(label, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
 
 
 def stored_folds(fold: np.ndarray) -> np.ndarray:

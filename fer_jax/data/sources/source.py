@@ -11,7 +11,7 @@ import numpy as np
 
 from fer_jax.data.sources import clips
 from fer_jax.data.sources.decoding import decoded, texts
-from fer_jax.data.sources.folds import check_number, divide
+from fer_jax.data.sources.folds import check_number, divide, rows_by_class
 from fer_jax.data.sources.on_disk import LazyPictures, select
 from fer_jax.data.sources.points import attach_points, stored_landmarks
 from fer_jax.data.sources.records import check_classes, data_digest, place_of, readable
@@ -30,9 +30,9 @@ class Source:
         split: of the data set.
         classes: emotion names; `label` and the columns of `target` are in this order.
         arrays: by field, with one row per example: `image` uint8 [N, H, W, C], `label` int32 [N], `target` float32
-            [N, classes], `index` int32 [N] (the position in this source), and further fields of the data set
-            (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...) or of the config (`points` float32
-            [N, P, 2]). Clips have `start` and `length` int32 [N] instead of `image`.
+            [N, classes] (up to `labels.MANY_CLASSES`), `index` int32 [N] (the position in this source), and further
+            fields of the data set (`landmarks` float32 [N, 68, 2], `votes` [N, 10], `subject` [N], ...) or of the
+            config (`points` float32 [N, P, 2]). Clips have `start` and `length` int32 [N] instead of `image`.
         rows: int [N], the place of each example in the stored split.
         frames: of clips, by field, one after the other: `frames` uint8 [F, H, W, C], `frame_mask` bool [F] (false
             without a face), `points` float32 [F, P, 2] if the config asks for them, ... Clip i is rows start[i] ..
@@ -137,6 +137,12 @@ class Source:
         arrays = {k: select(v, rows) for k, v in self.arrays.items()}
         arrays["index"] = np.arange(len(rows), dtype=np.int32)
         return dataclasses.replace(self, arrays=arrays, rows=self.rows[rows])
+
+    def targets(self) -> np.ndarray:
+        """Returns the target distributions, float32 [N, C]: of very many classes, those of the labels."""
+        if "target" in self.arrays:
+            return self.arrays["target"]
+        return np.eye(len(self.classes), dtype=np.float32)[self.arrays["label"]]
 
     def class_counts(self) -> np.ndarray:
         """Returns the number of examples of each class, int [C]."""
@@ -251,9 +257,8 @@ def split_off(source: Source, fraction: float, seed: int) -> tuple[Source, Sourc
     elif fraction > 0:
         rows, last = np.unique(source.rows[::-1], return_index=True)
         labels = source.arrays["label"][::-1][last]  # the label of a clip's last image: the first may be neutral
-        for label in np.unique(labels):
-            chosen = rng.permutation(rows[labels == label])
-            held |= np.isin(source.rows, chosen[: round(fraction * len(chosen))])
+        chosen = [rng.permutation(rows[members]) for members in rows_by_class(labels)]
+        held = np.isin(source.rows, np.concatenate([some[: round(fraction * len(some))] for some in chosen]))
     if not held.any() or held.all():
         raise UserError(
             f"config.data.holdout_fraction={fraction} leaves nothing to "

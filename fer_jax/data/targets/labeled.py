@@ -8,7 +8,7 @@ import numpy as np
 
 from fer_jax.data.targets.votes import RULES, ferplus_targets, vote_distribution
 from fer_jax.errors import UserError, nearest
-from fer_jax.labels import EMOTIONS
+from fer_jax.labels import EMOTIONS, MANY_CLASSES
 
 
 def attach_targets(
@@ -24,8 +24,8 @@ def attach_targets(
         training: evaluation scores against the majority whatever the training rule is, as in FER+.
 
     Returns:
-        The fields, with `label` int32 [N], `target` float32 [N, C] and `vote_target` float32 [N, C] (zero rows if
-        nobody voted for an emotion), and the names of the C classes.
+        The fields, with `label` int32 [N], `target` float32 [N, C] (up to `MANY_CLASSES`) and `vote_target` float32
+        [N, C] (zero rows if nobody voted for an emotion), and the names of the C classes.
 
     Raises:
         UserError: if the rule does not exist, or if the labels or votes that it needs are missing.
@@ -39,7 +39,8 @@ def attach_targets(
                 f"config.data.dataset: {unlabeled} examples have no label; give a variant in which all have one, such "
                 "as ckplus/labeled"
             )
-        arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
+        if len(classes) <= MANY_CLASSES:  # of thousands of people the step makes them
+            arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
     else:
         if rule not in RULES:
             raise UserError(f"config.data.target='{rule}': {nearest(rule, ('label', *RULES))}")

@@ -1,0 +1,78 @@
+"""Networks that know faces: who is this, learned from folders of people, so that expressions can start from it.
+
+FDRL, FAN, RUL, EAC and SCN start from networks trained on MS-Celeb-1M or VGGFace2. Train one on what you may use:
+
+python -m tfds_builders build image_folder/identities --manual_dir=DIR --option=size=112    # DIR/<person>/*.jpg
+python run.py --config=experiments/face_identity.py:folder                                  # an accelerator
+python run.py --config=experiments/eac.py:rafdb --config.init_from=runs/face_identity/folder
+
+python run.py --config=experiments/face_identity.py     # 1,000 synthetic people: ten minutes on two CPU cores
+
+    --config.objective=arcface              a margin between the angles of the classes in place of the softmax;
+                                            few or synthetic people: --config.strategy.arcface.scale=16
+    --config.model.depth=50                 any trunk of the baseline; with its expression model alike
+    --config.data.test_split=test --config.data.folds= --config.fold=      of DIR/train/<person>, DIR/test/<person>
+
+The score is closed-set identification: how many held-out pictures of the same people get the right name. Is it worth
+anything on FER-2013? With and without, the rest alike (docs/weights.md):
+
+python run.py --config=experiments/baseline.py:fer2013_short --config.init_from=runs/face_identity/synthetic
+python run.py --config=experiments/baseline.py:fer2013_short
+"""
+
+from experiments import presets
+from fer_jax.config.fields import variant_config
+
+
+def get_config(variant="synthetic"):
+    return variant_config("face_identity", "baseline", variant, VARIANTS)
+
+
+def synthetic(config):
+    """A thousand synthetic people in gray, seen as FER-2013 is seen by `fer2013_short`, which has the same trunk."""
+    presets.synthetic(config)
+    config.data.dataset = "synthetic_faces/identities"
+    config.data.builder.train = 20_000
+    config.data.builder.test = 2_000
+    config.data.builder.gray = True
+    config.preprocessing.standardize = True
+    last_step(config)
+
+
+def smoke(config):
+    """Seconds, on a few people."""
+    presets.smoke(config)
+    config.data.dataset = "synthetic_faces/identities"
+    config.data.builder.per_subject = 28
+    config.data.builder.gray = True
+    last_step(config)
+
+
+def folder(config):
+    """Prepared folders of people at 112 pixels, a hundredth of each person's pictures held out; a GPU."""
+    config.data.dataset = "image_folder/identities"
+    config.data.folds = "examples:100"
+    config.fold = "1"
+    config.data.image_size = 112
+    config.augmentation.train = ("shift:6", "flip")
+    config.train.batch_size = 256
+    config.train.epochs = 16.0
+    config.train.log_every_steps = 100
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.nesterov = True
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.decoupled = False
+    config.optimizer.clip_norm = 5.0
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 1.0
+    last_step(config)
+
+
+def last_step(config):
+    """The last step is taken, and no picture is held out to select another."""
+    config.selection.rule = "last"
+    config.data.holdout_fraction = 0.0
+
+
+VARIANTS = {"synthetic": synthetic, "smoke": smoke, "folder": folder}
