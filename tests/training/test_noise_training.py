@@ -21,7 +21,7 @@ def trained(tiny, tmp_path):
     def train(experiment, **fields):
         config = tiny(experiment, "synthetic", max_steps=0, epochs=24.0, batch_size=64, log_every_steps=40)
         config.data.builder.train, config.data.builder.test = 2800, 70
-        config.data.image_size, config.model.width = 32, 16
+        config.data.image_size, config.model.depth, config.model.width = 32, 18, 16
         config.train.eval_every_epochs = 24.0
         config.data.label_noise, config.data.label_noise_rate = "symmetric", 0.3
         config.update_from_flattened_dict(fields)
