@@ -39,8 +39,11 @@ def stem(subject: str, sequence: str, number: int) -> str:
     return f"{subject}_{sequence}_{number:08d}"
 
 
-def make(folder: pathlib.Path, sequences=SEQUENCES) -> pathlib.Path:
-    """Writes the four trees below `folder`, wrapped as their archives wrap them, and returns it."""
+def make(folder: pathlib.Path, sequences=SEQUENCES, lower: float = 0.0) -> pathlib.Path:
+    """Writes the four trees below `folder`, wrapped as their archives wrap them, and returns it.
+
+    The mouth goes down by `lower` pixels a frame, times the code.
+    """
     for subject, sequence, code, frames in sequences:
         place = pathlib.Path(subject) / sequence
         for number in range(1, frames + 1):
@@ -48,7 +51,9 @@ def make(folder: pathlib.Path, sequences=SEQUENCES) -> pathlib.Path:
             color = subject == "S999"  # some late ones are in color, and a little higher or lower
             width, height = SIZE if not color else (64, 48)
             fake_pictures.write(images(folder) / place / f"{name}.png", width, height, 3 if color else 1)
-            text(folder / "Landmarks" / place / f"{name}_landmarks.txt", rows(points(number)))
+            face = points(number)
+            face[48:, 1] += lower * number * (code or 0)
+            text(folder / "Landmarks" / place / f"{name}_landmarks.txt", rows(face))
         peak = stem(subject, sequence, frames)
         text(folder / "FACS" / place / f"{peak}_facs.txt", "   1.2000000e+01   4.0000000e+00\n   2.5e+01   0.0e+00\n")
         (folder / "Emotion" / place).mkdir(parents=True)  # empty where there is no label

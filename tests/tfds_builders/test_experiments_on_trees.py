@@ -78,7 +78,8 @@ def config_on(build, monkeypatch, tiny):
             here = config
             for group in groups:
                 here = here[group]
-            here[name] = value
+            if path in changes or name in here:
+                here[name] = value
         return config
 
     return make
@@ -219,6 +220,22 @@ def test_every_fold_of_ckplus_with_neutral_faces(tmp_path, config_on):
     assert results["classes"][0] == "neutral"
     assert results["pooled"]["correct"] == round(results["accuracy"] * 80)
     assert len(results["folds"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("experiment", "scored"), [("geometry", 80), ("geometry_sequences", 20)])
+def test_landmarks_in_every_fold_of_ckplus(tmp_path, config_on, experiment, scored):
+    sequences = [(f"S{subject:03d}", "001", 1 + subject % 7, 5) for subject in range(1, 21)]
+    fake_ckplus.make(tmp_path / "files", sequences, lower=0.3)
+    config = config_on(
+        *(experiment, "ckplus", "ckplus/labeled", tmp_path / "files", "--option=size=32"),
+        **{"data.folds": "subject:2", "model.rounds": 10, "model.support": 64},
+    )
+    config.data.builder.size = 32
+    config.evaluation.report = False
+    results = sweep.train(config, epath.Path(tmp_path / "run"))
+    assert (results["num_examples"], len(results["folds"])) == (scored, 2)
+    assert results["accuracy"] > 2 / 7  # other people move as those of the same class
 
 
 CLIPS = {  # the fake tree of a data set of clips, how it is built, and how many clips are scored
