@@ -303,7 +303,8 @@ def prepared(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("data"))
     made = {}
     for name in faces.DEFAULTS:
-        builder = faces.make_builder(name, data_dir=folder, size=32, train=9, test=7)
+        people = {"per_subject": 3} if name == "identities" else {}
+        builder = faces.make_builder(name, data_dir=folder, size=32, train=9, test=7, **people)
         builder.download_and_prepare()
         made[name] = builder
     return made
