@@ -13,6 +13,7 @@ import fake_expw
 import fake_fed_ro
 import fake_fer2013
 import fake_ferv39k
+import fake_jaffe
 import fake_kdef
 import fake_mafw
 import fake_mmi
@@ -264,13 +265,15 @@ IMAGES = {  # as CLIPS, with changes of the config
     "expw/boxes": (fake_expw.make, 2, {}),
     "rafce/aligned": (fake_rafce.make, 14, {}),
     "affwild2/frames": (fake_affwild2.make, 9, {"data.builder.every": 1, "model.affect": True}),
+    "jaffe/faces": (fake_jaffe.make, 15, {}),
+    "mmi": (fake_mmi.make, 10, {"data.folds": "subject:3"}),
+    "oulu_casia": (fake_oulu_casia.make, 36, {"data.folds": "subject:3"}),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", IMAGES)
-def test_baseline_on_images(tmp_path, config_on, use_detector, dataset):
-    use_detector(OneFace())
+def test_baseline_on_images(tmp_path, config_on, faces_everywhere, dataset):
     make, scored, changes = IMAGES[dataset]
     make(tmp_path / "files")
     config = config_on(
