@@ -1,6 +1,7 @@
 """Geometry of sequences: DTW, tracks, boosting by hand, and what the first frame is worth."""
 
 import dataclasses
+import time
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +141,17 @@ def test_it_learns_and_shuffled_labels_give_chance(learner):
     assert accuracy(fitted(points, label, learner=learner), unseen, truth) > 0.9
     shuffled = np.random.default_rng(0).permutation(label)
     assert abs(accuracy(fitted(points, shuffled, learner=learner), unseen, truth) - 1 / 3) < 0.25
+
+
+@pytest.mark.slow
+def test_all_pairs_of_as_many_clips_as_ckplus_has_take_less_than_five_minutes():
+    points, label = clips(327)
+    positions = np.asarray(resampled(upright(points), np.ones(points.shape[:2], bool), 12))
+    began = time.perf_counter()
+    prototypes = np.stack([geometry_sequences.median_tracks(positions[label == c], True) for c in range(CLASSES)])
+    found = geometry_sequences.distances_from(positions, prototypes[np.arange(7) % CLASSES], MODEL)
+    assert time.perf_counter() - began < 300
+    assert found.shape == (327, 7, 68 + 2278)
 
 
 def test_clips_that_may_not_begin_neutral_are_named(capsys):
