@@ -16,7 +16,7 @@ from fer_jax.data.sources import source
 from fer_jax.data.sources.source import Source
 from fer_jax.errors import UserError
 from fer_jax.inference.evaluate import evaluate
-from fer_jax.labels import EMOTIONS
+from fer_jax.labels import COMPOUND_EMOTIONS, EMOTIONS
 from fer_jax.training import loop
 from fer_jax.training.optimizer import make_optimizer
 from fer_jax.training.state import num_parameters
@@ -70,7 +70,8 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     clips = methods.load(config.method).takes == "frames"
     points = (3, 68) if clips else (68,) if config.data.points == "face68" else (24,)
     size = config.data.image_size if config.method in SIZED else 48
-    count = parameters(methods.build_model(config, EMOTIONS[:7], "float32"), size, points)
+    classes = COMPOUND_EMOTIONS if config.method == "compound" else EMOTIONS[:7]
+    count = parameters(methods.build_model(config, classes, "float32"), size, points)
     full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "scn": 11_180_616, "word2vec": 11_373_504}
     network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
     if network in full and config.model.width == 64:

@@ -69,7 +69,7 @@ def test_every_method_is_traced_for_any_number_of_faces(name, objective, tiny):
     config.objective, config.strategy.correction.matrix = objective, "learned"
     model = untrained(config)
     probabilities = jax.eval_shape(traced_for("any", export._predicting(model)), export._argument(model))
-    assert probabilities.shape[1:] == (len(CLASSES),)
+    assert probabilities.shape[1:] == (len(model.classes),)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -81,7 +81,7 @@ def test_every_method_runs_in_onnxruntime(name, tiny, tmp_path):
     assert "largest difference" in export.export(model, "onnx", path)
     session = onnxruntime.InferenceSession(path)
     card = json.loads(session.get_modelmeta().custom_metadata_map["fer_jax"])
-    assert card["classes"] == list(CLASSES)
+    assert card["classes"] == list(model.classes)
     assert card["preprocessing"]["size"] == model.preprocessing.size
     faces = np.random.default_rng(1).integers(0, 256, (5, *PICTURE)).astype(np.uint8)
     (probabilities,) = session.run(["probabilities"], {"faces": faces})

@@ -10,6 +10,7 @@ from fer_jax import methods
 from fer_jax.config.fields import Config
 from fer_jax.evaluation.task import evaluation_task, model_input
 from fer_jax.inference.trained import Trained
+from fer_jax.labels import COMPOUND_EMOTIONS
 
 CLASSES = ("anger", "happiness", "neutral")
 
@@ -17,18 +18,19 @@ CLASSES = ("anger", "happiness", "neutral")
 def untrained(config: Config, side: int = 64) -> Trained:
     """A model with random weights, of gray pictures that are cropped as FER-2013's are; `side` in pixels."""
     method = methods.of(config)
-    fields = config.model.to_dict() | dict(method.model_fields(config, CLASSES).fields)
-    task = evaluation_task(config, len(CLASSES), fields, False)
+    classes = COMPOUND_EMOTIONS[-3:] if config.method == "compound" else CLASSES
+    fields = config.model.to_dict() | dict(method.model_fields(config, classes).fields)
+    task = evaluation_task(config, len(classes), fields, False)
     card = {
         "method": config.method,
         "objective": config.objective,
-        "classes": list(CLASSES),
+        "classes": list(classes),
         "preprocessing": dataclasses.asdict(task.preprocessing),
         "data": {"name": "fer2013", "picture": [side, side, 1]},
         "crop": {},
         "config": json.loads(config.to_json()),
     }
-    model = Trained(task.model, {}, CLASSES, task.preprocessing, card, task)
+    model = Trained(task.model, {}, classes, task.preprocessing, card, task)
     arrays = model.source_of(np.zeros((2, side, side, 1), np.uint8)).arrays
     if method.takes == "frames":
         arrays = {"frames": np.zeros((1, 2, side, side, 1), np.uint8), "frame_mask": np.ones((1, 2), bool)}
