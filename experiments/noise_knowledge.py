@@ -191,10 +191,11 @@ def claims_table(columns: Mapping[str, Runs]) -> list[str]:
 def draw(columns: Mapping[str, Runs]) -> bytes:
     """Returns a picture (PNG) with a row for each column with wrong labels: memorized, AUROC, coverage."""
     noisy = {name: runs for name, runs in columns.items() if "model" in next(iter(runs.values()))[0]}
+    methods = dict.fromkeys(method for runs in noisy.values() for method in runs)
+    colors = dict(zip(methods, itertools.cycle(COLORS)))
     figure = new_figure(1080, 320 * max(1, len(noisy)))
     grid = figure.subplots(max(1, len(noisy)), 3, squeeze=False)
     for (name, runs), (memory, signs, sure) in zip(noisy.items(), grid, strict=False):
-        colors = dict(zip(runs, itertools.cycle(COLORS)))
         for method, records in runs.items():
             epochs, shares = np.mean([record["memorized_by_epoch"] for record in records], axis=0).T
             quiet(memory, "epoch").plot(epochs, shares, color=colors[method], linewidth=1.2, label=method)
