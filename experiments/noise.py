@@ -11,7 +11,8 @@ what choosing the best epoch on the tested pictures would add. private_test is s
 
 A comparison says something only where cross-entropy memorizes: `memorized` is the share of the wrongly labeled training
 pictures for which the last model repeats the wrong label. The columns `synthetic` and `synthetic30` are synthetic faces
-with true labels and with 30 % changed at random, tested on their test split.
+with true labels and with 30 % changed at random, tested on their test split. `--methods` also takes ablations, which
+leave out what a paper says matters.
 
 Every run leaves OUT/COLUMN/METHOD_seedN.json; a run that has its file is not trained again. OUT.md has the tables, and
 OUT.png shows what the methods know of the wrong labels (`experiments/noise_knowledge.py`).
