@@ -1,4 +1,4 @@
-"""What strategies find out about 30 % wrong labels on synthetic faces: checks that need training.
+"""What is learned from wrong labels and from votes on synthetic faces: checks that need training.
 
 A network that knows its classes well, as relabeling and RUL's sigma need, takes longer: `python -m experiments.noise`.
 """
@@ -48,3 +48,15 @@ def test_dropping_by_a_rule_finds_more_wrong_labels_than_at_random(rule, trained
     fields = {"strategy.dropping.start": START, "strategy.dropping.share": 0.2}
     found = trained("dropping", **fields, **{"strategy.dropping.rule": rule})["monitor/dropped_precision"][-1]
     assert found > 0.45  # at random 0.3
+
+
+@pytest.mark.slow
+def test_distributions_as_targets_come_nearer_to_the_votes_than_their_majority(tiny, tmp_path):
+    found = {}
+    for target in ("cross_entropy", "majority"):
+        config = tiny("baseline", "synthetic", max_steps=0, epochs=16.0, batch_size=64, eval_every_epochs=16.0)
+        config.data.builder.train, config.data.builder.test = 2800, 280
+        config.data.image_size, config.model.depth, config.model.width = 32, 18, 16
+        config.data.target = target
+        found[target] = loop.train(config, epath.Path(tmp_path / target))["kl_to_votes"]
+    assert found["cross_entropy"] < found["majority"]
