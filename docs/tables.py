@@ -40,6 +40,9 @@ COMMANDS = {
     "benchmarks/results/augmentation.md": (
         "python -m benchmarks.augmentation --out benchmarks/results/augmentation.json"
     ),
+    "benchmarks/results/augmentation_color.md": (
+        "python -m benchmarks.augmentation --width=64 --channels=3 --out benchmarks/results/augmentation_color.json"
+    ),
     "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
     "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
     "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
