@@ -58,13 +58,7 @@ def folder(config):
     config.train.batch_size = 256
     config.train.epochs = 16.0
     config.train.log_every_steps = 100
-    config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.nesterov = True
-    config.optimizer.weight_decay = 5e-4
-    config.optimizer.decoupled = False
-    config.optimizer.clip_norm = 5.0
-    config.schedule.name = "cosine"
+    presets.sgd(config)
     config.schedule.warmup_epochs = 1.0
     last_step(config)
 

@@ -71,6 +71,13 @@ def fer2013(config):
     config.train.epochs = 80.0
     config.train.log_every_steps = 50
     config.train.ema_decay = 0.999
+    sgd(config)
+    config.schedule.warmup_epochs = 2.0
+    config.evaluation.flip = True
+
+
+def sgd(config):
+    """SGD with Nesterov's momentum and a cosine schedule, which trains ResNets from scratch."""
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.1
     config.optimizer.nesterov = True
@@ -78,8 +85,6 @@ def fer2013(config):
     config.optimizer.decoupled = False
     config.optimizer.clip_norm = 5.0
     config.schedule.name = "cosine"
-    config.schedule.warmup_epochs = 2.0
-    config.evaluation.flip = True
 
 
 def fer2013_short(config):

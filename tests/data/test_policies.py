@@ -285,3 +285,17 @@ def test_random_pixels_in_a_tall_box():
     assert (height * width / 24**2).min() > 0.01
     assert (height * width / 24**2).max() < 0.43
     assert 1.5 < (height / width).mean() < 2.0  # uniform in 0.3 .. 3.33: 1.8; log-uniform would give 1.26
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("randaugmnet", "randaugmnet.*'randaugment'"),
+        ("randaugment:2,magnitude=31", "magnitude=31.*0 to 30"),
+        ("trivialaugment:p=1.5", "p=1.5.*0 to 1"),
+        ("autoaugment:cifar", "table=cifar.*'cifar10'"),
+    ],
+)
+def test_mistakes_in_a_policy_are_named(entry, says):
+    with pytest.raises(UserError, match=rf"config\.augmentation\.train.*{says}"):
+        Augmentation((entry,))
