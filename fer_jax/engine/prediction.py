@@ -56,11 +56,6 @@ class Prediction:
         prepared, predict = self.prepared(weights, *batch)
         return predict(prepared, *batch)
 
-    @property
-    def shapes(self) -> int:
-        """For how many shapes of batches it was compiled."""
-        return len(self._halves)
-
     def prepared(self, weights: Any, *batch: Any) -> tuple[list[jax.Array], Callable[..., Any]]:
         """Returns what depends only on the weights, for batches of these shapes, and the program that takes it."""
         leaves, tree = jax.tree.flatten(batch)

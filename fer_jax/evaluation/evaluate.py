@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,19 +14,9 @@ from jax.sharding import Mesh
 
 from fer_jax.data.augment.inputs import CORNER_VIEWS
 from fer_jax.data.sources.pipeline import Stream, eval_batches
-from fer_jax.data.sources.rows import take_rows
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.compiler import jit_for
 from fer_jax.engine.memory import check_program
-from fer_jax.engine.mesh import (
-    memory_limit,
-    on_cpu,
-    put_indices,
-    put_replicated,
-    put_rows,
-    replicated,
-    sharded,
-)
+from fer_jax.engine.mesh import put_rows, replicated, sharded
 from fer_jax.engine.prediction import Prediction
 from fer_jax.errors import UserError
 from fer_jax.evaluation.clips import ClipEvaluator
@@ -34,26 +24,15 @@ from fer_jax.evaluation.metrics import affect_scores, classification_metrics
 from fer_jax.evaluation.task import Task, corner_step, eval_step
 
 Outputs = dict[str, np.ndarray]
-Dispatches = Generator[tuple[Any, np.ndarray], None, None]
-EVALUATED_SHARE = 0.1  # of a device's memory, for evaluated data
-EVALUATED_UNKNOWN = 1 << 30  # bytes, if a device does not report its memory
-BATCHES_PER_DISPATCH = 8  # at most, from device memory
 EVAL_AHEAD = 1  # batches read while another is computed
 PLAIN = np.float32(0.4)  # weight of the plain prediction against the mean of its views (fastai)
 
 
 class Evaluator:
-    """The compiled evaluation of `task`; called with variables and a source, it returns the outputs of all examples.
+    """The compiled evaluation of `task`; called with variables and a source, it returns the outputs of all examples."""
 
-    On an accelerator the images of the last source stay on the device, as stored, for its next evaluation. On a CPU
-    that would be a second copy in the same memory, so the rows of each batch are taken from the source.
-    """
-
-    def __init__(self, task: Task, mesh: Mesh, batch_size: int, *, resident: bool | None = None):
-        """`resident`: whether to keep sources on the device; None decides by device and size of the source."""
-        self.task, self.mesh, self._resident = task, mesh, resident
-        self._held: tuple[Source, Any] | None = None
-        self._several = 0  # batches per dispatch, decided by the first source that is kept
+    def __init__(self, task: Task, mesh: Mesh, batch_size: int):
+        self.task, self.mesh = task, mesh
         self._clips: ClipEvaluator | None = None
         # The result does not depend on the batch size, so it is rounded up to what the devices can share.
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -62,13 +41,6 @@ class Evaluator:
         self._check = functools.partial(check_program, mesh=mesh, advice=advice)
         predicting: Any = functools.partial(Prediction, mesh, out_shardings=whole, check=self._check)
         self._step = predicting(functools.partial(eval_step, task), in_shardings=(whole, sharded(mesh)))
-        # Two programs, because only the small one depends on the number of examples.
-        several = sharded(mesh, 1)
-        self._take = jit_for(mesh, take_batches, in_shardings=(whole, several), out_shardings=several)
-        # Not a `Prediction`: everything is inside a loop, so nothing can be computed ahead.
-        self._steps = jit_for(
-            mesh, functools.partial(eval_steps, task), in_shardings=(whole, several), out_shardings=whole
-        )
         self._corner: Any = None
         if task.corner_evaluation:
             # One program, called for each view: a program of all views would hold them all in memory.
@@ -85,51 +57,24 @@ class Evaluator:
         if source.frames:
             self._clips = self._clips or ClipEvaluator(self.task, self.mesh, self.batch_size, self._check)
             return self._clips(variables, source)
-        corners = self._corner is not None and views
-        dispatches = self._from_host if corners or not self._keeps(source) else self._from_device
-        parts = []
-        with contextlib.closing(dispatches(variables, source, views)) as made:  # even if one of them fails
-            for outputs, mask in made:
-                for values in outputs.values():
-                    values.copy_to_host_async()
-                parts.append((outputs, mask))
-                if len(parts) > 1:  # bounds what is in flight
-                    jax.block_until_ready(parts[-2][0])
-        outputs = [jax.tree.map(lambda x, m=mask: np.asarray(x)[m], out) for out, mask in parts]
-        return {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0]}
-
-    def _from_host(self, variables: Any, source: Source, views: bool) -> Dispatches:
-        """Yields the outputs of each batch and which of its rows are examples."""
 
         def put(rows_and_mask: tuple[np.ndarray, np.ndarray]) -> tuple[dict[str, jax.Array], np.ndarray]:
             rows, mask = rows_and_mask
             batch = put_rows(self.mesh, source.arrays, rows)
             return batch | put_rows(self.mesh, {"mask": mask}, np.arange(len(rows))), mask
 
+        parts: list[tuple[dict[str, jax.Array], np.ndarray]] = []
         chosen = list(eval_batches(len(source), self.batch_size))
         with contextlib.closing(Stream(chosen, 0, put, ahead=EVAL_AHEAD)) as batches:
             for batch, mask in batches:
-                yield self._outputs(variables, batch, views), mask
-
-    def _from_device(self, variables: Any, source: Source, _: bool) -> Dispatches:
-        """The same from device memory, several batches at once."""
-        if self._held is None or self._held[0] is not source:
-            self._held = None  # frees the last source before the next one is put
-            self._held = (source, put_replicated(self.mesh, dict(source.arrays)))
-        # One program for all sources; its size fits the first one, which is evaluated most often.
-        count = -(-len(source) // self.batch_size)
-        self._several = self._several or -(-count // -(-count // BATCHES_PER_DISPATCH))
-        for rows, mask in eval_batches(len(source), self._several * self.batch_size):
-            chosen = {"rows": rows, "mask": mask}
-            chosen = {k: v.reshape(self._several, self.batch_size) for k, v in chosen.items()}
-            batches = self._take(self._held[1], put_indices(self.mesh, chosen))
-            yield self._steps(variables, batches), mask
-
-    def _keeps(self, source: Source) -> bool:
-        if self._resident is not None or on_cpu(self.mesh) or source.on_disk:
-            return bool(self._resident)
-        limit = memory_limit(self.mesh)
-        return source.nbytes <= (EVALUATED_UNKNOWN if limit is None else int(limit * EVALUATED_SHARE))
+                outputs = self._outputs(variables, batch, views)
+                for values in outputs.values():
+                    values.copy_to_host_async()
+                parts.append((outputs, mask))
+                if len(parts) > 1:  # bounds what is in flight
+                    jax.block_until_ready(parts[-2][0])
+        host = [jax.tree.map(lambda x, m=mask: np.asarray(x)[m], outputs) for outputs, mask in parts]
+        return {name: np.concatenate([outputs[name] for outputs in host]) for name in host[0]}
 
     def _outputs(self, variables: Any, batch: Mapping[str, jax.Array], views: bool) -> dict[str, jax.Array]:
         outputs = self._step(variables, batch)
@@ -137,17 +82,6 @@ class Evaluator:
             return outputs
         plain, corners = outputs["logits"], [self._corner(variables, batch, np.int32(n)) for n in range(CORNER_VIEWS)]
         return outputs | {"logits": with_corners(plain, jnp.stack(corners)), "plain_logits": plain}
-
-
-def take_batches(data: Any, chosen: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Gathers `rows` [steps, B] of data on the device, and adds `mask`."""
-    return take_rows(data, chosen["rows"]) | {"mask": chosen["mask"]}
-
-
-def eval_steps(task: Task, variables: Any, batches: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Runs `eval_step` on batches [steps, B, ...] one after the other; returns outputs [steps * B, ...]."""
-    _, outputs = jax.lax.scan(lambda _, batch: (None, eval_step(task, variables, batch)), None, dict(batches))
-    return {name: values.reshape(-1, *values.shape[2:]) for name, values in outputs.items()}
 
 
 def with_corners(plain: jax.Array, views: jax.Array) -> jax.Array:

@@ -46,14 +46,7 @@ def classification_metrics(
         `recall, precision, f1, support` in class order, `classes_without_examples` (`mean_recall` leaves them out),
         `accuracy_interval, mean_recall_interval, macro_f1_interval` ([low, high]), `reliability`, of compound classes
         `parts` (see `part_scores`). A ratio without a denominator (the recall of a class without examples) is None.
-
-    Raises:
-        ValueError: if shapes disagree, there are no examples, a label is out of range, a logit is not finite, or a row
-            of votes is not a distribution.
     """
-    logits = np.asarray(logits)
-    labels = np.asarray(labels)
-    _check(logits, labels, classes)
     num_examples, num_classes = logits.shape
 
     log_probabilities = log_softmax(logits)
@@ -177,23 +170,9 @@ def measures_to_votes(
     With votes d and predictions p: Chebyshev max |d - p|, Clark sqrt(sum (d - p)^2 / (d + p)^2), Canberra
     sum |d - p| / (d + p), KL(d || p) in nats with 0 log 0 = 0 (the smaller the better), cosine and intersection
     sum min(d, p) (the larger the better).
-
-    Raises:
-        ValueError: if the votes have another shape than the predictions, or a row is not a distribution.
     """
-    votes = np.asarray(votes, dtype=np.float64)
-    if votes.shape != log_probabilities.shape:
-        raise ValueError(f"votes have shape {votes.shape}, the predictions {log_probabilities.shape}")
-    total = votes.sum(axis=-1, keepdims=True)
-    # NaN fails too. The tolerance is for distributions stored in half precision.
-    broken = ~((np.abs(total[:, 0] - 1.0) < 1e-3) & (votes >= 0).all(axis=-1))
-    if broken.any():
-        row = int(np.flatnonzero(broken)[0])
-        raise ValueError(
-            f"votes of example {row} are not a distribution (sum {total[row, 0]:g}, smallest "
-            f"{votes[row].min():g}): divide counts by their sum"
-        )
-    d, p = votes / total, np.exp(log_probabilities)
+    votes = votes.astype(np.float64)
+    d, p = votes / votes.sum(axis=-1, keepdims=True), np.exp(log_probabilities)
     log_d = np.log(d, out=np.zeros_like(d), where=d > 0)
     gap = np.abs(d - p)
     share = gap / np.maximum(d + p, 1e-8)
@@ -322,23 +301,3 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 def _plain(values: np.ndarray) -> list[float | None]:
     """A list that JSON can hold: NaN becomes None."""
     return [None if np.isnan(value) else float(value) for value in values]
-
-
-def _check(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Raises ValueError for inputs that cannot be scored."""
-    if logits.ndim != 2 or logits.shape[1] != len(classes):
-        raise ValueError(f"logits have shape {logits.shape}, expected [examples, {len(classes)}], one per class")
-    if labels.shape != logits.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels are {labels.dtype}{list(labels.shape)}, expected int[{len(logits)}]")
-    if not len(logits):
-        raise ValueError("there are no examples to score: is the split empty?")
-    outside = (labels < 0) | (labels >= len(classes))
-    if outside.any():
-        row = int(np.flatnonzero(outside)[0])
-        raise ValueError(f"label {labels[row]} of example {row} is not one of the {len(classes)} classes")
-    broken = ~np.isfinite(logits).all(axis=1)
-    if broken.any():
-        raise ValueError(
-            f"logits of {int(broken.sum())} of {len(logits)} examples are not finite (first: example "
-            f"{int(np.flatnonzero(broken)[0])}): the model has diverged, lower the learning rate"
-        )

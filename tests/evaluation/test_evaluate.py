@@ -1,7 +1,5 @@
 """Every example is scored once, whatever the batch size or the number of devices."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ from fer_jax.data.augment.augmentation import Augmentation
 from fer_jax.data.augment.inputs import corner_view, plain_inputs
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.source import Source
-from fer_jax.engine.mesh import make_mesh, put_replicated
+from fer_jax.engine.mesh import make_mesh
 from fer_jax.errors import UserError
 from fer_jax.evaluation import evaluate
 from fer_jax.evaluation.evaluate import Evaluator, score, with_corners
@@ -108,24 +106,3 @@ def test_a_method_without_classes_is_scored_by_the_means_of_its_measures(source)
     outputs["first"][3] = np.nan
     with pytest.raises(UserError, match="outputs for 1 of 37 examples of known test are not finite"):
         score(outputs, source, bootstrap=0, task=task)
-
-
-@pytest.mark.parametrize("devices", [1, 4])
-def test_what_stays_on_the_device_is_scored_as_what_does_not(devices, source, monkeypatch):
-    """As on an accelerator: the images are sent once, several batches make one dispatch, one program serves all."""
-    sent = []
-    monkeypatch.setattr(evaluate, "put_replicated", lambda *a: (sent.append(1), put_replicated(*a))[1])
-    task = Task(METHOD, Reader(), {}, {}, Augmentation(), Preprocessing(4), profiles=("place",))
-    mesh = make_mesh(devices=devices)
-    kept = Evaluator(task, mesh, 4, resident=True)
-    few = dataclasses.replace(source, arrays={k: v[:3] for k, v in source.arrays.items()}, rows=source.rows[:3])
-    for examples, times in ((source, 1), (source, 1), (few, 2), (source, 3)):
-        outputs = kept({"params": {}}, examples)
-        expected = Evaluator(task, mesh, 4)({"params": {}}, examples)
-        assert len(sent) == times
-        np.testing.assert_array_equal(outputs["place"], expected["place"])
-        # Another program divides by 255 and by the deviation in another order: a few units in the last place.
-        np.testing.assert_allclose(outputs["logits"], expected["logits"], rtol=1e-6, atol=1e-6)
-    assert kept._several == 5  # ten batches in two dispatches
-    assert kept._steps._cache_size() == 1
-    assert Evaluator(task, mesh, 4)._keeps(source) is False  # a CPU would hold a second copy in the same memory
