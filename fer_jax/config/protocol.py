@@ -12,7 +12,7 @@ from fer_jax.parsing import whole_number
 
 NOTHING = "no examples"  # what selects a model where all examples train and the last step is taken
 ALL = "all"  # config.fold: every fold in turn
-NO_TEST_LABELS = ("affectnet", "afew", "sfew")  # data sets whose published validation split serves as the test split
+NO_TEST_LABELS = ("affectnet", "affwild2", "afew", "sfew")  # the published validation split serves as the test split
 
 
 def check_protocol(config: Config) -> None:

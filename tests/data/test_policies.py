@@ -1,6 +1,7 @@
 """Augmentation policies: operations as Pillow's, tables and draws as published, faces within their limits."""
 
 import functools
+import hashlib
 import io
 import itertools
 
@@ -117,6 +118,9 @@ def test_hand_made_pixels():
 
 # Draws
 
+# The start of the SHA-256 of TABLES, which were compared entry by entry with the published ones, once.
+PUBLISHED = {"cifar10": "29e4c66408fe8b3e", "imagenet": "79ed70e290256e31", "svhn": "e33c5230f6e72d6a"}
+
 
 def steps(function, *arguments, channels=3, count=4000):
     """Operations and values that so many images of 60x40 pixels undergo."""
@@ -127,10 +131,10 @@ def steps(function, *arguments, channels=3, count=4000):
 
 @pytest.mark.parametrize("table", policies.TABLES)
 def test_pairs_of_operations_are_drawn_as_often_as_published(table):
+    assert hashlib.sha256(" ".join(policies.TABLES[table].split()).encode()).hexdigest()[:16] == PUBLISHED[table]
     expected = np.zeros((len(OPERATIONS),) * 2)
     operations, probabilities, levels = policies._read(table)
     assert operations.shape == probabilities.shape == levels.shape == (25, 2)
-    assert levels.max() == 9
     for (first, second), (p, q) in zip(operations, probabilities, strict=True):
         for a, b in itertools.product((False, True), repeat=2):
             share = (p if a else 1 - p) * (q if b else 1 - q) / 25
@@ -187,7 +191,12 @@ def test_values_by_level():
     assert trivial["rotate"] == (-135.0, 135.0)
     assert trivial["contrast"] == (0.01, 1.99)
     assert (trivial["posterize"], trivial["solarize"]) == ((2.0, 8.0), (0.0, 255.0))
-    assert extremes(steps(policies.augmix_steps, 10, 3, "published"))["posterize"] == (1.0, 4.0)
+    mixed = extremes(steps(policies.augmix_steps, 10, 3, "published"))
+    assert (mixed["posterize"], mixed["rotate"], mixed["solarize"]) == ((1.0, 4.0), (-30.0, 30.0), (0.0, 255.0))
+    auto = extremes(steps(policies.autoaugment_steps, "imagenet", "published"))  # levels of 9: rotate 9, solarize 8
+    assert (auto["rotate"], auto["posterize"]) == ((-30.0, 30.0), (4.0, 6.0))
+    assert auto["shear_x"] == pytest.approx((-1 / 6, 1 / 6), abs=1e-3)
+    assert auto["solarize"] == pytest.approx((255 / 9, 170.0), abs=1e-3)
 
 
 @pytest.mark.parametrize("space", [policies.AUTOAUGMENT, policies.WIDE, policies.FACES, policies.AUGMIX])

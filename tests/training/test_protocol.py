@@ -92,6 +92,8 @@ def test_what_is_said(tiny):
     assert protocol(config) == (
         "The published validation split serves as the test split; the model is selected on 10% of train, held out."
     )
+    config.data.dataset = "affwild2"
+    assert protocol(config).startswith("The published validation split serves as the test split;")
     config.selection.rule = "last"
     assert protocol(config).endswith("; the model is that of the last step.")
     config = folded(tiny, "3", "subject:10", holdout_fraction=0.1)
