@@ -102,7 +102,8 @@ def main() -> None:
     config, run = card["config"], json.loads((epath.Path(options.run) / "config.json").read_text())
     name = f"{config['experiment']}.py:{config['variant']} seed {config['seed']}"
     name += f", as shipped ({card['run']['params_sha256'][:7]})"
-    row = [datetime.date.today().isoformat(), str(git_commit())[:7], name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
+    commit = readings.short(str(git_commit()))
+    row = [datetime.date.today().isoformat(), commit, name, *(f"{scores[n]:.4f}" for n in SCORES[:2])]
     # The same model again is no other reading.
     readings.write(ROOT, [*(other for other in readings.read(ROOT) if other[2] != name), row])
     (file.parent / "MODEL_CARD.md").write_text(page(card, scores, run, file.stat().length))
@@ -152,7 +153,7 @@ def page(card: dict[str, Any], scores: dict[str, Any], run: dict[str, Any], size
         device=run["device"],
         command=f"python run.py --config=experiments/{config['experiment']}.py:{config['variant']}",
         folder=f"runs/{config['experiment']}/{config['variant']}",
-        commit=run["git_commit"][:7],
+        commit=readings.short(run["git_commit"]),
         recalls="\n".join(f"| {c} | {n:,} | {percent(r)} | {percent(p)} |" for c, n, r, p in by_class),
         threshold=sure["threshold"],
         risk=percent(sure["risk"]),

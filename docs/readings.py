@@ -12,6 +12,16 @@ LOG = pathlib.Path("results", "private_test_reads.csv")
 HEAD = ["date", "commit", "model", "accuracy", "mean_recall"]
 FIELDS = {"scored_on": str, "git_commit": str, "accuracy": float, "mean_recall": float, "seed": int}
 
+RECORDS = {
+    "results/equal_terms/*/runs/*.json": "equal_terms.py:{folder} {method} seed {seed}",
+    "results/claims/pdls/*.json": "claims/pdls.py {arm} seed {seed}",
+}
+
+
+def short(commit: str) -> str:
+    """Returns the first seven digits of a commit, with its '+' where files had changed."""
+    return commit[:7] + "+" * commit.endswith("+")
+
 
 def read(root: pathlib.Path) -> list[list[str]]:
     """Returns the rows of the log, without its head; [] where there is none."""
@@ -28,12 +38,13 @@ def write(root: pathlib.Path, rows: Iterable[list[str]]) -> None:
 
 
 def missing(root: pathlib.Path) -> list[list[str]]:
-    """Returns the rows that the records of `python -m experiments.equal_terms` stand for and that the log lacks."""
+    """Returns the rows that the records of equal_terms and of the claim of PDLS stand for and that the log lacks."""
     rows = []
-    for path in sorted(root.glob("results/equal_terms/*/runs/*.json")):
-        record = read_json(path, "move it away to train this run again", FIELDS)
-        name = f"equal_terms.py:{path.parents[1].name} {record['method']} seed {record['seed']}"
-        scores = (f"{record[score]:.4f}" for score in ("accuracy", "mean_recall"))
-        rows.append([record["scored_on"], record["git_commit"][:7], name, *scores])
+    for pattern, name in RECORDS.items():
+        for path in sorted(root.glob(pattern)):
+            record = read_json(path, "move it away to train this run again", FIELDS)
+            model = name.format(folder=path.parents[1].name, **record)
+            scores = (f"{record[score]:.4f}" for score in ("accuracy", "mean_recall"))
+            rows.append([record["scored_on"], short(record["git_commit"]), model, *scores])
     logged = read(root)
     return [row for row in rows if row not in logged]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import datetime
 import functools
 import itertools
 import os
@@ -30,6 +31,7 @@ from experiments.claims import picture
 from experiments.claims.statistics import Difference, difference, verdict
 from experiments.comparison import REMEDY, Run, facts, finish, holm, positive, read_records
 from experiments.equal_budget import here
+from experiments.equal_terms import without_private_test
 from fer_jax.config.fields import Config
 from fer_jax.data.sources.source import Source
 from fer_jax.data.sources.source import load as load_split
@@ -170,6 +172,9 @@ def complete(trial: Trial, config: Config, seed: int, max_steps: int | None = No
     if trial.new_faces:
         config.data.builder.seed = PROBE if seed == PROBE else FIRST + seed
         config.data.builder.train, config.data.builder.test = FACES[config.data.dataset]
+    elif seed == PROBE:
+        config.selection.rule = "last"
+        without_private_test(config)
     config.evaluation.report, config.evaluation.bootstrap = False, 0
     config.train.max_steps = max_steps or config.train.max_steps
     return config
@@ -193,6 +198,7 @@ def _record(
         results = here(time.perf_counter() - began) | {"accuracy": 0.0}
     record = {"arm": arm, "seed": config.seed, "accuracy": results["accuracy"]}
     if config.seed != PROBE:
+        record |= {"mean_recall": results["mean_recall"], "scored_on": datetime.date.today().isoformat()}
         model = load(os.fspath(given.workdir / name))
         test = load_split(model.config.data, model.config.data.test_split, training=False)
         right = model.logits(test).argmax(axis=1) == test.arrays["label"]

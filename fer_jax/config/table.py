@@ -119,6 +119,7 @@ FIELDS = {
     "data.examples": Field(
         0, "number of training examples, the same share of every class; 0 for all", range=f"[0, {LAST_STEP}]"
     ),
+    "data.examples_seed": Field(0, "which ones, independent of config.seed", range=f"[0, {LAST_SEED}]"),
     "data.target": Field("label", "'label', or a rule that turns votes into targets (fer_jax/data/targets/votes.py)"),
     "data.votes": Field("votes", "which votes, if the data set has several"),
     "data.image_size": Field(48, "side of the network's input, pixels", range="[8, 2048]"),

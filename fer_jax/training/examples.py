@@ -67,7 +67,7 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
         train, tested = take_fold(train, number)
         _check_known(train, tested)
     if data.examples:
-        train = _fewer(train, data.examples)
+        train = _fewer(train, data.examples, data.examples_seed)
     if config.selection.rule == "best_on_test":
         return train, part_to_test(config, load(data, split_to_test(config), training=False))
     if data.validation_split:
@@ -96,11 +96,11 @@ def _check_known(train: Source, tested: Source) -> None:
         print(f"note: {told}: they count as errors", flush=True)
 
 
-def _fewer(train: Source, count: int) -> Source:
+def _fewer(train: Source, count: int, seed: int) -> Source:
     """Returns `count` examples, of every class its share of all, by the largest remainder."""
     if count > len(train):
         raise UserError(f"config.data.examples={count}: {train.name} has {len(train)} to train on; give fewer, or 0")
-    members, rng = rows_by_class(train.arrays["label"]), np.random.default_rng(0)
+    members, rng = rows_by_class(train.arrays["label"]), np.random.default_rng(seed)
     sizes = np.array([len(some) for some in members])
     wanted, rest = np.divmod(sizes * count, len(train))
     wanted[np.argsort(-rest, kind="stable")[: count - wanted.sum()]] += 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.claims import pdls, psr
+from experiments.claims.trial import PROBE, complete
 from fer_jax.config.check import check_config
 from fer_jax.errors import differences
 
@@ -37,6 +38,15 @@ def test_arms_differ_in_what_the_claim_is_about_and_in_nothing_else():
         "label smoothing": {"data.smoothing_prior"},
         "no smoothing": {"data.smoothing_prior", "data.label_smoothing"},
     }
+
+
+def test_learning_rates_of_pdls_are_not_chosen_on_the_faces_of_its_test():
+    probe, seed = (complete(pdls.TRIAL, pdls.TRIAL.arms["PDLS"](s), s) for s in (PROBE, 3))
+    check_config(probe)
+    assert (probe.data.validation_split, probe.data.test_split, probe.selection.rule) == ("", "public_test", "last")
+    assert probe.data.holdout_fraction == 0
+    assert (seed.data.validation_split, seed.data.test_split) == ("public_test", "private_test")
+    assert (probe.data.examples_seed, seed.data.examples_seed) == (PROBE, 3), "each trains on faces of its own"
 
 
 def test_divergence_from_votes():

@@ -111,7 +111,7 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
         if folder.name == "a_wide_one_rate2_steps1":
             raise Diverged("not finite")
         run = {"device": "", "versions": {}, "git_commit": "", "wall_seconds": 60.0}
-        return run | {"accuracy": 10 * config.optimizer.learning_rate}
+        return run | {"accuracy": 10 * config.optimizer.learning_rate, "mean_recall": 0.5}
 
     def load(path):
         width = 3 if "wide" in path else 1

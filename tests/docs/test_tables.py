@@ -92,11 +92,17 @@ def test_runs_that_were_scored_on_private_test_are_logged_once(tmp_path, monkeyp
     runs.mkdir(parents=True)
     record = {"method": "eac", "seed": 2, "scored_on": "2026-12-01", "git_commit": 40 * "a"}
     (runs / "eac_seed2.json").write_text(json.dumps(record | {"accuracy": 0.64444, "mean_recall": 0.6}))
+    claim = tmp_path / "results" / "claims" / "pdls" / "PDLS_seed0.json"
+    claim.parent.mkdir(parents=True)
+    record |= {"arm": "PDLS", "seed": 0, "git_commit": 40 * "b" + "+"}
+    claim.write_text(json.dumps(record | {"accuracy": 0.8, "mean_recall": 0.7}))
     assert tables.main(["--check"]) == 1
     assert [tables.main([]) for _ in range(2)] == [0, 0]
     assert tables.main(["--check"]) == 0
-    row = "2026-12-01,aaaaaaa,equal_terms.py:fer2013 eac seed 2,0.6444,0.6000"
-    assert (tmp_path / readings.LOG).read_text().splitlines()[1:] == [row]
+    assert (tmp_path / readings.LOG).read_text().splitlines()[1:] == [
+        "2026-12-01,aaaaaaa,equal_terms.py:fer2013 eac seed 2,0.6444,0.6000",
+        "2026-12-01,bbbbbbb+,claims/pdls.py PDLS seed 0,0.8000,0.7000",
+    ]
 
 
 @pytest.mark.parametrize(

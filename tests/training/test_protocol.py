@@ -122,6 +122,8 @@ def test_fewer_examples_are_as_many_as_wanted_of_every_class(tiny):
     assert "subject" in train.arrays
     everything = load(config.data, config.data.train_split, training=True)
     np.testing.assert_allclose(train.class_counts(), share * np.array(everything.class_counts()), atol=0.999)
+    config.data.examples_seed = 1
+    assert set(make_setup(config).train.rows) != set(train.rows)
 
 
 def test_everything_trains_where_the_last_step_is_taken(tiny, tmp_path):
