@@ -56,13 +56,13 @@ def arms() -> dict[str, dict[str, Any]]:
     sgd |= {"optimizer.weight_decay": 5e-4, "optimizer.decoupled": False}
     left_out: dict[str, dict[str, Any]] = {
         f"no {config.objective}": {"objective": ""},
+        "full size from the first step on": {"data.resolutions": ()},
+        "SGD in place of Muon": sgd,
         "no erasing": {"augmentation.train": without("erase", "erase_pixels")},
         "no dropout": {"model.dropout": 0.0},
         "no moving average": {"train.ema_decay": 0.0},
         "no rotation": {"augmentation.train": without("rotate")},
         "no class weights": {"data.class_weights": False},
-        "full size from the first step on": {"data.resolutions": ()},
-        "SGD in place of Muon": sgd if config.optimizer.name == "muon" else {},
         "no label smoothing": {"data.label_smoothing": 0.0},
     }
     own = dict(config.to_dict())
@@ -96,8 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _runs(given: argparse.Namespace) -> Iterator[Run]:
-    named = [CONTROL, *(arm for arm in chosen(given.arms, arms()) if arm != CONTROL)]
-    for seed, arm in itertools.product(range(given.seeds), named):
+    for seed, arm in itertools.product(range(given.seeds), chosen(given.arms, arms())):
         name, config = f"{arm.replace(' ', '_')}_seed{seed}", config_of(arm, seed)
         train = functools.partial(run, arm, config, given.workdir / name, given.data_dir)
         yield given.out / SPLIT / f"{name}.json", config, train

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _runs(given: argparse.Namespace) -> Iterator[Run]:
-    arms = [CONTROL, *(arm for arm in chosen(given.arms, COMPARED | ONCE) if arm != CONTROL)]
+    arms = chosen(given.arms, COMPARED | ONCE)
     compared = itertools.product(range(given.seeds), (arm for arm in arms if arm in COMPARED))
     for seed, arm in (*compared, *((0, arm) for arm in arms if arm in ONCE)):
         name, config = f"{arm}_seed{seed}", config_of(arm, seed)

@@ -87,8 +87,7 @@ def core_seconds(workdir: epath.Path) -> Iterator[Any]:
 
     It is kept beside the work directory, because a run may be killed.
     """
-    path = pathlib.Path(f"{os.fspath(workdir)}.core_seconds")
-    before = (number(read_text(path, REMEDY)) or 0.0) if path.exists() else 0.0
+    path, before = _kept(workdir), kept_seconds(workdir)
     began, ended = time.process_time(), threading.Event()
 
     def spent() -> float:
@@ -107,3 +106,13 @@ def core_seconds(workdir: epath.Path) -> Iterator[Any]:
         ended.set()
         keeper.join()
         write_whole(path, f"{spent():.1f}")
+
+
+def kept_seconds(workdir: epath.Path) -> float:
+    """Returns the core-seconds that a run has used so far."""
+    path = _kept(workdir)
+    return (number(read_text(path, REMEDY)) or 0.0) if path.exists() else 0.0
+
+
+def _kept(workdir: epath.Path) -> pathlib.Path:
+    return pathlib.Path(f"{os.fspath(workdir)}.core_seconds")

@@ -7,7 +7,8 @@
 
 Methods with a ResNet share its depth, width and stem; pictures, augmentation and batches are those of `fer2013_short`
 in experiments/presets.py, with erasing for all. ACNN and PSR have the narrow networks of their experiments; ACNN needs
-the landmarks of `python -m tfds_builders landmarks`. Of PSR's minutes eight train its super-resolution.
+the landmarks of `python -m tfds_builders landmarks`, and sees every picture behind an object as well, as
+`baseline_occluded` does. Of PSR's minutes eight train its super-resolution.
 
 - The budget: `--measure` writes into OUT/epochs how many epochs 40 core-minutes pay for (experiments/equal_budget.py).
 - The learning rate: the best of three on public_test after a quarter of the epochs, with seed 0 (OUT/probes); one that
@@ -37,7 +38,7 @@ from etils import epath
 
 from experiments import acnn, presets, psr, psr_sr
 from experiments.comparison import REMEDY, Run, check_recipe, chosen, facts, finish, packed, positive, read_records
-from experiments.equal_budget import core_seconds, here, measure
+from experiments.equal_budget import core_seconds, here, kept_seconds, measure
 from experiments.equal_tables import CONTROL, best_rate, table
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.points import LANDMARKS
@@ -61,6 +62,7 @@ METHODS: dict[str, dict[str, Any]] = {
     # As experiments/noise.py found on public_test.
     "eac": {"objective": "eac", "strategy.eac.pair_mode": "independent", "strategy.eac.weight": 2.0},
     "acnn": {"method": "acnn"},
+    "baseline_occluded": {"data.occluded_copies": True},  # what ACNN's training pictures do without its gates
     "scn": {"objective": "scn", "strategy.scn.delta1": 0.07},
     "rul": {"method": "rul"},
     "word2vec": {"method": "word2vec", "loss.options.kind": "hybrid", "model.learn_scale": True},  # A3
@@ -72,7 +74,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "nla": {"objective": "nla"},
 }
-ONCE = ("word2vec_a0",)  # one seed
+ONCE = ("baseline_occluded", "word2vec_a0")  # one seed
 BEST = 3  # methods on FER+
 ADAM = {  # of FDRL's paper, in shares of its 40 epochs
     "optimizer.name": "adam",
@@ -171,8 +173,9 @@ def pretrain(config: Config, workdir: epath.Path, data_dir: str) -> dict[str, An
 
 def run(method: str, rate: str, config: Config, workdir: epath.Path, data_dir: str) -> dict[str, Any]:
     """Trains a run, or resumes it, and returns its record."""
+    before = workdir.parent / "psr_sr"
     if method == "psr":
-        config.init_from = os.fspath(workdir.parent / "psr_sr")
+        config.init_from = os.fspath(before)
     results = trained(config, workdir, data_dir)
     model = load(os.fspath(workdir))
     test = read_source(model.config.data, model.config.data.test_split, training=False)
@@ -193,7 +196,7 @@ def run(method: str, rate: str, config: Config, workdir: epath.Path, data_dir: s
         "curve": [line["accuracy"] for line in log if line["kind"] == "validation"],
         "parameters": results["params"],
         "started_from": "scratch" if results["started_from"] == "scratch" else "psr_sr",
-        "core_minutes": results["core_minutes"],
+        "core_minutes": results["core_minutes"] + (kept_seconds(before) / 60 if method == "psr" else 0),
     }
     return record | _facts(config, results)
 
@@ -231,11 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _methods(given: argparse.Namespace) -> list[str]:
-    """Returns the methods to train, in order, the baseline first."""
-    names = chosen(given.methods, METHODS) if given.methods else list(METHODS)
-    if given.data == "ferplus" and not given.methods:
-        names = best(given.out.parent / "fer2013")
-    return [method for method in METHODS if method == CONTROL or method in names]
+    """Returns the methods to train, in order."""
+    if given.methods:
+        names = chosen(given.methods, METHODS)
+    else:
+        names = [CONTROL, *best(given.out.parent / "fer2013")] if given.data == "ferplus" else METHODS
+    return [method for method in METHODS if method in names]
 
 
 def best(folder: pathlib.Path) -> list[str]:

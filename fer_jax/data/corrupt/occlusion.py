@@ -2,14 +2,14 @@
 
 Training sees every image twice, as it is and behind an object of the training bank; the test split is scored as it is
 and behind objects of the test bank, which shares no kind of object with the training bank. The side of an object is 96
-to 128 pixels of an input of 224, and its center is uniform over the face. A copy keeps the label and points of its
-original, whatever a detector would find on a covered face.
+to 128 pixels of an input of 224, and its center is uniform over the middle of the picture, where the face is: not over
+landmarks, which some methods read and others do not, so that all are tested behind the same objects. A copy keeps the
+label and points of its original, whatever a detector would find on a covered face.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INPUT = 224.0
 SIDES = (96.0, 128.0)  # of an object, in pixels of an input of 224
-MIDDLE = (0.1, 0.9)  # of the image: the assumed face if there are no points
+MIDDLE = (0.1, 0.9)  # of each side of the picture: where the face is
 GRAY = np.array((0.299, 0.587, 0.114), np.float32)[:, None, None, None]
 CHUNK = 256  # images painted at once
 TEST_SEED = 0  # one fixed copy of each test image, whatever the seed of training is
@@ -47,7 +47,7 @@ def with_occluded_copies(source: Source, seed: int) -> Source:
 def _lazy_copies(source: Source, images: LazyPictures, seed: int) -> LazyPictures:
     count = len(images)
     height, width, _ = images.shape[1:]
-    objects = place(face_boxes(source.arrays), source.rows, (height, width), "train", seed)
+    objects = place(source.rows, (height, width), "train", seed)
 
     def read(places: np.ndarray) -> np.ndarray:
         pixels = images[places % count]
@@ -74,7 +74,7 @@ def paint(source: Source, bank: str, seed: int) -> tuple[np.ndarray, np.ndarray]
     The object of an example depends only on the bank, the seed and the example's row in the split as stored.
     """
     images = source.arrays["image"]
-    objects = place(face_boxes(source.arrays), source.rows, images.shape[1:3], bank, seed)
+    objects = place(source.rows, images.shape[1:3], bank, seed)
     copies, masks = np.empty(images.shape, np.uint8), np.empty(images.shape[:3], bool)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
@@ -93,23 +93,23 @@ def painted(images: np.ndarray, objects: Occluder) -> tuple[np.ndarray, np.ndarr
     return np.where(masks[..., None], over, images), masks
 
 
-def place(boxes: np.ndarray, rows: np.ndarray, size: tuple[int, int], bank: str, seed: int) -> Occluder:
-    """Draws an object for each face.
+def place(rows: np.ndarray, size: tuple[int, int], bank: str, seed: int) -> Occluder:
+    """Draws an object for each picture.
 
     Args:
-        boxes: float [N, 4], (left, top, right, bottom) of the faces in pixels.
         rows: int [N], rows of the examples in their split.
-        size: (height, width) of the images.
+        size: (height, width) of the pictures.
         bank: 'train' or 'test'.
         seed: of the draws.
     """
+    height, width = size
     kinds = BANKS[bank]
     s = Stream(seed, Purpose.COPY, rows, frames=sorted(BANKS).index(bank), capacity=16)
     scale = max(size) / INPUT
     tone = s.uniform(0.35, 1.0)
     values = dict(
-        x=s.uniform(boxes[:, 0], boxes[:, 2]),
-        y=s.uniform(boxes[:, 1], boxes[:, 3]),
+        x=s.uniform(*MIDDLE) * width,
+        y=s.uniform(*MIDDLE) * height,
         half=s.uniform(*SIDES) / 2 * scale,
         turn=s.uniform(-PI / 2, PI / 2),
         color=np.stack([s.uniform(0.05, 0.95) for _ in range(3)]),
@@ -118,19 +118,6 @@ def place(boxes: np.ndarray, rows: np.ndarray, size: tuple[int, int], bank: str,
     )
     kind = KINDS.index(kinds[0]) + s.integer(len(kinds))
     return Occluder(kind=kind, **{name: value.astype(np.float32) for name, value in values.items()})
-
-
-def face_boxes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns boxes around the landmarks or points, float [N, 4]: (left, top, right, bottom) in pixels."""
-    height, width = arrays["image"].shape[1:3]
-    low, high = MIDDLE
-    boxes = np.tile(np.array([low * width, low * height, high * width, high * height]), (len(arrays["image"]), 1))
-    marks = arrays.get("landmarks", arrays.get("points"))
-    if marks is None:
-        return boxes
-    found = np.concatenate([marks.min(axis=1), marks.max(axis=1)], axis=1).astype(np.float64)
-    valid = np.isfinite(found).all(axis=1) & (np.ptp(marks, axis=1).max(axis=-1) > 0)
-    return np.clip(np.where(valid[:, None], found, boxes), 0, [width - 1, height - 1, width - 1, height - 1])
 
 
 def _part(objects: Occluder, part: slice | np.ndarray) -> Occluder:
