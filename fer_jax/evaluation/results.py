@@ -125,6 +125,7 @@ def headline(results: Mapping[str, Any]) -> str:
         f"macro F1 {results['macro_f1']:.4f}"
     ]
     parts += [f"{name} CCC {results[f'{name}_ccc']:.4f}" for name in AFFECT if results.get(f"{name}_ccc") is not None]
+    parts += [f"coverage {results['coverage']:.4f}"] if "coverage" in results else []
     copies = {"of the images alone": results.get("plain"), "behind objects": results.get("occluded")}
     copies |= results.get("degraded", {})
     parts += [f"{name}: accuracy {found['accuracy']:.4f}" for name, found in copies.items() if found]

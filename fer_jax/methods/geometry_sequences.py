@@ -7,12 +7,14 @@ classifier of a feature says the class whose prototype is the nearest by dynamic
 AdaBoost (SAMME) selects features; it classifies, or a support vector machine does on the distances of what it selected.
 
 The paper finds its landmarks by elastic bunch graph matching, 52 of them as far as known. Choices where it is silent:
-  * Each frame is scaled by its own distance between the eyes, so that a face that comes nearer does not move.
+  * Each frame is scaled by its own distance between the eyes, so that a face that comes nearer does not move. Dividing
+    by that of the first frame would change nothing more: it is one.
   * Positions are resampled, linearly among the frames with landmarks, and distances and angles taken of the result.
   * DTW has Euclidean local cost and a band of `window` steps.
   * A feature that is selected several times counts once in the support vector machine.
   * A clip with fewer than two frames with landmarks, in which nothing moves, gets the same logit, 0, for every class:
-    no prediction, an error.
+    no prediction, an error. So does one whose first frame has none, unless `first_frame` is off: no later frame
+    stands in for the neutral face.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ class Model(Classifier):
         frames = batch["frame_features"] if "frame_features" in batch else batch["points"].astype(jnp.float32)
         frames = frames.reshape(*batch["frame_mask"].shape, -1)
         points = upright(frames.reshape(*frames.shape[:2], LANDMARKS, 2))
-        positions = resampled(points, batch["frame_mask"], self.steps)
+        positions = resampled(points, batch["frame_mask"], self.steps, self.first_frame)
         chosen = tracks(positions, self.first_frame)[:, :, self.feature.astype(jnp.int32)]  # [B, T, R, 2]
         distances = dtw(jnp.swapaxes(chosen, 1, 2)[:, :, None], self.prototypes, self.window)
         aux = {"frame_features": frames, "features": positions.reshape(len(positions), -1), "maps": {}}
@@ -113,9 +115,15 @@ def upright(points: Float[Array, "*B 68 2"]) -> Float[Array, "*B 68 2"]:
     return turned / jnp.sum(across**2, axis=-1, keepdims=True)
 
 
-def resampled(points: Float[Array, "B T 68 2"], mask: Bool[Array, "B T"], steps: int) -> Float[Array, "B S 68 2"]:
-    """Returns positions at `steps` equal steps from the first to the last frame with landmarks; NaN without two."""
+def resampled(
+    points: Float[Array, "B T 68 2"], mask: Bool[Array, "B T"], steps: int, first_frame: bool
+) -> Float[Array, "B S 68 2"]:
+    """Returns positions at `steps` equal steps from the first to the last frame with landmarks.
+
+    NaN for clips with fewer than two frames with landmarks and, with `first_frame`, those whose first frame has none.
+    """
     known = mask & jnp.all(jnp.isfinite(points), axis=(2, 3))
+    known &= known[:, :1] | (not first_frame)
     first = jnp.argsort(~known, axis=1, stable=True)  # frames with landmarks, in their order, come first
     last = jnp.sum(known, axis=1, keepdims=True).astype(jnp.float32) - 1.0
     place = jnp.linspace(0.0, 1.0, steps) * jnp.maximum(last, 0.0)
@@ -216,9 +224,8 @@ def fit(
     """
     known = np.isfinite(features).all(axis=1)
     if unknown := int((~known).sum()):
-        print(
-            f"{unknown} of {len(features)} training clips have landmarks in fewer than two frames: left out", flush=True
-        )
+        few = "fewer than two frames" + (", or not in the first one" if model.first_frame else "")
+        print(f"{unknown} of {len(features)} training clips have landmarks in {few}: left out", flush=True)
     positions, label = features[known].reshape(-1, model.steps, LANDMARKS, 2), targets[known].argmax(axis=1)
     if len(np.unique(label)) < 2:
         raise UserError(

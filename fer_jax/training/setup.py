@@ -185,7 +185,8 @@ def memory_advice(config: Config) -> str:
 
 def _check_pictures(config: Config, train: Source, mesh: Mesh) -> None:
     """Raises UserError for a batch whose pictures alone fill the machine, before they are gathered."""
-    if train.picture_shape[-1] == 1 and (policy := pipeline(config)[0].policy) and is_main():
+    policy = pipeline(config)[0].policy
+    if train.picture_shape[-1] == 1 and policy and "svhn" not in policy and is_main():  # SVHN's table has none anyway
         say_once(f"config.augmentation.train: '{policy}' has no color operation here: {train.name} is gray")
     each = math.prod(train.picture_shape) + 4 * config.data.image_size**2 * train.picture_shape[-1]  # uint8, float32
     for group in ("train", "evaluation"):

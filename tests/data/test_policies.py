@@ -4,6 +4,7 @@ import functools
 import hashlib
 import io
 import itertools
+import types
 
 import jax
 import numpy as np
@@ -11,13 +12,15 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
-from experiments import geometry
+from experiments import baseline, geometry
 from fer_jax.config.check import check_config
 from fer_jax.data.augment import pillow, policies
 from fer_jax.data.augment.augmentation import Augmentation, augment
 from fer_jax.data.augment.pillow import NUMBER, OPERATIONS
 from fer_jax.data.augment.preprocessing import Preprocessing
+from fer_jax.engine.mesh import make_mesh
 from fer_jax.errors import UserError
+from fer_jax.training import setup
 
 KEY = jax.random.key(3)
 BATCH = 128
@@ -73,11 +76,11 @@ def theirs(image, name, value, bilinear=False):
 
 
 def drawn(channels):
-    """Noise, low contrast, one flat image and a smooth one: uint8 [4, 48, 48, C]."""
+    """Noise, low contrast, one flat image and a smooth one: uint8 [4, 40, 56, C]."""
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[:48, :48]
+    y, x = np.mgrid[:40, :56]
     waves = (127 + 60 * np.sin(x / 9) + 60 * np.cos(y / 7))[..., None] * np.linspace(1, 0.7, channels)
-    shape = (48, 48, channels)
+    shape = (*x.shape, channels)
     images = [rng.integers(0, 256, shape), rng.normal(120, 20, shape).clip(0, 255), np.full(shape, 77), waves]
     return np.stack(images).astype(np.uint8)
 
@@ -204,8 +207,9 @@ def test_level_0_changes_nothing(space):
     """But for AugMix's posterize, and solarize on white."""
     strong = [name for name in OPERATIONS if name not in ("autocontrast", "equalize", "invert")]
     steps = np.array([NUMBER[name] for name in strong for _ in range(4)])
-    values = np.asarray(policies._values(KEY, steps, np.zeros(len(steps), np.float32), space, "published", (48, 48, 3)))
     pictures = np.tile(np.minimum(drawn(3), 254), (len(strong), 1, 1, 1))
+    level = np.zeros(len(steps), np.float32)
+    values = np.asarray(policies._values(KEY, steps, level, space, "published", pictures.shape[1:]))
     changed = (ours(pictures, steps, values) != pictures).any((1, 2, 3))
     assert {OPERATIONS[n] for n in steps[changed]} == ({"posterize"} if space is policies.AUGMIX else set())
 
@@ -240,7 +244,7 @@ def test_a_policy_is_its_steps_one_after_the_other():
     apply = jax.vmap(lambda key, image: policies.autoaugment(key, image, "cifar10", "published"))
     out = np.asarray(jax.jit(apply)(keys, images / np.float32(255))) * 255
     np.testing.assert_allclose(out, np.rint(out), atol=1e-3)
-    draw = jax.vmap(lambda key: policies.autoaugment_steps(key, (48, 48, 3), "cifar10", "published"))
+    draw = jax.vmap(lambda key: policies.autoaugment_steps(key, images.shape[1:], "cifar10", "published"))
     for image, changed, operations, values in zip(images, np.rint(out), *map(np.asarray, draw(keys)), strict=True):
         for operation, value in zip(operations, values, strict=True):
             image = theirs(image, OPERATIONS[operation], float(value))
@@ -266,13 +270,23 @@ def test_augmix_mixes_the_image_with_all_of_its_chains():
 
 @pytest.mark.parametrize("text", ["trivialaugment:p=0.5,limits=faces", "augmix:p=0.5"])
 def test_policies_are_operations_of_the_list(text):
-    images = np.tile(drawn(1)[:1], (64, 1, 1, 1))
-    raw = Preprocessing(48, mean=(0.0,) * 3, std=(1.0,) * 3)
+    images = np.tile(drawn(1)[:1, :, :40], (64, 1, 1, 1))
+    raw = Preprocessing(40, mean=(0.0,) * 3, std=(1.0,) * 3)
     out = np.asarray(jax.jit(lambda key: augment(key, images, Augmentation((text,)), raw))(KEY))
     changed = np.abs(out - images / 255).max((1, 2, 3)) > 1e-3
     assert 0.2 < changed.mean() < 0.6  # some operations change nothing
     assert len({picture.tobytes() for picture in out[changed]}) > 8
     np.testing.assert_allclose(255 * out, np.rint(255 * out), atol=1e-3)
+
+
+@pytest.mark.parametrize(("entry", "says"), [("trivialaugment", 1), ("autoaugment:svhn", 0)])
+def test_gray_pictures_have_no_color_operation_which_is_said_once(entry, says, capsys):
+    config = baseline.get_config("smoke")
+    config.augmentation.train = (entry, "flip")
+    gray, mesh = types.SimpleNamespace(picture_shape=(48, 48, 1), name="gray faces"), make_mesh("cpu", 1)
+    for _ in range(2):
+        setup._check_pictures(config, gray, mesh)
+    assert capsys.readouterr().err.count("has no color operation here: gray faces is gray") == says
 
 
 def test_a_policy_is_refused_where_landmarks_would_have_to_move():

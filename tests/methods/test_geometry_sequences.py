@@ -11,7 +11,7 @@ from test_geometry_stills import ORDER, face, mirror_of_pairs, mirrored, moved
 
 from fer_jax.errors import UserError
 from fer_jax.methods import geometry_sequences
-from fer_jax.methods.geometry_sequences import dtw, resampled, samme, tracks, upright
+from fer_jax.methods.geometry_sequences import dtw, resampled, samme, score, tracks, upright
 from fer_jax.methods.method import Config
 
 CLASSES = 3
@@ -81,7 +81,9 @@ def test_a_stretched_copy_costs_less_than_another_class():
     low = np.minimum(late.astype(int), FRAMES - 2)
     stretched = points[:, low] + (late - low)[None, :, None, None].astype("f") * (points[:, low + 1] - points[:, low])
     everything = np.ones((6, FRAMES), bool)
-    ours, theirs = (np.swapaxes(tracks(resampled(upright(p), everything, 12), True), 1, 2) for p in (points, stretched))
+    ours, theirs = (
+        np.swapaxes(tracks(resampled(upright(p), everything, 12, True), True), 1, 2) for p in (points, stretched)
+    )
     cost = np.asarray(dtw(ours[:, None], theirs[None], 3)).sum(axis=-1)  # over all features
     for n in range(6):
         assert cost[n, n] < cost[n, label != label[n]].min()
@@ -89,12 +91,12 @@ def test_a_stretched_copy_costs_less_than_another_class():
 
 def test_tracks_do_not_depend_on_place_size_and_roll_and_start_at_zero():
     points, _ = clips(2)
-    positions = resampled(upright(points), np.ones(points.shape[:2], bool), 12)
+    positions = resampled(upright(points), np.ones(points.shape[:2], bool), 12, True)
     ours = np.asarray(tracks(positions, True))
     assert ours.shape == (2, 12, 68 + 2278, 2)
     assert not ours[:, 0].any()
     other = moved(points, 30, 1.7, (20, -5))
-    theirs = tracks(resampled(upright(other), np.ones(points.shape[:2], bool), 12), True)
+    theirs = tracks(resampled(upright(other), np.ones(points.shape[:2], bool), 12, True), True)
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
@@ -102,7 +104,9 @@ def test_a_mirrored_clip_has_mirrored_tracks():
     """Landmarks move to the other side, pairs turn the other way."""
     points, _ = clips(2)
     everything = np.ones(points.shape[:2], bool)
-    ours, theirs = (np.asarray(tracks(resampled(upright(p), everything, 12), True)) for p in (points, mirrored(points)))
+    ours, theirs = (
+        np.asarray(tracks(resampled(upright(p), everything, 12, True), True)) for p in (points, mirrored(points))
+    )
     index = np.concatenate([ORDER, 68 + np.array(mirror_of_pairs())])
     sign = np.ones((68 + 2278, 2))
     sign[:68, 0], sign[68:, 1] = -1, -1
@@ -115,10 +119,13 @@ def test_frames_without_landmarks_are_left_out():
     mask[0, 4:] = False
     points[1, 10:] = np.nan
     mask[2] = False
-    found = np.asarray(resampled(points, mask, 12))
+    found = np.asarray(resampled(points, mask, 12, True))
     np.testing.assert_allclose(found[0, [0, -1]], points[0, [0, 3]], rtol=1e-6)
     np.testing.assert_allclose(found[1, [0, -1]], points[1, [0, 9]], rtol=1e-6)
     assert np.isnan(found[2]).all()
+    mask[0, 0], points[1, 0] = False, np.nan  # no later frame stands in for the neutral face
+    assert np.isnan(resampled(points, mask, 12, True)).all()
+    np.testing.assert_allclose(resampled(points, mask, 12, False)[0, 0], points[0, 1], rtol=1e-6)
 
 
 def test_samme_by_hand():
@@ -138,7 +145,9 @@ def test_samme_by_hand():
 def test_it_learns_and_shuffled_labels_give_chance(learner):
     points, label = clips(45)
     unseen, truth = clips(60, seed=1)
-    assert accuracy(fitted(points, label, learner=learner), unseen, truth) > 0.9
+    fit = fitted(points, label, learner=learner)
+    assert accuracy(fit, unseen, truth) > 0.9
+    assert accuracy(fit, mirrored(unseen), logits_of(fit, unseen).argmax(axis=1)) > 0.95  # classified alike
     shuffled = np.random.default_rng(0).permutation(label)
     assert abs(accuracy(fitted(points, shuffled, learner=learner), unseen, truth) - 1 / 3) < 0.25
 
@@ -146,7 +155,7 @@ def test_it_learns_and_shuffled_labels_give_chance(learner):
 @pytest.mark.slow
 def test_all_pairs_of_as_many_clips_as_ckplus_has_take_less_than_five_minutes():
     points, label = clips(327)
-    positions = np.asarray(resampled(upright(points), np.ones(points.shape[:2], bool), 12))
+    positions = np.asarray(resampled(upright(points), np.ones(points.shape[:2], bool), 12, True))
     began = time.perf_counter()
     prototypes = np.stack([geometry_sequences.median_tracks(positions[label == c], True) for c in range(CLASSES)])
     found = geometry_sequences.distances_from(positions, prototypes[np.arange(7) % CLASSES], MODEL)
@@ -170,11 +179,12 @@ def test_the_first_frame_makes_people_alike():
 
 
 def test_clips_without_movement_are_not_classified(capsys):
-    """Those without landmarks, and those with a single frame that has any."""
+    """Those without landmarks, those with a single frame that has any, and those without them in the first one."""
     points, label = clips(12)
-    points[5], points[6, 1:] = np.nan, np.nan
+    points[5], points[6, 1:], points[7, 0] = np.nan, np.nan, np.nan
     logits = logits_of(fitted(points, label), points)
-    assert "2 of 12 training clips have landmarks in fewer than two frames" in capsys.readouterr().out
-    np.testing.assert_array_equal(np.ptp(logits, axis=1) == 0, np.isin(np.arange(12), (5, 6)))
+    assert "3 of 12 training clips have landmarks in fewer than two frames" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.ptp(logits, axis=1) == 0, np.isin(np.arange(12), (5, 6, 7)))
+    assert score(MODEL, logits, label)["coverage"] == 9 / 12
     with pytest.raises(UserError, match="fewer than two classes"):
         geometry_sequences.fit(MODEL, np.full((3, 12 * 136), np.nan), np.eye(3), 0)

@@ -14,6 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 from fer_jax.data.sources.folds import example_folds, subject_folds
 from fer_jax.data.sources.points import MIRROR
 from fer_jax.errors import UserError
+from fer_jax.evaluation.results import headline
 from fer_jax.methods import geometry, learners
 from fer_jax.methods.geometry import ANGLES, FIRST, RATIOS, SECOND, describe, symmetric_mean
 from fer_jax.methods.method import Config
@@ -189,6 +190,8 @@ def test_a_face_without_landmarks_is_not_classified(capsys):
     assert (np.ptp(logits[40:], axis=1) > 0).all()
     found = geometry.score(model, logits, LABEL)
     assert found["coverage"] == pytest.approx(200 / 240)
+    results = dict.fromkeys(("dataset", "split"), "a") | {"num_examples": 240, "mean_recall": 0.5, "macro_f1": 0.5}
+    assert "; coverage 0.8333" in headline(results | {"accuracy": 0.5} | found)
     assert found["accuracy_found"] == (logits[40:].argmax(axis=1) == LABEL[40:]).mean()
     with pytest.raises(UserError, match="no training face has landmarks"):
         fitted(points=np.full_like(POINTS, np.nan))
