@@ -21,7 +21,9 @@ from fer_jax.nn.lowering import traced_for
 Options = dict[str, str | int] | None
 
 # Without convolutions: in jax 0.10 Eigen takes half the time of YNNPACK for those of 64 channels.
-CPU_STEP = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+CPU_STEP: dict[str, str | int] = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+}
 # For a large program that runs once, such as the initialization: optimizing it takes far longer than it saves.
 CPU_ONCE = {"xla_backend_optimization_level": 0}
 

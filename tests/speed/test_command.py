@@ -119,7 +119,7 @@ def test_a_number_that_makes_no_sense_is_refused(option, monkeypatch, capsys):
     assert "give a number above 0" in capsys.readouterr().err
 
 
-ALONE = {convolution: "table", main_job: "section", reading: "measure"}
+ALONE = {convolution: "layer", main_job: "section", reading: "measure"}
 
 
 @pytest.mark.parametrize("benchmark", ALONE)
@@ -127,10 +127,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(be
     monkeypatch.setattr(benchmark, ALONE[benchmark], lambda *_: pytest.fail("it measured"))
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder.json").mkdir()
+    (tmp_path / "beside.md").mkdir()
     refused = {"folder.json": "Is a directory", "file/x.json": "Not a directory|File exists"}
-    if benchmark is not convolution:  # it writes a table and nothing else
-        (tmp_path / "beside.md").mkdir()
-        refused |= {"beside.json": r"beside\.md: Is a directory", "table.md": "suffix, .json"}
+    refused |= {"beside.json": r"beside\.md: Is a directory", "table.md": "suffix, .json"}
     for out, says in refused.items():
         with pytest.raises(SystemExit) as ended:
             benchmark.main([f"--out={tmp_path / out}"])
