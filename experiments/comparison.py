@@ -18,8 +18,9 @@ import numpy as np
 from fer_jax.config.fields import Config, leaves
 from fer_jax.engine.allocator import keep_freed_memory
 from fer_jax.engine.compiler import use_compilation_cache
-from fer_jax.errors import UserError, nearest, print_any_text, writing
+from fer_jax.errors import Diverged, UserError, nearest, print_any_text, writing
 from fer_jax.parsing import read_json
+from fer_jax.runs.workdir import git_commit
 from fer_jax.storage import write_whole
 from fer_jax.training import loop
 
@@ -30,9 +31,14 @@ Run = tuple[pathlib.Path, Config, Callable[[], dict[str, Any]]]
 
 
 def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path], str]) -> int:
-    """Trains the runs that have no record in `out`, keeps `table(out)` beside it, and returns an exit status."""
+    """Trains the runs that have no record in `out`, keeps `table(out)` beside it, and returns an exit status.
+
+    A run that diverges is left out and the others are trained; the status is then 1.
+    """
     print_any_text()
+    status = 0
     try:
+        git_commit()  # while the files are those that were started
         keep_freed_memory()
         use_compilation_cache()
         for path, config, train in runs:
@@ -40,7 +46,12 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
                 check_recipe(path, config)
                 continue
             print(f"{path.parent.name}, {path.stem}", flush=True)
-            record = train()
+            try:
+                record = train()
+            except Diverged as error:
+                print(f"error: {path.stem}: {error}", file=sys.stderr, flush=True)
+                status = 1
+                continue
             _keep(json.dumps(record, indent=1) + "\n", path)
             _keep(table(out), out.with_suffix(".md"))
         _keep(table(out), out.with_suffix(".md"))
@@ -51,7 +62,7 @@ def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path
         print("stopped; the same command resumes from there", file=sys.stderr)
         return 130
     print(table(out))
-    return 0
+    return status
 
 
 def _keep(text: str, path: pathlib.Path) -> None:

@@ -2,8 +2,8 @@
 
 Every seed draws new people and new faces for training, for the held-out part and for the test, and trains each arm on
 them by the same recipe. Before that, on the data of one more seed, each arm is trained at 1/2, 1 and 2 times the
-recipe's learning rate, of which it keeps the most accurate, and the control with four times the steps: a control that
-reaches less than 90 % of that is under-trained, and nothing is tested.
+recipe's learning rate, of which it keeps the most accurate. The control comes first, and then with four times the
+steps: where it reaches less than 90 % of that accuracy it is under-trained, and nothing more is trained or tested.
 
 Every run leaves OUT/ARM_seedN.json, or one in OUT/probes; a run that has its record is not trained again. OUT.md has
 the table and OUT.png the picture, made from the records that there are.
@@ -134,24 +134,31 @@ def main(trial: Trial, arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="train nothing: table and picture of the records so far")
     given = parser.parse_args(arguments)
     status = finish(() if given.table else _runs(trial, given), given.out, functools.partial(table, trial))
-    if status == 0 and (tested := [row for row in rows(trial, given.out) if row.found]):
+    if status < 2 and (tested := [row for row in rows(trial, given.out) if row.found]):
         picture.write(tested, given.out.with_suffix(".png"))
     return status
 
 
 def _runs(trial: Trial, given: argparse.Namespace) -> Iterator[Run]:
-    """Yields the probes, then the runs seed by seed: what is cut short has whole comparisons."""
+    """Yields the control's probes, those of the other arms, and the runs seed by seed, so that each is compared."""
     if given.max_steps and given.out == FOLDER / trial.name:
         raise UserError("--max_steps cuts the runs short: give --out=FOLDER, so that no real result is lost")
-    yield from _probes(trial, given)
+    yield from _probes(trial, given, [trial.control])
+    share = trained_share(trial, given.out)
+    if not given.max_steps and (share is None or share < TRAINED):
+        reached = "diverges with" if share is None else f"reaches {share:.0%} of its accuracy after"
+        print(f"{NOT_TESTED} at this size: {trial.control} {reached} {LONGER} times the steps", flush=True)
+        return
+    yield from _probes(trial, given, [arm for arm in trial.arms if arm != trial.control])
     for seed, arm in itertools.product(range(given.seeds), trial.arms):
         yield _run(trial, given, arm, seed, best_rate(given.out, arm))
 
 
-def _probes(trial: Trial, given: argparse.Namespace) -> Iterator[Run]:
-    for arm, rate in itertools.product(trial.arms, RATES):
+def _probes(trial: Trial, given: argparse.Namespace, arms: Sequence[str]) -> Iterator[Run]:
+    for arm, rate in itertools.product(arms, RATES):
         yield _run(trial, given, arm, PROBE, rate)
-    yield _run(trial, given, trial.control, PROBE, best_rate(given.out, trial.control), LONGER)
+    if trial.control in arms:
+        yield _run(trial, given, trial.control, PROBE, best_rate(given.out, trial.control), LONGER)
 
 
 def _run(trial: Trial, given: argparse.Namespace, arm: str, seed: int, rate: float, times: int = 1) -> Run:

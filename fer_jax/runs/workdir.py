@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -220,13 +221,15 @@ def _machine() -> dict[str, Any]:
     return {"versions": versions(), "device": device_name()}
 
 
+@functools.cache  # what a process runs is what it started with, whatever is edited or committed meanwhile
 def git_commit() -> str | None:
-    """Returns the commit of the code that runs, with '+' where files have changed since, or None outside git."""
+    """Returns the commit of the code that runs, None outside git; '+' says that files besides results differ."""
     here = os.path.dirname(os.path.abspath(__file__))
     try:
         # An installation may lie in the repository of something else.
         _git(here, "ls-files", "--error-unmatch", os.path.basename(__file__))
-        return _git(here, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results")
+        return _git(here, "rev-parse", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None
 

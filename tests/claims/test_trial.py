@@ -97,9 +97,9 @@ def test_one_seed_is_not_enough(tmp_path):
     assert set(verdicts(KNOWN, tmp_path)) == {"not tested at this size"}
 
 
-def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
+def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     """Training is replaced by a score that grows with the learning rate; 'wide' is right on all faces."""
-    trained = []
+    trained, diverging = [], ["a_wide_one_rate2_steps1", "a_wide_one_seed0"]
     faces = Source(
         "faces", "test", tuple("abc"), {"label": np.arange(6) % 3, "subject": np.arange(6) // 2}, np.arange(6)
     )
@@ -108,7 +108,7 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
         trained.append((folder.name, config))
         if len(trained) == 2:
             raise KeyboardInterrupt
-        if folder.name == "a_wide_one_rate2_steps1":
+        if folder.name in diverging:
             raise Diverged("not finite")
         run = {"device": "", "versions": {}, "git_commit": "", "wall_seconds": 60.0}
         return run | {"accuracy": 10 * config.optimizer.learning_rate, "mean_recall": 0.5}
@@ -133,10 +133,13 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
     small = Trial("small", "Wider.", {"a wide one": arm(12), "narrow": arm(8)}, KNOWN.measure, "narrow", (wider,))
     options = ["--seeds=2", f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}", "--data_dir=there"]
     assert trial.main(small, options) == 130
+    assert trial.main(small, options) == 1
+    assert "a_wide_one_seed0: not finite" in capsys.readouterr().err
+    diverging.remove("a_wide_one_seed0")
     assert trial.main(small, options) == 0
     names = [name for name, _ in trained]
-    assert names[:3] == ["a_wide_one_rate1_steps1", "a_wide_one_rate0.5_steps1", "a_wide_one_rate0.5_steps1"]
-    assert len(names) == 1 + 6 + 1 + 4, "what is recorded is not trained again"
+    assert names[:5] == [f"narrow_rate{r}" for r in ("1_steps1", "0.5_steps1", "0.5_steps1", "2_steps1", "2_steps4")]
+    assert names[8:] == ["a_wide_one_seed0", "narrow_seed0", "a_wide_one_seed1", "narrow_seed1", "a_wide_one_seed0"]
     configs = dict(trained)
     assert configs["a_wide_one_seed0"].optimizer.learning_rate == configs["narrow_rate1_steps1"].optimizer.learning_rate
     rates = {name: config.optimizer.learning_rate for name, config in trained}
@@ -148,6 +151,11 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch):
     assert (record["examples"], record["sums"]) == ("2 2 2", {"accuracy": "1 1 0"}), "right on faces 0 and 3"
     assert "there" not in json.dumps(record)
     assert "| a wide one: 100 | narrow: 33.3 | +66.7 (" in (tmp_path / "out.md").read_text()
+    probe = tmp_path / "out" / "probes" / "narrow_rate2_steps4.json"
+    probe.write_text(json.dumps(json.loads(probe.read_text()) | {"accuracy": 1.0}))
+    assert trial.main(small, [*options, "--seeds=3"]) == 0
+    assert "not tested at this size: narrow reaches 2% of its accuracy" in capsys.readouterr().out
+    assert len(trained) == len(names), "no seed of an under-trained control"
     config = configs["narrow_seed1"].copy_and_resolve_references()
     config.model.width = 9
     small.arms["narrow"] = lambda seed: config  # pyright: ignore
@@ -181,7 +189,7 @@ def test_each_claim_from_end_to_end_in_a_tiny_form(name, data_dir, tmp_path, mon
         return config
 
     monkeypatch.setattr(trial, "complete", complete)
-    monkeypatch.setattr(trial, "_probes", lambda what, given: ())  # they are like the other runs
+    monkeypatch.setattr(trial, "_probes", lambda *_: ())  # they are like the other runs
     monkeypatch.setattr(trial, "best_rate", lambda out, arm: 1.0)
     monkeypatch.setattr(trial, "FACES", {"synthetic_faces/basic": (140, 140), "synthetic_faces/clips": (84, 42)})
     options = [f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", f"--data_dir={data_dir}"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 from etils import epath
@@ -45,6 +46,25 @@ def test_a_folder_where_nothing_was_saved_is_anyones(tiny, workdir):
     check_owner(workdir, smaller)
     with pytest.raises(UserError, match=r"belongs to another config \(train.batch_size: 8 -> 16\)"):
         check_owner(workdir, tiny(max_steps=2))
+
+
+def test_tables_of_results_do_not_change_the_code_that_runs(tmp_path, monkeypatch):
+    def git(*arguments):
+        return subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True, text=True).stdout
+
+    code, table = tmp_path / "code.py", tmp_path / "results" / "claims" / "fan.md"
+    table.parent.mkdir(parents=True)
+    git("init")
+    for path in (code, table):
+        path.write_text("first")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a", "commit", "-m", "first")
+    monkeypatch.setattr(workdirs, "__file__", str(code))
+    table.write_text("second")
+    commit = workdirs.git_commit.__wrapped__()
+    assert commit == git("rev-parse", "HEAD").strip()
+    code.write_text("second")
+    assert workdirs.git_commit.__wrapped__() == f"{commit}+"
 
 
 def test_a_run_that_resumes_elsewhere_knows_what_has_changed(tiny, workdir, monkeypatch):
