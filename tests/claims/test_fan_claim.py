@@ -69,6 +69,10 @@ def test_arms_differ_in_attention_and_see_as_many_frames():
         check_config(config)
         single = config.model.attention == "score_fusion"
         frames.add(config.train.batch_size * (1 if single else config.data.clip_frames) * config.train.max_steps)
-        config.train.batch_size, config.model.attention, config.model.dropout_frames = 0, "", 0.0
     assert len(frames) == 1
+    before = (("relation", "clip"), ("mean pooling", "anchor"), ("score fusion, dropout", "frames"))
+    assert {configs[name].model[f"dropout_{place}"] for name, place in before} == {0.6}
+    for config in configs.values():
+        config.train.batch_size = 0
+        config.model.update(attention="", dropout_anchor=0.0, dropout_frames=0.0)
     assert len({config.to_json() for config in configs.values()}) == 1
