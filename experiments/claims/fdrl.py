@@ -6,8 +6,8 @@ Arms: the ResNet with one linear layer ('none'), with one fully connected layer 
 as many pieces ('wide'), with the sum of the pieces without relations and without compactness ('pieces'), and FDRL with
 importances that are means or lie on a simplex. Ground truth: the action units that each face was drawn with.
 
-- `unit auc`: how well a scalar of one latent feature, its importance alpha_j or, where it has none, its length, tells
-  an action unit: that of the feature and the sign that tell it best on half of the people, on the other half;
+- `length auc`: how well the length of one latent feature, or piece, tells an action unit: that of the feature and the
+  sign that tell it best on half of the people, on the other half; `alpha auc`, the same of the importance alpha_j;
 - `cka`: how alike two latent features are (linear CKA of Kornblith et al. 2019, mean over pairs);
 - `center accuracy`: of the nearest class center on the importances alone, as L_D wants it (chance is 1 / 7);
 - `saturated`: share of edges above 0.99, where Inter-RM is a constant graph (it should fall below 0.5);
@@ -60,9 +60,10 @@ def measure(name: str, model: Trained, test: Source) -> Measures:
     if "latent" not in outputs:
         return {}
     latent, subject = outputs["latent"], test.arrays["subject"]  # [N, M, D]
-    scalars = outputs["importance"] if "importance" in outputs else np.linalg.norm(latent, axis=-1)
-    found = {"unit auc": unit_auc(scalars, test.arrays["action_units"], subject), "cka": alikeness(latent)}
+    units = test.arrays["action_units"]
+    found = {"length auc": unit_auc(np.linalg.norm(latent, axis=-1), units, subject), "cka": alikeness(latent)}
     if "importance" in outputs:
+        found["alpha auc"] = unit_auc(outputs["importance"], units, subject)
         found["center accuracy"] = nearest_center(outputs["importance"], test.arrays["label"], subject)
         omega = outputs["omega"]
         found["saturated"] = float((omega > SATURATED).sum() / (omega.size - omega.shape[0] * omega.shape[1]))
@@ -135,8 +136,8 @@ TRIAL = Trial(
             **POINTS,
         ),
         Comparison(
-            "The importance of a latent feature tells an action unit better than the length of a piece of that layer",
-            *("unit auc", "FDRL", "wide"),
+            "The length of a latent feature tells an action unit better than the length of a piece of that layer",
+            *("length auc", "FDRL", "wide"),
             **AUC,
         ),
         Comparison(
