@@ -268,17 +268,26 @@ IMAGES = {  # as CLIPS, with changes of the config
     "jaffe/faces": (fake_jaffe.make, 15, {}),
     "mmi": (fake_mmi.make, 10, {"data.folds": "subject:3"}),
     "oulu_casia": (fake_oulu_casia.make, 36, {"data.folds": "subject:3"}),
+    "sfew": (fake_sfew.make, 7, {}),
+    "fer2013": (lambda folder: fake_fer2013.write_csv(folder, fake_fer2013.make()), 9, {}),
+    "image_folder/default": (lambda folder: fake_fer2013.write_kaggle_folders(folder, fake_fer2013.make()), 18, {}),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", IMAGES)
-def test_baseline_on_images(tmp_path, config_on, faces_everywhere, dataset):
+def test_baseline_on_images(tmp_path, config_on, faces_everywhere, monkeypatch, dataset):
+    from tfds_builders.fer2013 import reading
+
+    monkeypatch.setattr(reading, "COUNTS", fake_fer2013.COUNTS)
     make, scored, changes = IMAGES[dataset]
     make(tmp_path / "files")
+    sized = dataset not in ("sfew", "fer2013")  # whose pictures are stored as they are
+    options, size = (("--option=size=32",), {"data.builder.size": 32}) if sized else ((), {})
     config = config_on(
-        *("baseline", dataset.partition("/")[0], dataset, tmp_path / "files", "--option=size=32"),
-        **{"data.holdout_fraction": 0, "selection.rule": "last", "data.builder.size": 32} | changes,
+        *("baseline", dataset.partition("/")[0], dataset, tmp_path / "files", *options),
+        **{"data.holdout_fraction": 0, "selection.rule": "last"} | size | changes,
     )
     results = sweep.train(config, epath.Path(tmp_path / "run"))
     assert results["num_examples"] == scored
+    assert not config.model.affect or -1 <= results["valence_ccc"] <= 1

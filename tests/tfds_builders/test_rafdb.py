@@ -59,6 +59,8 @@ def test_compound_labels(tmp_path):
     assert "train: 22 instead of 3,162 in all; test: 11 instead of 792 in all" in said
     builder = build("rafdb/compound", tmp_path / "files", tmp_path / "data", allow_counts=True)
     assert builder.info.features["label"].names == list(labels.COMPOUND_CODES["rafdb"].values())
+    (warning, *_) = builder.contents.warnings
+    assert warning.startswith("both splits: 3 instead of 697 happily surprised, 3 instead of 266 happily disgusted")
     assert all(e["label"] == e["code"] - 1 for e in builder.as_data_source("train"))
 
 

@@ -20,7 +20,16 @@ from fer_jax.parsing import LARGEST_PIXEL, Unreadable, numbers, read_text
 from tfds_builders.face_crops import check_box, stored
 from tfds_builders.label_lists import read_labels
 from tfds_builders.layout import folders_with, place_of, root_of
-from tfds_builders.listing import ALL, Item, Listing, by_class, check_unlisted, pictures_in
+from tfds_builders.listing import (
+    ALL,
+    Item,
+    Listing,
+    by_class,
+    check_unlisted,
+    class_counts,
+    pictures_in,
+    unusual_counts,
+)
 from tfds_builders.options import Options
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -32,6 +41,7 @@ COUNTS = {  # of the basic expressions, by code
     "test": (329, 74, 160, 1185, 478, 162, 680),
 }
 COMPOUND_COUNTS = {"train": {ALL: 3162}, "test": {ALL: 792}}
+COMPOUND_CLASSES = (697, 266, 129, 163, 86, 738, 150, 560, 176, 841, 148)  # of both splits; unconfirmed: only a warning
 ATTRIBUTES = {"gender": 3, "race": 3, "age": 5}  # how many codes each has
 UNKNOWN = -1
 
@@ -102,10 +112,16 @@ class Builder(PictureBuilder):
                     continue
             items[name.partition("_")[0]].append(self.item(images[names[name]], int(code), box, name=name, **fields))
         check_unlisted(images, names.values(), list_path.name, problems)
+        warnings = []
+        if part == "compound":
+            listed = class_counts((item.label for some in items.values() for item in some), self.classes)
+            expected = dict(zip(self.classes, COMPOUND_CLASSES, strict=True))
+            warnings = unusual_counts({"both splits": listed}, {"both splits": expected})
         published = {split: by_class("rafdb", range(1, 8), n, labels.classes(7)) for split, n in COUNTS.items()}
         return Listing(
             items={split: some for split, some in items.items() if some},
             found=(f"{list_path}: {len(rows):,} names", f"{folder}: {len(images):,} files"),
+            warnings=tuple(warnings),
             expected=published if part == "basic" else COMPOUND_COUNTS,
         )
 
