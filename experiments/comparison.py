@@ -99,14 +99,53 @@ def positive(text: str) -> int:
 
 
 def facts(config: Config, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the end of a record: how long a run took, its config, and where it ran, by its results.json.
+    """Returns the end of a record: how long a run took, its config, the command, and where it ran, by its results.json.
 
-    The folder of the data is left out: it is this machine's, and says nothing of the run.
+    Folders are left out: they are this machine's, and say nothing of the run.
     """
     where = {name: results[name] for name in ("device", "versions", "git_commit")}
     recipe = json.loads(config.to_json())
     del recipe["data"]["data_dir"]
-    return {"minutes": results["wall_seconds"] / 60, "config": recipe} | where
+    return {"minutes": results["wall_seconds"] / 60, "config": recipe, "command": command()} | where
+
+
+def command() -> str:
+    """Returns the command that this process was started with, without the options that name folders."""
+    parser, module = argparse.ArgumentParser(add_help=False, allow_abbrev=False), sys.modules["__main__"].__spec__
+    for option in ("--out", "--workdir", "--data_dir"):
+        parser.add_argument(option)
+    start = f"-m {module.name}" if module else pathlib.Path(sys.argv[0]).name
+    return " ".join(["python", start, *parser.parse_known_args(sys.argv[1:])[1]])
+
+
+def origin(records: Sequence[Mapping[str, Any]], tests: Iterable[int]) -> str:
+    """Returns where records come from, in a line for below their table: all values of what they do not agree in.
+
+    Args:
+        records: with what `facts` returns; older ones have no command.
+        tests: number of test examples of each.
+    """
+
+    def listed(values: Iterable[Any]) -> str:
+        return " or ".join(dict.fromkeys(map(str, values)))
+
+    def versions(record: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+
+    def rule(record: Mapping[str, Any]) -> str:
+        selection, data = record["config"]["selection"]["rule"], record["config"]["data"]
+        return selection if selection == "last" else f"{selection} on {data['validation_split'] or 'held-out examples'}"
+
+    parts = {
+        "Command": listed(f"`{record['command']}`" for record in records if "command" in record),
+        "commit": listed(record["git_commit"] for record in records),
+        "device": listed(record["device"] for record in records),
+        "versions": listed(map(versions, records)),
+        "seeds": ", ".join(map(str, sorted({record["seed"] for record in records}))),
+        "test examples": listed(f"{count:,}" for count in tests),
+        "selection": listed(map(rule, records)),
+    }
+    return "; ".join(f"{name}: {value}" for name, value in parts.items() if value) + "."
 
 
 def packed(right: np.ndarray) -> str:

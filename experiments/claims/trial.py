@@ -29,7 +29,7 @@ from etils import epath
 
 from experiments.claims import picture
 from experiments.claims.statistics import Difference, difference, verdict
-from experiments.comparison import REMEDY, Run, facts, finish, holm, positive, read_records
+from experiments.comparison import REMEDY, Run, facts, finish, holm, origin, positive, read_records
 from experiments.equal_budget import here
 from experiments.equal_terms import without_private_test
 from fer_jax.config.fields import Config
@@ -317,8 +317,10 @@ def table(trial: Trial, out: pathlib.Path) -> str:
             measured = [[run["measures"].get(name) for run in runs] for name in names]
             cells += ["" if None in values else f"{np.mean(values):.3g}" for values in measured]
             lines.append(f"| {' | '.join(cells)} |")
-        minutes = sum(record["minutes"] for runs in records.values() for record in runs)
-        lines += ["", f"{minutes:.0f} minutes of training, probes and pre-training not counted."]
+        every = [record for runs in records.values() for record in runs]
+        minutes = sum(record["minutes"] for record in every)
+        lines += ["", f"{minutes:.0f} minutes of training, probes and pre-training not counted. "]
+        lines[-1] += origin(every, (int(_numbers(record["examples"]).sum()) for record in every))
     return "\n".join(lines).rstrip() + "\n"
 
 

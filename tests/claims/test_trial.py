@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import sys
 import types
 
 import numpy as np
@@ -39,7 +40,10 @@ KNOWN = Trial(
 )
 
 
-def write(out, longer=0.7, seeds=5):
+CONFIG = {"selection": {"rule": "best_validation"}, "data": {"validation_split": ""}}
+
+
+def write(out, longer=0.7, seeds=5, commit="abc"):
     """Records of 200 people with 10 faces: 'ours' is right on 4 points more than 'theirs', 'same' on none."""
     rng = np.random.default_rng(0)
     (out / "probes").mkdir(parents=True)
@@ -50,6 +54,7 @@ def write(out, longer=0.7, seeds=5):
             right = np.random.default_rng(seed).random((200, 10)) < 0.6
             sums = right.sum(axis=1) + 10 * more + 0.3 * rng.normal(size=200)
             record = {"arm": arm, "seed": seed, "measures": {"accuracy": sums.sum() / 2000}, "minutes": 1.0}
+            record |= {"device": "cpu", "versions": {"jax": "0.10.1"}, "git_commit": commit, "config": CONFIG}
             record |= {"examples": " ".join(["10"] * 200), "sums": {"accuracy": " ".join(map(str, sums))}}
             (out / f"{arm}_seed{seed}.json").write_text(json.dumps(record))
     (out / "probes" / "theirs_rate0.5_steps4.json").write_text(json.dumps({"accuracy": longer}))
@@ -72,6 +77,8 @@ def test_verdicts_come_from_the_records(tmp_path):
     assert " points | 2 points | 0.0" in text
     assert "theirs, 94% of its accuracy after 4 times the steps" in text
     assert "| ours | 5 | x 0.5 | 0.6" in text
+    end = "; test examples: 2,000; selection: best_validation on held-out examples."
+    assert f"commit: abc; device: cpu; versions: jax 0.10.1; seeds: 0, 1, 2, 3, 4{end}" in text
     assert trial.main(KNOWN, ["--table", f"--out={tmp_path}"]) == 0
     assert tmp_path.with_suffix(".md").read_text() == text
     assert tmp_path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -132,6 +139,8 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     wider = Comparison("it is larger", "accuracy", "a wide one", "narrow", **POINTS)
     small = Trial("small", "Wider.", {"a wide one": arm(12), "narrow": arm(8)}, KNOWN.measure, "narrow", (wider,))
     options = ["--seeds=2", f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}", "--data_dir=there"]
+    monkeypatch.setattr(sys, "argv", ["small.py", *options])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", types.SimpleNamespace(name="experiments.claims.small"))
     assert trial.main(small, options) == 130
     assert trial.main(small, options) == 1
     assert "a_wide_one_seed0: not finite" in capsys.readouterr().err
@@ -150,6 +159,7 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     record = json.loads((tmp_path / "out" / "narrow_seed1.json").read_text())
     assert (record["examples"], record["sums"]) == ("2 2 2", {"accuracy": "1 1 0"}), "right on faces 0 and 3"
     assert "there" not in json.dumps(record)
+    assert record["command"] == "python -m experiments.claims.small --seeds=2"
     assert "| a wide one: 100 | narrow: 33.3 | +66.7 (" in (tmp_path / "out.md").read_text()
     probe = tmp_path / "out" / "probes" / "narrow_rate2_steps4.json"
     probe.write_text(json.dumps(json.loads(probe.read_text()) | {"accuracy": 1.0}))
