@@ -323,7 +323,7 @@ def _parse(arguments: list[str]) -> tuple[Options, list[tuple[str, str]]]:
     options, unknown = parser.parse_known_intermixed_args(rest)
     for argument in unknown:
         known = [*OPTIONS, *(f"config.{path}" for path in FIELDS)]
-        hint = nearest_field(argument.lstrip("-").partition("=")[0], known, "--")
+        hint = nearest_field(argument.lstrip("-").partition("=")[0], known)
         raise UserError(f"{argument}: there is no such option; {hint}")
     options.command, *options.inputs = options.words or [options.mode]
     if options.command not in COMMANDS:

@@ -8,7 +8,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 FEW = 30  # names in one line
@@ -69,6 +69,17 @@ def first_line(error: BaseException) -> str:
     """Returns the type of an error and the first line of what it says."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:200] if text else 'no message'}"
+
+
+@contextlib.contextmanager
+def told(say: Callable[[BaseException], str]) -> Iterator[None]:
+    """Turns whatever foreign code raises inside the `with` block, or its end, into the line that `say` returns."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(say(error)) from error
 
 
 @contextlib.contextmanager

@@ -5,10 +5,6 @@ name to an index. Never map an index to an index.
 
     >>> canonical("rafdb", 1)
     'surprise'
-    >>> index("fer2013", 3)          # FER-2013 calls it 3, happy
-    1
-    >>> index("ckplus", 2, num_classes=7)   # contempt is not among the seven classes
-    -1
 """
 
 from __future__ import annotations
@@ -232,19 +228,11 @@ def canonical(dataset: str, code: Code) -> str:
     return name if name in NOT_EMOTIONS | FURTHER_CLASSES else name_of(name)
 
 
-def index(dataset: str, code: Code, num_classes: int = 8) -> int:
-    """Returns the canonical index of a data set's code, or `NO_EMOTION` if it is not among the classes."""
-    name = canonical(dataset, code)
-    names = classes(num_classes)
-    return names.index(name) if name in names else NO_EMOTION
-
-
 def index_table(dataset: str, num_classes: int = 8) -> np.ndarray:
-    """Returns the canonical index of each integer code, int64 [largest code + 1]."""
-    codes = [code for code in CODES.get(dataset, ()) if isinstance(code, int)]
-    if not codes:
-        canonical(dataset, 0)  # raises for an unknown data set, and for one with codes that are words
-    table = np.full(max(codes) + 1, NO_EMOTION, np.int64)
-    for code in codes:
-        table[code] = index(dataset, code, num_classes)
+    """Returns the canonical index of each integer code, int64 [largest code + 1]; `NO_EMOTION` of those without any."""
+    names = classes(num_classes)
+    table = np.full(max(map(int, CODES[dataset])) + 1, NO_EMOTION, np.int64)
+    for code in CODES[dataset]:
+        name = canonical(dataset, code)
+        table[int(code)] = names.index(name) if name in names else NO_EMOTION
     return table

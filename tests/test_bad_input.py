@@ -26,29 +26,29 @@ COMMAND_LINES = {
     "--config=experiments/fdlr.py": "experiments/fdlr.py; did you mean 'experiments/fdrl.py'?",
     "--config=experiments/fdrl.py:smke": "no variant 'smke'; did you mean 'smoke'?",
     "--config=experiments/compound.py:rafdb": "no variant 'rafdb'; did you mean 'rafdb_compound'?",
-    "--config=experiments/fdrl.py --config.optimizer.learning_rat=1": "did you mean --config.optimizer.learning_rate?",
-    "--config=experiments/fdrl.py --config.learning_rate=1": "did you mean --config.optimizer.learning_rate?",
-    "--config=experiments/fdrl.py --config.lr=1": "did you mean --config.optimizer.learning_rate?",
-    "--config=experiments/fdrl.py --config.train.epoch=1": "did you mean --config.train.epochs?",
-    "--config=experiments/fdrl.py --config.model.edg=dot": "did you mean --config.model.edge?",
+    "--config=experiments/fdrl.py --config.optimizer.learning_rat=1": "did you mean 'optimizer.learning_rate'?",
+    "--config=experiments/fdrl.py --config.learning_rate=1": "did you mean 'optimizer.learning_rate'?",
+    "--config=experiments/fdrl.py --config.lr=1": "did you mean 'optimizer.learning_rate'?",
+    "--config=experiments/fdrl.py --config.train.epoch=1": "did you mean 'train.epochs'?",
+    "--config=experiments/fdrl.py --config.model.edg=dot": "did you mean 'model.edge'?",
     "--config=experiments/fdrl.py --config.seed=one": "--config.seed=one: give a whole number",
     "--config=experiments/fdrl.py --config.evaluation.flip --config.seed=1": "--config.evaluation.flip=VALUE",
-    "--config=experiments/fdrl.py --noconfig.evaluation.flip": "did you mean --config.evaluation.flip?",
-    "--config=experiments/fdrl.py -config.seed=1": "did you mean --config.seed?",
+    "--config=experiments/fdrl.py --noconfig.evaluation.flip": "did you mean 'config.evaluation.flip'?",
+    "--config=experiments/fdrl.py -config.seed=1": "did you mean 'config.seed'?",
     "--config=experiments/fdrl.py --flagfile=x": "--flagfile=x: there is no such option",
     "evaluate --config.model.official_eval=True": "no model file and no run at",
     "--config=experiments/fdrl.py --config.data.exclude=(black": "data.exclude=(black: give a tuple such as ('a', 'b')",
     "--config.seed=1": "say what to train",
     "": "say what to train",
-    "--epochs=3": "--epochs=3: .* did you mean --config.train.epochs?",
+    "--epochs=3": "--epochs=3: .* did you mean 'config.train.epochs'?",
     "--mode=evaluat --config=experiments/fdrl.py": "did you mean 'evaluate'?",
     "evaluat --config=experiments/fdrl.py": "did you mean 'evaluate'?",
     "evaluate": "--model=",
     "experiments/fdrl.py": "--config=experiments/fdrl.py",
     "train experiments/fdrl.py": "--config=experiments/fdrl.py",
-    "--config=experiments/fdrl.py --wrkdir=x": "did you mean --workdir?",
+    "--config=experiments/fdrl.py --wrkdir=x": "did you mean 'workdir'?",
     "--config=experiments/fdrl.py --split=train": "--split is an option of evaluate",
-    "evaluate --output=x": "did you mean --out?",
+    "evaluate --output=x": "did you mean 'out'?",
     "--config=experiments/fdrl.py:smoke --config.train.platform=tpu": "no such device here",
     "--config=experiments/fdrl.py:smoke --distributed --coordinator=localhost:1234": "leave out --coordinator",
     "--config=experiments/fdrl.py:smoke --config.data.folds=subject:10 --config.fold=11": "there are 10 folds",
@@ -64,7 +64,7 @@ def test_the_command_line(arguments, run_here, tmp_path):
 
 def test_the_process_of_a_command(run_py, tmp_path):
     """What is found before anything large is imported, and what the devices tell."""
-    assert_refused(run_py("--epochs=1"), "--config.train.epochs", tmp_path)
+    assert_refused(run_py("--epochs=1"), "'config.train.epochs'", tmp_path)
     config = ("--config=experiments/fdrl.py:smoke", "--config.train.devices=2")
     assert_refused(run_py(*config, f"--workdir={tmp_path / 'run'}"), "there are 1; give 0", tmp_path)
 
@@ -98,26 +98,25 @@ def assert_refused(done, says, tmp_path):
         ("data.path", "tape", "config.data.path='tape'"),
         ("data.holdout_fraction", 0.0, "leaves nothing to validate"),
         ("train.batch_size", 30, "cannot be shared by 4 devices; give 28 or 32"),
-        ("train.accumulate", 3, "does not divide"),
-        ("train.epochs", 0.0, "above 0"),
-        ("train.epochs", -1.0, "config.train.epochs=-1.0 .* above 0"),
-        ("train.epochs", float("nan"), "config.train.epochs=nan: .* finite .* above 0"),
-        ("train.epochs", float("inf"), "config.train.epochs=inf: .* finite .* above 0"),
-        ("train.eval_every_epochs", float("inf"), "config.train.eval_every_epochs=inf: .* above 0"),
-        ("train.max_steps", -1, "config.train.max_steps=-1 .* 0 to"),
+        ("train.epochs", 0.0, r"in \(0, inf\)"),
+        ("train.epochs", -1.0, "config.train.epochs=-1.0 .* in .0, inf"),
+        ("train.epochs", float("nan"), "config.train.epochs=nan: .* finite .* in .0, inf"),
+        ("train.epochs", float("inf"), "config.train.epochs=inf: .* finite .* in .0, inf"),
+        ("train.eval_every_epochs", float("inf"), "config.train.eval_every_epochs=inf: .* in .0, inf"),
+        ("train.max_steps", -1, "config.train.max_steps=-1 .* in .0, "),
         ("train.batch_size", 16.5, "config.train.batch_size=16.5: give a whole number"),
         ("data.exclude", "black", "config.data.exclude='black': give a tuple"),
-        ("train.devices", -1, "config.train.devices=-1 .* 0 to"),
-        ("train.ema_decay", 1.0, "config.train.ema_decay=1.0 .* below 1"),
-        ("model.width", 0, "config.model.width=0 .* whole number at least 1"),
-        ("optimizer.learning_rate", -1.0, "config.optimizer.learning_rate=-1.0 .* at least 0"),
-        ("schedule.div_factor", 0.0, "config.schedule.div_factor=0.0 .* above 0"),
+        ("train.devices", -1, "config.train.devices=-1 .* in .0, "),
+        ("train.ema_decay", 1.0, "config.train.ema_decay=1.0 .* in .0, 1.$"),
+        ("model.width", 0, "config.model.width=0 .* whole number in .1, inf"),
+        ("optimizer.learning_rate", -1.0, "config.optimizer.learning_rate=-1.0 .* in .0, inf"),
+        ("schedule.div_factor", 0.0, "config.schedule.div_factor=0.0 .* in .0, inf"),
         ("optimizer.groups", ("trunk",), "give \\('expression'"),
         ("schedule.boundaries_epochs", (-1.0,), "config.schedule.boundaries_epochs=.* give epochs"),
         ("schedule.boundaries_epochs", ("a",), "config.schedule.boundaries_epochs=.*: 'a' is not a number"),
         ("augmentation.train", ("flip", 4), "config.augmentation.train=.*: 4 is not text"),
         ("preprocessing.mean", ("a", 0.5, 0.5), "config.preprocessing.mean=.*: 'a' is not a number"),
-        ("optimizer.groups", (("trunk", {"lr_multiplier": -0.1}),), r"groups\[0\].lr_multiplier=-0.1 .* at least 0"),
+        ("optimizer.groups", (("trunk", {"lr_multiplier": -0.1}),), r"groups\[0\].lr_multiplier=-0.1 .* in .0, inf"),
         ("loss.weights.balance", float("nan"), "config.loss.weights.balance=nan: .* finite"),
         ("model.delta", float("inf"), "config.model.delta=inf: .* finite"),
         ("augmentation.train", ("rotate:inf",), "'rotate:inf'.*give 0 to 180"),
@@ -166,7 +165,7 @@ def test_more_steps_than_a_run_can_count(tiny, tmp_path):
 def test_a_dropout_that_is_no_share(value, tiny):
     config = tiny()
     config.model.dropout = value
-    with pytest.raises(UserError, match=f"config.model.dropout={value}.* at least 0 and below 1"):
+    with pytest.raises(UserError, match=f"config.model.dropout={value}.* in .0, 1"):
         check_config(config)
 
 
@@ -196,12 +195,12 @@ def test_a_field_that_nobody_reads(tiny):
     config = tiny("fdrl")
     with config.unlocked():
         config.train.label_smothing = 0.1
-    with pytest.raises(UserError, match=r"config.train.label_smothing: .* config.data.label_smoothing"):
+    with pytest.raises(UserError, match=r"config.train.label_smothing: .* 'data.label_smoothing'"):
         check_config(config)
     config = tiny("fdrl")
     with config.unlocked():
         config.model.wdth = 8
-    with pytest.raises(UserError, match=r"config.model.wdth: .* config.model.width"):
+    with pytest.raises(UserError, match=r"config.model.wdth: .* 'model.width'"):
         check_config(config)
 
 
@@ -364,12 +363,7 @@ def test_evaluation_with_changes(trained, tmp_path):
     assert "accuracy_interval" not in results
 
 
-def test_evaluating_the_folder_above_some_runs_names_them(trained):
-    with pytest.raises(UserError, match=f"is a folder of runs: give one of them, {trained}$"):
-        evaluate(trained.parent)
-
-
 def test_evaluating_what_was_never_trained(run_here, tmp_path):
     done = run_here("--mode=evaluate", f"--workdir={tmp_path}")
     assert done.returncode == 2
-    assert f"{tmp_path} is not the folder of a run" in done.stdout
+    assert f"{tmp_path} holds no model.safetensors: give the folder of one run" in done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import re
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 # Fields of a Model that the harness sets.
 NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype"})
-CLOSE = 0.5  # how alike a misspelt name and the one that is proposed must be, from 0 to 1
 Config = Any  # an ml_collections.ConfigDict, whose fields have no static types
 MOST_LAYERS = 256
 PLAIN = (bool, int, float, str, tuple)
@@ -138,26 +136,16 @@ def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[t
             yield path, value
 
 
-def nearest_field(path: str, known: Iterable[str], prefix: str = "config.") -> str:
-    """Returns a hint for a misspelt, shortened or misplaced field: the most similar one of `known`.
-
-    The last part of a path counts most, so that 'learning_rate', 'lr' and 'optimiser.learning_rat' all find
-    'optimizer.learning_rate'.
-    """
+def nearest_field(path: str, known: Iterable[str]) -> str:
+    """Returns a hint for a misspelt, shortened or misplaced field: 'lr' and 'learning_rate' find the same one."""
     if path.startswith("augmentation."):  # version 0.1 had 25 of them
         return "augmentation is a list of operations in config.augmentation.train: see CHANGELOG.md"
-    name = path.rpartition(".")[2]
-
-    def alike(a: str, b: str) -> float:
-        return difflib.SequenceMatcher(None, a, b).ratio()
-
-    def similarity(candidate: str) -> tuple[float, float]:
-        last = candidate.rpartition(".")[2]
-        initials = "".join(word[:1] for word in last.split("_"))
-        return (0.9 if name == initials else alike(name, last)), alike(path, candidate)
-
-    best = max(known, key=similarity)
-    return f"did you mean {prefix}{best}?" if max(similarity(best)) >= CLOSE else "--help lists every field"
+    name, known = path.rpartition(".")[2], list(known)
+    for field in known:
+        last = field.rpartition(".")[2]
+        if name in (last, "".join(word[:1] for word in last.split("_"))):
+            return f"did you mean '{field}'?"
+    return nearest(path, known)
 
 
 def check_expression(expression: Any, field: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import re
 import runpy
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ml_collections
@@ -16,7 +16,7 @@ import ml_collections
 import fer_jax
 from fer_jax.config.fields import Config, assign, leaves, nearest_field
 from fer_jax.config.table import KINDS
-from fer_jax.errors import UserError, first_line, nearest
+from fer_jax.errors import UserError, first_line, nearest, told
 from fer_jax.parsing import LARGEST_INTEGER, literal, number, whole_number
 
 PACKAGE = pathlib.Path(fer_jax.__file__).parent
@@ -52,17 +52,15 @@ def read_experiment(path: pathlib.Path) -> dict[str, Any]:
         return runpy.run_path(str(path))
 
 
-@contextlib.contextmanager
-def _running(path: pathlib.Path) -> Iterator[None]:
+def _running(path: pathlib.Path) -> AbstractContextManager[None]:
     """Turns a mistake in the code of an experiment file, or its end, into one line that says where it is."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
+
+    def say(error: BaseException) -> str:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise UserError(f"--config: {where}: {first_line(error)}") from error
+        return f"--config: {where}: {first_line(error)}"
+
+    return told(say)
 
 
 def experiments() -> list[str]:
@@ -104,7 +102,7 @@ def parse(changes: Iterable[tuple[str, str]], known: Mapping[str, Any]) -> dict[
     values = {}
     for path, text in changes:
         if path not in known:
-            raise UserError(f"--config.{path}={text}: no such field; {nearest_field(path, known, '--config.')}")
+            raise UserError(f"--config.{path}={text}: no such field; {nearest_field(path, known)}")
         try:
             values[path] = _value(text, known[path])
         except (ValueError, KeyError) as error:

@@ -83,7 +83,7 @@ def _changed(config: Config, changes: dict[str, Any]) -> Config:
     config = config.copy_and_resolve_references()
     for path, value in changes.items():
         if path not in known:
-            raise UserError(f"config.train.phases: a phase has no field '{path}'; {nearest_field(path, known, '')}")
+            raise UserError(f"config.train.phases: a phase has no field '{path}'; {nearest_field(path, known)}")
         FIELDS[path].check(path, value)
         assign(config, path, value)
     return config

@@ -3,7 +3,7 @@
 YuNet finds the face and five points of it. dlib's regression trees (Kazemi and Sullivan, CVPR 2014) place the 68 points
 in a square at YuNet's box. The two have learned from different pictures, so a face counts as found only where they
 agree: the middles of both eyes, the tip of the nose and the corners of the mouth lie, in the mean of the five, at most
-`TOLERANCE` of the side of YuNet's box apart. It fills enough of the picture for `data.points`, which takes no others.
+`TOLERANCE` of the side of YuNet's box apart. It also fills enough of the picture.
 
 The trees were trained on iBUG 300-W, whose license forbids commercial use (`LICENSE`).
 """

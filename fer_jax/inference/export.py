@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
 import logging
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from fer_jax.data.augment.inputs import CORNER_VIEWS, corner_view
 from fer_jax.data.sources.points import MEASURED
-from fer_jax.errors import UserError, first_line, nearest, writing
+from fer_jax.errors import UserError, first_line, nearest, told, writing
 from fer_jax.evaluation.evaluate import with_corners
 from fer_jax.evaluation.metrics import log_softmax
 from fer_jax.evaluation.task import Batch, eval_step, model_input
@@ -139,15 +139,9 @@ def _called(data: bytes) -> Function:
     return lambda faces: np.asarray(exported.call(faces))
 
 
-@contextlib.contextmanager
-def _conversion(model: Trained, form: str) -> Iterator[None]:
+def _conversion(model: Trained, form: str) -> AbstractContextManager[None]:
     """Turns whatever a converter raises into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{model.card['method']} cannot be exported as {form} ({first_line(error)})") from error
+    return told(lambda error: f"{model.card['method']} cannot be exported as {form} ({first_line(error)})")
 
 
 def _card(model: Trained) -> dict[str, Any]:

@@ -39,7 +39,6 @@ from fer_jax.runs.model_file import MODEL, REMAKE, Variables, read_model
 from fer_jax.storage import reachable
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "shipped" / MODEL  # written by docs/model_card.py
-RUNS_NAMED = 6  # in a message
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
 
 
@@ -293,8 +292,13 @@ def read(path: str | None = None) -> tuple[Variables, dict[str, Any]]:
     """
     place = reachable(str(path or SHIPPED), "the model")
     file = place / MODEL if place.is_dir() else place
+    if not place.exists():
+        raise UserError(f"there is no model file and no run at {place}")
     if not file.exists():
-        raise UserError(_why_missing(place))
+        raise UserError(
+            f"{place} holds no {MODEL}: give the folder of one run, of one seed or fold, that has saved a model; if it "
+            f"was deleted, {REMAKE}"
+        )
     variables, card = read_model(file)
     needed = [("method", card["method"], methods.names())]
     needed += [("strategy", name, strategies.names()) for name in objective.parts(card["objective"])]
@@ -340,24 +344,3 @@ def _checked(faces: Any) -> np.ndarray:
     if faces.dtype != np.uint8:
         raise UserError(f"the faces have the type {faces.dtype}: give uint8, pixels from 0 to 255")
     return faces
-
-
-def _why_missing(place: Any) -> str:
-    """Says why there is no model at a path."""
-    if not place.is_dir():
-        return f"there is no model file and no run at {place}"
-    below = sorted(folder for folder in place.iterdir() if folder.is_dir())
-    below += sorted(folder for one in below for folder in one.iterdir() if folder.is_dir())
-    if runs := [str(folder) for folder in below if (folder / "config.json").exists()]:
-        more = ", ..." if len(runs) > RUNS_NAMED else ""
-        return f"{place} is a folder of runs: give one of them, {', '.join(runs[:RUNS_NAMED])}{more}"
-    if not (place / "config.json").exists():
-        return f"{place} is not the folder of a run, and holds no {MODEL}"
-    from fer_jax.runs.checkpoint import has_checkpoint
-
-    if has_checkpoint(place / "checkpoints"):
-        return (
-            f"{place / MODEL} is missing: {REMAKE}; a run of fer_jax 0.1.0, which wrote no model files, is evaluated "
-            "with that version"
-        )
-    return f"{place} has not saved a model yet: train it first"

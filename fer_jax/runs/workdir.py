@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
@@ -34,14 +33,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tens
 SHOWN_DIFFERENCES = 6
 TOKEN = 32  # characters that end the owner of a lock and that no other has
 NETWORK_SECONDS = 15.0  # until a file that another host wrote is seen on a network file system
-NUMBER = (int, float)
 # Fields that every results.json has, with their types; sweeps and messages read them.
 SCORED = {"dataset": str, "split": str, "num_examples": int, "classes": list}
-FACTS = SCORED | {"selection": dict, "params": int, "wall_seconds": NUMBER}
-SCORES = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")  # and these, unless the method has its own measures
-LENGTH = ("train.epochs", "train.max_steps")  # fields that only make a run longer
+FACTS = SCORED | {"selection": dict, "params": int, "wall_seconds": (int, float)}
 UNREADABLE = set("[\\")  # Orbax reads a bracket as a pattern, and TensorStore a backslash as a slash
-REJOIN = "delete config.json and results.json there and start the same command again: no finished run is trained again"
 
 
 def default_workdir(config: Config) -> epath.Path:
@@ -71,7 +66,7 @@ def seed_folder(workdir: epath.Path, seed: int) -> epath.Path:
 
 
 def check_owner(workdir: epath.Path, config: Config) -> None:
-    """Raises UserError if the folder holds a checkpoint or results of another config, naming fields and a free name."""
+    """Raises UserError if the folder holds a checkpoint or results of another config, naming fields."""
     for character in UNREADABLE & set(str(absolute(workdir))):
         raise UserError(
             f"checkpoints cannot be read from the work directory {workdir}, whose path has '{character}': give another "
@@ -85,20 +80,9 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
     if changed and _holds_a_run(workdir):
         shown = "; ".join(changed[:SHOWN_DIFFERENCES])
         more = f"; and {len(changed) - SHOWN_DIFFERENCES} more" if len(changed) > SHOWN_DIFFERENCES else ""
-        goes_on = ""
-        if all(line.startswith(LENGTH) for line in changed) and (workdir / MODEL).exists():
-            goes_on = f", with --config.init_from={workdir} to continue from its model"
         raise UserError(
-            f"work directory {workdir} belongs to another config ({shown}{more}): "
-            f"give a free one, --workdir={_free_name(workdir)}{goes_on}, or delete it"
+            f"work directory {workdir} belongs to another config ({shown}{more}): give another --workdir, or delete it"
         )
-
-
-def _free_name(workdir: epath.Path) -> epath.Path:
-    """Returns `workdir`, or of a run in a sweep the folder of the sweep, with the first number that is not taken."""
-    taken = workdir.parent if _is_sweep(workdir.parent) else workdir
-    names = (taken.parent / f"{taken.name}-{number}" for number in itertools.count(2))
-    return next(name for name in names if not name.exists())
 
 
 @contextlib.contextmanager
@@ -193,11 +177,7 @@ def read_results(workdir: epath.Path) -> dict[str, Any] | None:
     path = workdir / "results.json"
     if not path.exists():
         return None
-    again = "delete it and start the same command again: nothing is trained again"
-    scores = read_json(path, again, FACTS).get("measures", dict.fromkeys(SCORES))
-    if not isinstance(scores, dict):
-        raise UserError(f"{path} is damaged (its 'measures' is {scores!r:.40}): {again}")
-    return read_json(path, again, FACTS | dict.fromkeys(scores, (*NUMBER, type(None))))
+    return read_json(path, "delete it and start the same command again: nothing is trained again", FACTS)
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
@@ -249,11 +229,9 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
     path, model = workdir / "config.json", workdir / MODEL
     if model.exists() and not path.exists():
         return read_model(model)[1]["config"]
-    again = f"restore it, or delete the work directory {workdir} to start again"
-    if _is_sweep(workdir):
-        again = REJOIN
-    elif model.exists():
-        again = f"delete it and start the same command again, which makes it from {MODEL}"
+    again = (
+        "restore it, or delete it and results.json beside it and start the same command again: what is trained is kept"
+    )
     config = read_json(path, again, {"config": dict})["config"]
     if not isinstance(config.get("method"), str):
         raise UserError(f"{path} is damaged (its 'config' is not a config): {again}")
@@ -263,11 +241,6 @@ def _read_config(workdir: epath.Path) -> dict[str, Any]:
 def _has_saved(workdir: epath.Path) -> bool:
     """Whether a run has left a checkpoint or results."""
     return (workdir / "results.json").exists() or has_checkpoint(workdir / "checkpoints")
-
-
-def _is_sweep(workdir: epath.Path) -> bool:
-    """Whether the folder holds several runs; its own config.json may be damaged."""
-    return bool(_members(workdir)) and not has_checkpoint(workdir / "checkpoints")
 
 
 def _holds_a_run(workdir: epath.Path) -> bool:

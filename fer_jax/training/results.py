@@ -19,7 +19,6 @@ from fer_jax.data.sources.source import facts, load
 from fer_jax.engine.compiler import once_options
 from fer_jax.engine.mesh import on_main
 from fer_jax.engine.rng import stream_key
-from fer_jax.errors import UserError, first_line
 from fer_jax.evaluation.evaluate import Evaluator, score
 from fer_jax.evaluation.matching import whole
 from fer_jax.evaluation.results import card_scores, headline, main_scores, score_model, unsure
@@ -44,14 +43,7 @@ def print_finished(workdir: epath.Path) -> dict[str, Any] | None:
     results = read_results(workdir)
     if results is not None:
         page = workdir / "report" / "index.html"
-        try:
-            scores = headline(results)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:  # somebody has edited it
-            raise UserError(
-                f"{workdir / 'results.json'} is damaged ({first_line(error)}): delete it and start the same "
-                "command again: nothing is trained again"
-            ) from error
-        line = f"{workdir} is finished: {scores}" + (f"; its report is {page}" if page.exists() else "")
+        line = f"{workdir} is finished: {headline(results)}" + (f"; its report is {page}" if page.exists() else "")
         on_main(lambda: print(line, flush=True))
     return results
 

@@ -129,34 +129,3 @@ def test_a_data_set_without_landmarks_says_so_once(capsys):
     assert found.shape == (3, 24, 2)
     assert found.dtype == np.float32
     assert capsys.readouterr().err.count("fer2013 has no landmarks: every face gets the same 24 points") == 1
-
-
-@pytest.mark.parametrize(
-    ("marks", "says"),
-    [
-        (np.ones((2, 5, 2)), r"needs the 68 landmarks of iBUG, .* but those of x, split y have the shape \[2, 5, 2\]"),
-        (np.ones((2, 68, 3)), r"but those of x, split y have the shape \[2, 68, 3\]"),
-        (np.ones((2, 136)), r"those of x, split y have the shape \[2, 136\]"),
-        (np.random.default_rng(0).uniform(200, 300, (2, 68, 2)), "landmarks of 2 faces lie outside of the image"),
-        (np.tile(np.where(np.arange(68) < 30, 500.0, -400.0)[:, None], (2, 1, 2)), "landmarks of 2 faces lie outside"),
-        (32.0 + 3 * np.random.default_rng(0).uniform(-26, 26, (2, 68, 2)), "landmarks of 2 faces lie outside"),
-        (np.random.default_rng(0).uniform(0, 1, (2, 68, 2)), "landmarks of 2 faces all lie within .* must be pixels"),
-    ],
-)
-def test_bad_landmarks_get_one_line(marks, says):
-    arrays = {"image": np.zeros((2, 64, 64, 3), np.uint8), "landmarks": marks.astype(np.float32)}
-    with pytest.raises(UserError, match=says) as caught:
-        attach_points(arrays, kind="face24", dataset="x", split="y")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_tight_crop_may_cut_the_jaw_off():
-    """All 17 points of the jaw's line and a few more, but not another six."""
-    marks = np.random.default_rng(0).uniform(4, 60, (2, 68, 2)).astype(np.float32)
-    marks[:, :22, 1] += 70
-    arrays = {"image": np.zeros((2, 64, 64, 3), np.uint8), "landmarks": marks}
-    found = attach_points(arrays, kind="face24", dataset="x", split="y")["points"]
-    np.testing.assert_allclose(found, face_points(marks, 64, 64))
-    marks[1, 22:28, 0] -= 70
-    with pytest.raises(UserError, match="landmarks of 1 faces lie outside of the image, the first those of example 1"):
-        attach_points(arrays, kind="face24", dataset="x", split="y")

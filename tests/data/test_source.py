@@ -140,17 +140,3 @@ def test_a_damaged_data_set_says_what_to_do(tiny, tmp_path):
     with pytest.raises(UserError, match="cannot be read .* delete that folder and prepare it again") as caught:
         load(data, "test", training=False)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("file", ["features.json", "label.labels.txt"])
-def test_files_that_disagree_on_the_classes_are_refused(file, tiny, tmp_path):
-    data = tiny().data
-    data.data_dir = str(tmp_path)
-    from fer_jax.data.sources.source import prepared_builder
-
-    path = prepared_builder(data).data_path / file
-    text = path.read_text()
-    path.write_text(text.replace('"7"', '"8"').replace("neutral\nhappiness", "happiness\nneutral"))
-    assert path.read_text() != text
-    with pytest.raises(UserError, match="features.json and metadata.json disagree"):
-        load(data, "test", training=False)

@@ -98,7 +98,9 @@ def test_votes_reach_their_rows(place, fake, tmp_path):
     assert all(e["has_new"] for e in read)
     np.testing.assert_array_equal([e["votes_new"] for e in read], table(1))
     assert [e["code"] for e in read] == fake.code.tolist()
-    assert [e["fer2013_label"] for e in read] == [labels.index("fer2013", int(c), 7) for c in fake.code]
+    assert [e["fer2013_label"] for e in read] == [
+        labels.EMOTIONS.index(labels.canonical("fer2013", int(c))) for c in fake.code
+    ]
     assert sum(e["black"] for e in read) == 1
     assert sum(e["leaked"] for e in read) == 2
 

@@ -33,7 +33,7 @@ def test_frontal_faces(tmp_path, flat):
     assert names == sorted(names, key=lambda name: (name[1:4], name))
     for example, name in zip(source, names, strict=True):
         assert example["code"].decode() == name[4:6]
-        assert example["label"] == labels.index("kdef", name[4:6], 7)
+        assert example["label"] == labels.EMOTIONS.index(labels.canonical("kdef", name[4:6]))
         assert fake_kdef.PEOPLE[example["subject"]] == name[1:4]  # the same person in both sessions
         assert (example["session"].decode(), example["angle"].decode()) == (name[0], "S")
         assert example["dark"] == example["no_face"] == (name == fake_kdef.DARK)

@@ -93,12 +93,18 @@ def test_those_of_other_data_are_refused(prepared, capsys):
     find = ["landmarks", "image_folder/pets", "--data_dir", data]
     assert command.main(find) == 0
     stored = read_arrays(folder / LANDMARKS)
-    for wrong in ({"train/data_digest": np.array("0" * 64)}, {"train/found": stored["train/found"][:3]}):
+    points, found = stored["train/points"], stored["train/found"]
+    of_other_data = {"train/data_digest": np.array("0" * 64)}
+    for wrong in (
+        of_other_data,
+        {"train/found": found[:3]},
+        *({"train/points": p} for p in (points[:, :5], points / 48)),
+    ):
         np.savez(folder / LANDMARKS, **stored | wrong)
-        with pytest.raises(UserError, match="has no landmarks of the data beside it, split train: delete it, then run"):
+        with pytest.raises(UserError, match="has no landmarks, in pixels, of the data beside it, split train: delete"):
             loading.load(config.data, "train", training=True)
         assert command.main(find) == 2
-    assert "has no landmarks of the data beside it" in capsys.readouterr().err
+    assert "has no landmarks, in pixels, of the data beside it" in capsys.readouterr().err
 
 
 def test_without_the_extra(monkeypatch):

@@ -166,11 +166,11 @@ def test_every_seed_is_scored_again(seeds_of, finished, tmp_path):
     assert (on_train["split"], on_train["num_examples"]) == ("train", 280)
     assert (finished / "evaluation-train" / "results.json").exists()
     assert json.loads((finished / "results.json").read_text()) == stored
-    with pytest.raises(UserError, match="is a folder of runs: give one of them, .*seed04"):
+    with pytest.raises(UserError, match="give the folder of one run, of one seed"):
         evaluate(finished)
     start = seeds_of(seeds=1)
     start.init_from = str(finished)
-    with pytest.raises(UserError, match="is a folder of runs: give one of them"):
+    with pytest.raises(UserError, match="give the folder of one run"):
         loop.train(start, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -244,7 +244,7 @@ def test_every_fold_of_every_seed(seeds_of, tmp_path, monkeypatch):
 def test_nothing_is_written_before_everything_fits(seeds_of, tmp_path):
     last = 2**31 - 1
     for change, says in (
-        ({"seeds": 0}, "config.seeds=0 is out of range: .* 1 to 1000"),
+        ({"seeds": 0}, "config.seeds=0 is out of range: .* in .1, 1000"),
         ({"seed": last}, f"config.seeds=2: .*config.seed={last}"),
         ({"data.holdout_fraction": 0.0}, "leaves nothing to validate"),
     ):

@@ -116,11 +116,11 @@ def test_every_fold_is_scored_again(folds_of, finished):
         sweep.evaluate(finished, split="test")
     with pytest.raises(UserError, match="--config.model.width: a trained model is scored with the config"):
         sweep.evaluate(finished, changes={"model.width": 16})
-    with pytest.raises(UserError, match="is a folder of runs: give one of them, .*fold01"):
+    with pytest.raises(UserError, match="give the folder of one run, of one seed or fold"):
         evaluate(finished)
     start = folds_of("1")
     start.init_from = str(finished)
-    with pytest.raises(UserError, match="is a folder of runs: give one of them"):
+    with pytest.raises(UserError, match="give the folder of one run"):
         loop.train(start, finished.parent / "other")
     assert not (finished.parent / "other").exists()
 

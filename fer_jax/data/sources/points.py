@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from fer_jax.errors import UserError, say_once
-from fer_jax.faces.landmarks import OUTSIDE, SMALLEST
 from fer_jax.parsing import read_arrays
 
 LANDMARKS = "landmarks68.npz"  # beside prepared data: what `python -m tfds_builders landmarks` found in them
@@ -116,8 +115,14 @@ def stored_landmarks(folder: Any, split: str, digest: str) -> dict[str, np.ndarr
     arrays = read_arrays(path, again)
     points, found = (arrays.get(f"{split}/{name}") for name in ("points", "found"))
     same = str(arrays.get(f"{split}/data_digest")) == digest
-    if points is None or found is None or len(points) != len(found) or not same:
-        raise UserError(f"{path} has no landmarks of the data beside it, split {split}: {again}")
+    if (
+        points is None
+        or found is None
+        or points.shape != (len(found), 68, 2)
+        or (found.any() and not np.ptp(points[found], axis=1).max() > 1)  # fractions of the picture
+        or not same
+    ):
+        raise UserError(f"{path} has no landmarks, in pixels, of the data beside it, split {split}: {again}")
     return {"landmarks": np.where(found[:, None, None], points, np.float32(np.nan))}
 
 
@@ -134,7 +139,7 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
         split: for messages; '' for faces that are not part of a data set.
 
     Raises:
-        UserError: for landmarks that are not 68, or not pixels of the stored image, and 'face68' without any.
+        UserError: for 'face68' without any landmarks.
     """
     name = f"{dataset}, split {split}"
     height, width = arrays["image"].shape[1:3]
@@ -151,38 +156,12 @@ def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, 
             + (f"; `python -m tfds_builders landmarks {dataset}` finds them" if split else "")
         )
         return {**arrays, "points": np.repeat(template[None], len(arrays["image"]), axis=0)}
-    if landmarks.shape[1:] != (68, 2):
-        raise UserError(
-            f"config.data.points='{kind}' needs the 68 landmarks of iBUG, (x, y) each, [N, 68, 2], but those of {name} "
-            f"have the shape {list(landmarks.shape)}; give config.data.points=''"
-        )
     finite = np.asarray(np.isfinite(landmarks).all(axis=(1, 2)))
     landmarks = np.where(finite[:, None, None], landmarks, 0).astype(np.float32)
-    reach = np.ptp(landmarks, axis=1).max(axis=-1)
-    there = finite & (reach > MISSING_BELOW)
-    _check_pixels(landmarks, reach, there, height, width, name)
+    there = finite & (np.ptp(landmarks, axis=1).max(axis=-1) > MISSING_BELOW)
     if missing := int((~there).sum()):
         say_once(f"{name}: {missing} of {len(there)} faces have no landmarks and {LEFT_OUT[kind]}")
     if kind in MEASURED:
         return {**arrays, "points": np.where(there[:, None, None], landmarks, np.float32(np.nan))}
     points = face_points(landmarks, height, width)
     return {**arrays, "points": np.where(there[:, None, None], points, template)}
-
-
-def _check_pixels(
-    landmarks: np.ndarray, reach: np.ndarray, there: np.ndarray, height: int, width: int, name: str
-) -> None:
-    """Refuses landmarks of another picture, such as the uncropped photo, and fractions instead of pixels."""
-    x, y = landmarks.mean(axis=1).T
-    beyond = ((landmarks < -0.5) | (landmarks > np.array([width, height]) - 0.5)).any(axis=-1)
-    for broken, what in (
-        (there & (beyond.mean(axis=1) > OUTSIDE), "lie outside of the image"),
-        (there & (reach < SMALLEST * max(height, width)), "all lie within {reach:.2g} pixels"),
-    ):
-        if broken.any():
-            row = int(np.flatnonzero(broken)[0])
-            raise UserError(
-                f"{name}: the landmarks of {int(broken.sum())} faces {what.format(reach=reach[row])}, the first those "
-                f"of example {row}, around ({x[row]:.4g}, {y[row]:.4g}) in an image {width}x{height}; they must be "
-                "pixels of the stored image: build the data set again, or give config.data.points=''"
-            )

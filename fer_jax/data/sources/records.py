@@ -9,8 +9,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fer_jax.errors import UserError, first_line
-from fer_jax.parsing import read_json, read_text
+from fer_jax.errors import UserError, first_line, told
+from fer_jax.parsing import read_json
 from fer_jax.storage import write_whole
 
 DIGESTS = "data_digest.json"  # beside the records: by split, its digest and the files that it is of
@@ -68,26 +68,6 @@ def data_digest(builder: Any, split: str) -> str:
     return sha256
 
 
-def check_classes(builder: Any) -> None:
-    """Raises UserError if the files beside the records disagree on the fields or classes: somebody has edited one."""
-    folder, features = pathlib.Path(builder.data_path), builder.info.features
-    names = list(features["label"].names) if "label" in features else []
-    again = "delete that folder and prepare it again"
-    with readable(str(folder)):
-        stored = read_json(folder / "features.json", again)["featuresDict"]["features"]
-        same = stored.keys() == features.keys()
-        if names:
-            same &= list(filter(None, read_text(folder / "label.labels.txt", again).split("\n"))) == names
-            same &= int(stored["label"]["classLabel"]["numClasses"]) == len(names)
-            counts = (builder.info.metadata or {}).get("counts", {})
-            same &= all(list(classes) == names for classes in counts.values())
-    if not same:
-        raise UserError(
-            f"{folder}: label.labels.txt, features.json and metadata.json disagree on the fields or classes "
-            f"({', '.join(names)}): one of them was changed; {again}"
-        )
-
-
 def _sha256(builder: Any, split: str) -> str:
     features = builder.info.features
     labels = [name for name in features if name == "label"] or sorted(n for n in features if n.startswith("votes"))
@@ -122,15 +102,11 @@ def file_stamps(folder: Any, pattern: str) -> dict[str, list[int]]:
     return {name: [s.st_size, int(s.st_mtime)] for name, s in status.items()}
 
 
-@contextlib.contextmanager
-def readable(where: str) -> Iterator[None]:
+def readable(where: str) -> contextlib.AbstractContextManager[None]:
     """Turns whatever damaged records lead to inside the `with` block into one line about `where` they are."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
+    return told(
+        lambda error: (
             f"{where} cannot be read ({first_line(error)}): it is damaged, or the disk failed; delete that folder and "
             "prepare it again"
-        ) from error
+        )
+    )

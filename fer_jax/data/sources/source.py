@@ -14,7 +14,7 @@ from fer_jax.data.sources.decoding import decoded, texts
 from fer_jax.data.sources.folds import check_number, divide, rows_by_class
 from fer_jax.data.sources.on_disk import LazyPictures, select
 from fer_jax.data.sources.points import attach_points, stored_landmarks
-from fer_jax.data.sources.records import check_classes, data_digest, place_of, readable
+from fer_jax.data.sources.records import data_digest, place_of, readable
 from fer_jax.data.targets.labeled import attach_targets, with_neutral, without_classes
 from fer_jax.errors import UserError, nearest
 from fer_jax.labels import AFFECT
@@ -280,7 +280,6 @@ def prepared_builder(config: Any) -> Any:
         print(f"preparing {config.dataset} (once)", flush=True)
         importlib.import_module("tfds_builders.preparation").prepare(builder, manual_dir=manual_dir)
         builder = registry.make_builder(config.dataset, data_dir=data_dir, **dict(config.builder))
-    check_classes(builder)
     return builder
 
 
