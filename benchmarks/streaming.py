@@ -29,7 +29,7 @@ from fer_jax.engine.mesh import make_mesh, on_cpu
 from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup
 
-PATHS = {"from disk": "disk", "in device memory": "device"}
+PATHS = {"from disk": "disk", "in device memory": "auto"}
 PICTURES = 1000
 ON_CPU, ON_ACCELERATOR = 16, 256  # batch
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_jax.report.style import BLUE, FAINT, INK, LINE, ORANGE, SOFT, new_figure, quiet, to_png, wrapped
+from fer_jax.report.style import BLUE, FAINT, INK, LINE, ORANGE, SOFT, new_figure, quiet, to_png
 from fer_jax.storage import write_whole
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         axes.set_ylim(-1, 1)
         axes.set_yticks([])
         axes.margins(x=0.1)
-        axes.set_title(wrapped(asked.says, 110), fontsize=9, color=INK, loc="left", pad=12)
+        axes.set_title(textwrap.fill(asked.says, 110), fontsize=9, color=INK, loc="left", pad=12)
         axes.annotate(
             f"{scale * found.mean:+.3g} ({interval[0]:+.3g} to {interval[1]:+.3g}), p = {row.p:.3f}: {row.verdict}",
             (1, 0.86), xycoords="axes fraction", ha="right", va="top", fontsize=8.4, color=color,

@@ -76,11 +76,6 @@ def _check_train(config: Config) -> None:
         )
     for expression in config.init_ignore:
         check_expression(expression, "config.init_ignore")
-    if config.train.batch_size % config.train.accumulate:
-        raise UserError(
-            f"config.train.batch_size={config.train.batch_size} does not divide into "
-            f"config.train.accumulate={config.train.accumulate} micro-batches"
-        )
 
 
 def _check_target(config: Config) -> None:

@@ -17,7 +17,7 @@ def helps(config: Config) -> Iterator[str]:
             yield f"\n{group or 'config'}: {GROUPS.get(group) or 'options of a strategy'}"
         value = values.get(path, field.default)
         value = value.to_dict() if isinstance(field.default, dict) else value
-        facts = " | ".join(choice or "''" for choice in field.choices) or field.limits()
+        facts = " | ".join(choice or "''" for choice in field.choices) or field.range
         if value != field.default and "." in path:
             facts = f"{facts}; default {field.default!r}".lstrip("; ")
         yield f"  {f'config.{path} = {value!r}':<48} {field.help}{f' [{facts}]' if facts else ''}"

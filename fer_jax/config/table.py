@@ -34,16 +34,6 @@ class Field:
     range: str = ""
     members: type | None = None
 
-    def limits(self) -> str:
-        """Returns the range in words, such as '0 to 1', 'above 0' or 'at least 0 and below 1'; '' without a range."""
-        if not self.range:
-            return ""
-        low, high = self._bounds()
-        if self.range[0] == "[" and self.range[-1] == "]":
-            return f"{low:.10g} to {high:.10g}"
-        words = f"{'at least' if self.range[0] == '[' else 'above'} {low:.10g}"
-        return words if high == math.inf else f"{words} and below {high:.10g}"
-
     def check(self, path: str, value: Any) -> None:
         """Raises UserError unless `value` has the field's type and lies in its range or among its choices."""
         if not _is(value, type(self.default)):
@@ -56,16 +46,12 @@ class Field:
             none = " ('' for none)" if "" in self.choices else ""
             raise UserError(f"config.{path}={value!r}: {nearest(value, self.choices)}{none}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"config.{path}={value}: give a finite number {self.limits()}".rstrip())
+            raise UserError(f"config.{path}={value}: give a finite number in {self.range or '(-inf, inf)'}")
         if self.range and not self._contains(value):
-            raise UserError(f"config.{path}={value} is out of range: give {KINDS[type(self.default)]} {self.limits()}")
-
-    def _bounds(self) -> tuple[float, float]:
-        low, high = self.range[1:-1].split(",")
-        return float(low), float(high)
+            raise UserError(f"config.{path}={value} is out of range: give {KINDS[type(self.default)]} in {self.range}")
 
     def _contains(self, value: float) -> bool:
-        low, high = self._bounds()
+        low, high = map(float, self.range[1:-1].split(","))
         above = value >= low if self.range[0] == "[" else value > low
         return above and (value <= high if self.range[-1] == "]" else value < high)
 
@@ -125,7 +111,7 @@ FIELDS = {
     "data.image_size": Field(48, "side of the network's input, pixels", range="[8, 2048]"),
     "data.resolutions": Field((), "smaller images first: ((share of the run, pixels), ...)"),
     "data.path": Field(
-        "auto", "pixels in device memory, in host memory, or read from disk", ("auto", "device", "stream", "disk")
+        "auto", "pixels in device memory if they fit, in host memory, or read from disk", ("auto", "stream", "disk")
     ),
     "data.balanced_sampling": Field(False, "draw every class equally often"),
     "data.class_weights": Field(False, "weigh each example by N / (C n), n the size of its class"),

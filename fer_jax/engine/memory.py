@@ -35,14 +35,9 @@ def check_program(program: Any, arguments: tuple[Any, ...], mesh: Mesh, advice: 
     needs = program.lower(*arguments).compile().memory_analysis()
     if needs is not None:  # else the backend does not tell
         own = needs.temp_size_in_bytes + needs.output_size_in_bytes - needs.alias_size_in_bytes
-        check_bytes((own + needs.argument_size_in_bytes) * len(mesh.local_devices), mesh, advice)
-
-
-def check_bytes(needed: float, mesh: Mesh, advice: str) -> None:
-    """Raises UserError if `needed` bytes are more than the machine has; on CPUs only."""
-    there = machine_memory()
-    if on_cpu(mesh) and needed > SHARE * there:
-        raise UserError(f"not enough memory: {_gib(needed)} of {_gib(there)} in this machine are needed; {advice}")
+        needed, there = (own + needs.argument_size_in_bytes) * len(mesh.local_devices), machine_memory()
+        if needed > SHARE * there:
+            raise UserError(f"not enough memory: {_gib(needed)} of {_gib(there)} in this machine are needed; {advice}")
 
 
 def check_parameters(count: int, mesh: Mesh) -> None:
@@ -64,11 +59,9 @@ def explained(mesh: Mesh, advice: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if not (isinstance(error, MemoryError) or re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", text)):
             raise
-        amount = re.search(r"(?:allocat\w*|for|of) (\d[\d.]* ?(?:bytes|[KMGT]i?B)\b)", text)
         limit = memory_limit(mesh)
         there = f"the {_gib(limit)} of each device" if limit else "what is free"
-        needed = amount.group(1) if amount else "more"
-        raise UserError(f"not enough memory: {needed} beyond {there} were requested; {advice}") from error
+        raise UserError(f"not enough memory: more than {there} was requested; {advice}") from error
 
 
 def _gib(count: float) -> str:

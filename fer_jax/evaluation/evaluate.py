@@ -92,7 +92,7 @@ def with_corners(plain: jax.Array, views: jax.Array) -> jax.Array:
 
 
 def score(
-    outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, seed: int = 0, task: Task | None = None
+    outputs: Mapping[str, np.ndarray], source: Source, *, bootstrap: int, task: Task | None = None
 ) -> dict[str, Any]:
     """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values.
 
@@ -102,7 +102,7 @@ def score(
         return _measured(outputs, source, task.method.measures)
     logits, labels = outputs["logits"], source.arrays["label"]
     _check_finite(logits, source)
-    metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap, seed=seed)
+    metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap)
     votes = source.arrays.get("vote_target")
     if votes is not None and (voted := votes.sum(-1) > 0).any():  # some examples have no vote for an emotion
         on_voted = classification_metrics(logits[voted], labels[voted], source.classes, votes=votes[voted], bootstrap=0)

@@ -119,7 +119,7 @@ def read_run(path: epath.Path, name: str) -> Compared:
     tables = [_predictions(member / TABLE) for member in members]
     if any(found[:2] != tables[0][:2] for found in tables):
         raise UserError(f"the seeds of {path} were scored on different examples: evaluate them again")
-    curve = curves_of(read_lines(members[0] / "metrics.jsonl"), "validation", "epoch").get("accuracy")
+    curve = curves_of(read_lines(members[0] / "metrics.jsonl"), "validation").get("accuracy")
     truths, classes = tables[0][1], list(results["classes"])
     return Compared(
         name=name,
@@ -226,7 +226,7 @@ def _curves_section(runs: Sequence[Compared]) -> Html:
     curves = {run.name: run.curve for run in runs if run.curve is not None}
     if not curves:
         return Html()
-    image = chart(accuracy_chart(curves, "epoch", {}), "Validation accuracy over epochs")
+    image = chart(accuracy_chart(curves, {}), "Validation accuracy over epochs")
     card = figure_card("Validation accuracy", "At every evaluation, of the first seed.", image, wide=True)
     return section("Learning", "All runs on one axis.", card)
 

@@ -25,11 +25,9 @@ FIXED = {"total": INK, "train": FAINT}  # colors of these curves; the others tak
 
 def learning(results: Mapping[str, Any], history: Lines) -> Html:
     """Loss terms, accuracies, and whatever else was logged."""
-    train, evaluated = _by_step(history, "train"), _by_step(history, "validation")
-    if not train and not evaluated:
+    if not history:
         return section("Learning", "No training log was given: this report scores stored weights.")
-    axis = "epoch" if all("epoch" in line for line in (*train, *evaluated)) else "step"
-    logged, measured = _curves(train, axis), _curves(evaluated, axis)
+    logged, measured = curves_of(history, "train"), curves_of(history, "validation")
     selection = results.get("selection", {})
     held_out = "test" if selection.get("rule") == "best_on_test" else "validation"
     titles = {"accuracy": held_out, "mean_recall": f"{held_out}, mean recall"}
@@ -41,10 +39,10 @@ def learning(results: Mapping[str, Any], history: Lines) -> Html:
     others = {name: curve for name, curve in logged.items() if not _is_loss(name, curve)}
     others |= {f"validation/{name}": measured[name] for name in results.get("measures", ()) if name in measured}
     step = selection.get("best_step")
-    selected = next((line for line in evaluated if line["step"] == step), {"step": step})
+    selected = next((line for line in history if line["kind"] == "validation" and line["step"] == step), {})
     cards = []
     if losses:
-        image = chart(loss_chart(losses, axis, selected), _ends("Loss terms", losses, plain))
+        image = chart(loss_chart(losses, selected), _ends("Loss terms", losses, plain))
         cards.append(
             figure_card(
                 "Loss",
@@ -53,7 +51,7 @@ def learning(results: Mapping[str, Any], history: Lines) -> Html:
             )
         )
     if accuracies:
-        figure = accuracy_chart(accuracies, axis, selected)
+        figure = accuracy_chart(accuracies, selected)
         image = chart(figure, _ends("Accuracy", accuracies, percent))
         ring = f"The ring marks step {plain(step)}, whose weights are scored"
         known = "accuracy" in selected
@@ -62,17 +60,17 @@ def learning(results: Mapping[str, Any], history: Lines) -> Html:
     if others:
         small = []
         for name, curve in others.items():
-            image = chart(small_chart(curve, axis), _ends("Logged", {name: curve}, plain))
+            image = chart(small_chart(curve), _ends("Logged", {name: curve}, plain))
             small.append(element("figure", element("figcaption", name.replace("/", "/\N{ZERO WIDTH SPACE}")), image))
         title = element("h3", "Also logged")
         cards.append(element("div", title, element("div", *small, class_="small"), class_="card wide"))
     return section("Learning", _which_weights(selection), element("div", *cards, class_="pair"))
 
 
-def loss_chart(losses: Mapping[str, Curve], axis: str, selected: Mapping[str, Any]) -> Figure:
+def loss_chart(losses: Mapping[str, Curve], selected: Mapping[str, Any]) -> Figure:
     """Loss terms over time on a log scale; values that are not positive leave a gap."""
     positive = {name: (at, np.where(value > 0, value, np.nan)) for name, (at, value) in losses.items()}
-    figure, axes = _curve_chart(positive, axis, selected)
+    figure, axes = _curve_chart(positive, selected)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
@@ -82,20 +80,20 @@ def loss_chart(losses: Mapping[str, Curve], axis: str, selected: Mapping[str, An
     return figure
 
 
-def accuracy_chart(accuracies: Mapping[str, Curve], axis: str, selected: Mapping[str, Any]) -> Figure:
+def accuracy_chart(accuracies: Mapping[str, Curve], selected: Mapping[str, Any]) -> Figure:
     """Accuracies in [0, 1] over time, with a ring at the selected evaluation."""
-    figure, axes = _curve_chart(accuracies, axis, selected)
+    figure, axes = _curve_chart(accuracies, selected)
     in_percent(axes.yaxis)
     if "accuracy" in selected:
         ring = {"markersize": 8, "markerfacecolor": "none", "markeredgecolor": INK}
-        axes.plot(selected[axis], selected["accuracy"], "o", **ring)
+        axes.plot(selected["epoch"], selected["accuracy"], "o", **ring)
     return figure
 
 
-def small_chart(curve: Curve, axis: str) -> Figure:
+def small_chart(curve: Curve) -> Figure:
     """A small chart of one logged quantity."""
     figure = new_figure(250, 150)
-    axes = quiet(figure.add_subplot(), axis)
+    axes = quiet(figure.add_subplot(), "epoch")
     _draw(axes, curve, BLUE, "")
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -103,15 +101,15 @@ def small_chart(curve: Curve, axis: str) -> Figure:
     return figure
 
 
-def _curve_chart(curves: Mapping[str, Curve], axis: str, selected: Mapping[str, Any]) -> tuple[Figure, Axes]:
-    """Curves over epochs or steps (`axis`) under a legend, with a line at the selected step where that is known."""
+def _curve_chart(curves: Mapping[str, Curve], selected: Mapping[str, Any]) -> tuple[Figure, Axes]:
+    """Curves over epochs under a legend, with a line at the selected step where that is known."""
     figure = new_figure(440, 300)
-    axes = quiet(figure.add_subplot(), axis)
+    axes = quiet(figure.add_subplot(), "epoch")
     colors = itertools.cycle(COLORS)
     for name, curve in curves.items():
         _draw(axes, curve, FIXED.get(name) or next(colors), name)
-    if selected.get(axis) is not None:
-        axes.axvline(selected[axis], color=FAINT, linewidth=0.8, linestyle=DASHED)
+    if "epoch" in selected:
+        axes.axvline(selected["epoch"], color=FAINT, linewidth=0.8, linestyle=DASHED)
     legend_above(figure, axes)
     return figure, axes
 
@@ -159,22 +157,11 @@ def _which_weights(selection: Mapping[str, Any]) -> str:
     return text
 
 
-def _by_step(history: Lines, kind: str) -> list[Mapping[str, Any]]:
-    """Lines of one kind in order of steps; of a step logged twice, the later line."""
-    lines = {line["step"]: line for line in history if line.get("kind") == kind}
-    return [lines[step] for step in sorted(lines)]
-
-
-def curves_of(history: Lines, kind: str, axis: str) -> dict[str, Curve]:
-    """Returns the curves of one kind of lines of metrics.jsonl, 'train' or 'validation', over 'epoch' or 'step'."""
-    return _curves(_by_step(history, kind), axis)
-
-
-def _curves(lines: Lines, axis: str) -> dict[str, Curve]:
-    """By name, positions and values of all that is a finite number in some line, in order of appearance."""
+def curves_of(history: Lines, kind: str) -> dict[str, Curve]:
+    """Returns epochs and values, by name, of the finite numbers in lines of metrics.jsonl, 'train' or 'validation'."""
     points: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        for name, value in line.items():
+    for line in history:
+        for name, value in line.items() if line["kind"] == kind else ():
             if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value):
-                points.setdefault(name, []).append((line[axis], value))
+                points.setdefault(name, []).append((line["epoch"], value))
     return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}

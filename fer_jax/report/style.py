@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import io
-import textwrap
 import warnings
 from typing import Any
 
@@ -105,8 +104,3 @@ def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> Non
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, frameon=False, fontsize=8.4,
         ncols=max(1, min(len(handles), int(room / longest))), labelcolor=INK, handlelength=1.4, columnspacing=1.6,
     )  # fmt: skip
-
-
-def wrapped(name: str, width: int = 14) -> str:
-    """Breaks a name that is longer than `width` letters."""
-    return textwrap.fill(str(name), width)

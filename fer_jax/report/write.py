@@ -11,7 +11,6 @@ from typing import Any
 from etils import epath
 
 from fer_jax.errors import UserError
-from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.report import scores, sections
 from fer_jax.report.circumplex import circumplex
 from fer_jax.report.inspection import Inspection
@@ -40,8 +39,7 @@ def write_report(
 
     Args:
         folder: created if missing; any path object with pathlib's methods.
-        results: the content of results.json. Scores it lacks are computed from `predictions`; its `config`, if any, is
-            listed under the details.
+        results: the content of results.json. Its `config`, if any, is listed under the details.
         history: the lines of metrics.jsonl; empty if there was no training.
         predictions: on the split that `results` describes, in order. None for a sweep over seeds, where each seed has a
             page of its own, and for a method that predicts no classes; `results` then has `measures`.
@@ -61,8 +59,6 @@ def write_report(
     elif predictions is None:
         body = [scores.mean_cards(results), trained, inside, seen]
     else:
-        measured = classification_metrics(predictions.logits, predictions.labels, results["classes"])
-        results = measured | {key: value for key, value in results.items() if value is not None}
         body = [
             scores.classifier_cards(results, float(predictions.confidence.mean())),
             trained,

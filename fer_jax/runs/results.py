@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -91,17 +91,23 @@ def write_results(
         shown: by the report, besides the scores: `history`, `inspection` and `samples` of `write_report`.
     """
 
-    def write() -> None:
-        page = None
-        with writing(f"the results under {folder}", "make room and start the same command again"):
-            if config.evaluation.report:
-                page = _write_report(folder / "report", results, scored, task, config, shown)
-            write_predictions(folder, scored, (tuple(task.method.measures) or ("logits",)) if config.fold else ())
-            write_json(target, results)
-        said = (headline(results), never_recognized(results), results.get("protocol"), target, page)
-        print("\n".join(str(line) for line in said if line), flush=True)
+    def write() -> epath.Path | None:
+        write_predictions(folder, scored, (tuple(task.method.measures) or ("logits",)) if config.fold else ())
+        if config.evaluation.report:
+            return _write_report(folder / "report", results, scored, task, config, shown)
 
-    on_main(write)
+    on_main(lambda: write_scores(target, folder, results, write))
+
+
+def write_scores(
+    target: epath.Path, folder: epath.Path, results: dict[str, Any], write: Callable[[], epath.Path | None]
+) -> None:
+    """Calls `write`, which writes all else into `folder` and returns the report; then writes and prints the scores."""
+    with writing(f"the results under {folder}", "make room and start the same command again"):
+        page = write()
+        write_json(target, results)
+    said = (headline(results), never_recognized(results), results.get("protocol"), target, page)
+    print("\n".join(str(line) for line in said if line), flush=True)
 
 
 def write_predictions(folder: epath.Path, scored: Scored, fold_outputs: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ So a sweep that was killed resumes where it was, and runs that were trained ther
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,14 @@ from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config, assign
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.mesh import on_main
-from fer_jax.errors import UserError, writing
-from fer_jax.evaluation.results import headline, never_recognized
+from fer_jax.errors import UserError
 from fer_jax.evaluation.task import Task
 from fer_jax.inference import trained
 from fer_jax.inference.evaluate import check_changes, evaluation_folder, make_places
 from fer_jax.inference.evaluate import evaluate as evaluate_run
 from fer_jax.report import write_report
-from fer_jax.runs.workdir import check_owner, claim, fold_folder, stored_config, with_kept_files, write_json
+from fer_jax.runs.results import write_scores
+from fer_jax.runs.workdir import check_owner, claim, fold_folder, stored_config, with_kept_files
 from fer_jax.sweeps import folds, seeds
 from fer_jax.sweeps.members import Member, members, summary, sweeps_over
 from fer_jax.training import loop
@@ -140,14 +141,9 @@ def _write(
         else:
             scores, predictions = folds.combine(config, task, runs)
         results.update(summary(config, runs, scores, folder))
-        page = None
-        with writing(f"the results under {folder}", "make room and start the same command again"):
-            if config.evaluation.report:
-                facts = results | {"config": config.to_dict()}
-                page = write_report(folder / "report", results=facts, history=[], predictions=predictions)
-            write_json(target, results)
-        lines = (headline(results), never_recognized(results), results.get("protocol"), target, page)
-        print("\n".join(str(line) for line in lines if line), flush=True)
+        facts = results | {"config": config.to_dict()}
+        report = functools.partial(write_report, folder / "report", results=facts, history=[], predictions=predictions)
+        write_scores(target, folder, results, report if config.evaluation.report else lambda: None)
 
     on_main(write)
     return results

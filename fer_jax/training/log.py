@@ -98,8 +98,8 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description_str(text)
         else:
-            eta = images_left / speed if speed > 0 else math.nan
-            self.say(f"step {step:>5}/{self._total}  ETA {clock(eta)}  {text}")
+            eta = tqdm.format_interval(images_left / speed) if speed > 0 else "?"
+            self.say(f"step {step:>5}/{self._total}  ETA {eta}  {text}")
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -142,15 +142,6 @@ def add_step(window: Mapping[str, Sequence[float]], record: Mapping[str, float])
 def first_not_finite(record: Mapping[str, float]) -> str:
     """Returns the name of a value that is not finite, a loss term before the sum that it breaks; '' if all are."""
     return min((name for name, value in record.items() if not math.isfinite(value)), key=_blame, default="")
-
-
-def clock(seconds: float) -> str:
-    """Returns a duration as m:ss or h:mm:ss."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _blame(name: str) -> tuple[int, str]:

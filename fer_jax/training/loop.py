@@ -20,7 +20,6 @@ import numpy as np
 from clu.parameter_overview import get_parameter_overview
 from etils import epath
 
-from fer_jax.config.check import check_config
 from fer_jax.config.fields import Config
 from fer_jax.config.protocol import protocol
 from fer_jax.engine.memory import explained
@@ -57,7 +56,6 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         Interrupted: after SIGTERM or Ctrl-C, with the run saved.
     """
     began = time.perf_counter()
-    check_config(config)
     check_owner(workdir, config)
     finished = results.print_finished(workdir)
     if finished is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from fer_jax.data.sources.clips import ClipSampler, clip_sampler
 from fer_jax.data.sources.source import Source
 from fer_jax.data.targets.prior import prior_matrix
 from fer_jax.engine.compiler import once_options, platform_of
-from fer_jax.engine.memory import check_bytes, check_parameters
+from fer_jax.engine.memory import check_parameters
 from fer_jax.engine.mesh import check_batch, is_main, make_mesh, memory_limit, on_cpu, replicated
 from fer_jax.engine.self_check import check_arithmetic
 from fer_jax.errors import UserError, first_line, say_once
@@ -128,7 +127,7 @@ def make_setup(config: Config) -> Setup:
     check_arithmetic(mesh)
     check_batch(mesh, config.train.batch_size, config.train.accumulate)
     train, validation, label_noise = read_examples(config)
-    _check_pictures(config, train, mesh)
+    _note_colors(config, train)
     for text in config.evaluation.degraded:  # before training, not after it
         degradation.check_size(text, train.picture_shape)
     fields = methods.of(config).model_fields(config, train.classes)
@@ -141,7 +140,7 @@ def make_setup(config: Config) -> Setup:
     if task.method.partners and not resident:
         raise UserError(
             f"config.data.path={config.data.path}: {config.method} looks up other examples for those of a batch, which "
-            "needs the training data in device memory: use a smaller data set, or 'device'"
+            "needs the training data in device memory: use a smaller data set, or 'auto'"
         )
     memory, template = None, _template(task, train, drawn)
     if task.method.memory:
@@ -183,16 +182,11 @@ def memory_advice(config: Config) -> str:
     )
 
 
-def _check_pictures(config: Config, train: Source, mesh: Mesh) -> None:
-    """Raises UserError for a batch whose pictures alone fill the machine, before they are gathered."""
+def _note_colors(config: Config, train: Source) -> None:
+    """Says that a policy changes no colors of gray pictures."""
     policy = pipeline(config)[0].policy
     if train.picture_shape[-1] == 1 and policy and "svhn" not in policy and is_main():  # SVHN's table has none anyway
         say_once(f"config.augmentation.train: '{policy}' has no color operation here: {train.name} is gray")
-    each = math.prod(train.picture_shape) + 4 * config.data.image_size**2 * train.picture_shape[-1]  # uint8, float32
-    for group in ("train", "evaluation"):
-        size = config[group].batch_size
-        advice = f"give a smaller config.{group}.batch_size than {size}"
-        check_bytes(size * each / jax.process_count(), mesh, advice)
 
 
 def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequence[int], mesh: Mesh) -> TrainState:

@@ -18,7 +18,6 @@ from fer_jax.data.augment import pillow, policies
 from fer_jax.data.augment.augmentation import Augmentation, augment
 from fer_jax.data.augment.pillow import NUMBER, OPERATIONS
 from fer_jax.data.augment.preprocessing import Preprocessing
-from fer_jax.engine.mesh import make_mesh
 from fer_jax.errors import UserError
 from fer_jax.training import setup
 
@@ -283,9 +282,9 @@ def test_policies_are_operations_of_the_list(text):
 def test_gray_pictures_have_no_color_operation_which_is_said_once(entry, says, capsys):
     config = baseline.get_config("smoke")
     config.augmentation.train = (entry, "flip")
-    gray, mesh = types.SimpleNamespace(picture_shape=(48, 48, 1), name="gray faces"), make_mesh("cpu", 1)
+    gray = types.SimpleNamespace(picture_shape=(48, 48, 1), name="gray faces")
     for _ in range(2):
-        setup._check_pictures(config, gray, mesh)
+        setup._note_colors(config, gray)
     assert capsys.readouterr().err.count("has no color operation here: gray faces is gray") == says
 
 

@@ -224,7 +224,8 @@ def test_the_boldest_mistakes_come_first(folder):
     logits = np.array([[3, 0], [0, 5], [0, 9], [4, 0], [0, 2]], np.float32)
     images = faces(np.zeros(5, int), np.random.default_rng(0))
     predictions = Predictions(logits, np.array([0, 0, 0, 1, 0]), images, [f"{n}.jpg" for n in range(5)])
-    page = Page(write_report(folder, results={"classes": ["calm", "glad"]}, history=[], predictions=predictions))
+    results = classification_metrics(logits, predictions.labels, ["calm", "glad"])
+    page = Page(write_report(folder, results=results, history=[], predictions=predictions))
     shown = [image["alt"] for image in page.images if "predicted" in image["alt"]]
     assert [alt.split(":")[0] for alt in shown] == ["Image 2", "Image 1", "Image 3", "Image 4"]
     assert shown[2] == f"Image 3: labeled glad, predicted calm with {percent(1 / (1 + np.exp(-4)))}"
@@ -286,10 +287,11 @@ def test_names_are_escaped(folder):
 
 
 def test_evaluation_alone_without_mistakes(folder):
-    """No history, images or mistakes, a class without examples, and only the class names in the results."""
+    """No history, images or mistakes, and a class without examples."""
     labels = np.array([0, 1, 1, 0])
     predictions = Predictions(10 * np.eye(3, dtype=np.float32)[labels], labels)
-    results = {"classes": EMOTIONS[:3], "plain": {"accuracy": 0.75, "accuracy_interval": [0.5, 1.0]}}
+    results = classification_metrics(predictions.logits, labels, EMOTIONS[:3], bootstrap=0)
+    results |= {"plain": {"accuracy": 0.75, "accuracy_interval": [0.5, 1.0]}}
     page = Page(write_report(folder, results=results, history=[], predictions=predictions, samples=None))
     assert "4 of 4 images" in page.text
     assert "No training log was given" in page.text
@@ -301,18 +303,17 @@ def test_evaluation_alone_without_mistakes(folder):
 
 
 def test_odd_histories(folder):
-    """Not a number, terms at zero or below, a step logged twice, no epochs, an unknown step selected."""
+    """Not a number, terms at zero or below, an unknown step selected."""
     given = make(count=50) | {"samples": None, "profiles": {}}
     given["results"]["selection"] = {"rule": "best_on_test", "best_step": 123, "last": {}}
     given["history"] = [
-        {"kind": "train", "step": 2, "loss/total": 1.0, "loss/below": -1.0, "accuracy": float("nan")},
-        {"kind": "train", "step": 2, "loss/total": 2.0, "loss/zero": 0.0, "loss/below": -2.0, "note": "text"},
-        {"kind": "other", "step": 2},
-        {"kind": "validation", "step": 2, "accuracy": 0.5},
+        {"kind": "train", "step": 1, "epoch": 0.5, "loss/total": 1.0, "loss/below": -1.0, "accuracy": float("nan")},
+        {"kind": "train", "step": 2, "epoch": 1.0, "loss/total": 2.0, "loss/zero": 0.0, "loss/below": -2.0, "x": None},
+        {"kind": "validation", "step": 2, "epoch": 1.0, "accuracy": 0.5},
     ]
     page = Page(write_report(folder, **given))
     alts = [image["alt"] for image in page.images]
-    for curve in ("total from 2 to 2", "loss/zero from 0 to 0", "loss/below from -2 to -2"):
+    for curve in ("total from 1 to 2", "loss/zero from 0 to 0", "loss/below from -1 to -2"):
         assert any(alt.endswith(curve) for alt in alts)
     assert "selected on the test split itself" in page.text
 
@@ -375,7 +376,7 @@ def test_a_sweep_has_a_row_and_a_link_for_each_of_its_runs(folder, kind):
 def test_measures_of_a_method_without_classes(folder):
     names = {"psnr": "PSNR, dB", "ssim": "SSIM"}
     results = {"measures": names, "classes": ["a"], "num_examples": 3000, "psnr": 31.25, "ssim": 0.9}
-    history = [{"kind": "validation", "step": step, "psnr": 20.0 + step} for step in (1, 2)]
+    history = [{"kind": "validation", "step": step, "epoch": step, "psnr": 20.0 + step} for step in (1, 2)]
     page = Page(write_report(folder, results=results, history=history, predictions=None))
     assert "31.250" in page.text
     assert [image["alt"].split(": ")[1] for image in page.images] == ["validation/psnr from 21 to 22"]

@@ -15,6 +15,7 @@ from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
 from fer_jax.errors import UserError
+from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.report import Predictions, write_report
 from fer_jax.runs import checkpoint
 from fer_jax.runs.workdir import stored_config
@@ -117,7 +118,8 @@ def test_a_run_lives_in_a_bucket_and_goes_on_there(tiny, bucket, tmp_path, monke
 def test_a_report_is_written_into_a_bucket(bucket):
     logits = np.array([[3, 0], [0, 5], [0, 9]], np.float32)
     predictions = Predictions(logits, np.array([0, 0, 1]), np.zeros((3, 8, 8, 3), np.uint8))
-    page = write_report(bucket / "report", results={"classes": ["calm", "glad"]}, history=[], predictions=predictions)
+    results = classification_metrics(logits, predictions.labels, ["calm", "glad"], bootstrap=0)
+    page = write_report(bucket / "report", results=results, history=[], predictions=predictions)
     assert str(page) == "s3://faces/runs/report/index.html"
     assert "glad" in page.read_text()
 

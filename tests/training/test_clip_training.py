@@ -27,7 +27,7 @@ def batches(config, path, start=3):
     setup = make_setup(config)
     feed = StepRunner(setup, start)
     taken = [feed.next_batch() for _ in range(3)]
-    if path == "device":
+    if path == "auto":
         return setup, [take_rows(feed._data, indices) for indices in taken]
     return setup, taken
 
@@ -39,7 +39,7 @@ def batches(config, path, start=3):
 def test_both_paths_bring_the_same_batches(sampling, attention, count, tiny):
     config = tiny("fan")
     config.data.clip_sampling, config.model.attention = sampling, attention
-    setup, resident = batches(config, "device")
+    setup, resident = batches(config, "auto")
     _, streamed = batches(config, "stream")
     for ours, theirs in zip(resident, streamed, strict=True):
         assert set(ours) == set(theirs)
@@ -52,7 +52,7 @@ def test_both_paths_bring_the_same_batches(sampling, attention, count, tiny):
 
 
 def test_the_landmarks_of_frames_come_along(tiny):
-    setup, resident = batches(tiny("geometry_sequences"), "device")
+    setup, resident = batches(tiny("geometry_sequences"), "auto")
     _, streamed = batches(tiny("geometry_sequences"), "stream")
     frames = setup.train.frames
     assert not np.isfinite(frames["points"][~frames["frame_mask"]]).any()
@@ -66,7 +66,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("path", ["device", pytest.param("stream", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("path", ["auto", pytest.param("stream", marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, tiny, tmp_path, monkeypatch):
     config = tiny("fan", max_steps=6, eval_every_epochs=0.5)
     config.data.path = path

@@ -42,7 +42,7 @@ def test_one_and_four_devices_agree_over_twenty_steps(tiny, tmp_path):
 
 
 # Of pictures on the disk, tests/training/test_hosts.py shows in a moment that each process reads its own.
-@pytest.mark.parametrize("path", ["device", pytest.param("disk", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("path", ["auto", pytest.param("disk", marks=pytest.mark.slow)])
 def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path, results_of, tiny):
     alone = epath.Path(tmp_path / "alone")
     config = tiny("baseline", max_steps=4, log_every_steps=1, eval_every_epochs=0.5, devices=4, batch_size=32)
@@ -91,7 +91,7 @@ def test_two_processes_with_two_devices_are_one_with_four(path, run_py, tmp_path
 
 def test_both_paths_train_alike_and_no_data_moves_inside_a_step_but_the_batch(tiny):
     config = tiny()
-    losses = {"device": [], "stream": []}
+    losses = {"auto": [], "stream": []}
     for path, seen in losses.items():
         config.data.path = path
         setup = make_setup(config)
@@ -103,7 +103,7 @@ def test_both_paths_train_alike_and_no_data_moves_inside_a_step_but_the_batch(ti
                 jax.jit(lambda x: x)(np.ones(3))  # the guard does guard
             state, metrics, _ = feed.run(state, 1)
             seen.append(metrics["loss/total"])
-    np.testing.assert_allclose(np.concatenate(losses["stream"]), np.concatenate(losses["device"]), rtol=1e-4)
+    np.testing.assert_allclose(np.concatenate(losses["stream"]), np.concatenate(losses["auto"]), rtol=1e-4)
 
 
 def test_many_steps_per_dispatch_are_the_same_steps(tiny):

@@ -10,7 +10,7 @@ from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.training import interim, loop
-from fer_jax.training.log import JsonLines, Progress, Stopwatch, add_step, clock, first_not_finite, read_lines
+from fer_jax.training.log import JsonLines, Progress, Stopwatch, add_step, first_not_finite, read_lines
 from fer_jax.training.loop import evaluation_is_due
 
 
@@ -86,11 +86,6 @@ def test_a_narrow_terminal_keeps_bar_and_time_left(monkeypatch):
     os.close(reader)
     assert max(map(len, shown.decode().split("\r"))) < 80
     assert "|          | ETA ?  epoch 35.71/8048  loss 1.000" in shown.decode()
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65.4, "1:05"), (3661, "1:01:01"), (math.inf, "?")])
-def test_clock(seconds, text):
-    assert clock(seconds) == text
 
 
 def test_a_stopwatch_leaves_out_what_is_not_training(monkeypatch):

@@ -61,32 +61,13 @@ def test_a_network_larger_than_any_machine_is_refused_by_its_number_of_parameter
         setup.make_setup(config)
 
 
-@pytest.mark.parametrize("field", ["train", "evaluation"])
-def test_a_batch_larger_than_the_machine_is_refused_before_its_pictures_are_gathered(field, tiny, monkeypatch):
-    monkeypatch.setattr(memory, "machine_memory", lambda: 24 << 30)
-    config = tiny()
-    config[field].batch_size, config.data.image_size = 1 << 20, 48
-    with pytest.raises(UserError, match=rf"39\.0 GiB of 24\.0 GiB .*config\.{field}\.batch_size than 1048576"):
-        setup.make_setup(config)
-    setup.make_setup(tiny())
-
-
 @pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (
-            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."),
-            "17179869184 bytes beyond what is free",
-        ),
-        (MemoryError("Unable to allocate 3.5 GiB for an array"), "3.5 GiB beyond"),
-        (MemoryError(), "more beyond"),
-    ],
+    "error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes."), MemoryError()]
 )
-def test_a_device_that_runs_out_says_so_in_one_line(error, says):
-    with pytest.raises(UserError, match=says) as caught, memory.explained(make_mesh(devices=1), "the advice"):
+def test_a_device_that_runs_out_says_so_in_one_line(error):
+    said = "^not enough memory: more than what is free was requested; the advice$"
+    with pytest.raises(UserError, match=said), memory.explained(make_mesh(devices=1), "the advice"):
         raise error
-    assert str(caught.value).endswith("the advice")
-    assert "\n" not in str(caught.value)
 
 
 def test_an_evaluation_that_runs_out_names_its_own_batch_alone(tiny, tmp_path, monkeypatch):
@@ -100,7 +81,6 @@ def test_an_evaluation_that_runs_out_names_its_own_batch_alone(tiny, tmp_path, m
     monkeypatch.setattr("fer_jax.evaluation.evaluate.Evaluator.__call__", Full())
     with pytest.raises(UserError) as caught:
         evaluate(epath.Path(tmp_path))
-    assert "123 bytes" in str(caught.value)
     assert str(caught.value).endswith("give a smaller config.evaluation.batch_size than 512")
 
 
@@ -109,10 +89,7 @@ def test_other_errors_are_left_alone():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
-@pytest.mark.parametrize("path", ["auto", "device"])
-def test_data_too_large_for_the_device_are_streamed_and_it_is_said(path, tiny, monkeypatch, capsys):
+def test_data_too_large_for_the_device_are_streamed_and_it_is_said(tiny, monkeypatch, capsys):
     monkeypatch.setattr(setup, "RESIDENT_ON_CPU", 1 << 10)
-    config = tiny()
-    config.data.path = path
-    assert not setup.make_setup(config).resident
-    assert f"config.data.path={path}: 0.0 GiB of training data do not fit" in capsys.readouterr().out
+    assert not setup.make_setup(tiny()).resident
+    assert "config.data.path=auto: 0.0 GiB of training data do not fit" in capsys.readouterr().out

@@ -77,10 +77,10 @@ def test_shares_decide_where_a_phase_ends():
         (((1.5, {}), (-0.5, {})), "above 0"),
         (((0.5, {}), (math.nan, {})), "above 0"),
         ((0.5, 0.5), "give .*'optimizer.name'"),
-        (((0.5, {}), (0.5, {"optimizer.nme": "sgd"})), "no field 'optimizer.nme'; did you mean optimizer.name"),
+        (((0.5, {}), (0.5, {"optimizer.nme": "sgd"})), "no field 'optimizer.nme'; did you mean 'optimizer.name'"),
         (((0.5, {}), (0.5, {"train.epochs": 1.0})), "no field 'train.epochs'"),
         (((0.5, {}), (0.5, {"optimizer.learning_rate": "fast"})), "optimizer.learning_rate='fast'"),
-        (((0.5, {}), (0.5, {"optimizer.learning_rate": -1.0})), "optimizer.learning_rate=-1.0 .* at least 0"),
+        (((0.5, {}), (0.5, {"optimizer.learning_rate": -1.0})), "optimizer.learning_rate=-1.0 .* in .0, inf"),
     ],
 )
 def test_mistakes(given, says):

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 HARD_TARGETS = ("label", "majority", "argmax")  # rules that give one class, which can be wrong
 RATED = ("symmetric", "asymmetric", "pair")  # kinds that are drawn with a rate
-MARGIN = 0.05  # a list must agree with the stored labels by so much more than chance
 
 
 def check(data: Any, *, reads_labels: bool) -> None:
@@ -89,7 +88,7 @@ def with_label_noise(source: Source, data: Any, names: Sequence[str] = ()) -> tu
         results.json.
 
     Raises:
-        UserError: if the classes do not suit the kind, or if a list is damaged or belongs to other images.
+        UserError: if the classes do not suit the kind, or if a list is damaged or lacks images.
     """
     clean, kind = source.arrays["label"], data.label_noise
     if kind == "fer2013":
@@ -104,7 +103,6 @@ def with_label_noise(source: Source, data: Any, names: Sequence[str] = ()) -> tu
         path = pathlib.Path(local(data.label_noise_file, "config.data.label_noise_file"))
         listed = read_noise_list(path, source.name.partition("/")[0], source.classes, source.split, names)
         labels = listed[source.rows]
-        _check_agreement(path, labels, clean, len(source.classes))
         origin = {"kind": "list", "file": path.name, "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     else:
         wrong = wrong_labels(kind, source.classes)
@@ -248,14 +246,3 @@ def _codes(dataset: str, classes: Sequence[str]) -> dict[str, int]:
             "config.data.label_noise instead"
         )
     return codes
-
-
-def _check_agreement(path: pathlib.Path, labels: np.ndarray, clean: np.ndarray, classes: int) -> None:
-    """Raises UserError if a list agrees with the true labels no better than chance."""
-    shares = [np.bincount(values, minlength=classes) / len(values) for values in (labels, clean)]
-    agree, chance = float((labels == clean).mean()), float(shares[0] @ shares[1])
-    if agree <= chance + MARGIN:
-        raise UserError(
-            f"{path} agrees with the labels of {100 * agree:.0f} % of the training images, chance with "
-            f"{100 * chance:.0f} %: it belongs to other images or another order"
-        )
