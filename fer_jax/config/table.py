@@ -130,6 +130,7 @@ FIELDS = {
     "data.neutral_frames": Field(0, "and this many of the first, labeled neutral", range="[0, 1024]"),
     "data.points": Field("", "points of the face that the method looks at", ("", "face24", "face68")),
     "data.occluded_copies": Field(False, "train on each image twice: as it is, and behind an object"),
+    "data.occlusion_masks": Field(False, "with occluded_copies: tell the model which pixels are behind the object"),
     "data.label_noise": Field(
         "",
         "corrupt the training labels; 'fer2013' takes those of FER-2013 for pictures of FER+",

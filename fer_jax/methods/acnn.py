@@ -157,6 +157,8 @@ class Model(Classifier):
         num_classes: C.
         global_unit: gACNN if true, pACNN if not.
         gates: false sets every alpha to 1, the paper's ablation.
+        told: alpha of a patch is the share of it that no object hides, instead of a gate, and that of the whole face 1:
+            what gates could be worth. Where the batch has no `occlusion` (data.occlusion_masks), nothing is hidden.
         affine: give each BatchNorm a scale and a bias, which Caffe's has not.
         width: channels of VGG-16's first stage (64 as published); the others and the units keep their ratio to it.
         cut: the layer of VGG-16 that makes F. With conv4_2 F has an eighth of the image's side; small images need
@@ -175,6 +177,7 @@ class Model(Classifier):
     num_classes: int
     global_unit: bool = True
     gates: bool = True
+    told: bool = False
     affine: bool = False
     width: int = 64
     cut: str = "conv4_2"
@@ -198,14 +201,15 @@ class Model(Classifier):
         Needs batch['points'] [B, 24, 2], (x, y) in pixels of batch['image'].
 
         aux has the map F (maps['last']), points, psi [B, 24, D], alpha [B, 24] or, with psi_global [B, D], [B, 25], the
-        global gate last, patch_weights [B, H, W] of the cells of F, and features, the concatenation of all alpha psi.
+        global gate last, patch_weights [B, H, W] of the cells of F, and features, the concatenation of all alpha psi;
+        with batch['occlusion'] [B, S, S, 1], the share of each pixel that an object hides, also coverage [B, 24].
 
         An optional batch['alpha'] [24 or 25] replaces the gates wherever it is not NaN: a zero shows what the
         classifier does without that patch.
         """
         self._check(batch)
         gate = None
-        if self.gates:
+        if self.gates and not self.told:
             gate = functools.partial(
                 Gate, self.gate_channels, self.gate_hidden, self.gate_padding, self.affine, self.dtype
             )
@@ -218,6 +222,9 @@ class Model(Classifier):
         units = PGUnits(f.shape[-1], self.patch_features, gate, self.affine, self.dtype, name="pg_units")
         psi, alpha = units(patches, train)  # [B, 24, D], [B, 24]
         aux: dict[str, Any] = {"maps": {"last": f}, "points": batch["points"], "psi": psi}
+        if "occlusion" in batch:
+            aux["coverage"] = patch_coverage(batch["occlusion"], batch["points"], stride_of(self.cut), self.patch)
+            alpha = 1 - aux["coverage"] if self.told else alpha
         if self.global_unit:
             unit = GGUnit(self.cut, self.width, self.global_features, gate, self.affine, self.dtype, name="gg_unit")
             aux["psi_global"], alpha_global = unit(f, train)
@@ -276,6 +283,18 @@ def crops(
     first = corners(jax.lax.stop_gradient(points.astype(jnp.float32)), stride, patch)
     # The gradient of slices adds up in no fixed order on a GPU; on a CPU it takes a twentieth of the products' time.
     return (crop_slices if for_cpu() else crop_products)(f, first, patch)
+
+
+def patch_coverage(
+    occlusion: Float[Array, "B S S 1"], points: Float[Array, "B P 2"], stride: int, patch: int
+) -> Float[Array, "B P"]:
+    """The share of each patch that objects hide, of what of it lies inside the image; 0 where nothing does."""
+    rows, columns = (side // stride for side in occlusion.shape[1:3])
+    inside = occlusion[:, : rows * stride, : columns * stride]
+    cells = jnp.mean(inside.reshape(-1, rows, stride, columns, stride, 1), axis=(2, 4))
+    patches = crops(jnp.concatenate([cells, jnp.ones_like(cells)], axis=-1), points, stride, patch)
+    hidden, whole = jnp.moveaxis(jnp.sum(patches, axis=(2, 3)), -1, 0)
+    return hidden / jnp.maximum(whole, 1.0)
 
 
 def patch_weights(

@@ -37,7 +37,7 @@ def read_examples(config: Config) -> tuple[Source, Source, dict[str, Any] | None
         names = () if config.data.label_noise else image_names(config.data, config.data.train_split)
         train, noise = with_label_noise(train, config.data, names)
     if config.data.occluded_copies:  # after the split: no copy of a held-out example trains
-        train = with_occluded_copies(train, config.seed)
+        train = with_occluded_copies(train, config.seed, config.data.occlusion_masks)
     parts = {"training": train, "validation": validation}
     facts = {
         name: {"examples": len(part), "classes": list(part.classes), "digest": examples_digest(part)[:12]}

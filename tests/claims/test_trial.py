@@ -175,7 +175,7 @@ def test_a_trial_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
 TINY = {"data.image_size": 16, "model.depth": 10, "model.width": 4, "model.hidden": 16, "train.devices": 1}
 UNCHANGED = (("acnn", "image_size"), ("psr_sr", "width"))
 SOME_ARMS = {
-    "acnn": ("gates", "no gates", "VGG"),
+    "acnn": ("gates", "no gates", "told", "VGG"),
     "fan": ("relation", "mean pooling", "score fusion, dropout"),
     "fdrl": ("none", "wide", "FDRL"),
     "psr": ("PSR", "single"),

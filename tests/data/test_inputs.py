@@ -73,6 +73,23 @@ def test_points_follow_the_picture(name, train):
     np.testing.assert_allclose(inputs["points"], centers(inputs["image"]), atol=0.6)
 
 
+@pytest.mark.parametrize("name", ["none", "crop", "all", "warp"])
+def test_a_mask_follows_its_object(name):
+    """A black picture with a white object is its mask."""
+    corner, place = np.random.default_rng(0).integers(10, 20, (16, 2, 1, 1)), np.mgrid[:48, :48]
+    masks = ((place >= corner) & (place < corner + 15)).all(axis=1)
+    pictures = np.repeat(255 * masks[..., None], 3, axis=-1).astype(np.uint8)
+    batch = {"image": jnp.asarray(pictures), "occlusion": jnp.asarray(masks)}
+    augmentation = Augmentation(AUGMENTATIONS[name])
+    preprocessing = Preprocessing(44, augmentation.crop, **RAW)
+    drawn = augmented_inputs(jax.random.key(3), batch, augmentation, preprocessing)
+    plain = plain_inputs(batch, preprocessing)
+    views = [corner_view(plain, jnp.int32(number)) for number in (0, 7)]
+    for seen in (drawn, plain, mirrored(drawn), turned(drawn, jnp.linspace(-30.0, 30.0, 16)), *views):
+        assert seen["occlusion"].max() == pytest.approx(1)
+        np.testing.assert_allclose(seen["occlusion"][..., 0], seen["image"][..., 0], atol=1e-5)
+
+
 def test_a_mirrored_face_exchanges_its_points():
     points = np.random.default_rng(0).uniform(12, 36, (32, 3, 2)).astype(np.float32)
     batch = {"image": jnp.asarray(spots(points)), "points": jnp.asarray(points)}

@@ -56,6 +56,10 @@ def test_a_doubled_set_has_every_image_twice():
     changed = (doubled.arrays["image"][N:] != original.arrays["image"]).any(axis=(1, 2, 3))
     assert changed.all()
     assert "occlusion" not in doubled.arrays  # training is not told
+    told = with_occluded_copies(original, seed=0, masks=True).arrays["occlusion"]
+    assert not told[:N].any()
+    differs = (doubled.arrays["image"][N:] != original.arrays["image"]).any(axis=-1)
+    assert not (differs & ~told[N:]).any()
 
 
 def test_copies_are_the_same_for_a_seed_and_an_example_whatever_the_selection():

@@ -301,7 +301,7 @@ def test_8_the_gates_learn_from_the_cross_entropy_alone():
     rng = np.random.default_rng(0)
     for _ in range(2):
         told = {
-            "occlusion": jnp.asarray(rng.random((B, SIZE, SIZE)) < 0.3),
+            "occlusion": jnp.asarray(rng.random((B, SIZE, SIZE, 1)) < 0.3, jnp.float32),
             "occluded_fraction": jnp.asarray(rng.random(B), jnp.float32),
         }
         again = loss_and_gradient(values["params"], data | told)
@@ -366,6 +366,28 @@ def test_points_are_needed():
     data = {"image": batch()["image"]}
     with pytest.raises(UserError, match="config.data.points='face24'"):
         jax.eval_shape(lambda: small().init(jax.random.key(0), data, train=False))
+
+
+def test_how_much_of_a_patch_is_covered():
+    masks = np.zeros((1, 48, 48, 1), np.float32)
+    masks[0, :, 24:] = 1  # the right half: cells 6 to 11 of 12
+    points = np.array([[(10, 24), (24, 24), (26, 24), (40, 24), (0, 0), (47, 24)]], np.float32)
+    # The first column of 3 cells is round(x / 4 - 1.5): 1, 5 (4.5, away from zero), 5, 9 (8.5), -2 and 10.
+    found = acnn.patch_coverage(jnp.asarray(masks), jnp.asarray(points), stride=4, patch=3)
+    np.testing.assert_allclose(found, [[0, 2 / 3, 2 / 3, 1, 0, 1]], atol=1e-6)  # of the last a third is outside
+
+
+def test_patches_that_are_told_what_is_hidden_count_for_what_is_seen_of_them():
+    model, data = small(told=True), batch()
+    values = variables(model)
+    clean, aux = evaluate(model, values, data)
+    assert np.all(aux["alpha"] == 1)
+    masks = jnp.zeros((B, SIZE, SIZE, 1)).at[:, : SIZE // 3].set(1)
+    behind, aux = evaluate(model, values, data | {"occlusion": masks})
+    np.testing.assert_array_equal(aux["alpha"], np.c_[1 - aux["coverage"], np.ones(B)])
+    assert aux["coverage"].max() == 1
+    assert np.abs(behind - clean).max() > 1e-3
+    assert "gate" not in str(jax.tree.structure(values["params"]))
 
 
 def test_a_cell_has_the_mean_gate_of_the_patches_that_see_it():

@@ -1,4 +1,4 @@
-"""The network's inputs: augmented or preprocessed images, and the points on them, moved along."""
+"""The network's inputs: augmented or preprocessed images, and the points and objects on them, moved along."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +10,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from fer_jax.data.augment import geometry
 from fer_jax.data.augment.augmentation import Augmentation, augment, warp_matrices
-from fer_jax.data.augment.preprocessing import Preprocessing, central_matrix, preprocess
+from fer_jax.data.augment.preprocessing import Preprocessing, central, central_matrix, preprocess
 from fer_jax.errors import UserError
 
 Batch = dict[str, jax.Array]
 Order = tuple[int, ...]
+PIXELS = ("image", "occlusion")  # fields of a still image that have its shape
 CORNER_VIEWS = 8  # four corners, mirrored or not
 CORNER_ZOOM = 1.1
 
@@ -35,7 +36,8 @@ def augmented_inputs(
     Args:
         key: of this step.
         batch: `points`, if there are any, are (x, y) in pixels of the stored image; afterwards in pixels of the
-            network's input, still of the same part of the face: they may lie outside.
+            network's input, still of the same part of the face: they may lie outside. `occlusion` bool [B, H, W], if
+            there is any, marks pixels of the stored image; afterwards it is float32 [B, S, S, 1], the share of each.
         augmentation: of training images.
         preprocessing: of all images.
         mirror: for each point, the point that takes its place on the mirrored face.
@@ -48,9 +50,14 @@ def augmented_inputs(
     def change(images: Batch, alike: int = 1) -> Batch:
         more: Any = {"alike": alike, "flips": flips}
         moved = {"image": augment(key, images["image"], augmentation, preprocessing, **more)}
+        if not {"points", "occlusion"} & set(images):
+            return moved
+        matrices = warp_matrices(key, images["image"].shape, augmentation, size=preprocessing.size, **more)
         if "points" in images:
-            matrices = warp_matrices(key, images["image"].shape, augmentation, size=preprocessing.size, **more)
             moved["points"] = _move(matrices, images["points"], mirror)
+        if "occlusion" in images:
+            masks = images["occlusion"][..., None].astype(jnp.float32)
+            moved["occlusion"] = _sampled(masks, matrices, preprocessing.size)
         return moved
 
     if "frames" in batch:
@@ -68,6 +75,8 @@ def plain_inputs(batch: Batch, preprocessing: Preprocessing) -> Batch:
             matrix = central_matrix(images["image"].shape, preprocessing)
             points = images["points"].astype(jnp.float32)
             moved["points"] = jax.vmap(lambda face: geometry.move_points(matrix, face))(points)
+        if "occlusion" in images:
+            moved["occlusion"] = central(images["occlusion"][..., None].astype(jnp.uint8), preprocessing)
         return moved
 
     return _by_frame(batch, change) if "frames" in batch else batch | change(batch)
@@ -86,9 +95,9 @@ def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Arra
 
 
 def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
-    """Mirrors network inputs: `image` [B, S, S, C], or `frames` [B, T, S, S, C], and their `points`, if any."""
+    """Mirrors network inputs: `image` [B, S, S, C], or `frames` [B, T, S, S, C], and what there is on them."""
     name = "frames" if "frames" in inputs else "image"
-    flipped = {name: inputs[name][..., ::-1, :]}
+    flipped = {pixels: inputs[pixels][..., ::-1, :] for pixels in (name, "occlusion") if pixels in inputs}
     if "points" in inputs:
         points = inputs["points"] * jnp.array([-1.0, 1.0]) + jnp.array([inputs[name].shape[-2] - 1.0, 0.0])
         flipped["points"] = _exchange(points, mirror)
@@ -96,10 +105,10 @@ def mirrored(inputs: Batch, mirror: Order = ()) -> Batch:
 
 
 def turned(inputs: Batch, degrees: Float[Array, "B"]) -> Batch:
-    """Turns network inputs counter-clockwise about their middle, 0 outside: `image` and, if there are any, `points`."""
+    """Turns network inputs counter-clockwise about their middle, 0 outside: `image` and what there is on it."""
     size = inputs["image"].shape[1]
     matrices = jax.vmap(lambda angle: geometry.turn(angle, size))(degrees)
-    moved = {"image": jax.vmap(lambda image, matrix: geometry.sample(image, matrix, size))(inputs["image"], matrices)}
+    moved = {name: _sampled(inputs[name], matrices, size) for name in PIXELS if name in inputs}
     if "points" in inputs:
         moved["points"] = _move(matrices, inputs["points"])
     return inputs | moved
@@ -109,7 +118,7 @@ def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Ba
     """Returns one of the CORNER_VIEWS views of network inputs: a corner of the picture, magnified.
 
     Args:
-        inputs: `image` [B, S, S, C] and, if there are any, `points` [B, L, 2], which move along.
+        inputs: `image` [B, S, S, C] and, if there are any, `points` [B, L, 2] and `occlusion`, which move along.
         number: 0 .. 3 are the corners, row by row; 4 .. 7 the same of the mirrored picture.
         mirror: for each point, the point that takes its place on the mirrored face.
 
@@ -119,13 +128,14 @@ def corner_view(inputs: Batch, number: Int[Array, ""], mirror: Order = ()) -> Ba
     if "image" not in inputs:
         raise UserError("config.evaluation.views='corners' needs still images: give ''")
     flipped = mirrored(inputs, mirror)
-    seen = {k: jnp.where(number >= 4, flipped[k], inputs[k]) for k in ("image", "points") if k in inputs}
+    seen = {k: jnp.where(number >= 4, flipped[k], inputs[k]) for k in (*PIXELS, "points") if k in inputs}
     size = seen["image"].shape[1]
     at = jnp.stack([number % 2, number // 2 % 2]).astype(jnp.float32)  # (x, y): 0 is left or top, 1 right or bottom
     # From output to input: pixel edges, not centers, lie at the picture's corner.
     offset = (1 / CORNER_ZOOM - 1) / 2 + at * (size - size / CORNER_ZOOM)
     matrix = jnp.concatenate([jnp.eye(2) / CORNER_ZOOM, offset[:, None]], axis=1)
-    view = {"image": jax.vmap(lambda image: geometry.sample(image, matrix, size, "edge"))(seen["image"])}
+    magnified = jax.vmap(lambda image: geometry.sample(image, matrix, size, "edge"))
+    view = {name: magnified(seen[name]) for name in PIXELS if name in seen}
     if "points" in seen:
         view["points"] = jax.vmap(lambda points: geometry.move_points(matrix, points))(seen["points"])
     return inputs | view
@@ -144,6 +154,10 @@ def _move(matrices: Float[Array, "B R 3"], points: Float[Array, "B L 2"], mirror
     moved = jax.vmap(geometry.move_points)(matrices, points.astype(jnp.float32))
     reversed_ = jax.vmap(geometry.mirrors)(matrices)
     return jnp.where(reversed_[:, None, None], _exchange(moved, mirror), moved)
+
+
+def _sampled(images: Float[Array, "B H W C"], matrices: Float[Array, "B R 3"], size: int) -> Float[Array, "B S S C"]:
+    return jax.vmap(lambda image, matrix: geometry.sample(image, matrix, size))(images, matrices)
 
 
 def _exchange(points: Float[Array, "*B L 2"], mirror: Order) -> Float[Array, "*B L 2"]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fer_jax.data.corrupt.occluders import BANKS, KINDS, Occluder, cover
 from fer_jax.data.sources.on_disk import LazyPictures
+from fer_jax.errors import UserError
 from fer_jax.randomness import PI, Purpose, Stream
 
 if TYPE_CHECKING:
@@ -29,17 +30,29 @@ CHUNK = 256  # images painted at once
 TEST_SEED = 0  # one fixed copy of each test image, whatever the seed of training is
 
 
-def with_occluded_copies(source: Source, seed: int) -> Source:
+def with_occluded_copies(source: Source, seed: int, masks: bool = False) -> Source:
     """Returns the source followed by a copy of every example behind an object of the training bank.
 
     Copies of images on disk are painted when they are read.
+
+    Args:
+        source: the examples.
+        seed: of the objects.
+        masks: whether to add the field `occlusion`, bool [N, H, W], which marks the covered pixels.
+
+    Raises:
+        UserError: for masks of images on disk, which are not kept.
     """
     images = source.arrays["image"]
+    arrays = {name: np.concatenate([values, values]) for name, values in source.arrays.items() if name != "image"}
     if isinstance(images, LazyPictures):
+        if masks:
+            raise UserError(f"config.data.occlusion_masks: {source.name} is read from disk; set it to False")
         both: Any = _lazy_copies(source, images, seed)
     else:
-        both = np.concatenate([images, paint(source, "train", seed)[0]])
-    arrays = {name: np.concatenate([values, values]) for name, values in source.arrays.items() if name != "image"}
+        copies, covered = paint(source, "train", seed)
+        both = np.concatenate([images, copies])
+        arrays |= {"occlusion": np.concatenate([np.zeros_like(covered), covered])} if masks else {}
     arrays |= {"image": both, "index": np.arange(2 * len(source), dtype=np.int32)}
     return dataclasses.replace(source, arrays=arrays, rows=np.concatenate([source.rows, source.rows]))
 
@@ -62,7 +75,7 @@ def _lazy_copies(source: Source, images: LazyPictures, seed: int) -> LazyPicture
 def behind_test_objects(source: Source) -> Source:
     """Returns the source with every image behind an object of the test bank.
 
-    The field `occlusion`, bool [N, H, W], marks the covered pixels; no method reads it.
+    The field `occlusion`, bool [N, H, W], marks the covered pixels.
     """
     images, masks = paint(source, "test", TEST_SEED)
     return dataclasses.replace(source, arrays={**source.arrays, "image": images, "occlusion": masks})
