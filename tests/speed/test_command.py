@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import convolution, machine, main_job, profile_step, reading, records
+from benchmarks import convolution, machine, main_job, profile_step, reading, records, roofline
 from fer_jax.errors import UserError
 
 HEAD = {"device": "Some CPU, 2 cores", "backend": "cpu", "dtype": "float32", "versions": {"jax": "0.10.2"}}
@@ -119,7 +119,7 @@ def test_a_number_that_makes_no_sense_is_refused(option, monkeypatch, capsys):
     assert "give a number above 0" in capsys.readouterr().err
 
 
-ALONE = {convolution: "layer", main_job: "section", reading: "measure"}
+ALONE = {convolution: "layer", main_job: "section", reading: "measure", roofline: "limits"}
 
 
 @pytest.mark.parametrize("benchmark", ALONE)
