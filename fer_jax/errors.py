@@ -83,12 +83,12 @@ def told(say: Callable[[BaseException], str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(what: Any, advice: str = "check its permissions") -> Iterator[None]:
+def reading(what: Any) -> Iterator[None]:
     """Turns a failure to read inside the `with` block into one line about `what`."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot read {what}: {error.strerror or error}; {advice}") from error
+        raise UserError(f"cannot read {what}: {error.strerror or error}; check its permissions") from error
 
 
 @contextlib.contextmanager

@@ -157,9 +157,9 @@ def read_json(path: Any, advice: str = COPY, fields: Mapping[str, Any] | None = 
     return value
 
 
-def text_lines(path: Any, advice: str = COPY) -> Iterator[str]:
+def text_lines(path: Any) -> Iterator[str]:
     """Yields the lines of a text file too large for memory; a line that is too long is cut into several."""
-    check_regular(path, advice)
+    check_regular(path)
     with reading(path), open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         while line := file.readline(LONGEST_LINE):
             yield line

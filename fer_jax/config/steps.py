@@ -64,15 +64,17 @@ def phases(config: Config, total_steps: int) -> list[Phase]:
         UserError: if the shares do not add up to 1, and for a field or value that the config may not have.
     """
     given = config.train.phases or ((1.0, {}),)
+    mistake = UserError(
+        f"config.train.phases={given!r}: give ((0.5, {{}}), (0.5, {{'optimizer.name': 'sgd'}})), shares above 0 that "
+        "add up to 1"
+    )
     try:
         parts = [(float(share), dict(changes)) for share, changes in given]
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"config.train.phases={given!r}: give ((0.5, {{}}), (0.5, {{'optimizer.name': 'sgd'}}))"
-        ) from error
+        raise mistake from error
     shares = [share for share, _ in parts]
     if not (min(shares) > 0 and abs(sum(shares) - 1) <= 1e-6):
-        raise UserError(f"config.train.phases: the shares {tuple(shares)} must be above 0 and add up to 1")
+        raise mistake
     ends = _ends(shares, total_steps, "config.train.phases")
     changed = [_changed(config, changes) for _, changes in parts]
     return [Phase(start, end, c) for start, end, c in zip([0, *ends], ends, changed, strict=False)]
@@ -96,20 +98,17 @@ def stages(config: Config, total_steps: int) -> tuple[Stage, ...]:
         UserError: if the shares leave nothing to the full size, and for impossible sizes and too few steps.
     """
     given, full = config.data.resolutions, config.data.image_size
+    mistake = UserError(
+        f"config.data.resolutions={given!r}: give ((share of the run, pixels), ...), shares above 0 that add up to "
+        f"less than 1, and whole numbers of pixels, {SMALLEST} to config.data.image_size={full}"
+    )
     try:
         shares, sizes = [float(share) for share, _ in given], [int(size) for _, size in given]
     except (OverflowError, TypeError, ValueError) as error:
-        raise UserError(f"config.data.resolutions={given!r}: give ((share of the run, pixels), ...)") from error
-    if not all(share > 0 for share in shares) or sum(shares) >= 1:
-        raise UserError(
-            f"config.data.resolutions={given!r}: the shares must be above 0 and add up to less than 1; the rest of the "
-            f"run is at config.data.image_size={full}"
-        )
-    if any(size != asked or not SMALLEST <= size <= full for size, (_, asked) in zip(sizes, given, strict=True)):
-        raise UserError(
-            f"config.data.resolutions={given!r}: give whole numbers of pixels, {SMALLEST} to config.data.image_size="
-            f"{full}"
-        )
+        raise mistake from error
+    whole = all(size == asked and SMALLEST <= size <= full for size, (_, asked) in zip(sizes, given, strict=True))
+    if not (whole and all(share > 0 for share in shares) and sum(shares) < 1):
+        raise mistake
     ends = _ends([*shares, 1 - sum(shares)], total_steps, "config.data.resolutions")
     return tuple(Stage(end, size) for end, size in zip(ends, [*sizes, full], strict=True))
 

@@ -133,14 +133,13 @@ def parts_by_class(classes: Sequence[str]) -> Int[np.ndarray, "C 6"]:
     return np.array([[part in (parts_of(name) or ()) for part in PARTS] for name in classes], int)
 
 
-def reliability_bins(
-    confidence: Float[np.ndarray, " N"], correct: Shaped[np.ndarray, " N"], bins: int = CALIBRATION_BINS
-) -> dict[str, list]:
+def reliability_bins(confidence: Float[np.ndarray, " N"], correct: Shaped[np.ndarray, " N"]) -> dict[str, list]:
     """Sorts examples into equal-width bins of top-label confidence, each (low, high] as in Guo et al. 2017.
 
     Returns:
         `edges` [bins + 1] and, per bin, `count`, mean `confidence` and `accuracy` (both None in an empty bin).
     """
+    bins = CALIBRATION_BINS
     edges = np.linspace(0.0, 1.0, bins + 1)
     # A softmax of 1 may round to just above 1, which belongs in the last bin.
     place = np.minimum(np.searchsorted(edges[1:], confidence, side="left"), bins - 1)

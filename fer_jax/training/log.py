@@ -141,9 +141,5 @@ def add_step(window: Mapping[str, Sequence[float]], record: Mapping[str, float])
 
 def first_not_finite(record: Mapping[str, float]) -> str:
     """Returns the name of a value that is not finite, a loss term before the sum that it breaks; '' if all are."""
-    return min((name for name, value in record.items() if not math.isfinite(value)), key=_blame, default="")
-
-
-def _blame(name: str) -> tuple[int, str]:
-    order = 0 if name.startswith("loss/") and name != "loss/total" else 1 if name == "loss/total" else 2
-    return order, name
+    broken = (name for name, value in record.items() if not math.isfinite(value))
+    return min(broken, key=lambda name: (not name.startswith("loss/"), name == "loss/total", name), default="")
