@@ -17,13 +17,15 @@ from etils import epath
 
 from fer_jax import __version__, methods
 from fer_jax.config import files
-from fer_jax.config.fields import Config, fields_of, leaves, nearest_field
+from fer_jax.config.fields import fields_of, leaves, nearest_field
 from fer_jax.config.table import FIELDS
 from fer_jax.errors import UserError, nearest, print_any_text, writing
 from fer_jax.methods import strategies
 from fer_jax.storage import local, reachable
 
-Options = Any  # argparse.Namespace, with the fields of OPTIONS
+# argparse.Namespace with the fields of OPTIONS, `experiment`, the config of --config or None, and `changes`, the values
+# of --config.FIELD=VALUE by path.
+Options = Any
 NAMING = ("fold", "seeds")  # fields that name the default work directory
 INTERRUPTED = 128  # the exit status of a run that signal N stopped is 128 + N, as in a shell
 EXAMPLE = "--config=experiments/fdrl.py"
@@ -71,46 +73,44 @@ OF_COMMAND = {  # options that only these commands have
 }
 
 
-def train(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def train(options: Options) -> int:
     """Trains an experiment, or resumes it."""
-    del changes  # `config` includes them
-    if config is None:
+    if options.experiment is None:
         raise UserError(f"say what to train, for example {EXAMPLE}")
     from fer_jax.runs.workdir import default_workdir
     from fer_jax.sweeps import sweep
     from fer_jax.training import loop
 
-    folder = reachable(options.workdir, "--workdir") if options.workdir else default_workdir(config)
-    with _prepared(options, folder, config):
+    folder = reachable(options.workdir, "--workdir") if options.workdir else default_workdir(options.experiment)
+    with _prepared(options, folder):
         try:
-            sweep.train(config, folder)
+            sweep.train(options.experiment, folder)
         except loop.Interrupted as stop:
             print(f"{stop}; the same command resumes it", flush=True)
             return INTERRUPTED + stop.signum
     return 0
 
 
-def evaluate(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def evaluate(options: Options) -> None:
     """Scores a trained model: that of --model, else the one that --config trains."""
     from fer_jax.runs.workdir import default_workdir
     from fer_jax.sweeps import sweep
 
+    changes = options.changes
     if options.workdir:
         folder = reachable(options.workdir, "--model")
-    elif config is not None:
-        folder = default_workdir(config)
+    elif options.experiment is not None:
+        folder = default_workdir(options.experiment)
         changes = {field: value for field, value in changes.items() if field not in NAMING}
     else:
         raise UserError("say which model to evaluate: --model=PATH, the work directory of a run or a model file")
     out = reachable(options.out, "--out") if options.out else None
-    with _prepared(options, folder, config):
+    with _prepared(options, folder):
         sweep.evaluate(folder, options.split, out, changes, options.dataset)
-    return 0
 
 
-def predict(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def predict(options: Options) -> None:
     """Predicts the expressions of all faces in photos, videos, folders or camera:0."""
-    del config, changes
     from fer_jax.faces.detection import best_detector
     from fer_jax.faces.inputs import find_inputs
     from fer_jax.inference import trained
@@ -124,14 +124,13 @@ def predict(options: Options, config: Config | None, changes: dict[str, Any]) ->
     inputs = find_inputs(_given(options), drawn=draw)
     if out and out.suffix.lower() not in ENDINGS:
         raise UserError(f"--out={out}: give a name that ends in {' or '.join(ENDINGS)}")
-    with _prepared(options, epath.Path(options.workdir or ""), None):
+    with _prepared(options, epath.Path(options.workdir or "")):
         model = trained.load(options.workdir)
         detector = None if options.cropped else best_detector(options.yunet)
         reader = model.reader(detector, smoothing=options.smooth, frames_per_second=options.fps)
         if not out:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` is not a mistake
         predict_files(model, inputs, reader, out=out, draw=draw)
-    return 0
 
 
 def _given(options: Options) -> list[str]:
@@ -143,9 +142,8 @@ def _given(options: Options) -> list[str]:
     return given
 
 
-def explain(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def explain(options: Options) -> None:
     """Draws where a model looks on each face of photos and videos: pictures and arrays in a folder."""
-    del config, changes
     from fer_jax.faces.inputs import CAMERA
     from fer_jax.inference import trained
     from fer_jax.inference.explain_files import explain_files
@@ -154,7 +152,7 @@ def explain(options: Options, config: Config | None, changes: dict[str, Any]) ->
     if cameras := [text for text in given if CAMERA.fullmatch(text)]:
         raise UserError(f"{cameras[0]}: explain takes photos and videos: record one, and give that")
     folder = pathlib.Path(local(options.out or "explanations", "--out"))
-    with _prepared(options, epath.Path(options.workdir or ""), None):
+    with _prepared(options, epath.Path(options.workdir or "")):
         model = trained.load(options.workdir)
         explained = model.explain(
             given,
@@ -164,12 +162,10 @@ def explain(options: Options, config: Config | None, changes: dict[str, Any]) ->
             frames_per_second=options.fps,
         )
         _say(explain_files(explained, options.kind, folder))
-    return 0
 
 
-def export(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def export(options: Options) -> None:
     """Writes a trained model as one file for other programs, and compares the two."""
-    del config, changes
     from fer_jax.inference import trained
     from fer_jax.inference.export import ENDINGS
     from fer_jax.inference.export import export as exported
@@ -177,28 +173,24 @@ def export(options: Options, config: Config | None, changes: dict[str, Any]) -> 
     forms, place = options.format.split(","), local(options.out or "model", "--out")
     if unknown := [form for form in forms if form not in ENDINGS]:
         raise UserError(f"there is no format '{unknown[0]}'; {nearest(unknown[0], ENDINGS)}")
-    with _prepared(options, epath.Path(options.workdir or ""), None):
+    with _prepared(options, epath.Path(options.workdir or "")):
         # In float32 wherever it is exported: the program runs on any device.
         model = trained.build(*trained.read(options.workdir), {"train.dtype": "float32"})
         for form in forms:
             ending = ENDINGS[form] if not options.out or len(forms) > 1 else ""
             _say(exported(model, form, pathlib.Path(f"{place}{ending}")))
-    return 0
 
 
-def compare(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def compare(options: Options) -> None:
     """Puts finished runs on one page and in one table, with the differences between them."""
-    del config, changes
     from fer_jax.inference.compare import compare as compared
 
     paths = [reachable(text, "compare") for text in options.inputs]
     _say(compared(paths, reachable(options.out or "comparison", "--out")))
-    return 0
 
 
-def runs(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def runs(options: Options) -> None:
     """Lists the work directories in runs/, or in another folder, and writes a page of them."""
-    del config, changes
     from fer_jax.inference import runs_index
     from fer_jax.inference.tensorboard import add_events
 
@@ -209,12 +201,10 @@ def runs(options: Options, config: Config | None, changes: dict[str, Any]) -> in
         for row in rows if options.tensorboard else ():
             add_events(folder / row.name, pathlib.Path(local(options.tensorboard, "--tensorboard"), row.name))
         _say(runs_index.write_index(folder, rows))
-    return 0
 
 
-def fetch(options: Options, config: Config | None, changes: dict[str, Any]) -> int:
+def fetch(options: Options) -> None:
     """Downloads a file that fer_jax uses but does not carry: yunet, the face detector."""
-    del config, changes
     from fer_jax.faces.fetch import FILES
     from fer_jax.faces.fetch import fetch as fetched
 
@@ -222,7 +212,6 @@ def fetch(options: Options, config: Config | None, changes: dict[str, Any]) -> i
         if name not in FILES:
             raise UserError(f"there is nothing to fetch by the name '{name}'; {nearest(name, FILES)}")
         _say(fetched(FILES[name]))
-    return 0
 
 
 def _say(text: Any) -> None:
@@ -231,7 +220,7 @@ def _say(text: Any) -> None:
 
 
 @contextlib.contextmanager
-def _prepared(options: Options, folder: epath.Path, config: Config | None) -> Iterator[None]:
+def _prepared(options: Options, folder: epath.Path) -> Iterator[None]:
     """Prepares this process for JAX and joins it to the other hosts, which must run the same command and code."""
     from fer_jax.engine import allocator, compiler, hosts
     from fer_jax.runs.workdir import code_facts
@@ -242,6 +231,7 @@ def _prepared(options: Options, folder: epath.Path, config: Config | None) -> It
     with hosts.join(*(vars(options)[name] for name in HOSTS)) as several:
         if several:
             given = {name: vars(options)[name] for name in ("command", "split", "dataset", "out")}
+            config = options.experiment
             given |= {"folder": str(folder), "config": json.loads(config.to_json()) if config else {}}
             hosts.agree("command line", given, "give the same one on every host")
             hosts.agree("code", code_facts(), "install the same on every host")
@@ -250,8 +240,7 @@ def _prepared(options: Options, folder: epath.Path, config: Config | None) -> It
         yield
 
 
-# Each command is called with the options, the config of --config, and the values of --config.FIELD=VALUE by path.
-COMMANDS: dict[str, Callable[[Options, Config | None, dict[str, Any]], int]] = {
+COMMANDS: dict[str, Callable[[Options], int | None]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
@@ -284,18 +273,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     options, overrides = _parse(arguments)
     if options.config:
-        config = files.load_config(options.config)
-        changes = files.override(config, overrides)
+        options.experiment = files.load_config(options.config)
+        options.changes = files.override(options.experiment, overrides)
     else:
         fields = dict(FIELDS)
         if any(path not in fields for path, _ in overrides):  # a field of some method, whose files import JAX
             fields |= {path: field for name in methods.names() for path, field in fields_of(name).items()}
-        config, changes = None, files.parse(overrides, {path: field.default for path, field in fields.items()})
+        options.experiment = None
+        options.changes = files.parse(overrides, {path: field.default for path, field in fields.items()})
     if options.help or options.print_config:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is not a mistake
-        print("\n".join(_shown(options, config)))
+        print("\n".join(_shown(options)))
         return 0
-    return COMMANDS[options.command](options, config, changes)
+    return COMMANDS[options.command](options) or 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -339,8 +329,9 @@ def _parse(arguments: list[str]) -> tuple[Options, list[tuple[str, str]]]:
     return options, overrides
 
 
-def _shown(options: Options, config: Config | None) -> Iterator[str]:
+def _shown(options: Options) -> Iterator[str]:
     """Yields the lines of --help and --print_config."""
+    config = options.experiment
     if config is None:
         yield "fer-jax COMMAND --option=value ...       (python run.py --mode=COMMAND is the same)\n\ncommands:"
         yield from (f"  {name:<12} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())

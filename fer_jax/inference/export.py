@@ -127,11 +127,10 @@ def read_stablehlo(path: str | pathlib.Path) -> tuple[Function, dict[str, Any]]:
         The function from faces, uint8 [B, H, W, C], to probabilities, float32 [B, classes], and the card.
     """
     data = read_bytes(path)
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as file:
-            return _called(file.read(PROGRAM)), parse_json(file.read(CARD))
-    except Exception as error:  # damaged archives lead to errors of zipfile, zlib and of JAX
-        raise UserError(f"{path} is not an exported StableHLO model ({first_line(error)}): export it again") from error
+    # Damaged archives lead to errors of zipfile, zlib and of JAX.
+    with told(lambda error: f"{path} is not an exported StableHLO model ({first_line(error)}): export it again"):
+        file = zipfile.ZipFile(io.BytesIO(data))
+        return _called(file.read(PROGRAM)), parse_json(file.read(CARD))
 
 
 def _called(data: bytes) -> Function:
