@@ -1,6 +1,6 @@
 """PDLS's claim: targets smoothed towards the usual votes for a class know the annotators (Vo et al., IEEE Access 2020).
 
-    python -m experiments.claims.pdls --data_dir=FOLDER
+    python -m experiments.claims.pdls --data_dir=FOLDER        # five seeds: about 130 minutes of one CPU core
 
 Real faces: FER+, trained on the majority of the votes. Ordinary label smoothing and PDLS have the same epsilon, recipe
 and network; `kl` is the divergence of the predictions from the votes on the test faces, in nats, after the logits of

@@ -1,6 +1,6 @@
 """Word2Vec FER's claim: cosines between emotion words shape the mistakes, so that a mistake costs less.
 
-    python -m experiments.claims.word2vec
+    python -m experiments.claims.word2vec        # ten seeds: about 80 minutes of one CPU core
 
 `cost` is the mean over all test faces of 1 - cosine(word of the truth, word of the answer), 0 where the answer is
 right: a mean over the mistakes alone rewards mistakes that others do not make. `affect cost` is judged by what nothing
@@ -103,6 +103,7 @@ def of_vectors(vectors: str) -> Trial:
             PLAIN: recipe,
         },
         measure=functools.partial(measure, vectors=vectors),
+        seeds=10,
         control=PLAIN,
         comparisons=(
             Comparison(
