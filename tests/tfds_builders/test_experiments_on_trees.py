@@ -259,6 +259,7 @@ def test_fan_on_clips(tmp_path, config_on, dataset):
     assert len(results.get("folds", ())) == (5 if config.fold else 0)
 
 
+VIDEOS = [(n, f"S{1 + n // 2:03d}-{n:03d}", 0, 1 + n % 2, 3) for n in range(6)]  # of MMI: two emotions of each person
 IMAGES = {  # as CLIPS, with changes of the config
     "kdef/faces": (functools.partial(fake_kdef.make, angles=("S",), size=(56, 76)), 28, {"data.folds": "subject:2"}),
     "caer_s/boxes": (fake_caer_s.make, 7, {}),
@@ -266,7 +267,7 @@ IMAGES = {  # as CLIPS, with changes of the config
     "rafce/aligned": (fake_rafce.make, 14, {}),
     "affwild2/frames": (fake_affwild2.make, 9, {"data.builder.every": 1, "model.affect": True}),
     "jaffe/faces": (fake_jaffe.make, 15, {}),
-    "mmi": (fake_mmi.make, 10, {"data.folds": "subject:3"}),
+    "mmi": (functools.partial(fake_mmi.make, some=VIDEOS), 18, {"data.folds": "subject:3"}),
     "oulu_casia": (fake_oulu_casia.make, 36, {"data.folds": "subject:3"}),
     "sfew": (fake_sfew.make, 7, {}),
     "fer2013": (lambda folder: fake_fer2013.write_csv(folder, fake_fer2013.make()), 9, {}),
