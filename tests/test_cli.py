@@ -89,7 +89,7 @@ def test_experiments_run_from_any_folder(tmp_path):
         ("\nimport of_tomorrow", "line 2: .*of_tomorrow"),
         ("def get_config():\n    return 1 / 0", "line 2: ZeroDivisionError"),
         ("import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
-        ("def get_config():\n    return 5", "get_config returns no config"),
+        ("def get_config():\n    return 5", "get_config does not return a config"),
         ("\0", "source code"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Fields that do not fit each other; what one field may be on its own is in `table.FIELDS` and in the method."""
+"""Checks that config fields fit together; `table.FIELDS` and the method say which values a single field may have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANY_STEPS = 1 << 20  # enough for any phases: the number of steps is known only
 
 
 def check_config(config: Config) -> None:
-    """Raises UserError for a field that nothing reads, a value out of its range, and values that exclude each other."""
+    """Raises UserError for a field that nothing reads, a value out of range, and values that contradict each other."""
     check_fields(config)
     method = methods.load(config.method)
     stages(config, MANY_STEPS)
@@ -43,12 +43,12 @@ def _check_data(config: Config) -> None:
     augmentation, _ = pipeline(config)
     if data.balanced_sampling and augmentation.alternates:
         raise UserError(
-            "config.augmentation.train: 'flip:alternate' mirrors in every other epoch, and with "
-            "config.data.balanced_sampling there are no epochs: give 'flip'"
+            "config.augmentation.train: 'flip:alternate' mirrors images every other epoch, but with "
+            "config.data.balanced_sampling there are no epochs: give 'flip' instead"
         )
     if data.points and augmentation.policy:
         raise UserError(
-            f"config.augmentation.train: '{augmentation.policy}' does not move landmarks, which this run reads "
+            f"config.augmentation.train: '{augmentation.policy}' moves pixels but not landmarks, which this run uses "
             f"(config.data.points='{data.points}'): leave it out"
         )
     if data.smoothing_prior != "uniform" and not data.label_smoothing:
@@ -58,8 +58,8 @@ def _check_data(config: Config) -> None:
         )
     if data.neutral_frames and not data.last_frames:
         raise UserError(
-            f"config.data.neutral_frames={data.neutral_frames} applies to clips that are turned into images: set "
-            "config.data.last_frames=3 as well, or give 0"
+            f"config.data.neutral_frames={data.neutral_frames} applies only to clips that are turned into images: "
+            "also set config.data.last_frames=3, or give 0"
         )
 
 
@@ -71,7 +71,7 @@ def _check_train(config: Config) -> None:
         )
     if config.train.phase_restores_best and selected_on(config) == NOTHING:
         raise UserError(
-            "config.train.phase_restores_best=True needs examples that no phase trains on: set "
+            "config.train.phase_restores_best=True needs held-out examples to find the best parameters: set "
             "config.data.holdout_fraction=0.1"
         )
     for expression in config.init_ignore:
@@ -79,7 +79,7 @@ def _check_train(config: Config) -> None:
 
 
 def _check_target(config: Config) -> None:
-    """Raises UserError if the target rule and the classification loss do not fit (FER+: each rule has its loss)."""
+    """Raises UserError if the target rule does not match the classification loss (FER+: each rule has its loss)."""
     classification = config.loss.options.get("classification", "cross_entropy")
     if config.data.target == "multi_target" and "classification" not in config.loss.options:
         raise UserError(f"config.data.target='multi_target': {config.method} has no loss for it; give 'cross_entropy'")
@@ -89,4 +89,4 @@ def _check_target(config: Config) -> None:
             f"'{config.data.target}': set both to 'multi_target', or neither"
         )
     if classification == "multi_target" and config.data.label_smoothing:
-        raise UserError("config.data.label_smoothing has no meaning with config.data.target='multi_target': give 0")
+        raise UserError("config.data.label_smoothing has no effect with config.data.target='multi_target': give 0")

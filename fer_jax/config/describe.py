@@ -1,4 +1,4 @@
-"""The fields of a config in words, for --help."""
+"""The lines of --help that list the fields of a config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fer_jax.data.augment.operations import help_lines
 
 
 def helps(config: Config) -> Iterator[str]:
-    """Yields a line for each field of a config: its value, what it does, what it may be, and its default if changed."""
+    """Yields one line per field of a config: value, help, allowed values, and the default if the value differs."""
     group, values = None, dict(leaves(config, fields_of(config.method)))
     for path, field in fields_of(config.method).items():
         if group != (group := path.rpartition(".")[0]):

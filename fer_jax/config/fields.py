@@ -1,4 +1,4 @@
-"""The config of an experiment: the harness's fields of `table.FIELDS` and those of the method."""
+"""The config of an experiment: the common fields of `table.FIELDS` and the fields of its method."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PLAIN = (bool, int, float, str, tuple)
 
 
 def default_config(experiment: str, variant: str, method: str) -> Config:
-    """Returns every field of the harness and of a method at its default; an experiment assigns what its paper says.
+    """Returns a config with the common fields and those of `method` at their defaults; experiments then set values.
 
     Args:
-        experiment, variant: name the run.
-        method: the file in fer_jax/methods; the fields of its Model, its loss terms and their options come along.
+        experiment, variant: names of the experiment and of its variant.
+        method: a file in fer_jax/methods, which adds the fields of its Model, its loss terms and their options.
     """
     config: Config = ml_collections.ConfigDict()
     for group in GROUPS:
@@ -46,7 +46,7 @@ def default_config(experiment: str, variant: str, method: str) -> Config:
 def variant_config(
     experiment: str, method: str, variant: str, variants: Mapping[str, Callable[[Config], None]]
 ) -> Config:
-    """Returns the config of an experiment: the defaults of its method, changed by the function of the variant."""
+    """Returns the config of an experiment: the method's defaults, modified by `variants[variant]`."""
     if variant not in variants:
         raise UserError(f"experiments/{experiment}.py has no variant '{variant}'; {nearest(variant, variants)}")
     config = default_config(experiment, variant, method)
@@ -55,16 +55,17 @@ def variant_config(
 
 
 def score_names(method: Method) -> tuple[str, ...]:
-    """Returns what a model of this method may be selected by, the usual one first: classification scores or its own."""
+    """Returns the scores that can select a model of this method, the default first."""
     return tuple(method.measures or ("accuracy", "mean_recall", "macro_f1", "nll"))
 
 
 @functools.cache
 def fields_of(name: str) -> dict[str, Field]:
-    """Returns all fields of a config by dotted path, with those of the method, in the order of `table.GROUPS`.
+    """Returns all fields of a config by dotted path, including those of the method, in the order of `table.GROUPS`.
 
-    The help of a model field is its entry under "Attributes:" in the docstring of the Model, that of a loss option its
-    entry under "Args:" in the docstring of the loss. Where it says "one of NAMES", the constant has the choices.
+    The help of a model field is its entry under "Attributes:" in the Model's docstring; the help of a loss option is
+    its entry under "Args:" in the loss's docstring. If the entry says "one of NAMES", the constant NAMES lists the
+    choices.
     """
     from fer_jax.methods import objective, strategies  # imports JAX
 
@@ -118,7 +119,7 @@ def _documented(thing: Any) -> dict[str, str]:
 
 
 def check_fields(config: Config) -> None:
-    """Raises UserError for a field that nothing reads, and for a value of another type or out of its range."""
+    """Raises UserError for a field that nothing reads, and for a value of the wrong type or out of range."""
     fields = fields_of(config.get("method", ""))
     for path, value in leaves(config, fields):
         if path not in fields:
@@ -127,7 +128,7 @@ def check_fields(config: Config) -> None:
 
 
 def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted path, value) of each field; data.builder, which has fields of its own, is one value."""
+    """Yields (dotted path, value) of each field; data.builder, which has subfields, counts as one value."""
     for name, value in config.items():
         path = f"{group}{name}"
         if isinstance(value, ml_collections.ConfigDict) and path not in fields:
@@ -137,7 +138,7 @@ def leaves(config: Config, fields: Iterable[str], group: str = "") -> Iterator[t
 
 
 def nearest_field(path: str, known: Iterable[str]) -> str:
-    """Returns a hint for a misspelt, shortened or misplaced field: 'lr' and 'learning_rate' find the same one."""
+    """Returns a hint for a misspelled, abbreviated or misplaced field: 'lr' suggests 'optimizer.learning_rate'."""
     if path.startswith("augmentation."):  # version 0.1 had 25 of them
         return "augmentation is a list of operations in config.augmentation.train: see CHANGELOG.md"
     name, known = path.rpartition(".")[2], list(known)
@@ -163,7 +164,7 @@ def assign(config: Config, path: str, value: Any) -> None:
 
 
 def _group(config: Config, path: str) -> Config:
-    """Returns the group of fields at a dotted path, made where it does not exist; '' is the config itself."""
+    """Returns the group of fields at a dotted path, and creates it if necessary; '' is the config itself."""
     for name in filter(None, path.split(".")):
         if name not in config:
             config[name] = ml_collections.ConfigDict()
@@ -172,7 +173,7 @@ def _group(config: Config, path: str) -> Config:
 
 
 def config_from(stored: Mapping[str, Any]) -> Config:
-    """Returns the config that was stored as plain values; fields that it lacks are at their default."""
+    """Returns the config that was stored as plain values; missing fields get their defaults."""
     config = default_config("", "", stored["method"])
     with config.unlocked():
         config.update(as_tuples(stored))

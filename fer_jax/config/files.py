@@ -1,4 +1,4 @@
-"""Experiment files: where they are, what is in them, and fields that the command line overrides."""
+"""Experiment files: finds and reads them, and applies the config overrides of the command line."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def load_config(name: str) -> Config:
-    """Returns the config of FILE.py or FILE.py:VARIANT; a file that does not exist here may be one of the installed.
+    """Returns the config of FILE.py or FILE.py:VARIANT; looks in the current folder, then in the installation.
 
     Raises:
-        UserError: if there is no such file or variant, or the file has no `get_config` or a mistake in it.
+        UserError: if there is no such file or variant, or the file has no `get_config` or fails to run.
     """
     path, _, variant = name.partition(":")
     file = _find(path)
     module = read_experiment(file)
     if "get_config" not in module:
-        raise UserError(f"--config: {path} is not an experiment: it has no get_config")
+        raise UserError(f"--config: {path} is not an experiment: it defines no get_config function")
     with _running(file):
         config = module["get_config"](variant) if variant else module["get_config"]()
     if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"--config: {path}: its get_config returns no config: return fields.variant_config(...)")
+        raise UserError(f"--config: {path}: get_config does not return a config: return fields.variant_config(...)")
     return config
 
 
 def read_experiment(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the names that an experiment file defines; files that it imports from experiments/ are found."""
+    """Runs an experiment file and returns what it defines; it may import other files of experiments/."""
     for folder in (str(pathlib.Path.cwd()), *map(str, INSTALLED)):
         if folder not in sys.path:
             sys.path.append(folder)
@@ -53,7 +53,7 @@ def read_experiment(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _running(path: pathlib.Path) -> AbstractContextManager[None]:
-    """Turns a mistake in the code of an experiment file, or its end, into one line that says where it is."""
+    """Turns an exception or exit in an experiment file into one line that names the file and line."""
 
     def say(error: BaseException) -> str:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -64,7 +64,7 @@ def _running(path: pathlib.Path) -> AbstractContextManager[None]:
 
 
 def experiments() -> list[str]:
-    """Returns the experiments of this folder and of the installation, such as 'experiments/fdrl.py'."""
+    """Returns the experiments in the current folder and in the installation, such as 'experiments/fdrl.py'."""
     folders = [folder / "experiments" for folder in (pathlib.Path.cwd(), *INSTALLED)]
     files = {path.name for folder in folders for path in folder.glob("*.py") if b"def get_config" in path.read_bytes()}
     return [f"experiments/{name}" for name in sorted(files)]
@@ -94,10 +94,10 @@ def override(config: Config, changes: Iterable[tuple[str, str]]) -> dict[str, An
 
 
 def parse(changes: Iterable[tuple[str, str]], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values by path; each has the type that the field has in `known`.
+    """Returns the values by path, each converted to the type of that field in `known`.
 
     Raises:
-        UserError: for a field that is not among `known`, and for text that is not of its type.
+        UserError: for a field that is not in `known`, and for text that cannot be converted.
     """
     values = {}
     for path, text in changes:

@@ -1,4 +1,4 @@
-"""Which examples train, select and test a model: splits of the data set, or the folds of one split."""
+"""Which examples are used to train, select and test a model: splits of the data set, or the folds of one split."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def check_protocol(config: Config) -> None:
         raise UserError(f"config.fold='{fold}': give the number of a fold, from 1, or all")
     if fold and not data.folds:
         raise UserError(
-            f"config.fold={fold} needs config.data.folds='subject:10', 'leave_one_subject_out' or 'stored', which says "
-            "how the examples are divided"
+            f"config.fold={fold} needs config.data.folds, which says how to divide the examples: give 'subject:10', "
+            "'leave_one_subject_out' or 'stored'"
         )
     if not data.folds:
         return
@@ -50,23 +50,23 @@ def check_protocol(config: Config) -> None:
 def fold_number(config: Config) -> int:
     """Returns the fold that is tested, counted from 1; 0 without folds."""
     if config.fold == ALL:
-        raise UserError("config.fold=all has a run for each fold: name one of them, such as config.fold=1")
+        raise UserError("config.fold=all is a sweep with one run per fold: name one fold, such as config.fold=1")
     return int(config.fold or 0)
 
 
 def split_to_test(config: Config) -> str:
-    """Returns the split that is tested, or the split whose folds are tested."""
+    """Returns the name of the test split, or of the split whose folds are tested."""
     return config.data.train_split if config.fold else config.data.test_split
 
 
 def part_to_test(config: Config, source: Source) -> Source:
-    """Returns the tested examples of `split_to_test`: all of them, or one fold."""
+    """Returns the examples of `split_to_test` to test on: all of them, or one fold."""
     number = fold_number(config)
     return take_fold(source, number)[1] if number else source
 
 
 def part_to_score(config: Config, source: Source) -> Source:
-    """Returns the examples that `--split` scores: the whole split, or, if its folds are tested, the other folds."""
+    """Returns the examples that `--split` scores: the whole split, or all but the test fold if its folds are tested."""
     number = fold_number(config)
     return take_fold(source, number)[0] if number and source.split == config.data.train_split else source
 
@@ -80,7 +80,7 @@ def fold_facts(config: Config, folds: int) -> dict[str, Any]:
 
 
 def selected_on(config: Config) -> str:
-    """Returns in words which examples choose the model."""
+    """Returns a phrase that says which examples the model is selected on."""
     data = config.data
     if config.selection.rule == "best_on_test":
         return "the test fold itself" if config.fold else data.test_split
@@ -91,7 +91,7 @@ def selected_on(config: Config) -> str:
 
 
 def protocol(config: Config, folds: int = 0) -> str:
-    """Returns one sentence on how the scores came about; '' if the data set's own test split was tested.
+    """Returns one sentence on which examples were tested and selected on; '' for the data set's own test split.
 
     Args:
         config: of a run.

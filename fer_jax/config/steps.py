@@ -1,4 +1,4 @@
-"""Parts of a run: its number of steps, phases with an optimizer of their own, and stages of smaller images.
+"""The number of steps of a run, and its division into phases (each with its own optimizer) and stages (image sizes).
 
     config.train.phases = ((0.6, {}), (0.4, {"optimizer.name": "sgd"}))   # each phase has a new optimizer and schedule
     config.data.resolutions = ((0.5, 32),)   # half of the run at 32 pixels, the rest at data.image_size
@@ -24,7 +24,7 @@ SMALLEST = 8  # pixels
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A part of the run, from step `start` of the whole run to step `end`, with the fields of `config`."""
+    """A part of the run, from step `start` to step `end` of the whole run, trained with `config`."""
 
     start: int
     end: int
@@ -49,9 +49,9 @@ def count_steps(config: Config, steps_per_epoch: float) -> tuple[int, int]:
     steps = min(train.epochs * steps_per_epoch, train.max_steps or math.inf)
     if steps > LAST_STEP:
         raise UserError(
-            f"config.train.epochs={train.epochs:g} are {steps:.3g} steps of config.train.batch_size="
-            f"{train.batch_size}, more than a run can count: give {LAST_STEP / steps_per_epoch:.0f} at most, or limit "
-            "it with config.train.max_steps"
+            f"config.train.epochs={train.epochs:g} gives {steps:.3g} steps at config.train.batch_size="
+            f"{train.batch_size}, more than a run can count: give {LAST_STEP / steps_per_epoch:.0f} at most, or set "
+            "config.train.max_steps"
         )
     total = max(1, round(steps))
     return total, max(1, round(min(train.eval_every_epochs * steps_per_epoch, total)))
@@ -61,7 +61,7 @@ def phases(config: Config, total_steps: int) -> list[Phase]:
     """Returns the phases of a run in order: a single one if `config.train.phases` is empty.
 
     Raises:
-        UserError: if the shares do not add up to 1, and for a field or value that the config may not have.
+        UserError: if the shares do not add up to 1, and for an unknown field or an invalid value.
     """
     given = config.train.phases or ((1.0, {}),)
     mistake = UserError(
@@ -95,7 +95,7 @@ def stages(config: Config, total_steps: int) -> tuple[Stage, ...]:
     """Returns the stages of a run in order; the last one has the size at which the model is evaluated.
 
     Raises:
-        UserError: if the shares leave nothing to the full size, and for impossible sizes and too few steps.
+        UserError: if the shares add up to 1 or more, and for invalid sizes and too few steps.
     """
     given, full = config.data.resolutions, config.data.image_size
     mistake = UserError(
@@ -114,7 +114,7 @@ def stages(config: Config, total_steps: int) -> tuple[Stage, ...]:
 
 
 def size_at(of_run: Sequence[Stage], step: int) -> int:
-    """Returns the size of the images that the step after `step` sees."""
+    """Returns the image size of the step that follows `step` finished steps."""
     return next((stage.size for stage in of_run if step < stage.end), of_run[-1].size)
 
 

@@ -24,9 +24,9 @@ PyTree = Any
 
 IMAGE_CHANNELS = 3  # a convolution with at most this many input channels reads the image itself
 GROUP_FIELDS = {
-    "lr_multiplier": Field(1.0, "the share of the learning rate", range="[0, inf)"),
-    "weight_decay": Field(0.0, "by default that of the optimizer", range="[0, inf)"),
-    "frozen": Field(False, "whether they keep their values"),
+    "lr_multiplier": Field(1.0, "multiplies the learning rate", range="[0, inf)"),
+    "weight_decay": Field(0.0, "weight decay; by default that of the optimizer", range="[0, inf)"),
+    "frozen": Field(False, "do not train these parameters"),
 }
 
 

@@ -28,8 +28,8 @@ def folded(tiny, fold, folds="subject:3", **data):
 @pytest.mark.parametrize(
     ("fold", "folds", "data", "says"),
     [
-        ("3", "", {}, "config.fold=3 .*config.data.folds='subject:10'"),
-        ("all", "", {}, "config.fold=all .*config.data.folds="),
+        ("3", "", {}, "config.fold=3 .*config.data.folds.*'subject:10'"),
+        ("all", "", {}, "config.fold=all .*config.data.folds"),
         ("", "subject:10", {}, "config.data.folds='subject:10' .*config.fold=1"),
         ("11", "subject:10", {}, "config.fold=11: there are 10 folds"),
         ("0", "subject:10", {}, "config.fold='0': give the number of a fold, from 1, or all"),
