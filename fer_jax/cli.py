@@ -34,31 +34,35 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "config": {"help": "the experiment, FILE.py or FILE.py:VARIANT; --config.FIELD=VALUE overrides a field of it"},
     "workdir": {"help": "work directory of the run; runs/EXPERIMENT/VARIANT by default"},
     "model": {
-        "help": "the trained model, a work directory or a model file; predict, explain, export: else that of fer_jax",
+        "help": "the trained model: a work directory or model file; predict, explain, export default to a built-in one",
         "dest": "workdir",
     },
     "split": {"help": "evaluate: the split to score; the test split of the config by default", "default": ""},
-    "dataset": {"help": "evaluate: another data set than the model was trained on", "default": ""},
+    "dataset": {"help": "evaluate: a data set other than the one the model was trained on", "default": ""},
     "out": {
         "help": "evaluate: a JSON file; predict: a table, .csv or .jsonl; export: a file; explain, compare: a folder"
     },
     "kind": {"help": "explain: detail, cam, gradcam or attention", "default": "detail"},
-    "input": {"help": "predict, explain: a photo, video, folder or camera:0, as an option of run.py"},
-    "cropped": {"help": "predict, explain: every picture is a face, already cropped", "action": "store_true"},
+    "input": {"help": "predict, explain: a photo, video, folder or camera:0, for use with run.py"},
+    "cropped": {"help": "predict, explain: every picture is an already cropped face", "action": "store_true"},
     "format": {"help": "export: stablehlo (for JAX anywhere), onnx, model (for fer_jax)", "default": "stablehlo"},
     "draw": {"help": "predict: a folder for pictures with boxes and labels"},
-    "smooth": {"help": "predict: weight of the frames before, from 0 to below 1", "type": float, "default": 0.0},
+    "smooth": {
+        "help": "predict: weight of earlier frames of a video, from 0 to below 1",
+        "type": float,
+        "default": 0.0,
+    },
     "fps": {"help": "predict, explain: read at most this many frames per second of a video", "type": float},
     "yunet": {"help": "predict, explain: path of YuNet's ONNX file, instead of downloading it"},
-    "tensorboard": {"help": "runs: a folder that TensorBoard shows; the same command again adds what is new"},
+    "tensorboard": {"help": "runs: a log folder for TensorBoard; run the same command again to add new lines"},
     "coordinator": {"help": "several hosts: HOST:PORT of process 0", "default": ""},
     "num_processes": {"help": "several hosts: the number of processes", "type": int, "default": 0},
     "process_id": {"help": "several hosts: the number of this process, from 0", "type": int, "default": -1},
-    "distributed": {"help": "several hosts that JAX finds itself (TPU pod, Slurm)", "action": "store_true"},
+    "distributed": {"help": "several hosts, which JAX discovers itself (TPU pod, Slurm)", "action": "store_true"},
     "patience": {"help": "several hosts: seconds to wait for all of them", "type": float, "default": 50.0},
     "print_config": {"help": "print the resolved config and exit", "action": "store_true"},
     "version": {"help": "print the version and exit", "action": "version", "version": f"fer_jax {__version__}"},
-    "help": {"help": "print this text; with --config, every field of the experiment", "action": "store_true"},
+    "help": {"help": "print this help; with --config, every field of the experiment", "action": "store_true"},
 }
 HOSTS = ("coordinator", "num_processes", "process_id", "distributed", "patience")
 OF_COMMAND = {  # options that only these commands have
@@ -92,7 +96,7 @@ def train(options: Options) -> int:
 
 
 def evaluate(options: Options) -> None:
-    """Scores a trained model: that of --model, else the one that --config trains."""
+    """Scores a trained model: the one given by --model, or the one that --config trains."""
     from fer_jax.runs.workdir import default_workdir
     from fer_jax.sweeps import sweep
 
@@ -143,14 +147,14 @@ def _given(options: Options) -> list[str]:
 
 
 def explain(options: Options) -> None:
-    """Draws where a model looks on each face of photos and videos: pictures and arrays in a folder."""
+    """Shows where a model looks on each face of photos and videos; writes pictures and arrays to a folder."""
     from fer_jax.faces.inputs import CAMERA
     from fer_jax.inference import trained
     from fer_jax.inference.explain_files import explain_files
 
     given = _given(options)
     if cameras := [text for text in given if CAMERA.fullmatch(text)]:
-        raise UserError(f"{cameras[0]}: explain takes photos and videos: record one, and give that")
+        raise UserError(f"{cameras[0]}: explain reads photos and videos, not cameras: record a video and give its file")
     folder = pathlib.Path(local(options.out or "explanations", "--out"))
     with _prepared(options, epath.Path(options.workdir or "")):
         model = trained.load(options.workdir)
@@ -165,7 +169,7 @@ def explain(options: Options) -> None:
 
 
 def export(options: Options) -> None:
-    """Writes a trained model as one file for other programs, and compares the two."""
+    """Exports a trained model as one file for other programs, and compares the outputs of both."""
     from fer_jax.inference import trained
     from fer_jax.inference.export import ENDINGS
     from fer_jax.inference.export import export as exported
@@ -182,7 +186,7 @@ def export(options: Options) -> None:
 
 
 def compare(options: Options) -> None:
-    """Puts finished runs on one page and in one table, with the differences between them."""
+    """Compares finished runs on one page and in one table, with the differences between them."""
     from fer_jax.inference.compare import compare as compared
 
     paths = [reachable(text, "compare") for text in options.inputs]
@@ -190,7 +194,7 @@ def compare(options: Options) -> None:
 
 
 def runs(options: Options) -> None:
-    """Lists the work directories in runs/, or in another folder, and writes a page of them."""
+    """Lists the work directories in runs/, or in another folder, and writes an index page."""
     from fer_jax.inference import runs_index
     from fer_jax.inference.tensorboard import add_events
 
@@ -204,13 +208,13 @@ def runs(options: Options) -> None:
 
 
 def fetch(options: Options) -> None:
-    """Downloads a file that fer_jax uses but does not carry: yunet, the face detector."""
+    """Downloads a file that fer_jax uses but does not ship: yunet, the face detector."""
     from fer_jax.faces.fetch import FILES
     from fer_jax.faces.fetch import fetch as fetched
 
     for name in options.inputs or FILES:
         if name not in FILES:
-            raise UserError(f"there is nothing to fetch by the name '{name}'; {nearest(name, FILES)}")
+            raise UserError(f"there is no file '{name}' to fetch; {nearest(name, FILES)}")
         _say(fetched(FILES[name]))
 
 

@@ -1,4 +1,4 @@
-"""The examples of a run: which ones train, which ones select the model, and what is done to the training labels."""
+"""Reads the examples of a run: those to train on and those that select the model, and changes training labels."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def read_examples(config: Config) -> tuple[Source, Source, dict[str, Any] | None
     """Reads the examples of a run.
 
     Returns:
-        Those that the model is trained on; those that select it, none where the last step is taken and nothing is held
-        out; and what was done to the training labels, None if they are those of the data set.
+        The training examples; the validation examples, none if the last step is kept and nothing is held out; and the
+        record of changes to the training labels, None if there are none.
 
     Raises:
         UserError: if the config, the data set and the method do not fit together, or hosts have different data.
@@ -48,7 +48,7 @@ def read_examples(config: Config) -> tuple[Source, Source, dict[str, Any] | None
 
 
 def examples_digest(source: Source) -> str:
-    """Returns the SHA-256 of some examples: of the data set, and which of its rows, with which labels."""
+    """Returns the SHA-256 of examples: of the data set's digest, the rows in it, and the labels."""
     digest = hashlib.sha256(source.data_digest.encode())
     digest.update(np.ascontiguousarray(source.rows, "<i8").tobytes())
     digest.update(np.ascontiguousarray(source.arrays["label"], "<i8").tobytes())
@@ -84,20 +84,20 @@ def _training_and_validation(config: Config) -> tuple[Source, Source]:
 
 
 def _check_known(train: Source, tested: Source) -> None:
-    """Raises UserError if no tested class has an example to train on, as where there is one picture of each person."""
+    """Raises UserError if no class of the test fold occurs in training, as with one picture per person."""
     unknown = np.isin(tested.arrays["label"], train.arrays["label"], invert=True)
     if unknown.all():
         raise UserError(
-            f"config.fold: no class of the {len(tested)} tested examples of {tested.name} has another example to train "
-            "on; give at least two of each class"
+            f"config.fold: no class of the {len(tested)} tested examples of {tested.name} occurs in the training "
+            "folds; give at least two examples of each class"
         )
     if unknown.any() and is_main():
-        told = f"the class of {int(unknown.sum()):,} of the {len(tested):,} tested examples has none to train on"
+        told = f"{int(unknown.sum()):,} of the {len(tested):,} tested examples have a class without training examples"
         print(f"note: {told}: they count as errors", flush=True)
 
 
 def _fewer(train: Source, count: int, seed: int) -> Source:
-    """Returns `count` examples, of every class its share of all, by the largest remainder."""
+    """Returns `count` examples with the class shares of `train`, rounded by largest remainders."""
     if count > len(train):
         raise UserError(f"config.data.examples={count}: {train.name} has {len(train)} to train on; give fewer, or 0")
     members, rng = rows_by_class(train.arrays["label"]), np.random.default_rng(seed)
@@ -113,12 +113,12 @@ def _check_splits(config: Config) -> None:
     data = config.data
     for name in ("test_split", "validation_split"):
         if data[name] == data.train_split and not config.fold:
-            raise UserError(f"config.data.{name}='{data[name]}' is what the model is trained on: name another split")
+            raise UserError(f"config.data.{name}='{data[name]}' is the training split: name another split")
     on_test = config.selection.rule == "best_on_test"
     if data.validation_split and data.validation_split == data.test_split and not on_test:
         raise UserError(
             f"config.data.validation_split='{data.validation_split}' is the test split: selecting on it would "
-            "flatter the test score; if that is what you want, say config.selection.rule=best_on_test"
+            "inflate the test score; if that is what you want, set config.selection.rule=best_on_test"
         )
 
 
@@ -128,12 +128,12 @@ def _check_unit(config: Config, train: Source) -> None:
     if wanted == train.unit:
         _check_options_of_clips(config, train)
         return
-    here = f"method '{config.method}' takes {wanted}, and {train.name} gives {train.unit}"
+    here = f"method '{config.method}' takes {wanted}, but {train.name} has {train.unit}"
     if wanted == "images":
         raise UserError(f"{here}: set config.data.last_frames=3 to take the last faces of each clip as images")
     if config.data.last_frames:
         raise UserError(f"{here}: set config.data.last_frames=0 to take whole clips")
-    raise UserError(f"{here}: set config.data.dataset to one of clips, such as synthetic_faces/clips")
+    raise UserError(f"{here}: set config.data.dataset to a data set of clips, such as synthetic_faces/clips")
 
 
 def _check_options_of_clips(config: Config, train: Source) -> None:
@@ -147,4 +147,4 @@ def _check_options_of_clips(config: Config, train: Source) -> None:
     }
     for field, value in only_images.items():
         if value and train.frames:
-            raise UserError(f"config.{field}={value!r} is for images, and {train.name} gives clips: leave it out")
+            raise UserError(f"config.{field}={value!r} is for images, but {train.name} has clips: leave it out")

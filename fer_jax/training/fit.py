@@ -1,4 +1,4 @@
-"""Methods that are fitted in place of gradient steps: parameters computed from the features of all training images."""
+"""Fits methods that take no gradient steps: computes their parameters from the features of all training images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fitted(setup: Setup, state: TrainState) -> TrainState:
     """Returns `state` with the parameters that the method's `fit` computes.
 
     Raises:
-        ValueError: if `fit` returns an array that the model has no parameter for, or one of another shape.
+        ValueError: if `fit` returns an array that matches no parameter of the model, or one of the wrong shape.
     """
     method = setup.task.method
     assert method.fit is not None

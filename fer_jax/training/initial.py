@@ -1,4 +1,4 @@
-"""The weights of step 0, where `config.init_from` gives some."""
+"""The initial weights of a run with `config.init_from`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def read_initial(setup: Setup) -> Start | None:
 
 
 def class_paths(setup: Setup, classes: Sequence[str]) -> set[str]:
-    """Returns the paths of parameters that mean other classes in a model for `classes`, in that order.
+    """Returns the paths of the parameters that cannot be loaded from a model for `classes`, given in output order.
 
-    Even if their number is the same: all parameters whose shape depends on it.
+    Unless the classes and their order are the same, these are all parameters whose shape depends on the number of
+    classes, even if both models have the same number.
     """
     if list(classes) == list(setup.train.classes):
         return set()

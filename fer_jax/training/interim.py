@@ -1,4 +1,4 @@
-"""The report of a run that still trains: its curves, and the scores of the newest evaluation, without pictures."""
+"""The report of a run in progress: its curves and the scores of the latest evaluation, without pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InterimReport:
         self._run, self._seconds, self._written = run, FIRST, time.perf_counter()
 
     def write(self, outputs: Outputs, scores: Mapping[str, Any]) -> None:
-        """Takes what an evaluation returned; the last report, with all sections, is written at the end of the run."""
+        """Reports the outputs and scores of an evaluation, if due; the full report is written at the end of the run."""
         run, began = self._run, time.perf_counter()
         config, total = run.setup.config, run.setup.total_steps
         due = began - self._written > self._seconds / SHARE and run.step < total

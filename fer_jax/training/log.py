@@ -29,7 +29,7 @@ class JsonLines:
         self._lines: list[str] = []  # of a file in a bucket
 
     def rewind(self, step: int, expected: int = 0) -> None:
-        """Drops the lines beyond `step` and those that are damaged, such as a last one that a kill cut short.
+        """Drops the lines after `step` and damaged lines, such as a last line that a kill cut short.
 
         Raises:
             UserError: if fewer than the `expected` number of lines are left.
@@ -57,7 +57,7 @@ class JsonLines:
             file.write(text)
 
     def flush(self) -> None:
-        """Writes all lines to storage; called before a checkpoint, to whose step a restart cuts back."""
+        """Writes all lines to storage; called before each checkpoint, because a restart cuts back to its step."""
         if not self._write:
             return
         with writing(self.path):
@@ -83,7 +83,7 @@ class Progress:
             self._bar.update(step - self._bar.n)
 
     def show(self, step: int, means: Mapping[str, float], timing: Mapping[str, float], images_left: int) -> None:
-        """Shows epoch, mean loss terms and accuracy, speed, waiting for data, and time left of a log window."""
+        """Shows a log window: epoch, mean loss terms, accuracy, speed, time spent waiting for data, and time left."""
         terms = {k.removeprefix("loss/"): v for k, v in means.items() if k.startswith("loss/")}
         total = terms.pop("total", math.nan)
         parts = ", ".join(f"{name} {value:.3g}" for name, value in terms.items())
@@ -134,12 +134,12 @@ class Stopwatch:
 
 
 def add_step(window: Mapping[str, Sequence[float]], record: Mapping[str, float]) -> dict[str, Sequence[float]]:
-    """Returns (sum, number) of each metric of a log window and one more step; of the learning rate only the last."""
+    """Adds a step to the (sum, count) of each metric of a log window; the learning rate keeps only its last value."""
     before = {name: (0.0, 0) if name == "learning_rate" else window.get(name, (0.0, 0)) for name in record}
     return {name: (before[name][0] + value, before[name][1] + 1) for name, value in record.items()}
 
 
 def first_not_finite(record: Mapping[str, float]) -> str:
-    """Returns the name of a value that is not finite, a loss term before the sum that it breaks; '' if all are."""
+    """Returns the name of a value that is not finite, preferably a loss term to their total; '' if all are finite."""
     broken = (name for name, value in record.items() if not math.isfinite(value))
     return min(broken, key=lambda name: (not name.startswith("loss/"), name == "loss/total", name), default="")

@@ -1,4 +1,4 @@
-"""The training loop: the story of one run, from its config to its results.
+"""The training loop of one run, from its config to its results.
 
 Order matters: evaluate, save, take the next batch, step. A checkpoint holds everything that the next step reads, and
 the evaluation before it has been counted. So a run that is killed anywhere resumes from its newest checkpoint as if
@@ -129,7 +129,7 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
 
 
 class TrainingLog:
-    """Metrics of dispatches on their way from the device into the run's record, its log files and the terminal."""
+    """Moves the metrics of dispatches from the device into the run's record, its log files and the terminal."""
 
     def __init__(self, run: Run, steps: StepRunner, progress: Progress):
         self._run, self._steps, self._progress = run, steps, progress
@@ -142,7 +142,7 @@ class TrainingLog:
         self._pending.append((first, metrics, images))
 
     def restart_clock(self) -> None:
-        """Leaves the time until now out of the speed, and the images that are pending."""
+        """Excludes the time until now, and the images of pending dispatches, from the speed."""
         self._pending = deque((first, metrics, 0) for first, metrics, _ in self._pending)
         self._watch.restart(self._steps.waited)
 
@@ -205,8 +205,8 @@ def _should_stop(signals: Signals, ask: bool) -> bool:
 class Signals:
     """Collects SIGTERM and SIGINT from `hold` on; the second Ctrl-C ends the process at once.
 
-    Before `hold` the first one does: there is nothing to save before the first step, and Python cannot handle a
-    signal while XLA compiles.
+    Before `hold` any signal ends it at once: there is nothing to save before the first step, and Python cannot handle
+    a signal while XLA compiles.
     """
 
     NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -270,5 +270,5 @@ def _summary(run: Run) -> str:
     if run.step:
         lines.append(f"  resumed at step {run.step} of {setup.total_steps}")
         if changed := changed_machine(run.workdir):
-            lines.append(f"  not the machine that the run began on, so that its last digits may differ: {changed}")
+            lines.append(f"  not the machine that the run began on, so last digits may differ: {changed}")
     return "\n".join(lines)

@@ -45,7 +45,7 @@ def make_optimizer(
         The transformation, and the learning rate by step of parameters in no group.
 
     Raises:
-        UserError: for a field that is out of place, or a group that matches no parameter.
+        UserError: for a field that does not apply, or a group that matches no parameter.
     """
     parts = phases(config, total_steps)
     made = [_one_phase(part.config, params, part.end - part.start, steps_per_epoch) for part in parts]
@@ -113,7 +113,7 @@ def _muon(
     """
     if momentum is not None or not (options.decoupled and options.nesterov):
         raise UserError(
-            "config.optimizer.name='muon' has constant Nesterov momentum and decoupled decay: set "
+            "config.optimizer.name='muon' supports only constant Nesterov momentum and decoupled weight decay: set "
             "config.optimizer.nesterov=True, config.optimizer.decoupled=True and config.schedule.momentum=()"
         )
     return optax.contrib.muon(
@@ -227,7 +227,7 @@ def _scaled(schedule: Schedule, multiplier: float) -> Schedule:
 
 
 def _decayed(decay_1d: bool, undecayed: Sequence[str]) -> Callable[[PyTree], PyTree] | None:
-    """Returns what tells which parameters decay; None if all do."""
+    """Returns the mask function of the parameters with weight decay; None if all have it."""
     if decay_1d and not undecayed:
         return None
     return lambda params: jax.tree.map_with_path(
@@ -272,7 +272,7 @@ def _labels(groups: list[tuple[str, dict[str, Any]]], params: PyTree) -> PyTree:
 
 
 class PhasesState(NamedTuple):
-    """Steps made [], and the optimizer state of each phase; that of a phase to come is its initial one."""
+    """Number of finished steps [], and the optimizer state of each phase, which is the initial one until it begins."""
 
     count: jax.Array
     inner: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""The end of a run: the test split is read once, and results.json, the model file and the report are written."""
+"""Finishes a run: reads the test split once, and writes results.json, the model file and the report."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def print_finished(workdir: epath.Path) -> dict[str, Any] | None:
 def finish(
     setup: Setup, evaluator: Evaluator, workdir: epath.Path, state: TrainState, best: Any, record: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Scores the selected and the last model on the test split, and writes all that a finished run leaves.
+    """Scores the selected and the last model on the test split, and writes the files of a finished run.
 
     Args:
         setup: of the run.
@@ -94,7 +94,7 @@ def finish(
 
 
 def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a model file says of the model (see `inference.trained.Trained`), as plain JSON values."""
+    """Returns the description that a model file holds (see `inference.trained.Trained`), as plain JSON values."""
     config, data = setup.config, setup.config.data
     prepared = facts(data).get("data", {})
     return {

@@ -36,16 +36,17 @@ class RunRecord:
     Attributes:
         best: scores and step of the best evaluation so far.
         last: scores and step of the newest evaluation.
-        window: sum and number of each metric over the steps since the last log line, of the learning rate the last
-            value and 1; so a resumed run writes the same line.
-        images, seconds: trained so far, over all starts of the run, without the steps that compiled.
-        wall_seconds: since the first start, without the time between starts.
-        waited: seconds of waiting for data.
-        started_from: which weights the run began with; empty from scratch.
+        window: sum and count of each metric over the steps since the last log line (of the learning rate: the last
+            value and 1), so that a resumed run writes the same line.
+        images, seconds: images trained on, and the time that took, over all starts of the run, without the steps that
+            compiled.
+        wall_seconds: wall-clock time of all starts of the run, without the time between them.
+        waited: seconds spent waiting for data.
+        started_from: which weights the run began with; empty if from scratch.
         classes: the names of the model's outputs, in order.
-        examples: which examples train (see `examples.examples_digest`).
-        count: of these examples.
-        lines: of metrics.jsonl.
+        examples: digest of the training examples (see `examples.examples_digest`).
+        count: number of training examples.
+        lines: number of lines in metrics.jsonl.
     """
 
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -185,7 +186,7 @@ def _restore_or_init(setup: Setup, folder: epath.Path, start: Start | None) -> t
         tree, record, problems = stored
         for problem in problems:
             if is_main():
-                print(f"warning: {problem}; the one before is used", flush=True)
+                print(f"warning: {problem}; using the one before it", flush=True)
         return tree["state"], tree["best"], RunRecord(**record)
     state = setup.init()
     record = RunRecord(classes=list(setup.train.classes), examples=digest, count=len(setup.train))
@@ -206,9 +207,9 @@ def _check_data(record: Mapping[str, Any], setup: Setup, digest: str, workdir: e
         )
     if record["examples"] != digest:
         raise UserError(
-            f"the training examples of {train.name}, split {setup.config.data.train_split}, their pictures or labels, "
+            f"the training examples of {train.name}, split {setup.config.data.train_split} (pictures or labels) "
             f"have changed since the run in {workdir} began ({record.get('count')} examples then, {len(train)} now): "
-            "put back the data that it was trained on, or give another --workdir; the run is as it was"
+            "restore the data that it was trained on, or give another --workdir; the run was not changed"
         )
 
 

@@ -56,7 +56,7 @@ class StepRunner:
             self._batches = Stream(batches, start_step, functools.partial(_put_batch, setup.mesh, source))
 
     def run(self, state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
-        """Makes up to `most` steps in one dispatch, which must not go beyond the end of a stage.
+        """Runs up to `most` steps in one dispatch, which must not cross the end of a stage.
 
         Returns:
             The new state, the metrics of each step [steps], which are on their way to the host, and the number of
@@ -133,9 +133,9 @@ def seeded_step(
 def resident_steps(
     step: Any, rows: Any, scan: bool, state: TrainState, data: Any, indices: Any, partners: Any = None
 ) -> tuple[TrainState, Metrics]:
-    """Makes one step for each row of `indices` (a tree of [steps, B, ...]) on data in device memory.
+    """Runs one step for each row of `indices` (a tree of [steps, B, ...]) on data in device memory.
 
-    `rows` is the sharding of a batch; `partners` maps (state, batch) to the rows that the batch brings along.
+    `rows` is the sharding of a batch; `partners` maps (state, batch) to the rows of the batch's partners.
     """
 
     def taken(batch_rows: Any) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""From a config to everything that training needs: examples, devices, model, optimizer."""
+"""Builds everything that training needs from a config: examples, devices, model, optimizer."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ class Setup:
     Attributes:
         config: the resolved config.
         task: what the compiled step reads.
-        model_fields: what the model got from the classes of the data set, beside `config.model`.
+        model_fields: fields of the model that follow from the data set's classes, in addition to `config.model`.
         mesh: the devices.
         train, validation: the examples; `validation` is what selects the model.
         tx, schedule: the optimizer and its learning rate by step.
         steps_per_epoch: batches in an epoch, not a whole number in general.
         total_steps, eval_steps: when training ends, and how often it is evaluated.
-        phase_ends: the last steps of the phases before the last one; each is evaluated.
-        stages: the sizes of the images, in order; one where it never changes.
-        steps_per_dispatch: how many steps one call of the compiled program makes.
-        resident: whether the training data live on the device.
-        instances: of clips, what an epoch draws frames from; None where examples are images.
-        label_noise: the record of what was done to the training labels; None where they are the data set's own.
+        phase_ends: the last step of each phase but the last; the model is evaluated there.
+        stages: image sizes over the run, in order; a single stage if the size never changes.
+        steps_per_dispatch: number of steps in one call of the compiled program.
+        resident: whether the training data are kept in device memory.
+        instances: samples the training frames of clips; None if examples are images.
+        label_noise: the record of changes to the training labels; None if there are none.
         template: two examples in the shape of a batch.
-        memory: what the method remembers of each training example at step 0; None where it remembers nothing.
+        memory: the method's memory of each training example at step 0; None if it has none.
     """
 
     config: Config
@@ -90,11 +90,11 @@ class Setup:
         return self.config.train.batch_size * (self.instances.frames if self.instances else 1)
 
     def at_size(self, size: int) -> Setup:
-        """Returns the same with images of another size."""
+        """Returns this setup with images of another size."""
         return dataclasses.replace(self, task=self.task.at_size(size))
 
     def init(self) -> TrainState:
-        """Makes the state of step 0, born on the mesh."""
+        """Makes the state of step 0, directly on the devices of the mesh."""
         return self._first(np.int32(self.config.seed), self.memory)
 
     def abstract_state(self) -> TrainState:
@@ -120,7 +120,7 @@ def make_setup(config: Config) -> Setup:
     """Checks the config of an experiment, reads the data and builds model and optimizer.
 
     Raises:
-        UserError: for whatever in the config, the data or the devices does not fit.
+        UserError: if the config is invalid, or does not fit the data or the devices.
     """
     check_config(config)
     mesh = make_mesh(config.train.platform, config.train.devices)
@@ -139,7 +139,7 @@ def make_setup(config: Config) -> Setup:
     sizes, resident = stages(config, total), _resident(config.data.path, train, mesh)
     if task.method.partners and not resident:
         raise UserError(
-            f"config.data.path={config.data.path}: {config.method} looks up other examples for those of a batch, which "
+            f"config.data.path={config.data.path}: {config.method} looks up partners for the examples of a batch, and "
             "needs the training data in device memory: use a smaller data set, or 'auto'"
         )
     memory, template = None, _template(task, train, drawn)
@@ -174,7 +174,7 @@ def make_setup(config: Config) -> Setup:
 
 
 def memory_advice(config: Config) -> str:
-    """Returns which fields make training need less memory, for a message."""
+    """Returns advice for an error message: which fields to change so that training needs less memory."""
     path = "" if config.data.path in ("stream", "disk") else ", or set config.data.path=stream"
     return (
         f"give a smaller config.train.batch_size than {config.train.batch_size} or config.evaluation.batch_size than "
@@ -183,20 +183,20 @@ def memory_advice(config: Config) -> str:
 
 
 def _note_colors(config: Config, train: Source) -> None:
-    """Says that a policy changes no colors of gray pictures."""
+    """Notes that the color operations of a policy have no effect on gray pictures."""
     policy = pipeline(config)[0].policy
     if train.picture_shape[-1] == 1 and policy and "svhn" not in policy and is_main():  # SVHN's table has none anyway
-        say_once(f"config.augmentation.train: '{policy}' has no color operation here: {train.name} is gray")
+        say_once(f"config.augmentation.train: '{policy}' applies no color operations: {train.name} is gray")
 
 
 def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequence[int], mesh: Mesh) -> TrainState:
-    """Traces model and loss, so that what they refuse is refused before anything is written.
+    """Traces model and loss, so that they raise on invalid options before anything is written.
 
     Returns:
         The shapes of a state without optimizer.
 
     Raises:
-        UserError: also if the model cannot train at one of `sizes` what it evaluates at another size.
+        UserError: also if a model that is evaluated at another size cannot train at one of `sizes`.
     """
     init = functools.partial(init_state, task, optax.identity(), ema=False)
     shapes = jax.eval_shape(init, template, memory=memory)
@@ -209,8 +209,8 @@ def _dry_run(config: Config, task: Task, template: Any, memory: Any, sizes: Sequ
             jax.eval_shape(functools.partial(dry_loss, task.at_size(size)), shapes, template)
         except (flax.errors.ScopeParamShapeError, TypeError, ValueError) as error:
             raise UserError(
-                f"config.data.resolutions: {config.method} cannot train at {size} pixels what it "
-                f"evaluates at {config.data.image_size} ({first_line(error)}); give ()"
+                f"config.data.resolutions: {config.method} cannot train at {size} pixels and "
+                f"evaluate at {config.data.image_size} ({first_line(error)}); give ()"
             ) from error
     return shapes
 
@@ -273,7 +273,9 @@ def _resident(path: str, train: Source, mesh: Mesh) -> bool:
     """Whether the training data go to the device; says why not, unless that is what was asked for."""
     if train.on_disk:
         if path != "disk":
-            _say(f"config.data.path={path}: {train.name} stays on disk, {train.nbytes / 2**30:.1f} GiB of pixels")
+            _say(
+                f"config.data.path={path}: {train.name} has {train.nbytes / 2**30:.1f} GiB of pixels and stays on disk"
+            )
         return False
     limit = memory_limit(mesh)
     room = RESIDENT_ON_CPU if limit is None else int(limit * RESIDENT_SHARE)

@@ -20,7 +20,7 @@ class TrainState(flax.struct.PyTreeNode):
         collections: the method's other variable collections (batch statistics, centers), by name.
         opt_state: the optimizer's state.
         average: moving average of {'params', 'collections'}, or None.
-        memory: what the method remembers of each training example, arrays [N, ...]; None where it remembers nothing.
+        memory: what the method stores for each training example, arrays [N, ...]; None if it stores nothing.
     """
 
     step: jax.Array
@@ -37,5 +37,5 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def num_parameters(params: PyTree) -> int:
-    """Returns how many numbers `params` holds."""
+    """Returns the number of scalar parameters."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""The compiled training step: a batch is drawn into views, passed through the model, and updates the state once."""
+"""The compiled training step: augments a batch into views, runs the model on them and updates the state once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARTNER = "partner_"  # what the fields of an example's partner begin with in a 
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, ema: bool, memory: Any = None) -> TrainState:
-    """Makes the state at step 0. Call it inside a jit so that parameters are born where they live."""
+    """Makes the state at step 0. Call it inside jit, so that parameters are created directly on their devices."""
     keys = {name: stream_key(task.seed, f"init/{name}") for name in ("params", *STREAMS)}
     variables = dict(task.model.init(keys, model_input(task, batch, None), train=True))
     params = variables.pop("params")
@@ -53,8 +53,8 @@ def train_step(
 
     Returns:
         The new state and scalars: `loss/<term>`, `loss/total`, `accuracy`, `grad_norm`, `update_norm`,
-        `learning_rate`, with a selection `selected`, with wrong labels `noise_metrics`, and `monitor/<name>` of what
-        the method adds.
+        `learning_rate`, `selected` if the method selects examples, `noise_metrics` if the true labels are known, and
+        `monitor/<name>` for what the method monitors.
     """
     clock = clock_at(task, state.step)
     views = draw_views(task, batch, state.memory, clock)
@@ -89,18 +89,18 @@ def with_partners(batch: Batch, partners: Batch) -> Batch:
 
 
 def partner_rows(task: Task, state: TrainState, batch: Batch) -> jax.Array:
-    """Returns which rows of the training set are the partners of a batch."""
+    """Returns the rows of the training set that are the partners of a batch."""
     assert task.method.partners is not None
     return task.method.partners(batch["index"], state.memory, stream_key(task.seed, "partners", state.step))
 
 
 def clock_at(task: Task, step: jax.Array) -> Clock:
-    """The time of the step after `step` others."""
+    """Returns the clock of the step that follows `step` finished steps."""
     return Clock(step, step.astype(jnp.float32) / task.steps_per_epoch)
 
 
 def draw_views(task: Task, batch: Batch, memory: Any, clock: Clock) -> list[Batch]:
-    """Makes what the model is given of a stored batch: one batch for each view, and one for the partners, if any."""
+    """Makes the model's inputs from a stored batch: one batch per view, and one for the partners, if any."""
     prepare = functools.partial(prepare_targets, task, memory=memory, clock=clock)
     own = {name: values for name, values in batch.items() if not name.startswith(PARTNER)}
     own = prepare(own)
@@ -225,7 +225,7 @@ def forward(
 
 
 def training_accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
-    """The share of valid examples whose largest target is predicted; of mixed ones, to the extent it was mixed in."""
+    """The fraction of valid examples whose largest target is predicted; mixed examples count by `target_hits`."""
     valid = batch["mask"].astype(jnp.float32)
     predicted = jnp.argmax(logits, -1)
     if "target_hits" in batch:
@@ -236,7 +236,7 @@ def training_accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
 
 
 def noise_metrics(logits: jax.Array, batch: Batch, chosen: jax.Array | None) -> Metrics:
-    """The shares of the wrongly labeled examples that are predicted as labeled, and that the method selected."""
+    """The fractions of wrongly labeled examples that the model predicts as labeled, and that the method selected."""
     wrong = batch["mask"] & (batch["label"] != batch["clean_label"])
     repeated = jnp.argmax(logits, axis=-1) == batch["label"]
     metrics = {"memorized": mean_where(repeated.astype(jnp.float32), wrong)}
@@ -244,7 +244,7 @@ def noise_metrics(logits: jax.Array, batch: Batch, chosen: jax.Array | None) -> 
 
 
 def dry_loss(task: Task, state: TrainState, batch: Batch) -> jax.Array:
-    """The loss of a batch: traced to see whether augmentation, model and loss accept their options."""
+    """The loss of a batch, to be traced only: checks that augmentation, model and loss accept their options."""
     clock = clock_at(task, state.step)
     keys = {name: stream_key(task.seed, name) for name in STREAMS}
     views = draw_views(task, batch, state.memory, clock)
@@ -270,7 +270,9 @@ def _passes(views: list[Batch], described: Sequence[View]) -> list[list[Batch]]:
 
 
 def _unstacked(answer: Any, alone: Any, count: int) -> list[Any]:
-    """The answers for `count` views of a pass; what one view `alone` has in the same shape belongs to all of them."""
+    """Splits the outputs of one pass into those of `count` views; an output with the shape it has for one view `alone`
+    is shared by all of them.
+    """
 
     def part(number: int, x: jax.Array, of_one: Any) -> jax.Array:
         return x if x.shape == of_one.shape else jnp.split(x, count)[number]
@@ -300,7 +302,7 @@ def _or_one(total: jax.Array) -> jax.Array:
 
 
 def _flips(task: Task, batch: Batch, step: jax.Array) -> jax.Array | None:
-    """Which images are mirrored, where that alternates from epoch to epoch; None where it is drawn."""
+    """Which images are mirrored, if mirroring alternates between epochs; None if it is random."""
     if not task.augmentation.alternates:
         return None
     index = batch["index"]

@@ -179,7 +179,11 @@ def test_synthetic_clips_load_with_their_truth(tiny):
     ("method", "changes", "says"),
     [
         ("baseline", {"dataset": "synthetic_faces/clips"}, "takes images, .* set config.data.last_frames=3"),
-        ("fan", {"dataset": "synthetic_faces/basic"}, "takes clips, .* one of clips, such as synthetic_faces/clips"),
+        (
+            "fan",
+            {"dataset": "synthetic_faces/basic"},
+            "takes clips, .* a data set of clips, such as synthetic_faces/clips",
+        ),
         ("fan", {"last_frames": 3}, "set config.data.last_frames=0 to take whole clips"),
         ("baseline", {"last_frames": 3}, "config.data.last_frames=3: synthetic_faces/basic has no clips; .*0"),
         ("fan", {"clip_sampling": "segment"}, "config.data.clip_sampling='segment': did you mean 'segments'"),

@@ -115,5 +115,5 @@ def test_clips_are_refused(path, tiny):
     config = tiny("fan")
     group, name = path.split(".")
     config[group][name] = {"points": "face24", "degraded": ("jpeg:1",)}.get(name, True)
-    with pytest.raises(UserError, match=f"config.{path}=.* is for images, and .* gives clips: leave it out"):
+    with pytest.raises(UserError, match=f"config.{path}=.* is for images, but .* has clips: leave it out"):
         make_setup(config)

@@ -173,7 +173,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, 
     damage(workdir / "checkpoints", newest, "cut")
     results = loop.train(config, workdir)
     said = capfd.readouterr()
-    assert "the one before is used" in said.out
+    assert "using the one before it" in said.out
     assert "Traceback" not in said.err
     assert results["params_sha256"] == reference["params_sha256"]
     lines = [(workdir / "metrics.jsonl").read_text(), (tmp_path / "reference" / "metrics.jsonl").read_text()]
