@@ -1,10 +1,10 @@
-"""What the ingredients of experiments/fer2013_best.py are worth: each is left out by itself.
+"""Ablation of experiments/fer2013_best.py: trains it without each of its ingredients in turn.
 
     python -m experiments.ablation --data_dir=FOLDER
 
-Two seeds of a quarter of the recipe's epochs each, scored on public_test after the last one, without views: nothing is
-selected, and private_test is not read. Every run leaves OUT/public_test/ARM_seedN.json, and a run that has its file is
-not trained again; OUT.md has the table.
+Two seeds each, a quarter of the recipe's epochs, scored on public_test after the last epoch, without test-time views:
+nothing is selected, and private_test is not read. Every run writes OUT/public_test/ARM_seedN.json, and a run whose file
+exists is not trained again; OUT.md has the table.
 """
 
 from __future__ import annotations

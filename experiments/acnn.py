@@ -1,18 +1,18 @@
-"""ACNN (Li et al., IEEE T-IP 2019): gates on 24 patches of the face and on the whole of it, against occlusion.
+"""ACNN (Li et al., IEEE T-IP 2019): gates on 24 patches and on the whole face, for robustness to occlusion.
 
     python run.py --config=experiments/acnn.py                # synthetic faces, minutes on two CPU cores
     python run.py --config=experiments/acnn.py:rafdb          # the paper's data and recipe
 
-The paper's four networks: gACNN (as it is), pACNN (--config.model.global_unit=False), and both without gates
+The paper's four networks: gACNN (the default), pACNN (--config.model.global_unit=False), and both without gates
 (--config.model.gates=False). Training sees every image twice, clean and behind an object, and the test split is scored
 both ways, on objects of kinds that training never saw.
 
-The authors round the points to whole pixels of 224, leave them where they are when gACNN crops, and normalize over
-batches of 16 (pACNN) or 12 images whose gradients they add up to some 128. Here points keep their fractions and move
-with the crop, and 128 images are one batch; --config.train.accumulate=8 normalizes over 16.
+The authors round the points to whole pixels of a 224-pixel image, do not move them when gACNN crops, and compute batch
+statistics over 16 (pACNN) or 12 images, accumulating gradients over about 128. Here points keep their fractions and
+move with the crop, and a batch has 128 images; --config.train.accumulate=8 computes batch statistics over 16.
 
-A trained model is tested on other data sets as it is. Of clips it sees three faces; the paper also takes the first ones
-as neutral:
+To test a trained model on other data sets (of each clip it sees three faces; the paper also takes the first faces as
+neutral examples):
 
     python run.py --mode=evaluate --model=runs/acnn/affectnet --dataset=fed_ro      # real occlusions
     python run.py --mode=evaluate --model=runs/acnn/affectnet --dataset=sfew --split=validation

@@ -1,12 +1,13 @@
-"""Compares augmentations on FER-2013, with all else equal.
+"""Compares augmentations on FER-2013, everything else being equal.
 
     python -m experiments.augmentation --data_dir=FOLDER
 
-Every arm trains the compact network of fer2013_fast.py for 30 epochs with shifts and flips; all but `none` add one
-thing to them. The last epoch counts, nothing is selected, and the score is that on public_test: private_test is not
-read. Seed by seed, so that an interrupted run leaves complete comparisons; the arms of ONCE, one seed each, come last.
+Every arm trains the compact network of fer2013_fast.py for 30 epochs with shifts and flips; every arm but `none` adds
+one operation to them. The model after the last epoch is scored on public_test; nothing is selected, and private_test is
+not read. Runs go seed by seed, so that an interrupted command leaves complete comparisons; the arms of ONCE, with one
+seed each, come last.
 
-Every run leaves OUT/public_test/ARM_seedN.json, and a run that has its file is not trained again; OUT.md has the table.
+Every run writes OUT/public_test/ARM_seedN.json, and a run whose file exists is not trained again; OUT.md has the table.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default="results/augmentation")
     parser.add_argument("--arms", default=",".join(COMPARED | ONCE), help="(default: all) %(default)s")
-    parser.add_argument("--seeds", type=positive, default=3, help="of all arms but those of one seed")
+    parser.add_argument("--seeds", type=positive, default=3, help="number of seeds of each arm that is not in ONCE")
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--workdir", type=epath.Path, default="runs/augmentation", help="folder of the runs")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""ResNet-18 and one linear layer: what every method has to beat, under the same recipe.
+"""ResNet-18 and one linear layer: the baseline that every method has to beat, under the same recipe.
 
 python run.py --config=experiments/baseline.py                     # synthetic faces, minutes on two CPU cores
 python run.py --config=experiments/baseline.py:fer2013             # real faces

@@ -1,6 +1,6 @@
-"""What experiments that compare several ways of training have in common: resumable runs, records, paired statistics.
+"""Shared code of experiments that compare several ways of training: resumable runs, records, paired statistics.
 
-Every run leaves a record OUT/COLUMN/NAME_seedN.json; a run that has its record is not trained again.
+Every run writes a record OUT/COLUMN/NAME_seedN.json; a run whose record exists is not trained again.
 """
 
 from __future__ import annotations

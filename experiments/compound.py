@@ -4,9 +4,9 @@ python run.py --config=experiments/compound.py                    # 22 categorie
 python run.py --config=experiments/compound.py:rafdb_compound --config.init_from=WEIGHTS    # RAF-DB's eleven
 python run.py --config=experiments/compound.py:image_folder --config.data.dataset=image_folder/cfee    # docs/data.md
 
-    experiments/baseline.py:compound, :rafdb_compound    the same by a softmax over the classes
-    --config.init_from=RUN                               from a run on other compound classes: all weights fit
-    --config.loss.options.label_weights=True             rare parts weigh more (VAC's form); with its views:
+    experiments/baseline.py:compound, :rafdb_compound    the same classes with a softmax
+    --config.init_from=RUN                               start from a run on other compound classes: all weights fit
+    --config.loss.options.label_weights=True             give rare parts more weight (VAC's form); with VAC's views:
     --config.objective=vac --config.strategy.vac.scale=0.8333
 """
 

@@ -4,10 +4,10 @@
     python run.py --config=experiments/correction.py:fer2013         # FER-2013's labels of FER+'s pictures, T known
     python run.py --config=experiments/correction.py:fer2013_short   # the same in minutes on two CPU cores
 
-The paper's recipe is of other pictures (CIFAR); here the common one, so that the comparison with cross-entropy is of
-the loss alone: --config.objective='' and, where the variant changes them, the defaults
---config.strategy.correction.matrix=fer2013 --config.strategy.correction.start=5. With label smoothing: the same and
---config.data.label_smoothing=0.1. Selection would see true labels: the last step is taken. Other matrices:
+The paper's recipe is for CIFAR. Here the common recipe is used, so that cross-entropy differs only in the loss. To
+train with cross-entropy: --config.objective='' and, where the variant changes them, the defaults
+--config.strategy.correction.matrix=fer2013 --config.strategy.correction.start=5. For label smoothing add
+--config.data.label_smoothing=0.1. Selecting the model would use true labels, so the last step is kept. Other matrices:
 --config.strategy.correction.matrix=FILE, estimated, learned.
 """
 

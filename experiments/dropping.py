@@ -1,14 +1,14 @@
-"""Dropping of suspicious training examples over the baseline.
+"""Dropping suspicious training examples, on top of the baseline.
 
     python run.py --config=experiments/dropping.py                # synthetic faces, minutes on two CPU cores
     python run.py --config=experiments/dropping.py:ferplus_short    # real faces
 
-The rule is the moving average of the loss, and a tenth of each class is dropped. The others, and their control:
+A tenth of each class is dropped: the examples with the largest moving average of the loss. Other rules, and a control:
 
     --config.strategy.dropping.rule=aum       # or random
     --config.objective=small_loss             # or agreement, with votes; --config.strategy.dropping.start=10
 
-Labels are made wrong by --config.data.label_noise=symmetric --config.data.label_noise_rate=0.3. In short runs dropping
+To add wrong labels: --config.data.label_noise=symmetric --config.data.label_noise_rate=0.3. In short runs dropping
 begins after a third of the epochs.
 """
 

@@ -1,15 +1,15 @@
-"""EAC (Zhang et al., ECCV 2022) over the baseline: an image and its mirror image are attended to alike.
+"""EAC (Zhang et al., ECCV 2022) on top of the baseline: consistent attention on an image and its mirror image.
 
 python run.py --config=experiments/eac.py                    # synthetic faces, minutes on two CPU cores
 python run.py --config=experiments/eac.py:rafdb_noise --config.init_from=WEIGHTS
 
-    --config.strategy.eac.weight=0                  without consistency: the baseline with erasing
-    --config.strategy.eac.balanced=True             both views are classified, the ablation of the paper
-    --config.strategy.eac.pair_mode=independent     another box in the mirrored view, the authors' form for noisy labels
+    --config.strategy.eac.weight=0                  no consistency loss: the baseline with erasing
+    --config.strategy.eac.balanced=True             classify both views, an ablation of the paper
+    --config.strategy.eac.pair_mode=independent     erase another box in the mirrored view, as the authors do for noise
 
-The batch of 32 matters: with others the authors' users got 83 % on RAF-DB in place of some 90 %. FER+ has eight classes
-here; the paper leaves contempt out (config.data.drop_classes). Maps have 6x6 places in `fer2013` and `ferplus`, 2x2 in
-`synthetic` and the short forms.
+The batch size of 32 matters: with other sizes, users of the authors' code report 83 % on RAF-DB instead of about 90 %.
+FER+ has eight classes here; the paper leaves contempt out (config.data.drop_classes). The attention maps are 6x6 in
+`fer2013` and `ferplus`, and 2x2 in `synthetic` and the short variants.
 """
 
 from experiments import presets

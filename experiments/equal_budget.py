@@ -1,8 +1,8 @@
-"""Budgets in core-minutes, processor time of the process: how many epochs one pays for, and what a run used.
+"""Training budgets in core-minutes (CPU time of the process): how many epochs a budget allows, and what a run used.
 
-A clock inside the run would end it at another step on every start, so no run could be resumed exactly or repeated, and
-the learning rate, which falls to its end over a known number of steps, could not be planned. So the cost of a step and
-of an evaluation is measured once for each method, and the epochs that follow are kept in a record.
+A run that watched the clock would end at a different step each time: it could be neither resumed exactly nor repeated,
+and its learning-rate schedule needs to know the number of steps. So the cost of a step and of an evaluation is measured
+once per method, and the resulting number of epochs is kept in a record.
 """
 
 from __future__ import annotations

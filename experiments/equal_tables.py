@@ -1,4 +1,4 @@
-"""The tables of `python -m experiments.equal_terms`: methods beside the baseline, and their learning rates."""
+"""The tables of `python -m experiments.equal_terms`: methods compared with the baseline, and their learning rates."""
 
 from __future__ import annotations
 

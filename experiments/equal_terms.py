@@ -1,24 +1,25 @@
-"""Every method at its own best on equal terms: FER-2013 from scratch, 40 core-minutes a seed on a CPU.
+"""Compares all methods at an equal budget: FER-2013 from scratch, 40 CPU core-minutes per seed, learning rates tuned.
 
     python -m experiments.equal_terms --measure --data_dir=FOLDER    # once, on an idle machine: epochs of 40 minutes
     python -m experiments.equal_terms --data_dir=FOLDER              # about 25 core-hours; resumable
 
-`--data=ferplus`, likewise in two steps, trains the baseline and the three best methods on FER+'s votes.
+`--data=ferplus`, also in two steps, trains the baseline and the three best methods on FER+'s votes.
 
-Methods with a ResNet share its depth, width and stem; pictures, augmentation and batches are those of `fer2013_short`
-in experiments/presets.py, with erasing for all. ACNN and PSR have the narrow networks of their experiments; ACNN needs
-the landmarks of `python -m tfds_builders landmarks`, and sees every picture behind an object as well, as
-`baseline_occluded` does. Of PSR's minutes eight train its super-resolution.
+Methods with a ResNet share its depth, width and stem; pictures, augmentation and batch size are those of
+`fer2013_short` in experiments/presets.py, with erasing for all. ACNN and PSR use the narrow networks of their
+experiments; ACNN needs the landmarks of `python -m tfds_builders landmarks`, and also trains on an occluded copy of
+every picture, as `baseline_occluded` does. Eight of PSR's minutes train its super-resolution.
 
-- The budget: `--measure` writes into OUT/epochs how many epochs 40 core-minutes pay for (experiments/equal_budget.py).
+- The budget: `--measure` writes to OUT/epochs how many epochs 40 core-minutes allow (experiments/equal_budget.py).
 - The learning rate: the best of three on public_test after a quarter of the epochs, with seed 0 (OUT/probes); one that
-  leaves a class at recall 0 is taken only if all do. These runs do not read private_test.
-- The last epoch counts, for all methods: the learning rate has come down by then, and nothing needs to be selected.
-  private_test is scored after it, once for each seed, and `python -m docs.tables` enters that in
-  results/private_test_reads.csv. The curve is that of public_test, from which comes what the best epoch would add to
-  the last if it were chosen on the pictures that are tested.
+  leaves a class at recall 0 is chosen only if all three do. These runs do not read private_test.
+- The model after the last epoch is scored, for all methods: the learning rate has decayed by then, and nothing needs to
+  be selected. Each seed scores private_test once, after the last epoch, and `python -m docs.tables` enters that in
+  results/private_test_reads.csv. The curves show public_test; from them comes the gain of choosing the best epoch
+  instead of the last on the test pictures themselves.
 
-Method by method, so that the table is true when it is cut off. OUT/runs/METHOD_seedN.json is not trained again.
+Runs go method by method, so that an interrupted command leaves a valid table. A run whose OUT/runs/METHOD_seedN.json
+exists is not trained again.
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", choices=DATA, default="fer2013", help="(default %(default)s)")
     parser.add_argument("--methods", default="", help=f"among {','.join(METHODS)} (default: all; of FER+ the best)")
     parser.add_argument("--seeds", type=positive, default=3)
-    parser.add_argument("--measure", action="store_true", help="write how many epochs the budget pays for")
+    parser.add_argument("--measure", action="store_true", help="measure and write how many epochs the budget allows")
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--out", type=pathlib.Path, help="(default: results/equal_terms/DATA)")
     parser.add_argument("--workdir", type=epath.Path, help="folder of the runs (default: runs/equal_terms/DATA)")

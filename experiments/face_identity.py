@@ -1,6 +1,6 @@
-"""Networks that know faces: who is this, learned from folders of people, so that expressions can start from it.
+"""Pre-trains a network to recognize people from folders of their photos; expression training can start from it.
 
-FDRL, FAN, RUL, EAC and SCN start from networks trained on MS-Celeb-1M or VGGFace2. Train one on what you may use:
+FDRL, FAN, RUL, EAC and SCN start from networks trained on MS-Celeb-1M or VGGFace2. To train one on photos of your own:
 
 python -m tfds_builders build image_folder/identities --manual_dir=DIR --option=size=112    # DIR/<person>/*.jpg
 python run.py --config=experiments/face_identity.py:folder                                  # an accelerator
@@ -8,13 +8,13 @@ python run.py --config=experiments/eac.py:rafdb --config.init_from=runs/face_ide
 
 python run.py --config=experiments/face_identity.py     # 1,000 synthetic people: ten minutes on two CPU cores
 
-    --config.objective=arcface              a margin between the angles of the classes in place of the softmax;
-                                            few or synthetic people: --config.strategy.arcface.scale=16
-    --config.model.depth=50                 any trunk of the baseline; with its expression model alike
-    --config.data.test_split=test --config.data.folds= --config.fold=      of DIR/train/<person>, DIR/test/<person>
+    --config.objective=arcface              an angular margin between the classes instead of a plain softmax;
+                                            for few or synthetic people add --config.strategy.arcface.scale=16
+    --config.model.depth=50                 another trunk of the baseline; the expression model must use the same
+    --config.data.test_split=test --config.data.folds= --config.fold=      with DIR/train/<person>, DIR/test/<person>
 
-The score is closed-set identification: how many held-out pictures of the same people get the right name. Is it worth
-anything on FER-2013? With and without, the rest alike (docs/weights.md):
+The score is closed-set identification: the fraction of held-out pictures of the same people that get the right name.
+To see whether the pre-training helps on FER-2013, train with and without it (docs/weights.md):
 
 python run.py --config=experiments/baseline.py:fer2013_short --config.init_from=runs/face_identity/synthetic
 python run.py --config=experiments/baseline.py:fer2013_short

@@ -1,24 +1,24 @@
-"""FAN (Meng et al., ICIP 2019): clips by attention over frames, on a ResNet-18.
+"""FAN (Meng et al., ICIP 2019): classifies clips by attention over their frames, on a ResNet-18.
 
     python run.py --config=experiments/fan.py                # synthetic clips, minutes on two CPU cores
     python run.py --config=experiments/fan.py --config.model.attention=score_fusion    # the paper's baseline
-    python run.py --config=experiments/fan.py:ckplus         # the authors' recipe; so does :afew
-    python run.py --config=experiments/fan.py:ckplus_score_fusion    # and of their baseline; so does :afew_...
+    python run.py --config=experiments/fan.py:ckplus         # the authors' recipe; also :afew
+    python run.py --config=experiments/fan.py:ckplus_score_fusion    # their baseline's recipe; also :afew_...
     python run.py --config=experiments/fan.py:dfew           # AFEW's recipe on later sets; also :ferv39k, :mafw
 
-The paper's learning rates, 0.1 on CK+ and 4e-6 on AFEW, are not those of the authors' published scripts, which are
-used here: the second barely moves layers that start at random.
+The learning rates here are those of the authors' published scripts. The paper gives others, 0.1 on CK+ and 4e-6 on
+AFEW; the latter barely changes randomly initialized layers.
 
-The authors' epoch has a triple of frames for every frame. Their triples are drawn once; those of CK+ lie in the first
-three fifths of a clip, which end before the apex. Segments of the whole clip, drawn anew in every epoch, count a clip
-once: for the same number of steps an epoch of CK+ becomes 18 of them and one of AFEW 57, in the schedule and in
-config.train.eval_every_epochs too:
+The authors' epoch has one triple of frames for every frame. Their triples are drawn once, and those of CK+ come from
+the first three fifths of a clip, which end before the apex. With segments of the whole clip, drawn anew in every epoch,
+an epoch has each clip once. For the same number of steps multiply epochs by 18 on CK+ and by 57 on AFEW, in the
+schedule and in config.train.eval_every_epochs too:
 
     --config.data.clip_sampling=segments --config.train.epochs=1080 --config.schedule.boundaries_epochs="(540,)"
     --config.data.clip_sampling=segments --config.train.epochs=10260 --config.schedule.boundaries_epochs="(3420,6840)"
 
-The authors crop faces with dlib and a padding of 0.25: the eyes are 0.35 of the side apart, and at 0.31 of its height.
-The aligned crops of CK+ here have 0.31 and 0.46: more forehead, less chin. AFEW's are those that come with it.
+The authors crop faces with dlib and a padding of 0.25: the eyes are 0.35 of the side apart, at 0.31 of the height. In
+the aligned crops of CK+ here these are 0.31 and 0.46: more forehead, less chin. AFEW comes with its own crops.
 """
 
 from experiments import presets

@@ -3,13 +3,13 @@
     python run.py --config=experiments/fdrl.py                # synthetic faces, minutes on two CPU cores
     python run.py --config=experiments/fdrl.py:fer2013        # real faces
 
-The recipe is the baseline's (experiments/presets.py), so that the two compare. Those of RAF-DB, CK+, MMI, Oulu-CASIA
-and SFEW are the paper's own, as far as it is known: Adam at 1e-4 (so does :fer2013_adam on FER-2013). The paper starts
-from a ResNet-18 trained on MS-Celeb-1M: --config.init_from=FILE (docs/weights.md), and with it the pixels of that file,
---config.preprocessing.mean and .std; what the paper normalized by is not known. Which classes of CK+ it took is not
-known either: here the seven with contempt.
+The recipe is the baseline's (experiments/presets.py), so that the two can be compared. For RAF-DB, CK+, MMI, Oulu-CASIA
+and SFEW it is the paper's recipe as far as published: Adam at 1e-4 (:fer2013_adam uses it on FER-2013). The paper
+starts from a ResNet-18 trained on MS-Celeb-1M: give --config.init_from=FILE (docs/weights.md), and the normalization of
+that file by --config.preprocessing.mean and .std. The paper states neither its normalization nor its classes of CK+;
+here CK+ has seven, with contempt.
 
-A trained model is tested on other data sets as it is; of clips it sees three faces:
+To test a trained model on other data sets (of each clip it sees three faces):
 
     python run.py --mode=evaluate --model=runs/fdrl/rafdb --dataset=fed_ro
     python run.py --mode=evaluate --model=runs/fdrl/rafdb --dataset=sfew --split=validation

@@ -1,14 +1,14 @@
-"""One small network from scratch on FER-2013, selected on public_test: the model that is meant to be used.
+"""A small network for practical use, trained from scratch on FER-2013 and selected on public_test.
 
     python run.py --config=experiments/fer2013_best.py           # two CPU cores, about 45 minutes a seed
     python run.py --config=experiments/fer2013_best.py:ferplus   # the same on FER+'s votes
     python run.py --config=experiments/fer2013_best.py:gpu       # one data-center GPU: aims at 74.5 %; not measured yet
-    python -m experiments.ablation                               # what its ingredients are worth
+    python -m experiments.ablation                               # the effect of each ingredient
     fer-jax predict photo.jpg --model=runs/fer2013_best/cpu
 
-The compact network of fer2013_fast.py, a third wider, for three times as many epochs, with the usual means against
-overfitting: dropout, rotation, erasing, a slower moving average. Images grow from 32 over 40 to 48 pixels. Rare classes
-count more, by the square root of how rare they are: FER-2013 has 16 happy faces for each disgusted one.
+The compact network of fer2013_fast.py, a third wider and trained three times as long, with the usual regularization:
+dropout, rotation, erasing, a slower moving average. Images grow from 32 via 40 to 48 pixels. Classes are weighted by
+the inverse square root of their frequency: FER-2013 has 16 happy faces for each disgusted one.
 """
 
 from experiments import fer2013_fast, presets

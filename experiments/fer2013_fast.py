@@ -1,11 +1,11 @@
-"""The shortest time to an accuracy on FER-2013, from scratch: selected on public_test, private_test read once.
+"""Time to a given accuracy on FER-2013, from scratch: selected on public_test, private_test read once.
 
     python run.py --config=experiments/fer2013_fast.py --config.seeds=5        # one data-center GPU: aims at 73 %
     python run.py --config=experiments/fer2013_fast.py:cpu --config.seeds=5    # two CPU cores, ten minutes a seed
 
-What each piece is worth on two cores: `python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json`.
-The variant for a GPU is four times as wide, trains longer and has the baseline's augmentation; it has not been measured
-on a GPU yet.
+To measure the effect of each piece on two cores:
+`python -m benchmarks.time_to_accuracy --out results/fer2013_fast_pieces.json`. The GPU variant is four times as wide,
+trains longer and uses the baseline's augmentation; it has not been measured on a GPU yet.
 """
 
 from experiments import presets

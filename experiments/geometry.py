@@ -1,15 +1,15 @@
-"""Geometry of still faces (after Ghimire and Lee, Sensors 2013): 68 landmarks, no pixel, and a support vector machine.
+"""Geometry of still faces (after Ghimire and Lee, Sensors 2013): 68 landmarks, no pixels, a support vector machine.
 
     python run.py --config=experiments/geometry.py            # synthetic faces with true landmarks, a minute on a CPU
     python run.py --config=experiments/geometry.py --config.model.learner=boosting    # or logistic
     python run.py --config=experiments/geometry.py:fer2013
 
-Training needs scikit-learn: pip install 'fer_jax[geometry]'; evaluation and prediction do not. Landmarks are those of
-the data set (CK+, synthetic faces), or those that `python -m tfds_builders landmarks NAME` has found beside the
-prepared data (extra [landmarks]); FER-2013 and RAF-DB have no others. A face in which none were found counts as an
-error: results.json has their share in `coverage`, and the accuracy on the others in `accuracy_found`.
+Training needs scikit-learn: pip install 'fer_jax[geometry]'; evaluation and prediction do not. The landmarks come with
+the data set (CK+, synthetic faces), or from `python -m tfds_builders landmarks NAME`, which stores them beside the
+prepared data (extra [landmarks]); FER-2013 and RAF-DB need this command. A face without landmarks counts as an error:
+in results.json `coverage` is the fraction of faces with landmarks and `accuracy_found` the accuracy on these.
 
-There is one step, which only measures the loss: the fields of optimizer and schedule are without effect.
+Training takes a single step, which only measures the loss: the fields of optimizer and schedule have no effect.
 """
 
 from experiments import presets

@@ -1,15 +1,15 @@
-"""Ghimire and Lee (Sensors 2013): tracks of 68 landmarks and of their pairs, DTW, boosting that selects, an SVM.
+"""Ghimire and Lee (Sensors 2013): tracks of 68 landmarks and of pairs of them, DTW, feature selection by boosting, SVM.
 
     python run.py --config=experiments/geometry_sequences.py            # synthetic clips with true landmarks
     python run.py --config=experiments/geometry_sequences.py --config.model.learner=boosting    # without the SVM
     python run.py --config=experiments/geometry_sequences.py --config.model.first_frame=False    # a control
     python run.py --config=experiments/geometry_sequences.py:ckplus     # the paper's data, all ten folds
 
-Training needs scikit-learn: pip install 'fer_jax[geometry]'; evaluation and prediction do not. The landmarks of CK+
-come with it; other clips need `python -m tfds_builders landmarks NAME`. The paper has CK+'s six basic expressions,
-which is --config.data.dataset=ckplus/without_contempt, and reports 95.17 % with boosting alone, 97.35 % with the SVM.
+Training needs scikit-learn: pip install 'fer_jax[geometry]'; evaluation and prediction do not. CK+ comes with its
+landmarks; other clips need `python -m tfds_builders landmarks NAME`. The paper uses CK+'s six basic expressions,
+--config.data.dataset=ckplus/without_contempt, and reports 95.17 % with boosting alone, 97.35 % with the SVM.
 
-There is one step, which only measures the loss: the fields of optimizer and schedule are without effect.
+Training takes a single step, which only measures the loss: the fields of optimizer and schedule have no effect.
 """
 
 from experiments import fan

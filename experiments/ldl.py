@@ -1,14 +1,14 @@
-"""Label distribution learning (Geng, IEEE TKDE 2016) by a deep network: KL to the votes of the annotators.
+"""Label distribution learning (Geng, IEEE TKDE 2016) with a deep network: KL divergence from the annotators' votes.
 
     python run.py --config=experiments/ldl.py                   # synthetic faces with ten annotators
     python run.py --config=experiments/ldl.py:ferplus           # FER+
     python run.py --config=experiments/ldl.py:ferplus_short     # FER+ in minutes on two CPU cores
     python -m experiments.claims.ldl --model=runs/ldl/synthetic --out results/ldl_synthetic.json
 
-The paper's data sets, JAFFE and BU-3DFE with scores for six emotions, are given out by their authors with features
-only; here FER+'s ten votes take their place. Every score of FER+ is on its majority (`num_examples` says of how many
-pictures), the six measures are on the votes. The last command scores the paper's own algorithms, maximum entropy,
-AA-kNN and AA-BP, on the features of a trained network.
+The paper's data sets, JAFFE and BU-3DFE with scores for six emotions, are distributed only as features; here FER+'s ten
+votes take their place. On FER+ the usual scores are against the majority vote (`num_examples` is the number of
+pictures), and the six measures of the paper against the votes. The last command scores the paper's own algorithms,
+maximum entropy, AA-kNN and AA-BP, on the features of a trained network.
 """
 
 from experiments import presets

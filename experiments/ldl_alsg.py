@@ -1,12 +1,12 @@
-"""LDL-ALSG (Chen et al., CVPR 2020): predictions agree with those of neighbors in landmarks and action units.
+"""LDL-ALSG (Chen et al., CVPR 2020): similar predictions for faces with similar landmarks and action units.
 
     python run.py --config=experiments/ldl_alsg.py               # synthetic faces: landmarks and units are known
-    python run.py --config=experiments/ldl_alsg.py:fer2013       # real faces, landmarks only; once before:
-    python -m tfds_builders landmarks fer2013                    # finds them
+    python -m tfds_builders landmarks fer2013                    # once, before the next command
+    python run.py --config=experiments/ldl_alsg.py:fer2013       # real faces, landmarks only
 
 The paper trains a ResNet-50 on one-hot labels of laboratory pictures and of RAF-DB and tests it on other data sets; its
-optimizer and epochs are not known. Choice: SGD with momentum 0.9 at 0.01, batches of 64, a cosine over 40 epochs.
-`--config.strategy.ldl_alsg.form=pyldl` is the re-implementation that is public.
+optimizer and epochs are not published. Choice: SGD with momentum 0.9 at 0.01, batches of 64, a cosine over 40 epochs.
+`--config.strategy.ldl_alsg.form=pyldl` follows the public re-implementation in PyLDL.
 """
 
 from experiments import presets

@@ -1,13 +1,13 @@
-"""NLA (Lee et al., AAAI 2025) over the baseline: ambiguous examples weigh more, wrong and easy ones less.
+"""NLA (Lee et al., AAAI 2025) on top of the baseline: more weight for ambiguous examples, less for wrong and easy ones.
 
 python run.py --config=experiments/nla.py                    # synthetic faces, minutes on two CPU cores
 python run.py --config=experiments/nla.py:rafdb --config.init_from=WEIGHTS
 
     --config.strategy.nla.weighting=released        two Gaussians, as in the authors' code
-    --config.strategy.nla.noise_aware=0             the divergence alone
-    --config.strategy.nla.consistency=0             the weights alone
+    --config.strategy.nla.noise_aware=0             only the divergence
+    --config.strategy.nla.consistency=0             only the weights
 
-The authors keep the best epoch on the test split; no number of theirs is quoted here.
+The authors select the best epoch on the test split, so their numbers are not quoted here.
 """
 
 from experiments import presets

@@ -2,20 +2,21 @@
 
     python -m experiments.noise --out results/noise/cpu --columns=clean,symmetric30,real --data_dir=FOLDER
 
-FER-2013's own labels agree with the majority of FER+'s ten annotators on two thirds of the pictures: the column `real`
-trains on them, `symmetric10` to `symmetric30` on labels of FER+ that were changed at random, `matrix` on labels drawn
-from how often FER-2013 gives each class, given that of FER+ (class-dependent, but blind to the picture). All are tested
-on FER+'s majority. Every method trains the same network for the same epochs, and the last epoch counts: nothing is
-selected. The accuracy after every epoch is that on public_test, from which come the mean of the last five epochs and
-what choosing the best epoch on the tested pictures would add. private_test is scored after the last epoch alone.
+FER-2013's own labels agree with the majority of FER+'s ten annotators on two thirds of the pictures. The column `real`
+trains on them, `symmetric10` to `symmetric30` on FER+ labels changed at random, and `matrix` on labels drawn with the
+frequency of each FER-2013 class given the FER+ class (class-dependent, but independent of the picture). All are tested
+on FER+'s majority. Every method trains the same network for the same number of epochs, and the model after the last
+epoch is scored: nothing is selected. Accuracy after every epoch is measured on public_test; it gives the mean of the
+last five epochs, and the gain of choosing the best epoch on the test pictures. private_test is scored only after the
+last epoch.
 
-A comparison says something only where cross-entropy memorizes: `memorized` is the share of the wrongly labeled training
-pictures for which the last model repeats the wrong label. The columns `synthetic` and `synthetic30` are synthetic faces
-with true labels and with 30 % changed at random, tested on their test split. `--methods` also takes ablations, which
-leave out what a paper says matters.
+A comparison is meaningful only where cross-entropy memorizes: `memorized` is the fraction of wrongly labeled training
+pictures for which the final model repeats the wrong label. The columns `synthetic` and `synthetic30` are synthetic
+faces with true labels and with 30 % changed at random, tested on their test split. `--methods` also takes ablations,
+each without a component that its paper considers essential.
 
-Every run leaves OUT/COLUMN/METHOD_seedN.json; a run that has its file is not trained again. OUT.md has the tables, and
-OUT.png shows what the methods know of the wrong labels (`experiments/noise_knowledge.py`).
+Every run writes OUT/COLUMN/METHOD_seedN.json; a run whose file exists is not trained again. OUT.md has the tables, and
+OUT.png shows what the trained models reveal about the wrong labels (`experiments/noise_knowledge.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a network trained by `experiments/noise.py` knows of its labels, and of its own mistakes."""
+"""What a network trained by `experiments/noise.py` reveals about wrong labels and about its own errors."""
 
 from __future__ import annotations
 

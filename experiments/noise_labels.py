@@ -1,10 +1,10 @@
-"""The labels of FER-2013 that all methods of the benchmark together hold to be wrong, beside FER+'s votes.
+"""Lists the labels of FER-2013 that the methods of the noise benchmark jointly consider wrong, with FER+'s votes.
 
     python -m experiments.noise_labels --runs=runs/noise/real --data_dir=FOLDER --out=results/noise/doubted_labels.csv
 
-The models are those that `experiments/noise.py` trained on FER-2013's own labels. They judge the pictures of the
-training split that none of them was trained on: there no label is memorized. The doubt about a label is the mean over
-methods, and over the seeds of each, of -log p(label).
+The models are those that `experiments/noise.py` trained on FER-2013's own labels. They score the pictures of the
+training split that none of them was trained on, where no label is memorized. The doubt about a label is the mean of
+-log p(label) over methods and over the seeds of each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recipes by data set, the same for every method, so that what differs between two experiments is the method.
+"""Recipes by data set, shared by all methods, so that two experiments differ only in the method.
 
 Each function assigns plain values to a config of any method.
 """

@@ -1,7 +1,7 @@
-"""PSR (Vo, Lee, Yang and Kim, IEEE Access 2020): a pyramid of sizes with super-resolution, on VGG-16-BN; PDLS.
+"""PSR (Vo, Lee, Yang and Kim, IEEE Access 2020): a pyramid of image sizes with super-resolution, VGG-16-BN and PDLS.
 
     python run.py --config=experiments/psr.py                # synthetic faces, minutes on two CPU cores
-    python run.py --config=experiments/psr_sr.py             # the paper's way: first super-resolution,
+    python run.py --config=experiments/psr_sr.py             # as in the paper: first train super-resolution,
     python run.py --config=experiments/psr.py:synthetic_after_sr    # then expressions, on the same faces
 
 On real faces VGG-16-BN starts from ImageNet and EDSR from DIV2K, with --config.init_from and the files of
@@ -12,10 +12,10 @@ docs/weights.md; by default EDSR comes from experiments/psr_sr.py on the same da
     --config.model.stn=False                  without the spatial transformer (and --config.optimizer.groups="()")
     --config.data.smoothing_prior=uniform     ordinary label smoothing
 
-The recipe is that of the authors' release, with fastai's augmentation. It differs in what selects: the negative
-log-likelihood of the fused prediction on the labels, where the authors take the loss they train on, branch by branch.
-FER+'s faces have 48 pixels: enlarged to 96, halved and super-resolved they hold nothing new, so that a gain there comes
-from the sizes rather than from super-resolution.
+The recipe is that of the authors' release, with fastai's augmentation. It differs in the metric that selects the model:
+the negative log-likelihood of the fused prediction on the labels; the authors use their training loss, by branch.
+FER+'s faces have 48 pixels: enlarged to 96, halved and super-resolved, they contain no new information, so that a gain
+there comes from the pyramid of sizes rather than from super-resolution.
 """
 
 from experiments import presets

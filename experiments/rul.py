@@ -3,14 +3,14 @@
     python run.py --config=experiments/rul.py                # synthetic faces, minutes on two CPU cores
     python run.py --config=experiments/rul.py:fer2013_short    # real faces
 
-With labels made wrong the authors add relabeling, of which they do not say when it begins:
+For training with wrong labels the authors add relabeling, without saying at which epoch it begins:
 
     --config.data.label_noise=symmetric --config.data.label_noise_rate=0.3
     --config.objective=relabel --config.strategy.relabel.start=5    # or 10, 20
 
 Ablations: --config.model.mixing=equal, --config.loss.options.shares=weights; the paper's pairs of different labels:
---config.model.other_label=True. The recipe of RAF-DB is that of the code; it starts from a ResNet-18 that has learned
-MS-Celeb-1M: --config.init_from=FILE (docs/weights.md).
+--config.model.other_label=True. The recipe for RAF-DB is that of the authors' code; it starts from a ResNet-18 trained
+on MS-Celeb-1M: --config.init_from=FILE (docs/weights.md).
 """
 
 from experiments import presets

@@ -1,12 +1,12 @@
-"""SCN (Wang et al., CVPR 2020) over the baseline: importance weights, their rank, and relabeling.
+"""SCN (Wang et al., CVPR 2020) on top of the baseline: importance weights, rank regularization and relabeling.
 
     python run.py --config=experiments/scn.py                # synthetic faces, minutes on two CPU cores
     python run.py --config=experiments/scn.py:fer2013_short    # real faces
 
-With labels made wrong: --config.data.label_noise=symmetric --config.data.label_noise_rate=0.3.
+To add wrong labels: --config.data.label_noise=symmetric --config.data.label_noise_rate=0.3.
 
-The recipe of RAF-DB is that of the code that the authors have adopted; the paper takes batches of 1,024, SGD at 0.1
-divided by 10 after 15 and 30 of 40 epochs, and delta1 0.15. Both start from a network that knows faces:
+The recipe for RAF-DB is that of the code that the authors have adopted; the paper uses batches of 1,024, SGD at 0.1
+divided by 10 after 15 and 30 of 40 epochs, and delta1 0.15. Both start from a network pre-trained on faces:
 --config.init_from=FILE (docs/weights.md). In short runs relabeling begins after a third of the epochs.
 """
 

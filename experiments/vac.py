@@ -1,12 +1,12 @@
-"""VAC (Guo et al., CVPR 2019) over the baseline: attention transforms with the image.
+"""VAC (Guo et al., CVPR 2019) on top of the baseline: attention that transforms with the image.
 
 python run.py --config=experiments/vac.py                    # synthetic faces, minutes on two CPU cores
 python run.py --config=experiments/vac.py:rafdb --config.init_from=WEIGHTS
 
-    --config.strategy.vac.flip_weight=0 --config.strategy.vac.scale_weight=0    the views alone, without consistency
-    --config.strategy.vac.rotate=10                                             a view turned by up to 10 degrees
-    --config.strategy.vac.scale=1                                               mirror images alone
-    --config.strategy.vac.standardize=False                                     maps as they are, the authors' form
+    --config.strategy.vac.flip_weight=0 --config.strategy.vac.scale_weight=0    only the views, no consistency loss
+    --config.strategy.vac.rotate=10                                             add a view turned by up to 10 degrees
+    --config.strategy.vac.scale=1                                               only mirror images
+    --config.strategy.vac.standardize=False                                     maps without scaling, the authors' form
 """
 
 from experiments import presets
