@@ -150,7 +150,7 @@ def test_a_field_with_a_wrong_value(path, value, says, tiny, tmp_path):
 
 def test_more_steps_than_a_run_can_count(tiny, tmp_path):
     config = tiny(max_steps=0, epochs=1e30)
-    says = r"config\.train\.epochs=1e\+30 are 1\.\d+e\+31 steps of config\.train\.batch_size=16, .* give \d{8} at most"
+    says = r"config\.train\.epochs=1e\+30 gives 1\.\d+e\+31 steps at .*batch_size=16, .* give \d{8} at most"
     with pytest.raises(UserError, match=says):
         loop.train(config, epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -157,9 +157,9 @@ class Model(Classifier):
         num_classes: C.
         global_unit: gACNN if true, pACNN if not.
         gates: false sets every alpha to 1, the paper's ablation.
-        told: alpha of a patch is the share of it that no object hides, instead of a gate, and that of the whole face 1:
-            what gates could be worth. Where the batch has no `occlusion` (data.occlusion_masks), nothing is hidden.
-        affine: give each BatchNorm a scale and a bias, which Caffe's has not.
+        told: replace the gates by the truth, an upper bound for them: alpha is the unoccluded share of a patch, and 1
+            for the whole face. Without `occlusion` in the batch (data.occlusion_masks) nothing is occluded.
+        affine: give each BatchNorm a scale and a bias, which Caffe's BatchNorm lacks.
         width: channels of VGG-16's first stage (64 as published); the others and the units keep their ratio to it.
         cut: the layer of VGG-16 that makes F. With conv4_2 F has an eighth of the image's side; small images need
             an earlier cut, after which the GG-Unit takes the rest of the stage and two convolutions of the next.
@@ -246,7 +246,7 @@ class Model(Classifier):
     def _check(self, batch: dict[str, Array]) -> None:
         side = min(batch["image"].shape[1:3]) // stride_of(self.cut)
         if "points" not in batch:
-            raise UserError("acnn looks at 24 points of a face: set config.data.points='face24'")
+            raise UserError("acnn needs 24 facial points: set config.data.points='face24'")
         if self.patch < 2:
             raise UserError(f"model.patch={self.patch}: a patch is pooled 2x2, give at least 2")
         if side < 4:
@@ -335,7 +335,7 @@ def crop_products(f: Float[Array, "B H W C"], first: Float[Array, "B P 2"], patc
 
 
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
-    """Whether the gates adapt: their mean, and how much a gate differs from one face to the next."""
+    """Shows whether the gates adapt: their mean, and how much a gate varies between faces."""
     del logits, batch
     alpha = aux["alpha"]
     return {"alpha_mean": jnp.mean(alpha), "alpha_spread": jnp.mean(jnp.std(alpha, axis=0))}

@@ -82,7 +82,7 @@ def loss(
 
 
 def check(config: Config) -> None:
-    """Raises UserError for a batch in parts, which the concordance would be of."""
+    """Raises UserError if the batch is split, because the concordance is over the whole batch."""
     if config.model.affect and config.train.accumulate > 1:
         raise UserError(
             f"config.train.accumulate={config.train.accumulate} splits the batch, and config.model.affect=True relates "

@@ -63,9 +63,9 @@ class Model(Classifier):
         stem: 'patches' of 4x4 or a 3x3 'conv', one of STEMS; both at a stride of 2.
         stem_width: channels of the stem.
         widths: channels of the stages.
-        strided: how many stages, from the last, halve by a stride; those before by pooling.
-        convolutions: in each stage.
-        head: what is kept of each channel of the last map, one of HEADS.
+        strided: number of stages, counted from the last, that halve the map by a stride; earlier ones use pooling.
+        convolutions: number of convolutions in each stage.
+        head: how each channel of the last map is pooled, one of HEADS.
         dropout: rate on the features while training (needs the RNG stream 'dropout').
         dtype: of the trunk's computation; logits are float32.
     """

@@ -113,8 +113,8 @@ def model_fields(config: Config, classes: Sequence[str]) -> ModelFields:
     table = part_table(classes)
     if not are_compound(classes):
         raise UserError(
-            f"config.method=compound learns compound expressions, and the classes are {', '.join(classes)}: set "
-            "config.data.dataset to one of them, such as synthetic_faces/compound, or config.method=baseline"
+            f"config.method=compound learns compound expressions, but the classes are {', '.join(classes)}: set "
+            "config.data.dataset to a compound data set, such as synthetic_faces/compound, or config.method=baseline"
         )
     return ModelFields({"table": table})
 
@@ -126,8 +126,8 @@ def loss(outputs: Outputs, batch: Batch, clock: Clock, *, label_weights: bool = 
         outputs: of the views; the first one counts.
         batch: reads target; the parts of a mixture of classes are mixed alike.
         clock: not read.
-        label_weights: weigh rare parts more: exp(1 - p_l) where part l is there and exp(p_l) where it is not, with the
-            share p_l of the examples that have it (VAC)
+        label_weights: give rare parts more weight (VAC): exp(1 - p_l) where part l is present, exp(p_l) where it is
+            absent, with p_l the fraction of the examples that have it
     """
     del clock
     aux = outputs[0].aux

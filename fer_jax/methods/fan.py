@@ -9,7 +9,7 @@ Choices where the sources are silent or disagree:
   * With w_i = a_i b_i / sum(a b) the clip vector is [sum_i w_i f_i : f'_v], and q1 . u_i is q1a . f_i + q1b . f'_v:
     the concatenations u_i are never made.
   * Frames without a face, and padding, have weight 0 in every sum and no part in the batch statistics.
-  * Of a clip without any face the clip vector is 0: its class is that of the classifier's largest bias.
+  * A clip without any face has the clip vector 0, so the classifier's largest bias decides its class.
   * The authors' test path leaves b_i out of the sum above the fraction bar but not below it: `official_eval`.
   * All frames of a step go through the network as one batch; the authors send the three slots through one by one.
 """
@@ -59,8 +59,8 @@ class Model(Classifier):
 
     Attributes:
         num_classes: C.
-        attention: how frames are weighed, one of ATTENTION; 'relation' is the paper's.
-        official_eval: reproduce the authors' test path: a_i alone weighs the frames, a_i b_i the divisor.
+        attention: how frames are weighted, one of ATTENTION; 'relation' is the paper's.
+        official_eval: reproduce the authors' test path, which weights frames by a_i but divides by the sum of a_i b_i.
         dropout_self: rate before the layer of self-attention.
         dropout_relation: rate before the layer of relation attention.
         dropout_clip: rate on f_v before the classifier of 'relation'.

@@ -113,13 +113,13 @@ class Model(Classifier):
         feature_dim: D, the length of each.
         delta: share of the intra-aware features in y; 1 leaves Inter-RM out.
         alpha: how importances are computed, one of ALPHA_MODES.
-        edge: the weight between two features, one of EDGES; 'euclid' is the paper's, 'ones' a constant graph (is the
-            learned one worth it?).
-        modules: the ablation, one of MODULES: 'none' is ResNet and EPN, 'fdn' adds the decomposition, 'intra'
+        edge: the weight between two features, one of EDGES; 'euclid' is the paper's, 'ones' a constant graph, the
+            control for the learned one.
+        modules: which modules to use, one of MODULES: 'none' is ResNet and EPN, 'fdn' adds the decomposition, 'intra'
             or 'inter' one relation module to it, 'both' is FDRL. 'wide' is the control: one fully connected layer
             as wide as the decomposition, classified as a whole.
-        use_bias: biases in the layers of FDN, Intra-RM and Inter-RM.
-        gamma: rate at which the centers follow the batches.
+        use_bias: whether the layers of FDN, Intra-RM and Inter-RM have biases.
+        gamma: rate at which the centers move toward the means of the batches.
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
         stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).

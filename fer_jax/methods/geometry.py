@@ -59,10 +59,10 @@ class Model(Classifier):
         num_classes: C.
         learner: the classifier, one of LEARNERS.
         variance: share of the variance that PCA keeps.
-        components: of PCA at most.
+        components: maximum number of PCA components.
         cost: C of 'svc' and 'logistic', the inverse strength of their regularization.
-        support: training faces that 'svc' learns from at most, and with it the number of its support vectors.
-        rounds: trees of 'boosting' at most.
+        support: maximum number of training faces for 'svc', and so of its support vectors.
+        rounds: maximum number of trees for 'boosting'.
         dtype: not used: everything is float32.
     """
 
@@ -99,7 +99,7 @@ class Model(Classifier):
 
 
 def describe(points: Float[Array, "B 68 2"], mean_shape: Float[Array, "68 2"]) -> Float[Array, "B P"]:
-    """Returns coordinates, distances, ratios and angles of faces, which do not change with place, size and roll."""
+    """Returns coordinates, distances, ratios and angles of faces, invariant to position, size and roll."""
     shape = turned(points, mean_shape)
     distances = between(shape, FIRST, SECOND)
     ratios = between(shape, RATIOS[:, 0], RATIOS[:, 1]) / between(shape, RATIOS[:, 2], RATIOS[:, 3])
@@ -176,7 +176,7 @@ def principal_axes(x: Float[np.ndarray, "N P"], variance: float, most: int, seed
 
 
 def check(config: Config) -> None:
-    """Raises UserError unless the landmarks of each face come with it, and for options out of range."""
+    """Raises UserError unless the config provides 68 landmarks, and for options out of range."""
     if config.data.points != "face68":
         raise UserError(
             f"config.data.points='{config.data.points}': {config.method} measures 68 landmarks; set it to 'face68'"

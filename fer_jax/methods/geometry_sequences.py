@@ -3,10 +3,10 @@
 Every frame is turned and scaled so that the eyes are level and one apart. A clip is described by the tracks of all
 landmarks (where they went since the first frame) and of all 2,278 pairs of them (by how much they came closer and
 turned since then), resampled to T steps. The prototype of a class is the median of its training tracks, and the weak
-classifier of a feature says the class whose prototype is the nearest by dynamic time warping (DTW). Multi-class
-AdaBoost (SAMME) selects features; it classifies, or a support vector machine does on the distances of what it selected.
+classifier of a feature predicts the class with the nearest prototype by dynamic time warping (DTW). Multi-class
+AdaBoost (SAMME) selects features; the boosted classifier is used, or a support vector machine on their distances.
 
-The paper finds its landmarks by elastic bunch graph matching, 52 of them as far as known. Choices where it is silent:
+The paper finds its landmarks, apparently 52, by elastic bunch graph matching. Choices where it is silent:
   * Each frame is scaled by its own distance between the eyes, so that a face that comes nearer does not move. Dividing
     by that of the first frame would change nothing more: it is one.
   * Positions are resampled, linearly among the frames with landmarks, and distances and angles taken of the result.
@@ -51,12 +51,12 @@ class Model(Classifier):
     Attributes:
         num_classes: C.
         learner: the classifier, one of LEARNERS; 'boosting' is the one that selects the features.
-        first_frame: whether tracks are relative to the first frame, which shows a neutral face; a control if not.
-        steps: T of a resampled track.
-        window: steps that DTW may warp by.
-        rounds: R of boosting, and with it the number of selected features, at most.
+        first_frame: whether tracks are relative to the first frame, a neutral face; False is a control.
+        steps: T, the number of steps of a resampled track.
+        window: maximum warp of DTW, in steps.
+        rounds: R, the maximum number of boosting rounds, and so of selected features.
         cost: C of 'svc'.
-        support: training clips that 'svc' learns from at most, and with it the number of its support vectors.
+        support: maximum number of training clips for 'svc', and so of its support vectors.
         dtype: not used: everything is float32.
     """
 
@@ -238,7 +238,7 @@ def fit(
     distances = distances_from(positions, prototypes, model)
     chosen, alpha = samme(distances.argmin(axis=1), label, model.num_classes, model.rounds)
     if not chosen:
-        raise UserError("no track of a landmark or a pair tells the classes apart better than chance")
+        raise UserError("no track of a landmark or a pair distinguishes the classes better than chance")
     found: dict[str, np.ndarray] = {name: np.zeros(model.rounds) for name in ("feature", "alpha")}
     found |= {name: np.zeros((model.rounds, model.num_classes)) for name in ("center", "scale")}
     found["prototypes"] = np.full((model.rounds, *prototypes.shape[:2], 2), NEVER)
@@ -264,7 +264,7 @@ def median_tracks(positions: Float[np.ndarray, "N S 68 2"], first_frame: bool) -
 
 
 def check(config: Config) -> None:
-    """As for stills; says so where clips may not begin with the neutral face that `first_frame` takes for granted."""
+    """Checks as for still images; warns if clips may not begin with the neutral face that `first_frame` assumes."""
     geometry.check(config)
     if config.model.first_frame and config.data.dataset.partition("/")[0] not in NEUTRAL_FIRST:
         say_once(

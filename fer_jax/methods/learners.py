@@ -83,7 +83,7 @@ def fit_svc(
         first = rows[np.unique(label[rows], return_index=True)[1]]  # of each class one
         if support < len(first):
             raise UserError(f"config.model.support={support}: there are {len(first)} classes; give at least as many")
-        print(f"the support vector machine learns from {support:,} of {len(x):,} examples", flush=True)
+        print(f"the support vector machine is trained on {support:,} of {len(x):,} examples", flush=True)
         rows = np.append(first, rows[~np.isin(rows, first)])[:support]
         x, label = x[rows], label[rows]
     gamma = 1 / (x.shape[1] * x.var())
@@ -188,12 +188,12 @@ def fit(model: Any, x: Float[np.ndarray, "N K"], label: Int[np.ndarray, " N"], s
     """Returns the parameters of the module of `model.learner`.
 
     Raises:
-        UserError: if the examples are of one class, or all alike.
+        UserError: if the examples have only one class, or are all identical.
     """
     if len(np.unique(label)) < 2:
-        raise UserError(f"the {len(label)} training examples with landmarks are not of two classes: give more")
+        raise UserError(f"the {len(label)} training examples with landmarks have fewer than two classes: give more")
     if not np.ptp(x, axis=0).any():
-        raise UserError(f"the landmarks of all {len(x)} training examples are alike: find them again")
+        raise UserError(f"the landmarks of all {len(x)} training examples are identical: find them again")
     if model.learner == "svc":
         return fit_svc(x, label, classes=model.num_classes, cost=model.cost, support=model.support, seed=seed)
     if model.learner == "boosting":

@@ -63,8 +63,8 @@ def affect_terms(predicted: Float[Array, "B 2"], batch: Mapping[str, Array]) -> 
         )
     if "target_hits" in batch:
         raise UserError(
-            "config.model.affect=True: nobody has rated mixtures of faces; set it to False, or leave mixup and cutmix "
-            "out of config.objective"
+            "config.model.affect=True: mixed faces have no ratings to learn from; set it to False, or leave mixup and "
+            "cutmix out of config.objective"
         )
     truth = jnp.stack([batch[name] for name in AFFECT], axis=-1)
     known = (jnp.abs(truth) <= 1) & batch["mask"][:, None]  # NaN is not

@@ -1,4 +1,4 @@
-"""The contract between a method and the harness: everything the harness may ask a method is a field of `Method`.
+"""The interface between a method and the harness: everything that the harness uses of a method is a field of `Method`.
 
 Each file of this package ends with `METHOD = Method(...)`. The harness knows no method by name; it loads one with
 `fer_jax.methods.load(name)` and reads these fields. A strategy (`fer_jax.methods.objective`) turns one Method into
@@ -45,12 +45,12 @@ class Clock(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """One look at a training example. All views share what augmentation draws, but for what is said here.
+    """One view of a training example. All views share the random draws of augmentation, except as noted here.
 
     Attributes:
         size: side of the view as a share of that of the network's input.
-        mirror: whether the view is the mirror image of what augmentation and mixing make.
-        rotate: degrees; what they make is turned by this times batch['turn'] [B], drawn uniformly from -1 to 1.
+        mirror: whether the view is the mirror image of the augmented and mixed image.
+        rotate: degrees; that image is rotated by this times batch['turn'] [B], drawn uniformly from -1 to 1.
         erase: 'shared' erases the same box in every view of this size (mirrored in a mirrored one); 'own' draws one for
             this view.
         noise: whether the view gets the pixel noise of the augmentation.
@@ -186,7 +186,7 @@ class Method:
 
     What evaluation and the report read:
 
-        training_only: first names of parameters that only training uses; a model that is tested does without them.
+        training_only: first path components of parameters that only training uses; they are dropped at test time.
         changeable: fields of `config.model` that may differ when a stored model is scored: they have no parameters.
         score: (model, logits [N, C], labels [N]) -> {name: number}, called once for an evaluation.
         measures: title of each number that the method is scored by instead, where it predicts no classes; larger is

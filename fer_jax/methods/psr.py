@@ -71,12 +71,12 @@ class Model(Classifier):
 
     Attributes:
         num_classes: C.
-        multiples: what the branches see: 1 first is the reduced image, k > 1 that image super-resolved k times, 1 last
-            the whole one. With m branches the image is reduced m - 2 times by two. (1, 2, 1) is the paper's; (1,) is
-            the one network of usual practice, with the same head.
-        sep_pos: where VGG is cut into low and high, counted as torchvision counts its `features` (24: after pool3).
-        last: VGG's last layer; 'pool4' gives 48 pixels the maps that 96 have after 'pool5'.
-        upsampler: how the image is enlarged, one of UPSAMPLERS ('bicubic': is super-resolution worth it?).
+        multiples: inputs of the branches: a first 1 is the reduced image, k > 1 that image super-resolved k times, a
+            last 1 the full image. With m branches the image is halved m - 2 times. (1, 2, 1) is the paper's; (1,) is
+            an ordinary network of one scale, with the same head.
+        sep_pos: where VGG is cut into a low and a high part, as torchvision numbers its `features` (24: after pool3).
+        last: VGG's last layer; 'pool4' gives 48-pixel images the map size that 96-pixel images have after 'pool5'.
+        upsampler: how the image is enlarged, one of UPSAMPLERS; 'bicubic' is the control without super-resolution.
         stn: whether a spatial transformer comes first.
         width: channels of VGG's first stage; 64 is VGG-16.
         sr_blocks: residual blocks of EDSR (`fer_jax.nn.edsr`).
@@ -172,7 +172,7 @@ class Model(Classifier):
     def _check(self, shape: tuple[int, ...]) -> None:
         if self.last not in LAYERS or LAYERS.index(self.last) <= LAYERS.index(cut(self.sep_pos)[0]):
             raise UserError(
-                f"model.last = '{self.last}' is no layer of VGG-16 after the cut at {self.sep_pos}: give 'pool5'"
+                f"model.last = '{self.last}' is not a layer of VGG-16 after the cut at {self.sep_pos}: give 'pool5'"
             )
         if tuple(self.multiples) not in PYRAMIDS:
             raise UserError(f"model.multiples = {self.multiples}: give {', '.join(map(str, PYRAMIDS))}")

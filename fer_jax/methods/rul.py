@@ -63,9 +63,9 @@ class Model(Classifier):
         dropout: rate in both branches
         clip: largest absolute value of l
         mixing: the weights a_i, one of MIXINGS; 'equal' is the ablation 0.5.
-        other_label: whether a partner of the same label is drawn again, up to ten times
-        keep_sigma: whether a trained model keeps the branch of sigma, so that the report and whoever reads its
-            intermediates see the uncertainty of test images
+        other_label: whether to redraw a partner with the same label, up to ten times
+        keep_sigma: whether a trained model keeps the branch of sigma, so that the report and other readers of its
+            intermediates get the uncertainty of test images
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
         stem: 'imagenet', or 'small' for images of about 48 pixels.
@@ -156,7 +156,7 @@ def loss(
         batch: reads target.
         clock: not read.
         classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
-        shares: of the two labels in the loss, one of SHARES; 'weights' is the ablation a_i and 1 - a_i, as in mixup.
+        shares: weights of the two labels in the loss, one of SHARES; 'weights' is the ablation a_i and 1 - a_i (mixup).
     """
     del clock
     aux, target = outputs[0].aux, batch["target"]

@@ -61,15 +61,15 @@ class Model(Classifier):
     Attributes:
         num_classes: C.
         vectors: the table of word vectors, 'minilm' or a file (`fer_jax/words`).
-        words: which words stand for a class.
+        words: which words represent a class.
         class_vectors: the raw vectors r_k [C, dimension] as nested tuples.
         control: what replaces the word vectors in a control, one of CONTROLS.
         control_seed: seed of the random vectors.
-        decode: how an answer becomes a class, one of DECODINGS; 'pinv' belongs to the losses without a softmax.
+        decode: how an output vector is decoded to a class, one of DECODINGS; 'pinv' is for losses without a softmax.
         scale: s, the inverse temperature of the logits. With the cosines of words up to 0.6 apart from 1, s of 16
             and more lets a cross-entropy fall under 0.05.
-        learn_scale: s = exp(t), t learned from log(scale) on, s kept within SCALE_RANGE.
-        learn_delta: the class vectors move (A6).
+        learn_scale: learn s = exp(t), with t initialized to log(scale) and s kept within SCALE_RANGE.
+        learn_delta: learn an offset of the class vectors (A6).
         depth: layers of the ResNet (`fer_jax.nn.resnet`).
         width: channels of its first stage.
         stem: 'imagenet', 'small' for images of about 48 pixels, or 'caffe' (VGGFace2's).
@@ -231,7 +231,7 @@ def check(config: Config) -> None:
     kind = config.loss.options.kind
     if config.model.decode == "pinv" and kind in SOFTMAX:
         raise UserError(
-            f"config.model.decode='pinv' undoes what the cosine loss mixes, and config.loss.options.kind='{kind}' "
+            f"config.model.decode='pinv' inverts the mixing of the cosine loss, but config.loss.options.kind='{kind}' "
             "trains a softmax over the cosines themselves: give decode='nearest', or kind='cosine' or 'votes'"
         )
     if kind == "votes" and config.data.label_smoothing:
@@ -266,7 +266,9 @@ def loss(
     aux = outputs[0].aux
     s, target, similarity = aux["scale"], batch["target"], aux["similarity"]
     if "log_scale" in aux and kind not in SOFTMAX:
-        raise UserError(f"config.model.learn_scale: config.loss.options.kind='{kind}' has no softmax to learn it from")
+        raise UserError(
+            f"config.model.learn_scale: config.loss.options.kind='{kind}' has no softmax to learn the scale from"
+        )
     terms = {}
     if kind in ("cosine", "hybrid"):
         terms["cosine"] = cosine_loss(similarity, target)

@@ -285,7 +285,7 @@ def test_gray_pictures_have_no_color_operation_which_is_said_once(entry, says, c
     gray = types.SimpleNamespace(picture_shape=(48, 48, 1), name="gray faces")
     for _ in range(2):
         setup._note_colors(config, gray)
-    assert capsys.readouterr().err.count("has no color operation here: gray faces is gray") == says
+    assert capsys.readouterr().err.count("applies no color operations: gray faces is gray") == says
 
 
 def test_a_policy_is_refused_where_landmarks_would_have_to_move():

@@ -199,7 +199,7 @@ def test_a_face_without_landmarks_is_not_classified(capsys):
 
 @pytest.mark.parametrize("learner", learners.LEARNERS)
 def test_faces_that_are_all_alike_are_refused(learner):
-    with pytest.raises(UserError, match="are alike"):
+    with pytest.raises(UserError, match="are identical"):
         fitted(points=np.repeat(POINTS[:1], len(POINTS), axis=0), learner=learner)
 
 

@@ -103,7 +103,7 @@ def test_examples_without_valence_and_arousal_change_nothing():
 
 def test_valence_and_arousal_are_not_learned_where_nobody_rated_them():
     batch = {"valence": jnp.zeros(2), "arousal": jnp.zeros(2), "mask": jnp.ones(2, bool), "target_hits": jnp.eye(2)}
-    with pytest.raises(UserError, match="nobody has rated mixtures"):
+    with pytest.raises(UserError, match="mixed faces have no ratings"):
         affect_terms(jnp.zeros((2, 2)), batch)
     with pytest.raises(UserError, match="this data set has no valence and arousal"):
         affect_terms(jnp.zeros((2, 2)), {"mask": batch["mask"]})

@@ -127,8 +127,8 @@ def test_every_cut_has_the_same_trunk(sep_pos):
         ({"multiples": (2, 1)}, "model.multiples"),
         ({"multiples": ()}, "model.multiples"),
         ({"sep_pos": 25}, "cannot be cut at 25"),
-        ({"last": "pool6"}, "'pool6' is no layer"),
-        ({"last": "pool3"}, "no layer of VGG-16 after the cut at 24"),
+        ({"last": "pool6"}, "'pool6' is not a layer"),
+        ({"last": "pool3"}, "not a layer of VGG-16 after the cut at 24"),
         ({"multiples": (1, 2, 4, 1), "stn": False}, "a multiple of 4"),
     ],
 )

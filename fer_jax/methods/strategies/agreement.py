@@ -1,4 +1,4 @@
-"""Agreement of annotators: examples on which they disagree do not train, or weigh less.
+"""Annotator agreement: examples on which annotators disagree are left out of training, or get less weight.
 
     filter     keep an example if the class with the most votes has at least the share t of them
     entropy    w_i = 1 - H(d_i) / ln C, d_i the distribution of the votes; the mean of the loss divides by the sum of w
@@ -26,9 +26,9 @@ def apply(method: Method, *, rule: str = "filter", threshold: float = 0.5, votes
 
     Args:
         method: any classifier.
-        rule: what the votes decide, one of RULES
-        threshold: t of 'filter'
-        votes: the field that holds them, such as 'votes_label' of FER+; 'vote_target' has those for emotions alone
+        rule: how the votes are used, one of RULES
+        threshold: t, the share of votes that 'filter' requires
+        votes: the field with the votes, such as 'votes_label' of FER+; 'vote_target' has only those for emotions
     """
 
     def select(terms: Terms, outputs: Outputs, batch: Batch, clock: Clock) -> Float[Array, "B"]:

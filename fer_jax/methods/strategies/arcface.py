@@ -1,4 +1,4 @@
-"""ArcFace: an additive angular margin (Deng, Guo, Xue and Zafeiriou, CVPR 2019), for networks that know people apart.
+"""ArcFace: an additive angular margin (Deng, Guo, Xue and Zafeiriou, CVPR 2019), for networks that recognize people.
 
     L = CE(z, y),    z_j = s cos(theta_j + m [j = y]),    cos theta_j = w_j f / (|w_j| |f|)      (eq. 3)
 

@@ -56,8 +56,8 @@ def apply(
         method: any classifier whose loss is a softmax of its logits.
         kind: the form, one of KINDS
         matrix: 'fer2013', a file in CSV or JSON, 'estimated' or 'learned'
-        start: with 'estimated', the epoch from which on T is used
-        anchors: with 'estimated', the pictures that each row is the mean of
+        start: with 'estimated', the epoch from which T is used
+        anchors: with 'estimated', the number of pictures averaged for each row of T
         volume: with 'learned', the weight of log det T
     """
     estimated, learned = (matrix == name for name in FOUND)
@@ -224,14 +224,14 @@ def check(config: Config) -> None:
         )
     if config.method == "compound":
         raise UserError(
-            f"config.objective='{config.objective}': correction is of a softmax over classes, and compound learns "
+            f"config.objective='{config.objective}': correction needs a softmax over classes, but compound learns "
             "sigmoids: give another method"
         )
     kind = config.loss.options.get("kind")
     if config.method == "word2vec" and kind not in ("softmax", "distribution"):
         raise UserError(
-            f"config.objective='{config.objective}': correction is of a softmax over classes, which "
-            f"config.loss.options.kind='{kind}' is not: give 'softmax' or 'distribution'"
+            f"config.objective='{config.objective}': correction needs a softmax over classes, which "
+            f"config.loss.options.kind='{kind}' does not have: give 'softmax' or 'distribution'"
         )
 
 

@@ -26,7 +26,7 @@ def apply(method: Method, *, probability: float = 0.3, beta: float = 1.0) -> Met
 
     Args:
         method: any classifier of images.
-        probability: P, of a step that pastes boxes
+        probability: P, the probability that a step pastes boxes
         beta: both parameters of the Beta distribution of lambda
     """
 

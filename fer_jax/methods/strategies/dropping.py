@@ -47,10 +47,10 @@ def apply(
     Args:
         method: any classifier of images.
         rule: what makes an example suspicious, one of RULES
-        share: of the training examples that is dropped
-        by_class: whether the share is taken of each class
-        start: the epoch, from 0, with which dropping begins
-        decay: of the moving average of 'trim'
+        share: the fraction of the training examples to drop
+        by_class: whether to drop this fraction of each class, instead of all classes together
+        start: the epoch, from 0, at which dropping begins
+        decay: decay of the moving average of 'trim'
     """
 
     def targets(memory: Memory, batch: Batch, clock: Clock) -> Batch:

@@ -35,9 +35,9 @@ def apply(method: Method, *, weight: float = 5.0, pair_mode: str = "shared", bal
 
     Args:
         method: any classifier of images.
-        weight: lambda, of the consistency
+        weight: lambda, the weight of the consistency loss
         pair_mode: how the mirrored view is erased, one of PAIR_MODES
-        balanced: classify the mirrored view as well, the ablation of the paper
+        balanced: also classify the mirrored view, an ablation of the paper
     """
 
     def loss(outputs: Outputs, batch: Batch, clock: Clock, **options: str | float) -> dict[str, Float[Array, "B"]]:

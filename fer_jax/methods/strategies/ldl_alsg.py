@@ -46,7 +46,7 @@ def apply(
 
     Args:
         method: any classifier of images.
-        form: of the graph and the loss, one of FORMS
+        form: form of the graph and the loss, one of FORMS
         k: neighbors of each face in each space
         landmarks: lambda of the landmark space; 0 leaves it out
         action_units: lambda of the action unit space; 0 leaves it out

@@ -1,7 +1,7 @@
 """NLA: Navigating Label Ambiguity (Lee, Choi, Kim, Kim and Nam, AAAI 2025, arXiv 2502.09993).
 
-Examples whose label is ambiguous shall weigh more than easy ones, and those whose label is wrong less. Which are which
-shows in two probabilities, p_GT of the label and p_NN of the nearest negative, the most probable other class:
+Ambiguous examples should get more weight than easy ones, and wrongly labeled examples less. Two probabilities tell them
+apart, p_GT of the label and p_NN of the nearest negative, the most probable other class:
 
     L = 1/2 (1 + w) CE + 1/2 JSD(p(x) || p(x')),    w = N((p_GT, p_NN); mu, Sigma)
 

@@ -40,11 +40,11 @@ def apply(
 
     Args:
         method: any classifier of images.
-        beta: the share of each batch, the most certain, whose labels are trusted
+        beta: the fraction of each batch, its most certain examples, whose labels are trusted
         delta2: by how much another class must be more probable than the label
-        start: the epoch, from 0, with which relabeling begins
-        scope: where, one of SCOPES; 'low' outside the share beta, 'batch' everywhere
-        permanent: whether a replaced label stays so; otherwise each visit decides anew
+        start: the epoch, from 0, at which relabeling begins
+        scope: where to relabel, one of SCOPES; 'low' outside the fraction beta, 'batch' everywhere
+        permanent: whether a replaced label is kept; otherwise each visit decides again
     """
     if scope == "low" and "uncertainty" not in method.profiles:
         raise UserError(

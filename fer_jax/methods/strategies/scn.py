@@ -54,10 +54,10 @@ def apply(
         beta: the share of a batch in group H
         delta1: by how much the mean importance of H must be above that of L
         delta2: by how much another class must be more probable than the label
-        start: the epoch, from 0, with which relabeling begins
-        scope: where, one of SCOPES; 'low' in group L (the paper), 'batch' everywhere (the code)
-        permanent: whether a replaced label stays so; otherwise each visit decides anew
-        gamma: of the paper's loss (1 - gamma) L_W + gamma L_R, 0.5 there; 0 is the code's, L_W + L_R
+        start: the epoch, from 0, at which relabeling begins
+        scope: where to relabel, one of SCOPES; 'low' in group L (the paper), 'batch' everywhere (the code)
+        permanent: whether a replaced label is kept; otherwise each visit decides again
+        gamma: of the paper's loss (1 - gamma) L_W + gamma L_R with gamma 0.5; 0 is the code's loss, L_W + L_R
     """
     if "uncertainty" in method.profiles:
         raise UserError(

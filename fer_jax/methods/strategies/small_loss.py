@@ -24,8 +24,8 @@ def apply(method: Method, *, tau: float = 0.2, epochs: float = 10.0) -> Method:
 
     Args:
         method: any classifier.
-        tau: the share of each batch that is dropped in the end, the noise rate
-        epochs: T_k, the epochs until the share is reached
+        tau: the fraction of each batch that is dropped in the end: the noise rate
+        epochs: T_k, the number of epochs until this fraction is reached
     """
 
     def select(terms: Terms, outputs: Outputs, batch: Batch, clock: Clock) -> Float[Array, "B"]:

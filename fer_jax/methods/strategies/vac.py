@@ -49,11 +49,11 @@ def apply(
 
     Args:
         method: any classifier of images.
-        scale: the smaller views as a share of the side; 1 leaves them out
-        flip_weight: of the consistency with the mirror image, one term for each size
-        scale_weight: of the consistency between the sizes
-        rotate: the largest angle in degrees of a turned view, such as 10; 0 for none
-        rotate_weight: of the consistency with the turned view
+        scale: side of the smaller views as a fraction of the full side; 1 leaves them out
+        flip_weight: weight of the consistency with the mirror image, one term for each size
+        scale_weight: weight of the consistency between the sizes
+        rotate: the largest angle in degrees of a rotated view, such as 10; 0 for none
+        rotate_weight: weight of the consistency with the rotated view
         standardize: divide each image's maps by their standard deviation
     """
     sizes = (1.0, scale) if scale < 1 else (1.0,)
