@@ -211,7 +211,7 @@ def test_trees_that_tell_nothing_are_refused():
 
 def test_more_examples_than_support_vectors_are_sampled(capsys):
     model, variables = fitted(support=100)
-    assert "learns from 100 of 240" in capsys.readouterr().out
+    assert "trained on 100 of 240" in capsys.readouterr().out
     assert (logits_of(model, variables, UNSEEN).argmax(axis=1) == TRUTH).mean() > 0.8
 
 
