@@ -155,7 +155,7 @@ def test_more_steps_than_a_run_can_count(tiny, tmp_path):
         loop.train(config, epath.Path(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     config.train.epochs = config.train.eval_every_epochs = 1e308  # whose steps are not even a number
-    with pytest.raises(UserError, match="are inf steps of config.train.batch_size=16"):
+    with pytest.raises(UserError, match="gives inf steps at config.train.batch_size=16"):
         count_steps(config, 14.0)
     config.train.max_steps = 6  # ends it
     assert count_steps(config, 14.0) == (6, 6)

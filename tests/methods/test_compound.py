@@ -30,7 +30,7 @@ def test_the_table_has_the_parts_of_each_class():
     assert len(set(compound.part_table(order))) == 1  # the table does not depend on which part is named first
     with pytest.raises(UserError, match="'contempt'"):
         compound.part_table(("neutral", "contempt"))
-    with pytest.raises(UserError, match="compound expressions, and the classes are neutral, happiness, "):
+    with pytest.raises(UserError, match="compound expressions, but the classes are neutral, happiness, "):
         compound.model_fields(None, EMOTIONS[:7])
 
 
