@@ -31,11 +31,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCORES = ("accuracy", "mean_recall", "macro_f1")
 PAGE = """# The model that comes with fer_jax
 
-`fer_jax.load()` and `fer-jax predict` use it unless they are given another. Its classes are {classes}.
+`fer_jax.load()` and `fer-jax predict` use this model by default. Its classes are {classes}.
 
 | | |
 |---|---|
-| network | `{method}`, {params:,} parameters; sees 48x48 gray pixels whole and magnified at the corners, mirrored too |
+| network | `{method}`, {params:,} parameters; sees 48x48 gray pixels: whole face and magnified corners, also mirrored |
 | file | `model.safetensors`, {megabytes:.1f} MB, weights in bfloat16, Apache-2.0 |
 | trained on | {training:,} pictures of FER-2013 ({split}), {epochs:.0f} epochs from scratch, seed {seed} |
 | selected on | {validation:,} pictures ({chosen}) |
@@ -53,30 +53,32 @@ PAGE = """# The model that comes with fer_jax
 | calibration error | {ece} | |
 | accuracy with one view | {plain} | |
 
-The interval is of a bootstrap over the test pictures; it does not include the variation between seeds.
+The intervals are from a bootstrap over the test pictures; they do not include the variation between seeds.
 
 | class | pictures | recall | precision |
 |---|---|---|---|
 {recalls}
 
-## How sure it is
+## Confidence
 
-A prediction is marked `unsure` if its confidence is below {threshold:.3f}. On {chosen} at most {risk} of the
-predictions above it are wrong, which is how it was chosen. On {test} it keeps {coverage} of the pictures, and
-{achieved} of them are wrong.
+A prediction is marked `unsure` if its confidence is below {threshold:.3f}. This threshold was chosen on {chosen}, where
+at most {risk} of the predictions above it are wrong. On {test} it keeps {coverage} of the pictures, and {achieved} of
+them are wrong.
 
-## What it must not be used for
+## Limits of use
 
-It says which expression people would name in a picture of a face. It does not know what somebody feels, thinks or
+The model predicts which expression people would name in a picture of a face, not what a person feels, thinks or
 intends. Do not use it to judge people: in hiring, teaching, policing, border control, medicine, insurance or
-surveillance. FER-2013 was collected by web search: its labels are noisy (of its training pictures, the annotators of
-FER+ see another expression in about a third), posed and acted faces are frequent, and age, gender and skin color were
-neither recorded nor balanced, so nobody knows for whom it fails more often. It is weakest on the classes with low
-recall above, on faces that are turned away, covered or smaller than about 40 pixels, and on everything that is no face.
+surveillance.
+
+FER-2013 was collected by web search. Its labels are noisy: in about a third of the training pictures, the annotators of
+FER+ see another expression. Posed and acted faces are frequent. Age, gender and skin color were neither recorded nor
+balanced, so nobody knows for whom the model fails more often. It is weakest on the classes with low recall above, on
+faces that are turned away, covered or smaller than about 40 pixels, and on everything that is not a face.
 
 ## Readings of {test}
 
-Each line is one look at the test split by an experiment of this repository; nothing was selected by them. {noise} runs
+Each line is one reading of the test split by an experiment of this repository; nothing was selected by it. {noise} runs
 of `experiments/noise.py` were scored on the same pictures, by the majority of FER+.
 
 | date | commit | model | accuracy | mean recall |
