@@ -145,7 +145,7 @@ def test_the_map_of_a_linear_classifier_sums_to_its_logit(finished):
     rows = model.explain(faces, kind="gradcam")
     np.testing.assert_array_equal([one.map for one in rows], predicted.maps)
     assert [one.row for one in rows] == model.predict(faces)
-    with pytest.raises(UserError, match="baseline weighs neither places nor frames"):
+    with pytest.raises(UserError, match="baseline has no attention over places or frames"):
         model.explain(faces, kind="attention")
 
 

@@ -1,7 +1,7 @@
-"""Evaluates clips of any length on all their frames: all faces are embedded first, then joined clip by clip.
+"""Evaluates clips of any length on all their frames: embeds all faces first, then combines them clip by clip.
 
-The trunk takes the faces of all clips one after the other in batches of one size: nothing is padded, memory is bounded
-and one program serves every length. The features are then grouped into clips of similar length, padded to the next
+The trunk processes the faces of all clips one after the other in batches of one size: nothing is padded, memory is
+bounded and one program serves every length. Clips of similar length are then grouped, their features padded to the next
 power of two and masked, so that the attention needs only a few small programs.
 """
 
@@ -31,7 +31,7 @@ FRAMES_AT_ONCE = 1 << 15  # in one batch of the attention, with padding
 class ClipEvaluator:
     """The compiled evaluation of a task on clips.
 
-    The method's model must give `aux['frame_features']` [B, T, P] of `frames`, and take them in place of `frames`.
+    The method's model must return `aux['frame_features']` [B, T, P] for `frames`, and accept them instead of `frames`.
     """
 
     def __init__(self, task: Task, mesh: Mesh, batch_size: int, check: Any = None):
@@ -49,7 +49,7 @@ class ClipEvaluator:
 
     def __call__(self, variables: Any, source: Source) -> dict[str, np.ndarray]:
         """Returns `logits` float32 [N, C] and the task's profiles: per clip [N, ...], or per frame (by their name,
-        `is_per_frame`) [sum of lengths, ...], one clip after the other. Masked frames have what the model returns.
+        `is_per_frame`) [sum of lengths, ...], one clip after the other. Masked frames keep what the model returns.
         """
         start, length = source.arrays["start"], source.arrays["length"]
         features = self._features(variables, source, frame_rows(start, length))

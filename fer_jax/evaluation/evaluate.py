@@ -96,7 +96,8 @@ def score(
 ) -> dict[str, Any]:
     """Returns the metrics of `outputs` against the labels (and votes) of `source`, as plain JSON values.
 
-    With `task` come the scores that its method adds. The measures of a method that predicts no classes are averaged.
+    If `task` is given, the scores of its method are added. For a method that predicts no classes, its measures are
+    averaged instead.
     """
     if task is not None and task.method.measures:
         return _measured(outputs, source, task.method.measures)

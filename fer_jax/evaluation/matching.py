@@ -1,4 +1,4 @@
-"""Which classes of a model and of a data set are the same, by their names: needed to score one on the other."""
+"""Matches the classes of a model and a data set by name, to score the model on another data set."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fer_jax.labels import ALIASES
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A source whose classes are those that it has in common with a model.
+    """A source reduced to the classes that it shares with a model.
 
     Attributes:
-        source: its examples of common classes; `source.classes` are in the model's order.
-        columns: int [C], the common classes among the model's outputs.
+        source: the examples of shared classes; `source.classes` are in the model's order.
+        columns: int [C], the model's outputs for the shared classes.
         complete: whether these are all of the model's classes.
-        left_out: {'model': [name], 'data': {name: number of examples}}, what the scores leave out; empty if nothing.
+        left_out: {'model': [name], 'data': {name: number of examples}}, what is not scored; empty if nothing.
     """
 
     source: Source
@@ -37,7 +37,7 @@ class Match:
         return {k: v[:, self.columns] if k in ("logits", "plain_logits") else v for k, v in outputs.items()}
 
     def describe(self) -> str:
-        """Returns a line that says what is left out; empty if nothing is."""
+        """Returns a line that lists what is left out; empty if nothing is."""
         parts = []
         if self.left_out.get("data"):
             examples = some([f"{count} of {name}" for name, count in self.left_out["data"].items()])

@@ -32,11 +32,11 @@ def classification_metrics(
     """Returns every score of a set of predictions, in plain JSON types.
 
     Args:
-        logits: their softmax is the prediction. All equal they are none, which counts as an error.
+        logits: their softmax is the prediction. Equal logits are no prediction and count as an error.
         labels: the true class of each example, in [0, C).
         classes: C names.
         votes: the annotators' votes, each row a distribution over the classes; adds `measures_to_votes`, and
-            `ece_to_votes`, where the share of votes for the predicted class takes the place of right or wrong.
+            `ece_to_votes`, which uses the share of votes for the predicted class instead of right or wrong.
         bootstrap: resamples behind the 95 % intervals; 0 leaves the intervals out.
         seed: of the resampling.
 
@@ -94,7 +94,7 @@ def log_softmax(logits: Num[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
 
 
 def predicted_classes(logits: Num[np.ndarray, "N C"]) -> Int[np.ndarray, " N"]:
-    """Returns the most probable class of each example; C where all classes are alike, which is no prediction."""
+    """Returns the most probable class of each example; C (no prediction) where all logits are equal."""
     alike = (logits.max(axis=1) == logits.min(axis=1)) & (logits.shape[1] > 1)
     return np.where(alike, logits.shape[1], logits.argmax(axis=1))
 
@@ -102,7 +102,7 @@ def predicted_classes(logits: Num[np.ndarray, "N C"]) -> Int[np.ndarray, " N"]:
 def confusion_matrix(
     labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], num_classes: int
 ) -> Int[np.ndarray, "C D"]:
-    """Counts of (truth, prediction); rows are the truth. Only where some predictions are C there is a last column."""
+    """Counts of (truth, prediction); rows are the truth. There is an extra last column if some predictions are C."""
     columns = max(num_classes, int(predictions.max()) + 1)
     cells = labels.astype(np.int64) * columns + predictions
     return np.bincount(cells, minlength=num_classes * columns).reshape(num_classes, columns)
@@ -112,8 +112,8 @@ def part_scores(confusion: Int[np.ndarray, "C D"], classes: Sequence[str]) -> di
     """Returns which basic parts of compound expressions were right.
 
     Returns:
-        `all_right`, the share of examples whose parts are predicted and no others; `one_right`, the share of those
-        with parts of which at least one is predicted; `recall` and `precision` of each part by its name.
+        `all_right`, the fraction of examples with exactly their parts predicted; `one_right`, the fraction of examples
+        with parts for which at least one is predicted; `recall` and `precision` of each part by name.
     """
     has = parts_by_class(classes)
     common = has @ has.T
@@ -129,7 +129,7 @@ def part_scores(confusion: Int[np.ndarray, "C D"], classes: Sequence[str]) -> di
 
 
 def parts_by_class(classes: Sequence[str]) -> Int[np.ndarray, "C 6"]:
-    """Returns 1 for the parts of each class, in the order of `PARTS`."""
+    """Returns a matrix with 1 for the parts of each class, in the order of `PARTS`."""
     return np.array([[part in (parts_of(name) or ()) for part in PARTS] for name in classes], int)
 
 
@@ -190,8 +190,8 @@ def affect_scores(predicted: Float[np.ndarray, "N 2"], truth: Float[np.ndarray, 
 
     Returns:
         `valence_ccc, arousal_ccc`, the concordance correlation 2 cov(p, t) / (var p + var t + (mean p - mean t)^2) with
-        variances over N (Lin, Biometrics 1989); `valence_rmse, arousal_rmse`; None where nothing is annotated, and the
-        concordance also of constants that agree. `affect_examples`, how many are annotated.
+        variances over N (Lin, Biometrics 1989); `valence_rmse, arousal_rmse`; None where nothing is annotated, and for
+        the concordance of equal constants. `affect_examples`, the number of annotated examples.
     """
     known = ~np.isnan(truth).any(axis=1)
     p, t = predicted[known].astype(np.float64), truth[known].astype(np.float64)
@@ -213,7 +213,7 @@ def bootstrap_intervals(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of the scores that follow from how often each class is predicted for each.
+    """95 % percentile intervals of the scores that depend only on the confusion matrix.
 
     The bootstrap draws N examples with replacement. Accuracy, mean recall and macro F1 depend only on how many of them
     fall into each (truth, prediction) cell, and N independent draws fall into the cells as one multinomial with the
@@ -237,10 +237,10 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> list[float]:
 
 
 def confidence_threshold(logits: Num[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], risk: float) -> float | None:
-    """Returns the lowest confidence from which on at most a share `risk` of the predictions is wrong.
+    """Returns the lowest confidence threshold above which at most a fraction `risk` of the predictions is wrong.
 
-    Selective classification (Geifman and El-Yaniv, NeurIPS 2017): predictions below the threshold are left to somebody
-    else. None if even the most confident ones are wrong too often.
+    Selective classification (Geifman and El-Yaniv, NeurIPS 2017): the model abstains below the threshold. None if even
+    the most confident predictions are wrong too often.
     """
     confidence = np.exp(log_softmax(logits).max(axis=1))
     order = np.argsort(-confidence, kind="stable")
@@ -253,7 +253,7 @@ def confidence_threshold(logits: Num[np.ndarray, "N C"], labels: Int[np.ndarray,
 def risk_and_coverage(
     logits: Num[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], threshold: float
 ) -> dict[str, float | None]:
-    """Returns `coverage`, the share of predictions of at least this confidence, and `risk`, the share of wrong ones."""
+    """Returns `coverage`, the fraction of predictions with at least this confidence, and `risk`, their error rate."""
     sure = np.exp(log_softmax(logits).max(axis=1)) >= threshold
     wrong = predicted_classes(logits) != labels
     return {"risk": float(wrong[sure].mean()) if sure.any() else None, "coverage": float(sure.mean())}

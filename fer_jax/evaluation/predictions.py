@@ -1,8 +1,8 @@
-"""The prediction table: a row for each face, the same for scored data sets and for new pictures.
+"""The prediction table, in one format for scored data sets and for new pictures: one row per face.
 
 source,row,frame,time,face,x,y,width,height,track,truth,expression,confidence,entropy,unsure,valence,arousal,status,p_<class>...
 
-With more than `MANY_CLASSES` the columns of the classes are left out.
+With more than `MANY_CLASSES` classes the columns of probabilities are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fer_jax.storage import write_whole
 
 @dataclasses.dataclass(frozen=True)
 class PredictionRow:
-    """A face and what a model sees in it; None is a value that does not apply.
+    """The prediction for one face; None is a value that does not apply.
 
     Attributes:
         source: the file, or 'data set:split'.
@@ -32,14 +32,14 @@ class PredictionRow:
         x, y, width, height: its box, in pixels of the picture.
         track: number of the person in a video.
         truth: the labeled class.
-        expression: the most probable class; None where all are alike.
+        expression: the most probable class; None if all are equally probable.
         confidence: its probability.
         entropy: of the probabilities, in nats.
         unsure: whether the confidence is below the model's threshold.
         valence, arousal: from -1 to 1, of a model that predicts them.
         status: 'ok', 'no_face', or 'unreadable: <reason>'.
         probabilities: of the classes, in the model's order.
-        frame_weights: of a clip, how much each of its frames counts; in JSON only.
+        frame_weights: for a clip, the weight of each frame; in JSON only.
     """
 
     source: str
@@ -84,9 +84,9 @@ def prediction_rows(
         logits: float [N, C].
         classes: C names.
         source: where the examples come from.
-        rows: int [N], their places there.
-        frames: int [N], of examples that are frames of clips, their places in these.
-        labels: int [N], the true classes where they are known.
+        rows: int [N], their rows there.
+        frames: int [N], the number of the frame in its clip, if examples are frames of clips.
+        labels: int [N], the true classes, if they are known.
         threshold: confidence below which a row is unsure.
         affect: float [N, 2], valence and arousal where the model predicts them.
     """
@@ -109,7 +109,7 @@ def prediction_rows(
 
 
 def write_table(path: Any, rows: Iterable[PredictionRow], classes: Sequence[str]) -> None:
-    """Writes rows as a CSV file in UTF-8, whole or not at all; values that do not apply are empty."""
+    """Writes rows as a CSV file in UTF-8, completely or not at all; values that do not apply are empty."""
     write_whole(path, csv_text([csv_header(classes), *(csv_cells(row, classes) for row in rows)]))
 
 

@@ -31,7 +31,7 @@ class Scored:
         source: the examples.
         outputs: of the model for them.
         scores: plain JSON values, as results.json has them.
-        covered: the same examples behind objects; None unless the config asks for them.
+        covered: the same examples with objects in front of faces; None unless the config asks for them.
     """
 
     source: Source
@@ -50,8 +50,8 @@ def score_model(evaluator: Evaluator, variables: Any, match: Match, config: Any)
         config: the run's; its `evaluation` decides what is scored.
 
     Returns:
-        The scores (see `evaluate.score`), with, where they apply: `plain`, those of each image alone where several
-        views of it are averaged; `occluded`, those behind objects; `degraded`, by degradation, what it is, the digest
+        The scores (see `evaluate.score`) and, where they apply: `plain`, scores without averaging over views;
+        `occluded`, scores with objects in front of faces; `degraded`, for each degradation its parameters, the digest
         of its images and their scores.
     """
     task = evaluator.task if match.complete else None  # a method's own scores need all of its classes
@@ -83,22 +83,22 @@ def score_model(evaluator: Evaluator, variables: Any, match: Match, config: Any)
 
 
 def main_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the scores of an evaluation that are logged and kept in checkpoints; None for those it lacks."""
+    """Returns the scores of an evaluation that are logged and kept in checkpoints; None for missing ones."""
     names = (*HEADLINE, *(name for name in AFFECT_SCORES if name in scores))
     return {name: scores.get(name) for name in scores.get("measures", names)}
 
 
 def card_scores(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a model file keeps of results.json: what was scored, and the main scores with their intervals."""
+    """Returns the part of results.json that a model file keeps: what was scored, and the main scores with intervals."""
     kept = (*DATA, *main_scores(results))
     return {name: value for name, value in results.items() if name in kept or name.endswith("_interval")}
 
 
 def unsure(logits: np.ndarray, validation: Source, config: Any, scored: Scored) -> dict[str, Any]:
-    """Returns the `threshold` of confidence below which a prediction is unsure, and what `test` has with it.
+    """Returns the confidence `threshold` below which a prediction is unsure, and its coverage and risk on `test`.
 
     Args:
-        logits: [V, C] of the examples that select the model, which set the threshold.
+        logits: [V, C] of the validation examples, which set the threshold.
         validation: these examples.
         config: of the run.
         scored: the test split.
@@ -133,7 +133,7 @@ def headline(results: Mapping[str, Any]) -> str:
 
 
 def never_recognized(results: Mapping[str, Any]) -> str:
-    """Returns a sentence that names the classes of which no test example is recognized; '' if there are none."""
+    """Returns a sentence that names the classes with recall 0 on the test split; '' if there are none."""
     recall = zip(results["classes"], results.get("recall", ()), strict=False)  # None without examples
     names = [name for name, value in recall if value == 0]
     return f"No example of {some(names)} is recognized." if names else ""

@@ -1,4 +1,4 @@
-"""What the compiled programs of training and evaluation have in common, and the programs of evaluation."""
+"""The task that the compiled programs of training and evaluation share, and the evaluation programs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Batch = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained, as plain values: everything the step reads besides the state and the batch.
+    """Everything that the compiled step reads besides the state and the batch, as plain values.
 
     Attributes:
-        method: what the step asks for loss terms and what to log, and evaluation for scores.
+        method: provides the loss terms and metrics of the step, and the scores of evaluation.
         model: the linen module.
         loss_weights: weight of each named term.
         loss_options: keyword arguments of `method.loss`.
         augmentation: what happens to a training image.
         preprocessing: what happens to every image; its size is the side of the network's input.
-        label_smoothing: epsilon, the share of a target that is replaced by the prior of its class.
-        smoothing_prior: the priors [C, C], a row per class; None is the uniform one.
+        label_smoothing: epsilon, the fraction of a target that is replaced by the prior of its class.
+        smoothing_prior: the priors [C, C], a row per class; None for the uniform prior.
         draw_target: replace each target by one class drawn from it (FER+'s probability rule).
         class_weights: weight of an example by class, or None.
         flip_evaluation: average each prediction with that of the mirrored image.
@@ -39,9 +39,9 @@ class Task:
         seed: root of all random streams; an array [] inside of a program that takes it as an argument.
         examples: how many there are in an epoch; 0 where examples are drawn without epochs.
         steps_per_epoch: batches in an epoch, not a whole number in general.
-        profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns where
+        profiles: names of per-example intermediates, or of fields of the network's input, that evaluation returns if
             the model has them.
-        point_mirror: for each of the batch's `points`, which one takes its place on a mirrored face.
+        point_mirror: for each of the batch's `points`, the index of the point that replaces it on a mirrored face.
     """
 
     method: Method
@@ -63,18 +63,18 @@ class Task:
     point_mirror: tuple[int, ...] = ()
 
     def at_size(self, size: int) -> Task:
-        """Returns the same with inputs of another size."""
+        """Returns this task with inputs of another size."""
         return dataclasses.replace(self, preprocessing=dataclasses.replace(self.preprocessing, size=size))
 
 
 def evaluation_task(config: Any, num_classes: int, fields: Mapping[str, Any], accelerated: bool) -> Task:
-    """Builds a model and all that evaluation reads besides it; no data set is needed.
+    """Builds the task that evaluates a model; needs no data set.
 
     Args:
         config: an experiment's.
         num_classes: C.
         fields: of the model, those of `config.model` among them.
-        accelerated: whether the devices are no CPUs.
+        accelerated: whether the devices are accelerators rather than CPUs.
     """
     method = methods.of(config)
     bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and accelerated)
@@ -94,7 +94,7 @@ def evaluation_task(config: Any, num_classes: int, fields: Mapping[str, Any], ac
 
 
 def model_input(task: Task, batch: Batch, key: jax.Array | None, flips: jax.Array | None = None) -> Batch:
-    """Returns the batch with the network's inputs: augmented with a key, as in evaluation without one."""
+    """Returns the batch with the network's inputs: augmented if there is a key, else as in evaluation."""
     if key is None:
         return plain_inputs(batch, task.preprocessing)
     return augmented_inputs(key, batch, task.augmentation, task.preprocessing, mirror=task.point_mirror, flips=flips)
@@ -130,7 +130,7 @@ def eval_step(task: Task, variables: Any, batch: Batch) -> dict[str, jax.Array]:
 
 
 def mean_of_views(views: list[jax.Array]) -> jax.Array:
-    """Logits of the mean of the views' probabilities; those of a single view are left as they are."""
+    """Logits of the mean of the views' probabilities; the logits of a single view are unchanged."""
     if len(views) == 1:
         return views[0]
     return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in views]), axis=0) - jnp.log(float(len(views)))

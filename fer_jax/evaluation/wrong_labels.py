@@ -1,4 +1,4 @@
-"""What a trained model says of the examples it was trained on, where the true label of each is known."""
+"""Scores how a trained model treats wrong training labels, if the true labels are known."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PARTS = 10  # of the examples, by how doubtful their label is
 
 
 def wrong_labels(outputs: Outputs, source: Source) -> dict[str, Any]:
-    """Scores what a model makes of wrong training labels, as plain JSON values.
+    """Scores how a model treats wrong training labels, as plain JSON values.
 
-    Three signs tell how doubtful the label y of an example is: `loss` -log p_y, `margin` max_{k != y} p_k - p_y, and
-    the method's own `uncertainty`, where it learns one.
+    Three signals measure how doubtful the label y of an example is: `loss` -log p_y, `margin` max_{k != y} p_k - p_y,
+    and the method's own `uncertainty`, if it learns one.
 
     Args:
         outputs: of the training examples without augmentation: logits [N, C] and, of some methods, uncertainty [N, 1].
         source: these examples, with the true labels in `clean_label`.
 
     Returns:
-        memorized: the share of the wrong labels that the model predicts.
-        recovered: the share of the wrongly labeled examples whose true class it predicts.
-        auroc: by sign, the probability that a wrong label is more doubtful than a right one; where there are votes,
-            `auroc_agreed` is that of the examples on whose class the annotators agree (`AGREED`), `auroc_disputed` that
-            of the others.
-        wrong_share: by sign, the share of wrong labels in each tenth of the examples, the most doubtful tenth last.
+        memorized: the fraction of wrong labels that the model predicts.
+        recovered: the fraction of wrongly labeled examples whose true class it predicts.
+        auroc: by signal, the probability that a wrong label is more doubtful than a right one; with votes,
+            `auroc_agreed` is for the examples on whose class the annotators agree (`AGREED`), `auroc_disputed` for the
+            others.
+        wrong_share: by signal, the fraction of wrong labels in each tenth of the examples, the most doubtful last.
     """
     labels, truth = source.arrays["label"], source.arrays["clean_label"]
     log_p, wrong, rows = log_softmax(outputs["logits"]), labels != truth, np.arange(len(labels))
@@ -59,7 +59,7 @@ def wrong_labels(outputs: Outputs, source: Source) -> dict[str, Any]:
 
 
 def auroc(sign: Float[np.ndarray, " N"], wrong: Bool[np.ndarray, " N"]) -> float | None:
-    """Returns the probability that the sign of a wrong one is larger than that of a right one, ties counted half."""
+    """Returns the probability that the signal of a wrong label exceeds that of a right one; ties count half."""
     count = int(wrong.sum())
     if not 0 < count < len(wrong):
         return None

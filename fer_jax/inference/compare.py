@@ -37,10 +37,10 @@ class Compared:
     """A run, or several seeds of one.
 
     Attributes:
-        name: its folder, without what all have in common.
+        name: its folder, without the path that all runs share.
         results: its results.json.
         fields: of its config, by path.
-        examples: which ones were scored: the data set's digest, and source and row of each.
+        examples: the scored examples: the data set's digest, and source and row of each.
         truth: int [N], the true classes.
         right: bool [S, N], for each seed whether the example is classified correctly.
         curve: (epochs, accuracy on the validation examples) of its first seed; None where there is none.
@@ -57,7 +57,7 @@ class Compared:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """By how much the score of `second` is above that of `first`, with its 95 % interval."""
+    """The score of `second` minus that of `first`, with its 95 % interval."""
 
     first: str
     second: str
@@ -68,11 +68,11 @@ class Difference:
 
 
 def compare(paths: Sequence[epath.Path], folder: epath.Path) -> epath.Path:
-    """Writes `index.html`, `scores.csv` and `differences.csv` about finished runs; returns the path of the page.
+    """Compares finished runs in `index.html`, `scores.csv` and `differences.csv`; returns the path of the page.
 
     Raises:
-        UserError: for fewer than two runs, one that is not finished, or one without predictions of classes, and if
-            `index.html` is another page.
+        UserError: for fewer than two runs, an unfinished run, or a run that predicts no classes, and if `index.html`
+            is a page that fer_jax did not write.
     """
     if len(paths) < 2:
         raise UserError("give at least two work directories to compare")
@@ -135,8 +135,8 @@ def read_run(path: epath.Path, name: str) -> Compared:
 def differences(first: Compared, second: Compared, seed: int = 0) -> list[Difference]:
     """Returns the differences of accuracy and mean recall of two runs scored on the same examples.
 
-    Their 95 % intervals are of the paired bootstrap: each draw takes examples with replacement, the same ones for both
-    runs, and of several seeds of a run as many seeds, with replacement as well (Davison and Hinkley 1997, section 3.8).
+    The 95 % intervals are from the paired bootstrap: each draw resamples examples with replacement, the same ones for
+    both runs, and, if a run has several seeds, also its seeds (Davison and Hinkley 1997, section 3.8).
     """
     count, generator = len(first.truth), np.random.default_rng(seed)
     drawn, at_once = [], max(1, CELLS_AT_ONCE // count)

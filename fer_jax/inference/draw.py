@@ -1,4 +1,4 @@
-"""Pictures with a box and a label around each face, and videos of them."""
+"""Draws a box and a label on each face of pictures and videos."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Drawings:
 
 
 def place_of(source: str) -> pathlib.PurePath:
-    """Returns where something about a path is written in another folder: at the same path in there."""
+    """Returns where to write the output for a path in another folder: at the same relative path."""
     parts = ("up" if part == ".." else part.replace(":", "_") for part in pathlib.PurePath(source).parts)
     return pathlib.PurePath(*(part for part in parts if part != os.sep))
 

@@ -43,12 +43,12 @@ def evaluate(
 
     Args:
         path: the folder of a run, which is not changed, or a model file.
-        split: of the data set; its test split by default. Of a run that tests a fold, the split that is divided
-            stands for the other folds.
+        split: of the data set; its test split by default. For a run that tests a fold, naming the split that is
+            divided into folds scores the other folds.
         out: the file of the scores; `evaluation-<split>/results.json` in the run's folder by default.
-        changes: fields of its config to read differently, by path: those of `CHANGEABLE`.
-        dataset: another data set than the one it was trained on; classes are matched by name, and compound ones read
-            from the probabilities of basic ones (see `fer_jax.inference.pairs`).
+        changes: config fields to override, by path; only those of `CHANGEABLE`.
+        dataset: a data set other than the one it was trained on; classes are matched by name, and compound classes
+            are predicted from the probabilities of basic ones (see `fer_jax.inference.pairs`).
 
     Returns:
         The scores, as in results.json.
@@ -181,7 +181,7 @@ def make_places(target: epath.Path, folder: epath.Path) -> None:
 
 
 def check_changes(changes: Mapping[str, Any], config: Config) -> None:
-    """Raises UserError for a change of a field that a trained model must be scored with as in its `config`."""
+    """Raises UserError if `changes` has a field that must stay as it was when the model was trained."""
     changeable = (*CHANGEABLE, *(f"model.{name}" for name in methods.load(config.method).changeable))
     stored = dict(leaves(config, ()))
     for field, value in changes.items():
@@ -193,6 +193,6 @@ def check_changes(changes: Mapping[str, Any], config: Config) -> None:
 
 
 def evaluation_folder(path: epath.Path, split: str, dataset: str = "") -> epath.Path:
-    """Returns where `evaluate` writes what it finds on a split: in the folder of a run, or beside a model file."""
+    """Returns where `evaluate` writes the results of a split: in the folder of a run, or beside a model file."""
     scored = "-".join(filter(None, (dataset.replace("/", "_"), split.replace(" ", "_"))))
     return path / f"evaluation-{scored}" if path.is_dir() else path.parent / f"{path.stem}-evaluation-{scored}"

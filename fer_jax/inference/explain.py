@@ -6,11 +6,11 @@ The gradient of a class's logit is taken at the last map [B, h, w, P] that the n
     cam: gradient times activation, summed over the channels at each place (HiResCAM, Draelos and Carin 2020). Where
         the classifier is linear on the mean of the map, this is the class-activation map of Zhou et al. (CVPR 2016):
         its sum is the logit without the bias.
-    gradcam: the gradient is averaged over the places first, and what is negative in the result is left out (Grad-CAM,
+    gradcam: the gradient is averaged over all places first, and negative values of the result are set to 0 (Grad-CAM,
         Selvaraju et al., ICCV 2017).
-    detail: as cam, at the last map with at least `CELLS` cells along each side: finer where the last one is coarse, and
-        then no longer exact.
-    attention: how much the method itself weighs each place, or each frame of a clip (`Method.attention`); the same for
+    detail: as cam, at the last map with at least `CELLS` cells along each side: finer than cam if the last map is
+        coarse, but then no longer exact.
+    attention: the method's own weight of each place, or of each frame of a clip (`Method.attention`); the same for
         every class.
 """
 
@@ -72,7 +72,7 @@ class ExplainedFace:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """Maps of how much each place of a face speaks for a class.
+    """Maps of how much each place of a face contributes to a class.
 
     Attributes:
         maps: in the size of the faces (see `ExplainedFace`).
@@ -95,11 +95,9 @@ def check_kind(model: Trained, kind: str) -> None:
     if method.measures:
         raise UserError(f"{name} predicts no classes: there is nothing to explain")
     if method.fit:
-        raise UserError(f"{name} is fitted, not trained by gradients: it has no map of a face to draw")
+        raise UserError(f"{name} is fitted, not trained by gradients: it has no feature map to explain")
     if kind == "attention" and not method.attention:
-        raise UserError(
-            f"{name} weighs neither places nor frames, so it has no attention to show: give detail, cam or gradcam"
-        )
+        raise UserError(f"{name} has no attention over places or frames to show: give detail, cam or gradcam")
 
 
 def explain_predictions(model: Trained, predictions: Iterable[Prediction], kind: str) -> list[ExplainedFace]:
@@ -112,7 +110,7 @@ def explain_predictions(model: Trained, predictions: Iterable[Prediction], kind:
     faces = [face if face.ndim == 4 else face[None] for _, face in found if face is not None]
     if not faces or (kind == "attention" and model.task.method.takes == "frames"):
         if any(face is not None and not row.frame_weights for row, face in found):
-            raise UserError(f"{model.card['method']} weighs the frames of a clip: give a video")
+            raise UserError(f"{model.card['method']} weights the frames of a clip: give a video")
         return [ExplainedFace(row, face) for row, face in found]
     expressions = [model.classes.index(row.expression or model.classes[0]) for row, face in found if face is not None]
     classes = np.repeat(np.asarray(expressions, np.int32), [len(frames) for frames in faces])
@@ -156,12 +154,12 @@ def explain(
     if kind == "attention" and outputs:
         weights = outputs[task.method.attention]
         if weights.ndim != 3:
-            raise UserError(f"{model.card['method']} weighs the frames of a clip, and these are single faces")
+            raise UserError(f"{model.card['method']} weights the frames of a clip, but these are single faces")
         maps = on_faces(weights, source.picture_shape, task, cv2.INTER_NEAREST)  # patches have edges
         return Explanation(maps, weights, wanted, outputs["logits"])
     made = class_maps(task, model.mesh, variables, source, wanted, kind)
     if made is None:
-        raise UserError(f"{model.card['method']} computes no map of a face: there is nothing to draw")
+        raise UserError(f"{model.card['method']} computes no feature map: there is nothing to draw")
     return Explanation(on_faces(made[0], source.picture_shape, task), made[0], wanted, made[1])
 
 
@@ -189,9 +187,8 @@ def class_maps(
 def look(task: Task, mesh: Mesh, variables: Any, match: Match) -> Looks | None:
     """Returns where a model looks on a few test faces of each class, for the report.
 
-    None if it computes no map, and for very many classes.
-
-    One device does it, because only the process that writes the report needs it.
+    None if it computes no map, and for very many classes. Runs on one device, because only the process that writes the
+    report needs it.
     """
     source, mesh = match.source, Mesh(np.asarray(mesh.local_devices[:1]), mesh.axis_names)
     if task.method.measures or len(source.classes) > MANY_CLASSES:

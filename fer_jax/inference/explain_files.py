@@ -1,4 +1,4 @@
-"""`fer-jax explain`: for each face of photos and videos a picture of where the model looks, and all maps as arrays."""
+"""`fer-jax explain`: draws where a model looks on each face of photos and videos, and stores all maps as arrays."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Scores of maps of where a model looks, as plain functions on arrays: N maps, or one number for each.
+"""Scores of explanation maps, as plain functions on arrays.
 
 What a picture shows of an expression is known where its action units and landmarks are: `unit_regions`. Each score is
-read beside that of random maps, and of a network with random weights: a method that explains a network must not
-explain one that has learned nothing equally well (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018).
+to be compared with that of random maps, and of a network with random weights: an explanation should score worse for a
+network that has learned nothing (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Predicts the expressions of faces in photos, folders, videos and cameras: found, tracked, cropped, classified."""
+"""Predicts expressions in photos, folders, videos and cameras: finds, tracks, crops and classifies faces."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """What becomes of the pictures of an input.
+    """How the pictures of an input are turned into predictions.
 
     Attributes:
         outputs: of cropped faces uint8 [N, size, size, 3]: `logits` float32 [N, C] and, if the model predicts valence
             and arousal, `affect` [N, 2].
         classes: C names.
         crops: how faces are cropped.
-        detector: finds the faces; None where each picture is a face, already cropped.
-        threshold: confidence below which a row is unsure; None where the model has none.
+        detector: finds the faces; None if each picture is an already cropped face.
+        threshold: confidence below which a row is unsure; None if the model has none.
         smoothing: weight of the earlier probabilities of a face in the next frame of a video, 0 for none.
         frames_per_second: of a video, at most; None for all frames.
         clip_logits: of a model that takes clips, in place of `outputs`: (frames uint8 [T, size, size, 3], which of them
@@ -84,7 +84,7 @@ class Reader:
 def predict(inputs: Iterable[Input], reader: Reader) -> Iterator[Prediction]:
     """Yields the picture and rows of each photo and frame, in order; memory does not grow with their number.
 
-    A model that takes clips gives one row for each input, of the face that is largest when it begins.
+    A model that takes clips returns one row for each input, for the face that is largest at its beginning.
     """
     if reader.clip_logits:
         yield from (_predict_clip(source, reader, reader.clip_logits) for source in inputs)

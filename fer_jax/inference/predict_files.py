@@ -1,4 +1,4 @@
-"""`fer-jax predict`: the expressions of all faces in files, as a table, with annotated pictures if asked for."""
+"""`fer-jax predict`: writes the expressions of all faces in files to a table, and annotated pictures if requested."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def predict_files(
     """
     camera = any(source.kind == "camera" for source in inputs)
     if camera and out and out.exists():
-        raise UserError(f"{out} exists, and a camera cannot continue it: {ANOTHER}")
+        raise UserError(f"{out} exists, and predictions from a camera cannot be resumed: {ANOTHER}")
     if camera and reader.clip_logits:
-        raise UserError(f"{model.card['method']} takes whole clips: record a video, and give that")
+        raise UserError(f"{model.card['method']} takes whole clips: record a video and give its file")
     table = Table(out, model.classes, [source.name for source in inputs], _origin(model, reader, inputs))
     counts: Counter[str] = Counter()
     if table.finished:

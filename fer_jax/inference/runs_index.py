@@ -1,4 +1,4 @@
-"""`fer-jax runs`: what lies in a folder of work directories, as a list and as a page with links to the reports."""
+"""`fer-jax runs`: lists the work directories in a folder, in the terminal and on a page with links to the reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_jax.runs.workdir import read_results
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A work directory: its path in the folder, how far it is, and the scores of a finished run."""
+    """A work directory: its path in the folder, its progress, and the scores of a finished run."""
 
     name: str
     state: str
@@ -33,7 +33,7 @@ def list_runs(folder: epath.Path) -> list[Row]:
     """
     workdirs = sorted(path.parent for path in _configs(folder)) if folder.is_dir() else []
     if not workdirs:
-        raise UserError(f"there is no work directory in {folder}: name the folder that holds them")
+        raise UserError(f"there is no work directory in {folder}: give the folder that contains them")
     return [_row(path, str(path.relative_to(folder))) for path in workdirs]
 
 

@@ -1,4 +1,4 @@
-"""The file that predictions are written to as they come: CSV or JSON lines, continued after a kill."""
+"""The file to which predictions are written one by one: CSV or JSON lines, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ENDINGS = (".csv", *JSON_ENDINGS)
 
 
 class Table:
-    """Rows of predictions on their way into a file, or to the standard output.
+    """Writes rows of predictions to a file, or to the standard output.
 
-    Beside FILE lies FILE.origin.json, which says what it was made from: inputs, model and options. The same command
-    continues a table that a kill cut short, and leaves a finished one as it is.
+    FILE.origin.json beside FILE records the inputs, model and options that it was made from. The same command resumes
+    a table that a kill cut short, and does not change a finished one.
 
     Attributes:
-        skipped: inputs that are in the file already, all of their rows.
-        rows_there: rows of the next input that are in the file already.
-        finished: whether all rows are there.
+        skipped: number of inputs whose rows are all in the file already.
+        rows_there: number of rows of the next input that are in the file already.
+        finished: whether the file has all rows.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Table:
         return self._path.with_name(self._path.name + ".origin.json")
 
     def add(self, rows: Sequence[PredictionRow]) -> None:
-        """Writes the rows that are not in the file yet and hands them to the system, so that a kill loses none."""
+        """Writes the rows that are not in the file yet, and flushes them, so that a kill loses none."""
         rows, self.rows_there = rows[self.rows_there :], max(self.rows_there - len(rows), 0)
         if self._json:
             self._write("".join(json.dumps(json_object(row, self._classes)) + "\n" for row in rows))

@@ -17,8 +17,8 @@ EVENTS = "events.out.tfevents.fer_jax"
 def add_events(run: epath.Path, folder: pathlib.Path) -> None:
     """Adds to `folder`/events.out.tfevents.fer_jax the lines of a run that are not in it yet, one event for each line.
 
-    So it may be called again while the run trains. A file with other lines, of a run that had this name before, is
-    written anew.
+    It can be called repeatedly while the run trains. A file with other lines, from an earlier run of this name, is
+    overwritten.
 
     Raises:
         UserError: if the package tensorboard is missing, or the file cannot be written.
@@ -29,7 +29,9 @@ def add_events(run: epath.Path, folder: pathlib.Path) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError as error:
-        raise UserError(f"{folder}: writing it needs TensorBoard: pip install 'fer_jax[tensorboard]'") from error
+        raise UserError(
+            f"{folder}: writing this folder needs TensorBoard: pip install 'fer_jax[tensorboard]'"
+        ) from error
 
     def event(line: dict[str, Any]) -> Event:
         kind, step = line.pop("kind"), line.pop("step")

@@ -1,4 +1,4 @@
-"""A trained model, read from a run or a model file: it needs neither the training data nor the optimizer."""
+"""A trained model, read from a run or a model file, without training data or optimizer."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Trained:
 
     Attributes:
         model: the linen module.
-        variables: what it is evaluated with, as arrays: the moving average, of the best step, where the run says so.
+        variables: the arrays that it is evaluated with: the moving average, or those of the best step, as configured.
         classes: names of the classes, in the order of the outputs.
         preprocessing: from stored pixels to the network's input.
         card: plain JSON values: `method`, `objective`, `model` (the fields of the method's model), `classes`,
             `preprocessing`, `data` (name, split, `data_digest` and picture shape of the training data), `crop` (how its
             faces were cropped: `by` 'points' or 'box', with a `margin`), `scores` (on the test split, once the run is
-            finished), `unsure` (the `threshold` of confidence that keeps the `risk` on the examples that select the
-            model, and what `test` has with it), `run` (how it was trained), `config` (the whole config of the run),
+            finished), `unsure` (the confidence `threshold` that keeps the `risk` on the validation examples, and its
+            coverage and risk on the `test` split), `run` (how it was trained), `config` (the whole config of the run),
             `versions`.
         task: what the compiled evaluation reads.
     """
@@ -69,7 +69,7 @@ class Trained:
 
     @functools.cached_property
     def config(self) -> Config:
-        """The config of the run, for the devices of this machine unless it says otherwise."""
+        """The config of the run, with the device settings of this machine unless they were overridden."""
         return config_from(self.card["config"])
 
     @functools.cached_property
@@ -79,13 +79,13 @@ class Trained:
 
     @property
     def threshold(self) -> float | None:
-        """The confidence below which a prediction is unsure; above all if none keeps the risk, None if none was set."""
+        """The confidence below which a prediction is unsure; infinite if none keeps the risk, None if none was set."""
         unsure = self.card.get("unsure")
         return None if unsure is None else math.inf if unsure["threshold"] is None else unsure["threshold"]
 
     @property
     def crops(self) -> Crops:
-        """How faces are cropped for it: as those of its training data were."""
+        """How faces are cropped for this model: like those of its training data."""
         margin, rise = CROPPED_LIKE.get(self.card["data"]["name"].partition("/")[0], (MARGIN, 0.0))
         side, stored = min(self.card["data"]["picture"][:2]), self.card["crop"]
         return Crops(side, stored.get("margin", margin), rise, stored.get("by") == "box")
@@ -94,11 +94,12 @@ class Trained:
         """Returns a row for each face, with `expression` and `probabilities` in the order of `classes`.
 
         Args:
-            faces: N cropped faces, uint8 [N, H, W] or [N, H, W, 1 or 3] (gray, or red, green and blue), which get one
-                row each. Or a picture, uint8 [H, W] or [H, W, 3], or a path of a photo, a video or a folder, or a list
-                of paths, in which faces are searched: then every face has a row with its box, and a picture without
-                a face or that cannot be read one with that status.
-            cropped: whether pictures are faces, already cropped, or are searched for faces, if not as said above.
+            faces: N cropped faces, uint8 [N, H, W] or [N, H, W, 1 or 3] (gray or RGB), with one row each. Or a picture,
+                uint8 [H, W] or [H, W, 3], or the path of a photo, a video or a folder, or a list of paths, in which
+                faces are detected: then every face has a row with its box, and a picture that has no face or cannot be
+                read has one row with that status.
+            cropped: whether pictures are already cropped faces (True) or faces are detected (False); by default as
+                described above.
             yunet: file of the detector YuNet (see `fer_jax.faces.detection.best_detector`).
 
         Raises:
@@ -167,7 +168,7 @@ class Trained:
         """Returns how faces are found in pictures and classified by this model; see `Reader`.
 
         Raises:
-            UserError: if the method predicts no classes, or measures landmarks and nothing here finds them.
+            UserError: if the method predicts no classes, or needs landmarks and no landmark detector is installed.
         """
         self._check_predicts()
         if self.config.data.points in MEASURED:

@@ -50,7 +50,7 @@ def test_landmarks_are_found_in_each_face_and_no_program_finds_any(tiny, tmp_pat
     model = untrained(config)
     faces = np.stack([np.ones(PICTURE, np.uint8), np.zeros(PICTURE, np.uint8)])
     assert [row.expression in CLASSES for row in model.predict(faces)] == [True, False]
-    with pytest.raises(UserError, match="no map of a face"):
+    with pytest.raises(UserError, match="no feature map"):
         model.explain(faces)
     with pytest.raises(UserError, match="measures landmarks"):
         export.export(model, "stablehlo", tmp_path / "faces.stablehlo.zip")
