@@ -138,7 +138,7 @@ def read_text(path: Any, advice: str = COPY, damaged: str = "strict") -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise Unreadable(f"{path}, line {line}", "is not UTF-8 text", advice) from error
     if "\0" in text:
-        raise Unreadable(path, "holds NUL bytes, so it is no text file", advice)
+        raise Unreadable(path, "holds NUL bytes, so it is not a text file", advice)
     return text
 
 
@@ -180,7 +180,7 @@ def table_rows(lines: Iterable[str], name: Any, advice: str, **form: Any) -> Ite
             if row:
                 yield reader.line_num, row
     except csv.Error as error:
-        raise Unreadable(f"{name}, line {reader.line_num}", f"is no row of a table ({error})", advice) from error
+        raise Unreadable(f"{name}, line {reader.line_num}", f"is not a row of a table ({error})", advice) from error
 
 
 def read_xml(path: Any, advice: str = COPY) -> ElementTree.Element:
@@ -188,7 +188,7 @@ def read_xml(path: Any, advice: str = COPY) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(read_bytes(path, advice, LARGEST_SHEET))
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise Unreadable(path, f"is no XML ({first_line(error)})", advice) from error
+        raise Unreadable(path, f"is not XML ({first_line(error)})", advice) from error
 
 
 def read_sheet(path: Any, parts: Iterable[str], advice: str = COPY) -> dict[str, ElementTree.Element]:
@@ -201,7 +201,7 @@ def read_sheet(path: Any, parts: Iterable[str], advice: str = COPY) -> dict[str,
                 raise ValueError("it unpacks to more than a spreadsheet can hold")
             return {part: ElementTree.fromstring(archive.read(entry)) for part, entry in there.items()}
     except Exception as error:  # damaged archives lead to errors of zipfile, zlib, lzma, struct and the XML parser
-        raise Unreadable(path, f"is no .xlsx file ({first_line(error)})", advice) from error
+        raise Unreadable(path, f"is not an .xlsx file ({first_line(error)})", advice) from error
 
 
 def parse_array(data: bytes) -> np.ndarray:
@@ -215,7 +215,7 @@ def parse_array(data: bytes) -> np.ndarray:
         shape, columns_first, kind = form[np.lib.format.read_magic(file)](file)
         size, there = math.prod(shape) * kind.itemsize, len(data) - file.tell()
         if kind.hasobject or min(shape, default=0) < 0 or size != there:
-            raise ValueError(f"its header asks for {size:,} bytes of {kind}, and {there:,} follow")
+            raise ValueError(f"its header asks for {size:,} bytes of {kind}, but {there:,} follow")
         values = np.frombuffer(data, kind, math.prod(shape), file.tell()) if size else np.zeros(0, kind)
         return values.reshape(shape, order="F" if columns_first else "C")
     except Exception as error:  # a damaged header leads to errors of NumPy, of Python's parser and of recursion
@@ -232,7 +232,7 @@ def read_arrays(path: Any, advice: str = COPY) -> dict[str, np.ndarray]:
             names = archive.namelist()
             return {name.removesuffix(".npy"): parse_array(archive.read(name)) for name in names}
     except Exception as error:  # damaged archives lead to errors of zipfile, zlib, lzma and struct
-        raise Unreadable(path, f"is no .npz file ({first_line(error)})", advice) from error
+        raise Unreadable(path, f"is not an .npz file ({first_line(error)})", advice) from error
 
 
 def read_lines(path: Any) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def reachable(text: str, option: str) -> epath.Path:
 def local(text: str, option: str) -> str:
     """Returns the path that the user gave with `option`; raises UserError for a bucket or the address of a page."""
     if "://" in text or "\0" in text:
-        raise UserError(f"{option}={text!r} is not on this machine, where it has to be: copy it here and give the copy")
+        raise UserError(f"{option}={text!r} must be on this machine: copy it here and give the path of the copy")
     return os.path.expanduser(text)
 
 

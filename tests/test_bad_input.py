@@ -247,7 +247,7 @@ def test_a_data_set_of_another_version(content, tiny, tmp_path):
     config.data.data_dir = str(tmp_path)
     folder = prepared_builder(config.data).data_path
     (folder / "dataset_info.json").write_text(content)
-    with pytest.raises(UserError, match="what was prepared of synthetic_faces/basic .* another version wrote it"):
+    with pytest.raises(UserError, match="the prepared data set synthetic_faces/basic .* another version wrote it"):
         loop.train(config, epath.Path(tmp_path / "run"))
 
 

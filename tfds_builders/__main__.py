@@ -186,32 +186,35 @@ def _builder(args: argparse.Namespace) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tfds_builders", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    every = commands.add_parser("list", help="name every data set that can be built")
+    every = commands.add_parser("list", help="list every data set that can be built")
     one = commands.add_parser("build", help="check, count and convert a data set")
-    look = commands.add_parser("verify", help="check a prepared one: numbers, every picture, equal pictures")
-    show = commands.add_parser("show", help="draw a contact sheet of a prepared one")
+    look = commands.add_parser("verify", help="check a prepared data set: counts, every picture, duplicates")
+    show = commands.add_parser("show", help="draw a contact sheet of a prepared data set")
     marks = commands.add_parser(
-        "landmarks", help="find 68 landmarks in every picture of a prepared one, for config.data.points", epilog=LICENSE
+        "landmarks", help="find 68 landmarks in every picture of a data set, for config.data.points", epilog=LICENSE
     )
     for command in (one, look, show, marks):
-        command.add_argument("name", help="a data set that `list` names, with its variant: rafdb/compound")
+        command.add_argument("name", help="a data set that `list` shows, with its variant if any: rafdb/compound")
         command.add_argument(
-            "--option", action="append", default=[], metavar="KEY=VALUE", help="of the data set; see its README"
+            "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the data set; see its README"
         )
     for command in (every, one, look, show, marks):
-        command.add_argument("--data_dir", help="of prepared data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+        text = "folder of prepared data sets (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"
+        command.add_argument("--data_dir", help=text)
     one.add_argument("--manual_dir", help="the folder with the original files")
-    one.add_argument("--overwrite", action="store_true", help="build again what is already prepared")
+    one.add_argument("--overwrite", action="store_true", help="rebuild a data set that is already prepared")
     one.add_argument(
-        "--allow_counts", action="store_true", help="accept copies with other numbers of examples than published"
+        "--allow_counts", action="store_true", help="accept numbers of examples that differ from the published ones"
     )
     one.add_argument("--allow_missing", type=int, default=0, metavar="N", help="accept N missing or damaged files")
-    one.add_argument("--jobs", type=int, default=0, help="processes (default: one for each core)")
+    one.add_argument("--jobs", type=int, default=0, help="number of processes (default: one per core)")
     look.add_argument("--out", type=os.path.expanduser, help="write the numbers as JSON")
-    marks.add_argument("--yunet", type=os.path.expanduser, help="file of the detector YuNet (default: fetched once)")
-    show.add_argument("--split", default="", help="which (default: the first)")
-    show.add_argument("--seed", type=int, default=0, help="which examples (default %(default)s)")
-    show.add_argument("--out", type=os.path.expanduser, help="the PNG to write (default: NAME.png)")
+    marks.add_argument(
+        "--yunet", type=os.path.expanduser, help="file of YuNet, the face detector (default: fetched once)"
+    )
+    show.add_argument("--split", default="", help="split to show (default: the first)")
+    show.add_argument("--seed", type=int, default=0, help="seed that draws the examples (default %(default)s)")
+    show.add_argument("--out", type=os.path.expanduser, help="PNG file to write (default: NAME.png)")
     return parser
 
 

@@ -24,7 +24,7 @@ from tfds_builders.prepared import other_versions
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False) -> None:
     """Prepares `builder`'s data set and prints what it found and wrote; arguments as for `build`."""
     if others := other_versions(builder):
-        print(f"note: {builder.name} {', '.join(others)} beside it is of another version and not used")
+        print(f"note: {builder.name} {', '.join(others)}, also prepared, is another version and is not used")
     tfds.disable_progress_bar()  # the builders have their own, which knows the number of examples
     start = time.perf_counter()
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)

@@ -53,7 +53,7 @@ def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> t
     except (AssertionError, KeyError, OSError, RecursionError, ValueError, json_format.ParseError) as error:
         # TFDS reads what is prepared as soon as it makes a builder.
         raise UserError(
-            f"what was prepared of {name} under {data_dir or 'the data folder'} cannot be read ({first_line(error)}): "
+            f"the prepared data set {name} under {data_dir or 'the data folder'} cannot be read ({first_line(error)}): "
             "it is damaged or another version wrote it; delete its folder there and prepare it again"
         ) from error
 

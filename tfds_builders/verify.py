@@ -115,8 +115,8 @@ def _note_equal(findings: Findings, splits: list[_Split]) -> None:
         rows = sum(map(len, groups))
         unequal = findings.numbers["conflicting_groups"]
         findings.notes.append(
-            f"{len(set(hashes)):,} distinct pictures of {len(hashes):,}: {len(groups):,} groups of equal ones cover "
-            f"{rows:,}, {unequal:,} of these groups with unequal labels"
+            f"{len(set(hashes)):,} distinct pictures of {len(hashes):,}: {len(groups):,} groups of duplicates cover "
+            f"{rows:,}, {unequal:,} of these groups with different labels"
         )
     for one in splits:
         for other in splits:

@@ -82,7 +82,7 @@ def evaluate(
     if config.fold == ALL and (split or dataset):
         one = fold_folder(_first(config, path).folder if config.seeds > 1 else path, 1)
         raise UserError(
-            f"{path} holds a run for every fold, and they cannot be scored together on '{split or dataset}': score "
+            f"{path} holds a run for every fold, but they cannot be scored together on '{split or dataset}': score "
             f"one of them, for example --model={one}"
         )
     check_changes(changes or {}, config)

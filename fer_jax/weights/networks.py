@@ -94,7 +94,7 @@ def match(file: WeightFile, shapes: Shapes, parts: Mapping[str, str], ignore: Se
                 reasons[path] = "a normalization without parameters, which the published network does not have"
     if not names:
         raise UserError(
-            f"config.init_from: {file.path} holds {title}, which no part of this model takes; its parts are "
+            f"config.init_from: {file.path} holds {title}, which fits no part of this model; its parts are "
             f"{', '.join(f'{part} ({kind})' for part, kind in parts.items()) or 'none'}"
         )
     modules = {name.rpartition(".")[0] for name in names.values()}
@@ -154,7 +154,7 @@ def place(
     if any(problems.values()):
         said = "; ".join(f"{len(them)} {text} ({_some(them)})" for text, them in problems.items() if them)
         raise UserError(
-            f"config.init_from: {path} holds {title}, which does not fit the model: {said}; build the model like it"
+            f"config.init_from: {path} holds {title}, which does not fit the model: {said}; change the model to match"
             f"{hint}, or list in config.init_ignore what may differ"
         )
     return Match(title, values, kept, ignored)
@@ -190,8 +190,8 @@ def _identify(file: WeightFile) -> tuple[Network, dict[str, np.ndarray]]:
             if file.arrays[prefix + first].ndim == 4 and all(prefix + other in file.arrays for other in others):
                 return network, {name.removeprefix(prefix): _our_layout(a) for name, a in file.arrays.items()}
     raise UserError(
-        f"config.init_from: {file.path} holds none of the known networks (ResNet, VGG-16, EDSR) under the names of "
-        f"their authors: it has {len(file.arrays)} weights, {_some(list(file.arrays))}"
+        f"config.init_from: {file.path} holds none of the known networks (ResNet, VGG-16, EDSR) under its "
+        f"authors' names: it has {len(file.arrays)} weights, {_some(list(file.arrays))}"
     )
 
 

@@ -103,11 +103,11 @@ def test_labels_drawn_by_a_matrix_file(tmp_path):
         ("x,anger,fear,neutral\nanger,1,0,0\nneutral,0,0,1\nfear,0,1,0\n", "same classes in the same order"),
         (
             "x,anger,fear\nanger,1,0\nfear,0,1\n",
-            "matrix of the classes anger, fear, and the data set has",
+            "matrix of the classes anger, fear, but the data set has",
         ),
-        ("x,anger,fear,neutral\nanger,1,0\nfear,0,1,0\nneutral,0,0,1\n", "is no transition matrix"),
-        ("x,anger,fear,neutral\nanger,1,0,a\nfear,0,1,0\nneutral,0,0,1\n", "is no transition matrix"),
-        ("", "is no transition matrix"),
+        ("x,anger,fear,neutral\nanger,1,0\nfear,0,1,0\nneutral,0,0,1\n", "is not a transition matrix"),
+        ("x,anger,fear,neutral\nanger,1,0,a\nfear,0,1,0\nneutral,0,0,1\n", "is not a transition matrix"),
+        ("", "is not a transition matrix"),
     ],
 )
 def test_a_matrix_that_is_not_as_it_should_be(table, says, tmp_path):
@@ -119,7 +119,7 @@ def test_a_matrix_that_is_not_as_it_should_be(table, says, tmp_path):
 def test_labels_of_fer2013_that_are_absent(tiny):
     config = tiny()
     config.data.label_noise = "fer2013"
-    with pytest.raises(UserError, match="synthetic_faces/basic keeps no labels of FER-2013"):
+    with pytest.raises(UserError, match="synthetic_faces/basic does not store FER-2013"):
         make_setup(config)
 
 

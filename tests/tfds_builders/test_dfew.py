@@ -75,7 +75,7 @@ def test_a_spreadsheet_that_is_none_or_has_other_columns(tmp_path):
     fake_dfew.write_votes(files, header=False, order=(7, 1, 2, 3, 4, 5, 6))
     assert "annotation.xlsx has most votes for other emotions" in refusal("dfew", files, tmp_path)
     fake_pictures.text(files / "Annotation" / "annotation.xlsx")
-    assert "annotation.xlsx is no .xlsx file (BadZipFile" in refusal("dfew", files, tmp_path)
+    assert "annotation.xlsx is not an .xlsx file (BadZipFile" in refusal("dfew", files, tmp_path)
 
 
 @pytest.mark.parametrize(

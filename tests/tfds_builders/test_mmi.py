@@ -125,7 +125,7 @@ def test_gaps_may_be_accepted(arrays, tmp_path):
     said = refusal("mmi", tmp_path / "files", tmp_path)
     assert "Sessions/1 holds neither a video nor pictures" in said
     assert "2/session.xml is not there: download the session again" in said
-    assert "S002-005.xml is no XML (" in said
+    assert "S002-005.xml is not XML (" in said
     builder = build("mmi", tmp_path / "files", tmp_path / "data", allow_missing=3, size=8)
     gaps = ("1", "2/session.xml", "17/S002-005.xml")
     assert list(examples(builder)) == ["S054-003"]

@@ -63,7 +63,7 @@ def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch)
     assert reachable("s3://faces/new", "--workdir") == epath.Path("s3://faces/new")
     with pytest.raises(UserError, match="--workdir=gcs://faces: 'gcs://' is not a known storage: give a folder"):
         reachable("gcs://faces", "--workdir")
-    with pytest.raises(UserError, match="config.data.data_dir='http://a/b' is not on this machine"):
+    with pytest.raises(UserError, match="config.data.data_dir='http://a/b' must be on this machine"):
         local("http://a/b", "config.data.data_dir")
     for error, says in (
         (ImportError("Please install s3fs"), "needs a package that is not installed: pip install s3fs"),

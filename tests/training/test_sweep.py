@@ -145,7 +145,7 @@ def test_predictions_that_do_not_belong_here(folds_of, finished):
     path = finished / "fold02" / FOLD
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
-    with pytest.raises(UserError, match="predictions.npz is no .npz file .* delete .*fold02 and start the same"):
+    with pytest.raises(UserError, match="predictions.npz is not an .npz file .* delete .*fold02 and start the same"):
         sweep.train(folds_of(), finished)
     path.write_bytes((finished / "fold01" / FOLD).read_bytes())
     with pytest.raises(UserError, match="other examples than synthetic_faces/basic now has in fold 2"):

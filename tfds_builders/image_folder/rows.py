@@ -77,7 +77,7 @@ def classes_of(words: Iterable[str]) -> Classes:
             are = "are not emotions" if len(others) > 1 else "is not an emotion"
             warnings.append(
                 f"{_joined(others)} among the classes {are}, so all classes keep their own names, sorted: correct a "
-                "misspelt one"
+                "misspelled one"
             )
         if all(whole_number(word) is not None for word in words):
             warnings.append("the classes are numbers: if they are emotions, name them, which gives the canonical order")

@@ -28,10 +28,10 @@ class Augmentation:
 
     Attributes:
         train: the operations in their order (fer_jax/data/augment/operations.py).
-        pad: what fills the outside of the stored picture: 'zero', 'edge' or 'reflect'.
-        per_frame: draw for every frame of a clip, instead of once for the whole clip.
+        pad: how pixels outside the stored picture are filled: 'zero', 'edge' or 'reflect'.
+        per_frame: augment each frame of a clip independently, instead of all alike.
         view: the number of this view of an example; 0 is the first.
-        own: names of operations for which a further view has draws of its own; it shares the others'.
+        own: names of operations that a further view draws independently; it shares the draws of all others.
     """
 
     train: tuple[str, ...] = ()
@@ -77,9 +77,9 @@ class Augmentation:
 
 
 def pipeline(config: Any) -> tuple[Augmentation, Preprocessing]:
-    """Returns what a config does to pictures in training, and to every picture.
+    """Returns the augmentation of training pictures and the preprocessing of all pictures that a config describes.
 
-    Evaluation sees the middle of the window that 'crop' cuts out, unless `config.preprocessing.crop` says otherwise.
+    Evaluation uses a center crop of the size of 'crop', unless `config.preprocessing.crop` says otherwise.
     """
     augmentation = Augmentation(**config.augmentation.to_dict())
     fields = config.preprocessing.to_dict()
@@ -103,7 +103,7 @@ def augment(
         images: C = 1 (gray, repeated at the end) or 3.
         augmentation: the operations.
         preprocessing: size and normalization; its `crop` is not used.
-        alike: so many successive images, such as the frames of a clip, are augmented in the same way.
+        alike: number of successive images, such as the frames of a clip, that are augmented in the same way.
         flips: which images 'flip:alternate' mirrors (see `inputs.alternate_flips`).
     """
     keys, size = example_keys(key, len(images), alike), preprocessing.size

@@ -95,23 +95,23 @@ KINDS: Mapping[str, Kind] = {
         placement.flip, ("flip",), {"p": Parameter(default=0.5, words=("alternate",))}, gate=(),
     ),
     "crop": Kind(
-        GEOMETRY, "a window of side x side stored pixels at a random place; evaluation takes the middle one",
+        GEOMETRY, "crop side x side stored pixels at a random place; evaluation takes the center crop",
         placement.crop, ("window",), {"side": Parameter(1, 4096, form=int)} | ALWAYS,
     ),
     "crop_scale": Kind(
-        GEOMETRY, "a window with a share of the area and a log-uniform width / height (random-resized crop)",
+        GEOMETRY, "random-resized crop: a share of the area, with a log-uniform width / height",
         placement.crop_scale, ("window",), {"area": Parameter(0.001, 1.0, form=tuple), "aspect": ASPECT} | ALWAYS,
     ),
     "shift": Kind(
-        GEOMETRY, "move by up to so many whole stored pixels in x and y",
+        GEOMETRY, "shift by up to this many whole stored pixels in x and y",
         placement.shift, ("shift",), {"pixels": Parameter(0, 4096, form=int)} | ALWAYS,
     ),
     "rotate": Kind(
-        GEOMETRY, "turn by up to so many degrees",
+        GEOMETRY, "rotate by up to this many degrees",
         placement.rotate, ("affine", "rotation"), {"degrees": DEGREES} | ALWAYS,
     ),
     "shear": Kind(
-        GEOMETRY, "slant along x by up to so many degrees",
+        GEOMETRY, "shear along x by up to this many degrees",
         placement.shear, ("affine", "shear"), {"degrees": Parameter(0.0, 80.0)} | ALWAYS,
     ),
     "zoom": Kind(
@@ -123,7 +123,7 @@ KINDS: Mapping[str, Kind] = {
         placement.magnify, ("window", "zoom"), {"factor": Parameter(1.0, 10.0, form=tuple)} | ALWAYS,
     ),
     "translate": Kind(
-        GEOMETRY, "move by up to this share of the side in x and y, any fraction of a pixel",
+        GEOMETRY, "shift by up to this share of the side in x and y, including fractions of a pixel",
         placement.translate, ("affine", "translate"), {"share": Parameter()} | ALWAYS,
     ),
     "warp": Kind(
@@ -151,7 +151,7 @@ KINDS: Mapping[str, Kind] = {
         color.noise, ("noise",), {"deviation": Parameter(high=255.0)} | ALWAYS,
     ),
     "low_resolution": Kind(
-        PIXELS, "reduce a whole number of times, 2 to factor, and enlarge again",
+        PIXELS, "reduce by a random whole factor, from 2 to this, and enlarge again",
         color.low_resolution, ("low_resolution",), {"factor": Parameter(2, 16, form=int)} | ALWAYS,
     ),
     "autoaugment": Kind(
@@ -160,7 +160,7 @@ KINDS: Mapping[str, Kind] = {
         {"table": Parameter(default="cifar10", form=str, words=tuple(policies.TABLES))} | LIMITED,
     ),
     "randaugment": Kind(
-        PIXELS, "RandAugment: so many of 14 operations, at one of the levels 0 to 30",
+        PIXELS, "RandAugment: this many (count) of 14 operations, at this level (magnitude) of 0 to 30",
         policies.randaugment, ("randaugment",),
         {"count": Parameter(1, 9, 2, int), "magnitude": Parameter(0, 30, 9, int)} | LIMITED,
     ),
@@ -236,7 +236,7 @@ def parse(texts: Any) -> tuple[Operation, ...]:
     """Reads `config.augmentation.train`.
 
     Raises:
-        UserError: for an entry that is malformed or out of range, and two that exclude each other.
+        UserError: for an entry that is malformed or out of range, and for two entries that exclude each other.
     """
     if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{FIELD}={texts!r}: give a list of operations, such as ('flip', 'crop:59')")

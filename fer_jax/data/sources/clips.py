@@ -111,7 +111,7 @@ def clip_sampler(
         seed: of the authors' triples.
 
     Raises:
-        UserError: if triples are asked for with another K than 3, and if no clip has a face.
+        UserError: if triples are requested with K other than 3, and if no clip has a face.
     """
     first, count = face_counts(arrays["start"], arrays["length"], mask)
     if not count.any():
@@ -158,9 +158,9 @@ def official_triples(count: np.ndarray, divisor: int, seed: int) -> np.ndarray:
 def end_faces(
     arrays: Mapping[str, np.ndarray], mask: np.ndarray, last: int, first: int = 0, middle: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the first and the last faces of each clip, in order; none is both, and the last ones come first.
+    """Returns the first and the last faces of each clip, in order. In short clips the last faces take precedence.
 
-    With `middle` those in the middle of a clip stand for the last ones.
+    With `middle`, the middle faces of a clip replace the last ones.
 
     Returns:
         (clips, places in the flat list, whether it is one of the first), each [M].

@@ -1,4 +1,4 @@
-"""From the records of a split to arrays: fields decoded once and kept, pixels in memory or left on disk."""
+"""Decodes the records of a split to arrays: fields are decoded once and cached, pixels are in memory or on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Arrays = dict[str, Any]
 def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
     """Returns the fields of all examples, by name; those per frame hold the frames of all clips one after the other.
 
-    What was decoded is kept beside the data set for the next run.
+    Decoded arrays are cached beside the data set for the next run.
 
     Args:
         builder: of a prepared data set.
@@ -63,7 +63,7 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
 
 
 def texts(builder: Any, split: str, name: str) -> list[str]:
-    """Returns a field of text of all examples of a split."""
+    """Returns a text field of all examples of a split."""
     import tensorflow_datasets as tfds
 
     wanted: Any = tfds.features.FeaturesDict({name: builder.info.features[name]})

@@ -69,7 +69,7 @@ def divide(arrays: Mapping[str, np.ndarray], text: str, dataset: str) -> np.ndar
     if "fold" in arrays and arrays["fold"].max() + 1 == division.count and (arrays["fold"] != folds).any():
         raise UserError(
             f"config.data.folds='{text}': subjects are missing from this copy of {dataset}, so the ranks of the others "
-            "give other folds than the published ones; set it to 'stored'"
+            "give folds that differ from the published ones; set it to 'stored'"
         )
     return folds
 
@@ -79,7 +79,7 @@ def subject_folds(subject: np.ndarray, k: int = 0) -> np.ndarray:
     people, rank = np.unique(subject, return_inverse=True)
     if len(people) < max(k, 2):
         raise UserError(
-            f"config.data.folds: there are {len(people)} subjects, and {max(k, 2)} are needed; use fewer folds, or "
+            f"config.data.folds: there are {len(people)} subjects, but {max(k, 2)} are needed; use fewer folds, or "
             "'leave_one_subject_out'"
         )
     return (rank % (k or len(people))).astype(np.int32)

@@ -1,4 +1,4 @@
-"""The order of examples, decided by Grain; the same for data on the device and for data that streams."""
+"""The order of examples, determined by Grain: the same for data in device memory and for streamed data."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def index_batches(
 class Stream(Iterator[Item]):
     """Yields `gather(batches[step])` for each step from `start_step` on, prepared ahead by background threads.
 
-    It ends where `batches` end. What a thread raises is raised when its element is asked for.
+    It stops at the end of `batches`. An exception in a thread is raised when its element is requested.
 
     Args:
-        batches: has elements by number, and a length.
-        start_step: the first of them.
+        batches: a sequence: elements by number, and a length.
+        start_step: number of the first element.
         gather: called in the threads, for several elements at once.
-        ahead: how many elements are prepared before they are asked for.
+        ahead: how many elements are prepared before they are requested.
     """
 
     def __init__(self, batches: Any, start_step: int, gather: Callable[[Any], Item], ahead: int = STREAM_AHEAD):

@@ -1,4 +1,4 @@
-"""The points of a face that a method looks at, out of 68 landmarks in iBUG order or out of a template.
+"""The facial points that a method uses, from 68 landmarks in iBUG order or from a template.
 
 'face24' (Li et al., IEEE T-IP 2019, and its release): 16 landmarks around brows, eyes, nose and mouth, four midpoints
 of eyes and brows, four places on the cheeks. Its offsets are pixels of a face crop of 256; here they grow and shrink
@@ -129,13 +129,13 @@ def stored_landmarks(folder: Any, split: str, digest: str) -> dict[str, np.ndarr
 def attach_points(arrays: Mapping[str, np.ndarray], *, kind: str, dataset: str, split: str) -> dict[str, np.ndarray]:
     """Adds `points` float32 [N, 24 or 68, 2], (x, y) in pixels of the stored image.
 
-    Faces without landmarks (none in the data set, not finite, or all on one spot, where a detector found nothing) have
-    the 24 of the template, or 68 that are NaN.
+    Faces without landmarks (none in the data set, not finite, or all on one spot, where a detector found nothing) get
+    the 24 points of the template, or 68 NaN points.
 
     Args:
         arrays: fields of the data set.
         kind: 'face24' or 'face68'.
-        dataset: its average face is taken where there are no landmarks.
+        dataset: selects the average face that replaces missing landmarks.
         split: for messages; '' for faces that are not part of a data set.
 
     Raises:

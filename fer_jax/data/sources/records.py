@@ -1,4 +1,4 @@
-"""The records of a prepared split as they lie on disk: what they hold, their digest, and errors in one line."""
+"""The records of a prepared split on disk: their contents, their digest, and one-line errors for damaged ones."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def file_stamps(folder: Any, pattern: str) -> dict[str, list[int]]:
 
 
 def readable(where: str) -> contextlib.AbstractContextManager[None]:
-    """Turns whatever damaged records lead to inside the `with` block into one line about `where` they are."""
+    """Turns an exception that damaged records cause in the `with` block into one line that says `where` they are."""
     return told(
         lambda error: (
             f"{where} cannot be read ({first_line(error)}): it is damaged, or the disk failed; delete that folder and "

@@ -15,7 +15,7 @@ Batch = dict[str, jax.Array]
 
 
 def take_rows(data: Mapping[str, jax.Array], indices: jax.Array | ClipSample) -> Batch:
-    """Gathers a batch out of arrays that live on the device; of clips, frames are taken by their own places."""
+    """Gathers a batch from arrays in device memory; for clips, also the frames at their positions in the flat list."""
     # Rows that do not exist: by default JAX looks at every pixel once more to fill in for them. There are none.
     take = functools.partial(jnp.take, axis=0, mode=None if for_cpu() else "clip")
     if not isinstance(indices, ClipSample):

@@ -108,9 +108,7 @@ class Source:
         return {"frames": int(length.sum()), "without_face": without, "clips_without_face": int((faces == 0).sum())}
 
     def last_faces(self, most: int, neutral: int = 0) -> Source:
-        """Returns the last `most` faces of each clip as images, of `MIDDLE_APEX` those in its middle.
-
-        A clip without a face gives none.
+        """Returns the last `most` faces of each clip as images; for `MIDDLE_APEX`, the middle faces.
 
         With `neutral` above 0 that many of its first faces are added, labeled neutral, unless they are among the last
         ones (see `with_neutral`). Fields of the clip (subject, fold, code) are repeated for its images, and
@@ -155,8 +153,8 @@ def load(config: Any, split: str, *, training: bool) -> Source:
     Args:
         config: the `data` part of an experiment's config.
         split: name of the split.
-        training: whether these examples train. Then `exclude` and the target rule apply; evaluation always uses the
-            majority of votes, as FER+ does.
+        training: whether to train on these examples. Then `exclude` and the target rule apply; evaluation always uses
+            the majority of votes, as FER+ does.
 
     Raises:
         UserError: for an unknown data set, split, rule or flag, and if the data set is not prepared.
@@ -284,7 +282,7 @@ def prepared_builder(config: Any) -> Any:
 
 
 def facts(config: Any) -> dict[str, Any]:
-    """Returns `data` for results.json: how a data set of the user's files was prepared; {} of synthetic faces.
+    """Returns `data` for results.json: how a data set of the user's files was prepared; {} for synthetic faces.
 
     It holds the version, whether it is `complete`, how many examples are `missing`, its `options`, how its faces were
     cropped (`crop`, see `PictureBuilder.crop`) and the `detector` that found them.

@@ -1,4 +1,4 @@
-"""Label noise: wrong training labels, drawn with a seed, read from a published list, or those of FER-2013 itself.
+"""Label noise: wrong training labels, drawn with a seed, read from a published list, or taken from FER-2013.
 
 Kinds, all by the names of the classes:
     symmetric: any of the other classes with equal probability.
@@ -7,7 +7,7 @@ Kinds, all by the names of the classes:
     matrix: a label drawn from the row of its class in a transition matrix (`matrices.transition_matrix`).
     fer2013: the label that FER-2013 gives a picture of FER+: real noise, whose truth is the majority of the votes.
 
-Each label is changed with probability `rate`, of a matrix that of its class, independently of the others, as in the
+Each label is changed with probability `rate` (with a matrix, that of its class), independently of the others, as in the
 published script behind the usual noise files; so the number of changed labels varies, and results.json records it. The
 outcome depends only on the seed and on the example's row in the split as stored: the same examples are wrong in any
 selection and order, and examples that are wrong at one rate are wrong in the same way at any higher rate.
@@ -50,7 +50,7 @@ def check(data: Any, *, reads_labels: bool) -> None:
 
     Args:
         data: the `data` part of an experiment's config.
-        reads_labels: whether the method does.
+        reads_labels: whether the method reads labels.
     """
     kind, rate = data.label_noise, data.label_noise_rate
     if kind not in ("", "matrix") and data.label_noise_file:
@@ -63,7 +63,7 @@ def check(data: Any, *, reads_labels: bool) -> None:
     if (kind in RATED) != bool(rate):
         raise UserError(
             f"config.data.label_noise='{kind}' and config.data.label_noise_rate={rate}: set both or neither, for "
-            f"example 'symmetric' and 0.2; a rate is for {', '.join(RATED)}"
+            f"example 'symmetric' and 0.2; only {', '.join(RATED)} have a rate"
         )
     field = "label_noise_file" if data.label_noise_file else "label_noise"
     if data[field] and not reads_labels:
@@ -154,11 +154,11 @@ def fer2013_labels(source: Source) -> Int[np.ndarray, " N"]:
     """
     here = "config.data.label_noise='fer2013'"
     if "fer2013_label" not in source.arrays:
-        raise UserError(f"{here}: {source.name} keeps no labels of FER-2013 beside its own; only ferplus does")
+        raise UserError(f"{here}: {source.name} does not store FER-2013's labels beside its own; only ferplus does")
     place = np.array([source.classes.index(name) if name in source.classes else -1 for name in emotions(7)])
     labels = place[source.arrays["fer2013_label"]].astype(np.int32)
     if lost := int((labels < 0).sum()):
-        raise UserError(f"{here}: {lost} of these labels are classes that config.data.drop_classes leaves out")
+        raise UserError(f"{here}: {lost} of these labels belong to classes that config.data.drop_classes leaves out")
     return labels
 
 

@@ -79,14 +79,16 @@ def without_classes(
     """Drops the examples of some classes, and these classes from `label`, `target` and `vote_target`.
 
     Raises:
-        UserError: for a class that there is not, and if fewer than two are left.
+        UserError: for an unknown class, and if fewer than two classes are left.
     """
     for name in drop:
         if name not in classes:
             raise UserError(f"config.data.drop_classes: there is no class '{name}'; {nearest(name, classes)}")
     left = [number for number, name in enumerate(classes) if name not in drop]
     if len(left) < 2:
-        raise UserError(f"config.data.drop_classes leaves {len(left)} of the classes {', '.join(classes)}: keep two")
+        raise UserError(
+            f"config.data.drop_classes leaves {len(left)} of the classes {', '.join(classes)}: keep at least two"
+        )
     place = np.full(len(classes), -1, np.int32)
     place[left] = np.arange(len(left))
     label = place[arrays["label"]]

@@ -42,7 +42,7 @@ def transition_matrix(name: str, classes: Sequence[str], field: str) -> Float[np
         field: of the config that names it, for messages.
 
     Raises:
-        UserError: for a file that is no such matrix, a row that is no distribution, and other classes.
+        UserError: for a file that is not such a matrix, a row that is not a distribution, and different classes.
     """
     if name in NAMED:
         names, counts = NAMED[name]
@@ -53,7 +53,7 @@ def transition_matrix(name: str, classes: Sequence[str], field: str) -> Float[np
     known, wanted = [_name(n) for n in names], [_name(n) for n in classes]
     if set(known) != set(wanted):
         raise UserError(
-            f"{field}={name!r} is a matrix of the classes {', '.join(names)}, and the data set has "
+            f"{field}={name!r} is a matrix of the classes {', '.join(names)}, but the data set has "
             f"{', '.join(classes)}: give another matrix, or leave classes out with config.data.drop_classes"
         )
     order = [known.index(n) for n in wanted]
@@ -75,7 +75,7 @@ def _read(path: pathlib.Path, field: str) -> tuple[list[str], Float[np.ndarray, 
     square = isinstance(words, list) and len(words) == size and all(isinstance(row, list) for row in words)
     values = [numbers(map(str, row)) for row in words] if square and words else []
     if not size or any(len(row) != size for row in values) or not values:
-        raise UserError(f"{path} is no transition matrix: {advice}")
+        raise UserError(f"{path} is not a transition matrix: {advice}")
     names = [str(name) for name in columns]
     if [_name(n) for n in names] != [_name(str(n)) for n in rows] or len({_name(n) for n in names}) < size:
         raise UserError(f"{path}: rows and columns must be the same classes in the same order, each once")
@@ -84,7 +84,7 @@ def _read(path: pathlib.Path, field: str) -> tuple[list[str], Float[np.ndarray, 
         if (row < 0).any() or abs(row.sum() - 1) > ROUNDING:
             raise UserError(
                 f"{path}: the row of {name} has the sum {row.sum():g} and the smallest number {row.min():g}; it must "
-                "be a distribution over the labels of pictures that truly are of this class"
+                "be the distribution of the labels of pictures that truly belong to this class"
             )
     return names, matrix / matrix.sum(axis=1, keepdims=True)
 
