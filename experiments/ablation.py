@@ -46,7 +46,7 @@ def recipe() -> Config:
 
 
 def arms() -> dict[str, dict[str, Any]]:
-    """Returns the recipe, and what leaves out the first `COUNT` of those of its ingredients that it has."""
+    """Returns the recipe, and variants that each leave out one of its first `COUNT` ingredients."""
     config = recipe()
 
     def without(*operations: str) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def _runs(given: argparse.Namespace) -> Iterator[Run]:
 
 
 def table(folder: pathlib.Path) -> str:
-    """Returns a table of the records in a folder: the recipe without each ingredient beside the recipe."""
+    """Returns a table of the records in a folder: the recipe without each ingredient, compared with the recipe."""
     runs = read_records(folder / SPLIT, "arm")
     if CONTROL not in runs:
         return ""

@@ -116,7 +116,7 @@ magnitude 9; half of the pictures (p=0.5) would be milder.
 
 
 def table(folder: pathlib.Path) -> str:
-    """Returns a table of the records in a folder: each arm beside `none`."""
+    """Returns a table of the records in a folder: each arm compared with `none`."""
     runs = read_records(folder / SPLIT, "arm")
     if CONTROL not in runs:
         return NOTES
@@ -136,7 +136,7 @@ def table(folder: pathlib.Path) -> str:
 def _differences(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], arms: Mapping[str, Any]
 ) -> dict[str, tuple[str, str]]:
-    """Returns what these arms differ by from `none`, on the seeds that all of them have."""
+    """Returns the differences of these arms from `none`, on the seeds that all of them have."""
     these = {arm: runs[arm] for arm in (CONTROL, *arms) if arm in runs}
     seeds = set.intersection(*({record["seed"] for record in records} for records in these.values()))
     same = {arm: [record for record in records if record["seed"] in seeds] for arm, records in these.items()}

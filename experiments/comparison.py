@@ -31,9 +31,9 @@ Run = tuple[pathlib.Path, Config, Callable[[], dict[str, Any]]]
 
 
 def finish(runs: Iterable[Run], out: pathlib.Path, table: Callable[[pathlib.Path], str]) -> int:
-    """Trains the runs that have no record in `out`, keeps `table(out)` beside it, and returns an exit status.
+    """Trains the runs that have no record in `out`, writes `table(out)` beside it, and returns an exit status.
 
-    A run that diverges is left out and the others are trained; the status is then 1.
+    A run that diverges is skipped and the others are trained; the status is then 1.
     """
     print_any_text()
     status = 0
@@ -72,7 +72,7 @@ def _keep(text: str, path: pathlib.Path) -> None:
 
 
 def check_recipe(path: pathlib.Path, config: Config) -> None:
-    """Raises UserError where a record is of another recipe than today's."""
+    """Raises UserError if a record was made with a recipe that differs from the current one."""
     record = read_json(path, REMEDY, {"config": dict})
     both = (record["config"], json.loads(config.to_json()))
     stored, now = (dict(leaves(ml_collections.ConfigDict(values), ())) for values in both)
@@ -81,7 +81,7 @@ def check_recipe(path: pathlib.Path, config: Config) -> None:
 
 
 def chosen(text: str, known: Mapping[str, Any]) -> list[str]:
-    """Returns the names in a list with commas."""
+    """Returns the names in a comma-separated list."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -99,9 +99,9 @@ def positive(text: str) -> int:
 
 
 def facts(config: Config, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the end of a record: how long a run took, its config, the command, and where it ran, by its results.json.
+    """Returns the last fields of a record: duration, config, command and machine of a run, from its results.json.
 
-    Folders are left out: they are this machine's, and say nothing of the run.
+    Folders are left out, because they describe the machine and not the run.
     """
     where = {name: results[name] for name in ("device", "versions", "git_commit")}
     recipe = json.loads(config.to_json())
@@ -119,7 +119,7 @@ def command() -> str:
 
 
 def origin(records: Sequence[Mapping[str, Any]], tests: Iterable[int]) -> str:
-    """Returns where records come from, in a line for below their table: all values of what they do not agree in.
+    """Returns a line about the origin of records, to print below their table; where they differ it lists all values.
 
     Args:
         records: with what `facts` returns; older ones have no command.
@@ -149,7 +149,7 @@ def origin(records: Sequence[Mapping[str, Any]], tests: Iterable[int]) -> str:
 
 
 def packed(right: np.ndarray) -> str:
-    """Returns which examples are right, bool [N], as text; `unpacked` reads it."""
+    """Returns which examples are classified correctly, bool [N], encoded as text; `unpacked` decodes it."""
     return np.packbits(right).tobytes().hex()
 
 
@@ -160,7 +160,7 @@ def unpacked(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def read_records(folder: pathlib.Path, key: str, **fields: type) -> dict[str, list[dict[str, Any]]]:
-    """Returns the records of a folder, which have these fields, by the value that they have for `key`."""
+    """Returns the records of a folder that have these fields, grouped by their value of `key`."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
         record = read_json(path, REMEDY, {key: str, **fields})
@@ -182,7 +182,7 @@ def percent(records: Sequence[Mapping[str, Any]]) -> str:
 def against(
     control: Sequence[Mapping[str, Any]], others: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, tuple[str, str]]:
-    """Returns for each of the others its difference to the control in points with a 95 % interval, and p (Holm)."""
+    """Returns the difference of each other method from the control in points, with a 95 % interval and p (Holm)."""
     found = {name: paired(unpacked(control), unpacked(records)) for name, records in others.items()}
     adjusted = holm({name: values[3] for name, values in found.items()})
     points = {name: [f"{100 * value:+.1f}" for value in values[:3]] for name, values in found.items()}
@@ -190,7 +190,7 @@ def against(
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
-    """Returns by how much `second` [S, N] is right more often, its 95 % interval, and p of no difference.
+    """Returns the gain in accuracy of `second` [S, N], its 95 % interval, and p for the hypothesis of no difference.
 
     The bootstrap draws examples, the same ones for both, and of each the seeds, all with replacement; deviations of
     the mean over S seeds are multiplied by sqrt(S / (S - 1)), because so few draws vary too little.
@@ -213,7 +213,7 @@ def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, 
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Returns the p-values corrected for their number (Holm 1979)."""
+    """Returns the p-values corrected for multiple testing (Holm 1979)."""
     adjusted, largest = {}, 0.0
     for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
         largest = max(largest, min(1.0, (len(p) - rank) * p[name]))

@@ -35,7 +35,7 @@ KEPT_EVERY = 10.0  # seconds: so much of a run's core-seconds is lost if it is k
 
 
 def epochs_for(minutes: float, steps_per_epoch: float, step: float, evaluation: float) -> float:
-    """Returns how many epochs `minutes` of one core pay for, in whole tenths.
+    """Returns how many epochs `minutes` of one core allow, in whole tenths.
 
     Args:
         minutes: core-minutes.
@@ -47,7 +47,7 @@ def epochs_for(minutes: float, steps_per_epoch: float, step: float, evaluation: 
 
 
 def measure(config: Config, minutes: float, data_dir: str) -> dict[str, Any]:
-    """Returns the record of what `minutes` pay for; what compiles and what starts a run is not counted."""
+    """Returns the record of how many epochs `minutes` allow; compilation and startup are not counted."""
     config.data.data_dir = data_dir
     began = time.perf_counter()
     setup = make_setup(config)
@@ -77,7 +77,7 @@ def measure(config: Config, minutes: float, data_dir: str) -> dict[str, Any]:
 
 
 def here(seconds: float) -> dict[str, Any]:
-    """Returns what `facts` needs of something that is no finished run and took some seconds."""
+    """Returns the results that `facts` needs, for work that took some seconds but is not a finished run."""
     return {"device": device_name(), "versions": versions(), "git_commit": git_commit(), "wall_seconds": seconds}
 
 

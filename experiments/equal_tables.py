@@ -73,7 +73,7 @@ def _runs(runs: Mapping[str, Records]) -> list[str]:
 
 
 def _differences(runs: Mapping[str, Records]) -> dict[str, tuple[str, str]]:
-    """Returns each method's difference to the baseline in points with its interval, and p among all methods."""
+    """Returns each method's difference from the baseline in points with its interval, and p corrected over methods."""
     found = {}
     for method, records in runs.items():
         seeds = {record["seed"] for record in records} & {record["seed"] for record in runs[CONTROL]}

@@ -88,7 +88,7 @@ ADAM = {  # of FDRL's paper, in shares of its 40 epochs
 
 
 def recipe(data: str, method: str) -> Config:
-    """Returns what a method trains with on a data set, at the recipe's learning rate."""
+    """Returns the config of a method on a data set, with the recipe's learning rate."""
     fields = dict(METHODS[method])
     name = fields.pop("method", "baseline")
     if name in OWN:
@@ -122,7 +122,7 @@ def config_of(data: str, method: str, epochs: float, rate: dict[str, Any], seed:
 
 
 def rates(data: str, method: str) -> dict[str, dict[str, Any]]:
-    """Returns the learning rates that are tried: their fields by a name for tables."""
+    """Returns the learning rates to try: config fields by the name that tables show."""
     optimizer = recipe(data, method).optimizer
     values = [float(f"{factor * optimizer.learning_rate:.2g}") for factor in FACTORS]
     found = {f"{optimizer.name} {value:g}": {"optimizer.learning_rate": value} for value in values}
@@ -203,7 +203,7 @@ def run(method: str, rate: str, config: Config, workdir: epath.Path, data_dir: s
 
 
 def probe(method: str, rate: str, config: Config, workdir: epath.Path, data_dir: str) -> dict[str, Any]:
-    """Returns the record of a probe; one whose training diverges has recognized nothing."""
+    """Returns the record of a probe; if training diverges, it has recognized nothing."""
     began = time.perf_counter()
     try:
         return run(method, rate, config, workdir, data_dir)
@@ -270,7 +270,7 @@ def _epochs(out: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _affordable(given: argparse.Namespace, name: str) -> float:
-    """Returns the epochs that the budget pays for, by the record of `--measure`."""
+    """Returns the number of epochs that the budget allows, from the record of `--measure`."""
     path = _epochs(given.out, name)
     if not path.exists():
         raise UserError(f"{path} is not there: the same command with --measure writes it, on an idle machine")
@@ -279,7 +279,7 @@ def _affordable(given: argparse.Namespace, name: str) -> float:
 
 
 def _check_landmarks(data: str, data_dir: str) -> None:
-    """Raises UserError where ACNN would see the points of an average face."""
+    """Raises UserError if ACNN would get the points of an average face."""
     config = recipe(data, "acnn").data
     config.data_dir = data_dir
     builder = prepared_builder(config)

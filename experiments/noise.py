@@ -238,7 +238,7 @@ def _probes(given: argparse.Namespace) -> Iterator[Run]:
 
 
 def _runs(given: argparse.Namespace) -> Iterator[Run]:
-    """Yields the runs seed by seed and column by column: what is cut short has whole comparisons."""
+    """Yields the runs seed by seed and column by column, so that an interrupted command leaves whole comparisons."""
     columns, methods = chosen(given.columns, COLUMNS), chosen(given.methods, METHODS | ABLATIONS)
     ordered = [CONTROL, *(name for name in methods if name != CONTROL)]
     for seed, column, method in itertools.product(range(given.seeds), columns, ordered):
@@ -260,7 +260,7 @@ counts as wrong in `real` is another way of labeling (neutral faces called sad, 
 
 
 def table(folder: pathlib.Path) -> str:
-    """Returns tables for each column, from the records in a folder: each method beside the control, what each knows."""
+    """Returns the tables of each column from the records in a folder: methods against the control, and wrong labels."""
     columns, with_ablations = _records(folder), _records(folder, (*METHODS, *ABLATIONS))
     lines = [NOTES, *_summary(columns)]
     for column, runs in columns.items():
@@ -270,7 +270,7 @@ def table(folder: pathlib.Path) -> str:
 
 
 def _summary(columns: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[str]:
-    """Returns a table of the accuracies, methods by columns; bold where it differs from the control by p < .05."""
+    """Returns a table of the accuracies, methods by columns; bold if the difference from the control has p < .05."""
     bold = {c: {m for m, (_, p) in _differences(runs).items() if float(p) < 0.05} for c, runs in columns.items()}
     lines = [f"| truth, % | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for method in METHODS:
@@ -281,20 +281,20 @@ def _summary(columns: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[
 
 
 def _remembered(runs: Mapping[str, list[dict[str, Any]]]) -> float:
-    """Returns the share of the wrong labels that the control repeats; 1 where all labels are right."""
+    """Returns the fraction of wrong labels that the control memorizes; 1 if all labels are right."""
     control = runs[CONTROL]
     return mean(known(control), "memorized") if control[0]["noise"] else 1.0
 
 
 def _differences(runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, tuple[str, str]]:
-    """Returns what the methods differ by from the control; nothing where it memorizes too little to say something."""
+    """Returns the differences from the control; none if the control memorizes too little for a fair comparison."""
     if _remembered(runs) < MEMORIZED:
         return {}
     return against(runs[CONTROL], {name: records for name, records in runs.items() if name != CONTROL})
 
 
 def _records(folder: pathlib.Path, methods: Iterable[str] = METHODS) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Returns the records of the seeds by column and method, of the columns that have the control."""
+    """Returns the records of the seeds by column and method, for columns that include the control."""
     found = {column: read_records(folder / column, "method") for column in COLUMNS}
     return {c: {m: runs[m] for m in methods if m in runs} for c, runs in found.items() if CONTROL in runs}
 
@@ -324,7 +324,7 @@ def _column(column: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def _ablations(columns: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[str]:
-    """Returns a table of the ablations that were run, each beside the same seeds of what it is compared with."""
+    """Returns a table of the ablations that were run, each compared with its reference on the same seeds."""
     lines = [
         "**Ablations**",
         "",

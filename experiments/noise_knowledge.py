@@ -26,7 +26,7 @@ OWN = "uncertainty"  # what the method itself learns, if it does
 
 
 def knowledge(model: Trained, train: Source, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns what a run on wrong labels knows beside `wrong_labels`, as plain JSON values.
+    """Returns further scores of a run on wrong labels, in addition to `wrong_labels`, as plain JSON values.
 
     Args:
         model: trained on `train`.
@@ -34,7 +34,7 @@ def knowledge(model: Trained, train: Source, log: Sequence[Mapping[str, Any]]) -
         log: the lines of metrics.jsonl.
 
     Returns:
-        `memorized_by_epoch`: [epoch, share of the wrong labels that the training views are predicted to have];
+        `memorized_by_epoch`: [epoch, fraction of wrong labels predicted on the training views];
         `map_disagreement` of pictures with wrong and with right labels; `relabeling` and `dropping` at the end of
         training, for methods that do so.
     """
@@ -49,13 +49,13 @@ def knowledge(model: Trained, train: Source, log: Sequence[Mapping[str, Any]]) -
 
 
 def certainty(outputs: Outputs) -> dict[str, Float[np.ndarray, " N"]]:
-    """Returns how certain the outputs of N examples are: by confidence and, where it learns that, by the method."""
+    """Returns the certainty of N predictions: by confidence and, if the method learns it, by its own uncertainty."""
     signs = {"confidence": log_softmax(outputs["logits"]).max(axis=1)}
     return signs | ({OWN: -outputs[OWN][:, 0]} if OWN in outputs else {})
 
 
 def coverage(right: Bool[np.ndarray, " N"], certain: Float[np.ndarray, " N"]) -> list[float]:
-    """Returns the accuracy on each of the shares `KEPT` of the examples, the most certain ones."""
+    """Returns the accuracy on the most certain examples, for each of the fractions `KEPT`."""
     ordered = right[np.argsort(-certain, kind="stable")]
     return [float(ordered[: round(share * len(ordered))].mean()) for share in KEPT]
 
@@ -94,12 +94,12 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # the records of the seeds by 
 
 
 def known(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Returns what `wrong_labels` says of each record."""
+    """Returns the scores of `wrong_labels` of each record."""
     return [record["model"] for record in records]
 
 
 def knowledge_table(runs: Runs) -> list[str]:
-    """Returns a Markdown table of what each method knows, means over seeds; empty for true labels."""
+    """Returns a Markdown table of these scores by method, means over seeds; empty for true labels."""
     lines = [
         "| method | AUROC of loss | agreed | disputed | of margin | of own uncertainty | relabeled: precision, recall, "
         "% | dropped: precision, recall, % | maps disagree: wrong, right | accuracy of the surest 70 %, by own, % |",
@@ -175,7 +175,7 @@ def _disagreement(records: Sequence[Mapping[str, Any]]) -> float:
 
 
 def claims_table(columns: Mapping[str, Runs]) -> list[str]:
-    """Returns a Markdown table of what the papers say of their methods, and what the columns with wrong labels show."""
+    """Returns a Markdown table of claims of the papers, with the results of the columns with wrong labels."""
     noisy = {name: runs for name, runs in columns.items() if "model" in next(iter(runs.values()))[0]}
     lines = ["**What the papers say of their methods**", "", f"| statement | above | {' | '.join(noisy)} |"]
     lines.append(f"|---|---|{'---|' * len(noisy)}")

@@ -156,9 +156,9 @@ def rafce(config):
 
 
 def rafdb_ambiguous(config):
-    """RAF-DB by what papers on ambiguous labels share: 60 epochs of Adam with L2, times 0.9 per epoch; a GPU.
+    """RAF-DB with the usual recipe for ambiguous labels: 60 epochs of Adam with L2, times 0.9 per epoch; a GPU.
 
-    They start from a ResNet-18 trained on MS-Celeb-1M (config.init_from), which is worth 15 points and more when labels
+    They start from a ResNet-18 trained on MS-Celeb-1M (config.init_from), which adds 15 points and more when labels
     are noisy, and report the best epoch on the test split for clean labels, the last epochs for noisy ones.
     """
     config.data.dataset = "rafdb/basic"
@@ -222,7 +222,7 @@ def affwild2(config):
 
 
 def sfew(config):
-    """SFEW 2.0 by the recipe of RAF-DB: 891 pictures to train on, so start from a network that knows faces."""
+    """SFEW 2.0 with the recipe of RAF-DB: 891 training pictures, so start from a network pre-trained on faces."""
     rafdb(config)
     config.data.dataset = "sfew"
     config.data.test_split = "validation"
@@ -256,7 +256,7 @@ def oulu_casia(config):
 
 
 def jaffe(config):
-    """JAFFE, tested on one person after the other: 213 pictures, so start from a network that knows faces."""
+    """JAFFE, leaving out one person at a time: 213 pictures, so start from a network pre-trained on faces."""
     rafdb(config)
     config.data.dataset = "jaffe/faces"
     config.data.folds = "leave_one_subject_out"
@@ -287,7 +287,7 @@ def image_folder(config):
 
 
 def imagenet_pixels(config):
-    """Pixels as the networks trained on ImageNet had them."""
+    """Normalizes pixels as for networks trained on ImageNet."""
     config.preprocessing.mean = (0.485, 0.456, 0.406)
     config.preprocessing.std = (0.229, 0.224, 0.225)
 

@@ -1,6 +1,6 @@
 """PSR: Pyramid with Super Resolution (Vo, Lee, Yang and Kim, IEEE Access 8, 2020, DOI 10.1109/ACCESS.2020.3010018).
 
-The network sees an aligned face in several sizes: halved, super-resolved from the halved one, and as it is. Each size
+The network sees an aligned face in several sizes: halved, super-resolved from the halved one, and original. Each size
 has its own low-level part of a VGG-16-BN; all share the high-level part and the head. The prediction is the mean of the
 branches' probabilities, the loss the mean of their losses.
 

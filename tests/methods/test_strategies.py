@@ -181,11 +181,11 @@ REFUSED = {
     "relabeling after the end": ("baseline", {"objective": "scn"}, "scn.start=10.*train.epochs=2"),
     "relabeling of mixtures": ("baseline", {"objective": "scn+mixup", "strategy.scn.start": 1.0}, "mixup mixes two"),
     "an empty group": ("baseline", {"objective": "scn", "strategy.scn.beta": 0.99}, "scn.beta=0.99.*batch_size=32"),
-    "no uncertainty": ("baseline", {"objective": "relabel", "strategy.relabel.start": 1.0}, "gives no uncertainty"),
+    "no uncertainty": ("baseline", {"objective": "relabel", "strategy.relabel.start": 1.0}, "provides no uncertainty"),
     "two uncertainties": ("rul", {"objective": "scn", "strategy.scn.start": 1.0}, "give 'relabel'"),
     "relabeling of several right classes": ("baseline", {**SEVERAL, "objective": "scn"}, "scn judges the one label"),
     "dropping of several right classes": ("baseline", {**SEVERAL, "objective": "dropping"}, "dropping judges the one"),
-    "no logits": ("word2vec", {"objective": "scn", "strategy.scn.start": 1.0}, "kind='cosine' is none"),
+    "no logits": ("word2vec", {"objective": "scn", "strategy.scn.start": 1.0}, "kind='cosine' trains cosines"),
     "dropping after the end": ("baseline", {"objective": "dropping"}, "dropping.start=10.*train.epochs=2"),
     "two with one memory": ("baseline", {"objective": "scn+dropping", "train.epochs": 20.0}, "both set 'memory'"),
     "several right classes": (

@@ -49,7 +49,7 @@ def apply(method: Method, *, rule: str = "filter", threshold: float = 0.5, votes
 
 
 def top_share(votes: Float[Array, "B K"]) -> Float[Array, "B"]:
-    """The share of all votes that the most chosen emotion has; 0 without votes. Columns after the emotions are none."""
+    """The share of all votes for the most chosen emotion; 0 without votes. Columns after the emotions do not count."""
     total = jnp.sum(votes, axis=-1)
     return jnp.max(votes[:, : len(EMOTIONS)], axis=-1) / jnp.where(total > 0, total, 1.0)
 
@@ -63,7 +63,7 @@ def entropy_weight(votes: Float[Array, "B C"]) -> Float[Array, "B"]:
 
 
 def check(config: Config) -> None:
-    """Raises UserError unless the threshold is a share."""
+    """Raises UserError unless the threshold is between 0 and 1."""
     threshold = config.strategy.agreement.threshold
     if not 0 <= threshold <= 1:
         raise UserError(f"config.strategy.agreement.threshold={threshold}: give a share, 0 to 1")

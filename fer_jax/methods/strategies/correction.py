@@ -63,7 +63,7 @@ def apply(
     estimated, learned = (matrix == name for name in FOUND)
 
     def memory(fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The last prediction for each example [N, C], where anchors are sought, and the shares of the labels [C]."""
+        """The last prediction for each example [N, C], if T is estimated, and the label frequencies [C]."""
         target = np.asarray(fields["target"], np.float32)
         shares = {"shares": target.mean(axis=0)}
         return shares | ({"predictions": np.zeros_like(target)} if estimated else {})
@@ -96,7 +96,7 @@ def apply(
         return terms
 
     def monitor(logits: Float[Array, "B C"], aux: Aux, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """The mean of the diagonal of T: the estimated share of right labels, each class weighing the same."""
+        """The mean of the diagonal of T: the estimated fraction of right labels, averaged over classes."""
         diagonal = jnp.diagonal(transition_of(aux, batch)[0])
         return {**method.monitor(logits, aux, batch), "transition_diagonal": jnp.mean(diagonal)}
 
@@ -176,7 +176,7 @@ def prior_shift(shares: Float[Array, "B C"], matrix: Float[Array, "B C C"]) -> F
 
 
 def true_shares(labels: Float[Array, "C"], matrix: Float[Array, "C C"]) -> Float[Array, "C"]:
-    """The q of which q T is nearest to the shares of the labels, in the sense of likelihood: EM from equal shares."""
+    """The maximum-likelihood q with q T close to the label frequencies, by EM from the uniform distribution."""
 
     def step(_: Array, q: Float[Array, "C"]) -> Float[Array, "C"]:
         expected = jnp.maximum(jnp.matmul(q, matrix, precision="highest"), 1e-12)
@@ -192,13 +192,13 @@ def anchor_matrix(predictions: Float[Array, "N C"], anchors: int) -> Float[Array
 
 
 def learned_matrix(w: Float[Array, "C C"]) -> Float[Array, "C C"]:
-    """VolMinNet's T: the diagonal is the largest number of every row whatever w is."""
+    """VolMinNet's T: the diagonal is the largest entry of every row, for any w."""
     rows = jnp.where(jnp.eye(len(w), dtype=bool), 1.0, jax.nn.sigmoid(w))
     return rows / jnp.sum(rows, axis=1, keepdims=True)
 
 
 def corrected(output: Output, change: Callable[[Array], Array]) -> Output:
-    """The output with all logits changed that a loss may read: of PSR's branches, RUL's mixtures, s S of Word2Vec."""
+    """Corrects all logits that a loss may read, including PSR's branches, RUL's mixtures and Word2Vec's s S."""
     aux = dict(output.aux)
     if "mixed_logits" in aux:
         aux["mixed_logits"] = change(aux["mixed_logits"])

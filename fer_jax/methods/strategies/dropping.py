@@ -91,7 +91,7 @@ def apply(
         }
 
     def monitor(logits: Float[Array, "B C"], aux: Aux, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """The share that is dropped of each class and, where the truth is known, precision and recall of dropping."""
+        """The dropped fraction of each class and, if the truth is known, precision and recall of dropping."""
         values = {f"dropped_class_{k}": rate for k, rate in enumerate(batch["drop_rates"][0])}
         if "wrong_drops" in batch:
             values["dropped_precision"], values["dropped_recall"] = batch["wrong_drops"][0]
@@ -144,7 +144,7 @@ def margin(logits: Float[Array, "B C"], label: Int[Array, "B"]) -> Float[Array, 
 
 
 def highest(score: Float[Array, "N"], label: Int[Array, "N"], share: float) -> Bool[Array, "N"]:
-    """The share of each class with the highest scores; equal ones by index, and what was never seen is never taken."""
+    """Selects a share of each class with the highest scores; ties go by index, and unseen examples are never taken."""
     order = jnp.lexsort((-score, label))  # stable: ties by index
     sorted_label = label[order]
     first = jnp.searchsorted(sorted_label, sorted_label, side="left")
@@ -161,7 +161,7 @@ def shares_of(chosen: Bool[Array, "N"], label: Int[Array, "N"], classes: int) ->
 
 
 def check(config: Config) -> None:
-    """Raises UserError for options that drop nothing or everything, or by predictions that are not about one label."""
+    """Raises UserError for options that drop nothing or everything, and for targets without a single label."""
     options = config.strategy.dropping
     if not 0 < options.share < 1:
         raise UserError(f"config.strategy.dropping.share={options.share}: give a share above 0 and below 1")

@@ -5,8 +5,9 @@ argmax_k p_k from the next visit on. The paper looks at the uncertain group of a
 whole batch, which its authors call a mistake (issue 33). It runs over any method that gives an `uncertainty`, as RUL
 does, for which it was added under label noise; `scope='batch'` needs none.
 
-The stored labels stay as they are: what replaces one is memory, so no evaluation sees it. Choice where the sources are
-silent: with `permanent=False` each visit judges the stored label anew, and a label that is no longer denied returns.
+The stored labels do not change: replacements are kept in the memory of training, so no evaluation sees them. Choice
+where the sources are silent: with `permanent=False` each visit judges the stored label again, so that a label can
+return.
 """
 
 import dataclasses
@@ -48,7 +49,7 @@ def apply(
     """
     if scope == "low" and "uncertainty" not in method.profiles:
         raise UserError(
-            "config.strategy.relabel.scope='low' relabels what the method is uncertain of, and this method gives no "
+            "config.strategy.relabel.scope='low' relabels uncertain examples, but this method provides no "
             "uncertainty: give 'batch', or config.objective='scn'"
         )
 
@@ -77,7 +78,7 @@ def apply(
         return {"label": write(memory["label"], batch["index"], changed, valid)}
 
     def monitor(logits: Float[Array, "B C"], aux: Aux, batch: Batch) -> dict[str, Float[Array, ""]]:
-        """The share of relabeled examples and, where the truth is known, of those that got it."""
+        """The fraction of relabeled examples and, if the truth is known, of those relabeled to their true class."""
         values = {"relabeled": jnp.mean(batch["relabeled"].astype(jnp.float32))}
         if "clean_label" in batch:
             right = batch["relabeled"] & (jnp.argmax(batch["target"], axis=-1) == batch["clean_label"])
@@ -94,20 +95,20 @@ def is_denied(logits: Float[Array, "B C"], label: Array, delta2: float) -> Bool[
 
 
 def uncertain(uncertainty: Float[Array, "B 1"], batch: Batch, beta: float) -> Bool[Array, "B"]:
-    """The low group: the valid examples of a batch but for the share beta of them that is the most certain."""
+    """The low group: the valid examples of a batch without its most certain fraction beta."""
     certain = smallest(uncertainty[:, 0], batch["index"], batch["mask"], jnp.float32(beta))
     return batch["mask"] & (certain == 0)
 
 
 def check(config: Config) -> None:
-    """Raises UserError for options that relabel nothing, or by predictions that are not about one label."""
+    """Raises UserError for options with which nothing is relabeled, and for targets without a single label."""
     check_relabeling(config, "relabel")
     if config.strategy.relabel.scope == "low":
         check_groups(config, "relabel")
 
 
 def check_relabeling(config: Config, name: str) -> None:
-    """The same for the options of relabeling of the strategy `name`."""
+    """Checks the relabeling options of the strategy `name`."""
     options = config.strategy[name]
     if not 0 <= options.delta2 < 1:
         raise UserError(f"config.strategy.{name}.delta2={options.delta2}: give a number of at least 0 and below 1")
@@ -120,7 +121,7 @@ def check_relabeling(config: Config, name: str) -> None:
 
 
 def check_one_label(config: Config, name: str) -> None:
-    """Raises UserError where a prediction is not about one label: for mixed images, or several right classes."""
+    """Raises UserError if an example has no single label: for mixed images, or several right classes."""
     if mixing := [other for other in parts(config.objective) if "mix" in load(other).claims]:
         raise UserError(
             f"config.objective='{config.objective}': {name} judges the label of an example by the prediction for it, "
@@ -134,7 +135,7 @@ def check_one_label(config: Config, name: str) -> None:
 
 
 def check_groups(config: Config, name: str) -> None:
-    """Raises UserError where one of the two groups of a batch is empty."""
+    """Raises UserError if one of the two groups of a batch would be empty."""
     beta, size = config.strategy[name].beta, config.train.batch_size
     if not 1 <= round(beta * size) <= size - 1:
         raise UserError(

@@ -61,7 +61,7 @@ def apply(
     """
     if "uncertainty" in method.profiles:
         raise UserError(
-            "config.objective: scn learns how certain the label of an example is, and so does this method: leave scn "
+            "config.objective: scn learns the certainty of each label, which this method does already: leave scn "
             "out, or give 'relabel' for its relabeling"
         )
     shares = (1.0 - gamma, gamma or 1.0)
@@ -157,8 +157,8 @@ def check(config: Config) -> None:
     kind = config.loss.options.get("kind")
     if config.method == "word2vec" and kind not in set(SOFTMAX) - {"hybrid"}:
         raise UserError(
-            f"config.objective='{config.objective}': scn weighs logits, and the cosine of "
-            f"config.loss.options.kind='{kind}' is none: give 'softmax', 'margin' or 'distribution'"
+            f"config.objective='{config.objective}': scn weights logits, but "
+            f"config.loss.options.kind='{kind}' trains cosines: give 'softmax', 'margin' or 'distribution'"
         )
 
 

@@ -2,7 +2,7 @@
 
 The rule of Co-teaching (Han et al., NeurIPS 2018) for one network: at epoch T the fraction
 R(T) = 1 - tau min(T / T_k, 1) of each batch is kept. A network learns clean labels before it memorizes wrong ones, so
-that early on a large loss is a sign of a wrong label; tau is the noise rate, as far as it is known.
+that early on a large loss is a sign of a wrong label; tau should be the noise rate, or an estimate of it.
 
 Choice where the source is silent: R(T) B is rounded to the nearest whole number, at least 1; equal losses are kept in
 the order of their index.
