@@ -147,9 +147,9 @@ def deletion(probability: Probability, faces: Faces, maps: Maps) -> PerMap:
 
 
 def transforms(shape: tuple[int, int]) -> dict[str, Float[np.ndarray, "2 3"]]:
-    """Returns what maps should follow: for each transform where a pixel (x, y, 1) of a picture (H, W) moves.
+    """Returns the transforms that maps should follow: where each moves a pixel (x, y, 1) of a picture (H, W).
 
-    'light' moves nothing: the picture gets darker (see `transformed`).
+    'light' moves nothing, but makes the picture darker (see `transformed`).
     """
     height, width = shape
     flip = np.array([[-1, 0, width - 1], [0, 1, 0]], np.float64)

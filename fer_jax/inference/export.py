@@ -38,12 +38,12 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 
 def export(model: Trained, form: str, path: pathlib.Path) -> str:
-    """Writes a model file for other programs; returns a line that says what was written.
+    """Exports a model to a file for other programs; returns a line that says what was written.
 
     Args:
         model: to be exported.
         form: one of `FORMS`.
-        path: of the file, which exists only if its model predicts what `model` does.
+        path: of the file, which is kept only if its predictions agree with those of `model`.
 
     Raises:
         UserError: for another form, a method that cannot be exported, and a file whose predictions differ.
@@ -62,11 +62,11 @@ def to_model_file(model: Trained, path: pathlib.Path) -> str:
 
 
 def to_stablehlo(model: Trained, path: pathlib.Path) -> str:
-    """Writes the program that predicts, with weights and preprocessing inside, for any number of faces.
+    """Writes the prediction program, including weights and preprocessing, for any number of faces.
 
     The file is a zip of the program, as `jax.export` serializes it, and the card as JSON. Its function maps cropped
-    faces, uint8 [B, H, W, C] of the card's `data.picture`, to probabilities, float32 [B, classes]. That of a model of
-    clips takes the frames with a face of one clip, uint8 [T, H, W, C], and returns [1, classes].
+    faces, uint8 [B, H, W, C] of the card's `data.picture`, to probabilities, float32 [B, classes]. For a model of clips
+    it takes the frames of one clip that have a face, uint8 [T, H, W, C], and returns [1, classes].
     """
     # An accelerator's form of each layer: that of a CPU is faster there, and not made for other devices.
     argument = _argument(model)
@@ -151,10 +151,10 @@ def _card(model: Trained) -> dict[str, Any]:
 def _argument(model: Trained) -> jax.ShapeDtypeStruct:
     """Returns what an exported function takes: any number of cropped faces."""
     if model.task.method.measures:
-        raise UserError(f"{model.card['method']} is not exported: only methods that predict classes are")
+        raise UserError(f"{model.card['method']} cannot be exported: it does not predict classes")
     if model.config.data.points in MEASURED:
         raise UserError(
-            f"{model.card['method']} is not exported: it measures landmarks, and an exported program takes pictures"
+            f"{model.card['method']} cannot be exported: it needs landmarks, but an exported program takes pictures"
         )
     (count,) = jax.export.symbolic_shape("b")  # pyright: ignore[reportAttributeAccessIssue]
     return jax.ShapeDtypeStruct((count, *model.card["data"]["picture"]), jnp.uint8)

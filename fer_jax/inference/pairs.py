@@ -1,13 +1,13 @@
-"""Compound expressions read from the probabilities of a model of basic ones, which has learned no pairs.
+"""Predicts compound expressions from the probabilities of a model that was trained only on basic ones.
 
 The pair (a, b) has the score
 
     s_ab = log p_a + log p_b - log(1 - p_neutral)
 
-and the pair with the largest score is the answer. Where a data set has basic classes as well, the most probable of
-these is the answer if p is above `SURE`, or if no score reaches a threshold; the threshold is the one of the largest
-mean recall on examples that are not tested. Three words name a pair of another class (appalled, hatred, awed): they
-have the same score, and the first of the classes wins.
+and the pair with the largest score is predicted. If a data set also has basic classes, the most probable basic class is
+predicted if its p is above `SURE`, or if no score reaches a threshold; the threshold maximizes mean recall on examples
+that are not tested. Three words name the same pair as another class (appalled, hatred, awed): they have the same score,
+and the first of the classes wins.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class PairMatch(Match):
     """A source with compound classes, and a model of basic ones whose logits become those of the source's classes.
 
     Attributes:
-        parts: of each of the model's classes, at most one.
-        wanted: of each of the source's classes.
-        threshold: of the scores of pairs; None where the source has pairs only.
+        parts: the part of each of the model's classes, at most one.
+        wanted: the parts of each of the source's classes.
+        threshold: of the scores of pairs; None if the source has only pairs.
     """
 
     parts: Parts = ()
@@ -54,14 +54,14 @@ class PairMatch(Match):
         return {k: read(v) if k in ("logits", "plain_logits") else v for k, v in outputs.items()}
 
     def describe(self) -> str:
-        """Returns a sentence on how pairs are read."""
+        """Returns a sentence on how compound classes are predicted."""
         kept = "" if self.threshold is None else f", a basic one where no pair scores above {self.threshold:.2f}"
         means = "; only the answers mean something, not the probabilities" if kept else ""
         return f"Compound expressions are read from the probabilities of basic ones{kept}{means}."
 
 
 def reads_pairs(source_classes: Sequence[str], model_classes: Sequence[str]) -> bool:
-    """Returns whether the source has compound classes, and the model only basic ones, all that are needed."""
+    """Returns whether the source has compound classes and the model only basic ones, including all their parts."""
     known, wanted = _parts(model_classes), _parts(source_classes)
     needed = {(part,) for part in PARTS} | {names for names in wanted if len(names) < 2}
     return are_compound(source_classes) and needed <= set(known) and max(map(len, known)) == 1
@@ -78,7 +78,7 @@ def match_pairs(source: Source, model: Any, validation: Source | None) -> PairMa
     Args:
         source: the examples to score.
         model: a `Trained`.
-        validation: examples of the same classes that set the threshold; None where the source has pairs only.
+        validation: examples of the same classes that set the threshold; None if the source has only pairs.
     """
     parts, wanted = _parts(model.classes), _parts(source.classes)
     threshold = None
@@ -105,10 +105,10 @@ def pair_scores(log_p: Float[np.ndarray, "N K"], parts: Parts, pairs: Parts) -> 
 def compound_logits(
     logits: Float[np.ndarray, "N K"], parts: Parts, wanted: Parts, threshold: float | None
 ) -> Float[np.ndarray, "N C"]:
-    """Returns logits of compound and basic classes, the largest of which is the answer.
+    """Returns logits of compound and basic classes, such that the predicted class has the largest.
 
-    Those of pairs are s_ab; the most probable basic class has the threshold, and the others less by the logarithms of
-    their probabilities. Where the basic class is sure, pairs are below the threshold.
+    Pairs have the logit s_ab. The most probable basic class has the threshold as its logit, and the other basic classes
+    are lower by the difference of their log-probabilities. If the basic class is sure, pairs are below the threshold.
 
     Args:
         logits: of the model's classes.
@@ -132,7 +132,7 @@ def compound_logits(
 def best_threshold(
     logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], parts: Parts, wanted: Parts
 ) -> float:
-    """Returns the threshold of the largest mean recall on these examples."""
+    """Returns the threshold that maximizes mean recall on these examples."""
     pairs = [names for names in wanted if len(names) == 2]
     largest = pair_scores(log_softmax(logits), parts, pairs).max(axis=1)
     candidates = np.unique(np.quantile(largest, np.linspace(0, 1, CANDIDATES)))

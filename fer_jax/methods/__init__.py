@@ -24,7 +24,7 @@ def load(name: str) -> Method:
     """Returns the method of the file `name`.
 
     Raises:
-        UserError: where there is none of that name.
+        UserError: if there is no method of that name.
     """
     if name not in names():
         raise UserError(f"config.method: no method '{name}' in fer_jax/methods; {nearest(name, names())}")

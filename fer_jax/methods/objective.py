@@ -45,7 +45,7 @@ def load(name: str) -> Strategy:
     """Returns a strategy.
 
     Raises:
-        UserError: where there is none of that name.
+        UserError: if there is no strategy of that name.
     """
     if name not in strategies.names():
         raise UserError(f"config.objective: there is no strategy '{name}'; {nearest(name, strategies.names())}")

@@ -56,7 +56,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Float[Array, "B h w P"], *, train: bool) -> Float[Array, "B hidden"]:
-        """Returns what the last layer, `fc2`, classifies."""
+        """Returns the input of the last layer, `fc2`."""
         maps = adaptive_average_pool(maps, 7) if self.average_7x7 else maps.astype(jnp.float32)
         x = jnp.concatenate([global_max_pool(maps), global_average_pool(maps)], axis=-1)  # [B, 2P]
         x = BatchNorm(name="bn1")(x, train=train)

@@ -52,7 +52,7 @@ def test_landmarks_are_found_in_each_face_and_no_program_finds_any(tiny, tmp_pat
     assert [row.expression in CLASSES for row in model.predict(faces)] == [True, False]
     with pytest.raises(UserError, match="no feature map"):
         model.explain(faces)
-    with pytest.raises(UserError, match="measures landmarks"):
+    with pytest.raises(UserError, match="needs landmarks"):
         export.export(model, "stablehlo", tmp_path / "faces.stablehlo.zip")
     monkeypatch.setattr(trained, "Landmarks", nothing_finds_landmarks)
     with pytest.raises(UserError, match="needs dlib"):  # before a table begins

@@ -83,7 +83,7 @@ def plain_inputs(batch: Batch, preprocessing: Preprocessing) -> Batch:
 
 
 def alternate_flips(key: Key[Array, ""], index: Int[Array, "B"], epoch: Int[Array, "B"]) -> Bool[Array, "B"]:
-    """Returns which images are mirrored in an epoch: each in every other one, and half of all in the first.
+    """Returns which images are mirrored in an epoch: each image every other epoch, half of all images in the first.
 
     Args:
         key: the same at every step.

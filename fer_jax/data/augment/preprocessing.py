@@ -1,4 +1,4 @@
-"""What every picture goes through before the network, in training and afterwards: nothing here is random."""
+"""Deterministic preprocessing of every picture, in training, evaluation and prediction."""
 
 import dataclasses
 import math
@@ -13,13 +13,13 @@ from fer_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """From stored pixels to the network's input: all that a trained model needs to be given a picture.
+    """How stored pixels become the network's input; stored with a trained model.
 
     Attributes:
-        size: side of the network's input, pixels.
-        crop: side of the middle window that is seen, pixels of the stored picture; 0 for the whole picture.
-        mean, std: per channel, of pixels in 0 .. 1.
-        standardize: give each image mean 0 and variance 1, instead of using `mean` and `std`.
+        size: side of the network's input in pixels.
+        crop: side of the center crop in pixels of the stored picture; 0 for the whole picture.
+        mean, std: per channel, for pixels in 0 .. 1.
+        standardize: normalize each image to mean 0 and variance 1, instead of using `mean` and `std`.
     """
 
     size: int
@@ -39,13 +39,13 @@ class Preprocessing:
 
 
 def preprocess(images: UInt8[Array, "B H W C"], preprocessing: Preprocessing) -> Float[Array, "B S S 3"]:
-    """Returns the network's input: the middle window, resized, normalized, with three channels."""
+    """Returns the network's input: the center crop, resized, normalized, with three channels."""
     pixels = central(images, preprocessing) / 255
     return jax.vmap(lambda image: normalize(image, preprocessing))(pixels)
 
 
 def central(images: UInt8[Array, "B H W C"], preprocessing: Preprocessing) -> Float[Array, "B S S C"]:
-    """Returns the middle window in 0 .. 255, resized with smoothing."""
+    """Returns the center crop in 0 .. 255, resized with smoothing."""
     top, left, height, width = _window(images.shape, preprocessing.crop)
     x = images[:, top : top + height, left : left + width].astype(jnp.float32)
     size = preprocessing.size

@@ -1,10 +1,10 @@
 """Synthetic occlusions: objects painted in front of faces, as in the protocol of Li et al. (IEEE T-IP 2019).
 
-Training sees every image twice, as it is and behind an object of the training bank; the test split is scored as it is
+Training uses every image twice, unchanged and behind an object of the training bank; the test split is scored unchanged
 and behind objects of the test bank, which shares no kind of object with the training bank. The side of an object is 96
-to 128 pixels of an input of 224, and its center is uniform over the middle of the picture, where the face is: not over
-landmarks, which some methods read and others do not, so that all are tested behind the same objects. A copy keeps the
-label and points of its original, whatever a detector would find on a covered face.
+to 128 pixels of an input of 224, and its center is uniform over the middle of the picture, where the face is. It does
+not depend on landmarks, which only some methods read, so that all methods are tested behind the same objects. A copy
+keeps the label and points of its original, whatever a detector would find on a covered face.
 """
 
 from __future__ import annotations

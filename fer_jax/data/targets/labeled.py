@@ -1,4 +1,4 @@
-"""From the stored fields of a data set to labels and target distributions over the classes."""
+"""Makes labels and target distributions over the classes from the stored fields of a data set."""
 
 from __future__ import annotations
 

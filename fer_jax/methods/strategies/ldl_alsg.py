@@ -119,7 +119,7 @@ def within_batch(logits: Float[Array, "B C"], batch: Batch, space: str, k: int) 
 
 
 def describe(space: str, fields: Mapping[str, np.ndarray]) -> Float[np.ndarray, "N D"]:
-    """Returns what faces are compared by, NaN where unknown.
+    """Returns the vectors by which faces are compared in a space, NaN where unknown.
 
     Raises:
         UserError: if the data set does not have it.
