@@ -211,7 +211,7 @@ RESNET_MISFITS = {
         lambda: published_arrays.resnet() | {"conv1.bias": np.zeros(8, np.float32)},
         r"1 of its weights .*\(conv1.bias\)",
     ),
-    "VGG": (published_arrays.vgg, r"VGG-16-BN .* no part of this model .* trunk \(resnet\)"),
+    "VGG": (published_arrays.vgg, r"VGG-16-BN .* no part of this model; .* trunk \(resnet\)"),
     "something else": (
         lambda: {"blocks.0.attn.qkv.weight": np.zeros((3, 1), np.float32)},
         r"none of the known networks .* 1 weights, blocks.0.attn.qkv.weight",
