@@ -73,7 +73,7 @@ def loss(
         outputs: of the views; the first one counts.
         batch: reads target, and for valence and arousal what `affect_terms` reads.
         clock: not read.
-        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
+        classification: the classification loss: 'cross_entropy', or 'multi_target' if data.target is 'multi_target'.
     """
     del clock
     logits, aux = outputs[0]

@@ -285,7 +285,7 @@ def loss(
         outputs: of the views; the first one counts.
         batch: reads target and mask.
         clock: not read.
-        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
+        classification: the classification loss: 'cross_entropy', or 'multi_target' if data.target is 'multi_target'.
     """
     del clock
     logits, aux = outputs[0]

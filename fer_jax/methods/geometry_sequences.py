@@ -50,7 +50,7 @@ class Model(Classifier):
 
     Attributes:
         num_classes: C.
-        learner: the classifier, one of LEARNERS; 'boosting' is the one that selects the features.
+        learner: the classifier, one of LEARNERS; 'boosting' is the one that also selects the features.
         first_frame: whether tracks are relative to the first frame, a neutral face; False is a control.
         steps: T, the number of steps of a resampled track.
         window: maximum warp of DTW, in steps.

@@ -194,7 +194,7 @@ def loss(
         outputs: of the views; the first one counts.
         batch: reads target.
         clock: not read.
-        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
+        classification: the classification loss: 'cross_entropy', or 'multi_target' if data.target is 'multi_target'.
     """
     del clock
     branches = split(outputs[0].aux["branch_logits"])

@@ -27,7 +27,7 @@ class Model(nn.Module):
         scale: 2, or 4 for the third size of a longer pyramid.
         blocks: residual blocks of EDSR (`fer_jax.nn.edsr`).
         width: channels of EDSR.
-        pixel_std: divisor of the pixels in preprocessing, to measure errors on the scale 0 .. 1; from `model_fields`.
+        pixel_std: divisor of the pixels in preprocessing, to measure errors of pixels in [0, 1]; from `model_fields`.
         dtype: of the convolutions.
     """
 

@@ -155,7 +155,7 @@ def loss(
         outputs: of the views; the first one counts.
         batch: reads target.
         clock: not read.
-        classification: 'cross_entropy', or 'multi_target' with that rule of data.target.
+        classification: the classification loss: 'cross_entropy', or 'multi_target' if data.target is 'multi_target'.
         shares: weights of the two labels in the loss, one of SHARES; 'weights' is the ablation a_i and 1 - a_i (mixup).
     """
     del clock

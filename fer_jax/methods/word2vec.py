@@ -258,8 +258,8 @@ def loss(
         batch: reads target, and for 'votes' vote_target.
         clock: not read.
         kind: the loss, one of KINDS; 'cosine' is the published one.
-        margin: m of A2
-        epsilon: e of A4, the share of a target that moves to similar words
+        margin: m, the margin of A2
+        epsilon: e of A4, the fraction of a target that moves to similar words
         tau: tau_w of A4, the temperature of the similarities
     """
     del clock

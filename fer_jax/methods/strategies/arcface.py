@@ -35,8 +35,8 @@ def apply(method: Method, *, scale: float = 64.0, margin: float = 0.5) -> Method
 
     Args:
         method: a classifier with the loss of the baseline.
-        scale: s; with few classes or an easy data set 16 to 32 trains faster
-        margin: m, in radians
+        scale: s, the scale of the logits; with few classes or an easy data set, 16 to 32 trains faster
+        margin: m, the angular margin in radians
     """
 
     def loss(outputs: Outputs, batch: Batch, clock: Clock, **options: Any) -> Terms:

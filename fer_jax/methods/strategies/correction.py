@@ -54,7 +54,7 @@ def apply(
 
     Args:
         method: any classifier whose loss is a softmax of its logits.
-        kind: the form, one of KINDS
+        kind: form of the correction, one of KINDS
         matrix: 'fer2013', a file in CSV or JSON, 'estimated' or 'learned'
         start: with 'estimated', the epoch from which T is used
         anchors: with 'estimated', the number of pictures averaged for each row of T

@@ -57,7 +57,7 @@ def apply(
         start: the epoch, from 0, at which relabeling begins
         scope: where to relabel, one of SCOPES; 'low' in group L (the paper), 'batch' everywhere (the code)
         permanent: whether a replaced label is kept; otherwise each visit decides again
-        gamma: of the paper's loss (1 - gamma) L_W + gamma L_R with gamma 0.5; 0 is the code's loss, L_W + L_R
+        gamma: weight in the paper's loss (1 - gamma) L_W + gamma L_R, 0.5 there; 0 is the code's loss, L_W + L_R
     """
     if "uncertainty" in method.profiles:
         raise UserError(
