@@ -71,7 +71,7 @@ REFUSED = [
         {"objective": "correction", "strategy.correction.matrix": "estimated", "train.epochs": 5.0},
         "start=5.0 is not before the end",
     ),
-    ("word2vec", {"objective": "correction"}, "kind='cosine' is not: give 'softmax' or 'distribution'"),
+    ("word2vec", {"objective": "correction"}, "kind='cosine' does not have: give 'softmax' or 'distribution'"),
     (
         "baseline",
         {"objective": "correction", "strategy.correction.kind": "prior", "strategy.correction.matrix": "learned"},
