@@ -121,7 +121,7 @@ FIELDS = {
     "data.clip_frames": Field(3, "training frames per clip", range="[1, 1024]"),
     "data.clip_sampling": Field(
         "segments",
-        "one frame per segment, or the frame triples of the official FAN code",
+        "one frame per segment, or the triples of the authors of frame attention",
         ("segments", "official", "official_ckplus"),
     ),
     "data.last_frames": Field(
