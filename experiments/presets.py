@@ -13,6 +13,7 @@ def synthetic(config):
     config.data.builder.train = 6000
     config.data.builder.test = 1500
     config.data.builder.seed = 0
+    config.data.builder.affect = False  # with valence and arousal, which config.model.affect learns
     config.data.image_size = 48
     config.augmentation.train = ("crop:59", "flip")  # 59 of 64 pixels
     config.model.width = 32

@@ -86,10 +86,16 @@ def _find(path: str) -> pathlib.Path:
 
 
 def override(config: Config, changes: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Sets fields of `config` from (dotted path, text) pairs, and returns their values by path."""
-    values = parse(changes, dict(leaves(config, ())))
+    """Sets fields of `config` from (dotted path, text) pairs, and returns their values by path.
+
+    Builder options of the experiment's data set are dropped where another builder's data set takes its place.
+    """
+    values, before = parse(changes, dict(leaves(config, ()))), config.data.dataset
     for path, value in values.items():
         assign(config, path, value)
+    if config.data.dataset.partition("/")[0] != before.partition("/")[0]:
+        given = {name: value for name, value in config.data.builder.items() if f"data.builder.{name}" in values}
+        config.data.builder = given
     return values
 
 

@@ -185,11 +185,16 @@ def _predictions(path: epath.Path) -> tuple[tuple[str, ...], list[str], list[str
 
 
 def _score_lines(runs: Sequence[Compared]) -> list[list[Any]]:
-    names = ("dataset", "split", "num_examples", "params", *SCORES, "macro_f1", "nll", "ece")
+    names = ("dataset", "split", "num_examples", "params", *SCORES, "macro_f1", "nll", "ece", *_affect(runs))
     lines: list[list[Any]] = [["run", *names]]
     for run in runs:
         lines.append([run.name, *(run.results.get(name, "") for name in names)])
     return lines
+
+
+def _affect(runs: Sequence[Compared]) -> list[str]:
+    """Returns the scores of valence and arousal that any of the runs has."""
+    return [name for name in AFFECT_SCORES if any(name in run.results for run in runs)]
 
 
 def _scores_section(runs: Sequence[Compared]) -> Html:
@@ -201,8 +206,10 @@ def _scores_section(runs: Sequence[Compared]) -> Html:
             interval = results.get("interval", {}).get(score) or results.get(f"{score}_interval")
             between = f" ({percent(interval[0])} to {percent(interval[1])})" if interval else ""
             cells.append(percent(results[score]) + between)
+        cells += [plain(results.get(name)) for name in _affect(runs)]
         rows.append((run.name, *cells, plain(results.get("training_seconds"))))
-    head = ("Run", "Scored on", "Examples", "Parameters", "Accuracy", "Mean recall", "Seconds of training")
+    affect = [LABELS[name] for name in _affect(runs)]
+    head = ("Run", "Scored on", "Examples", "Parameters", "Accuracy", "Mean recall", *affect, "Seconds of training")
     text = "Each score with its 95 % interval: over examples for a single run, of the mean for several seeds."
     return section("Scores", text, element("div", table(rows, head=head), class_="card wide"))
 

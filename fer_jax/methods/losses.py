@@ -59,7 +59,7 @@ def affect_terms(predicted: Float[Array, "B 2"], batch: Mapping[str, Array]) -> 
     if not set(AFFECT) <= set(batch):
         raise UserError(
             "config.model.affect=True: this data set has no valence and arousal to learn from; set it to False, or "
-            "config.data.dataset to affectnet, or synthetic faces with config.data.builder.affect=True"
+            "config.data.dataset to affectnet; synthetic faces have them with config.data.builder.affect=True"
         )
     if "target_hits" in batch:
         raise UserError(
