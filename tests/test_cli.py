@@ -65,6 +65,15 @@ def test_text_becomes_the_type_of_the_field(field, text, value):
     assert dict(leaves(config, ()))[field] == value
 
 
+def test_options_of_another_data_set_are_dropped():
+    config = default_config("", "", "baseline")
+    config.data.dataset, config.data.builder = "synthetic_faces/basic", {"seed": 0, "size": 64}
+    override(config, [("data.dataset", "image_folder/mine"), ("data.builder.size", "48")])
+    assert dict(config.data.builder) == {"size": 48}
+    override(config, [("data.dataset", "image_folder/others")])
+    assert dict(config.data.builder) == {"size": 48}
+
+
 def test_text_that_the_console_cannot_print_is_escaped(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.py").write_text('"""Gesichter ö"""\ndef get_config(v="a"): ...')

@@ -88,7 +88,7 @@ FIELDS = {
     "seeds": Field(1, "number of runs, with seed, seed + 1, ...", range="[1, 1000]"),
     "fold": Field("", "with data.folds: the number of the fold to test, from 1, or 'all' for each in turn"),
     "init_from": Field("", "initial weights: work directory, .safetensors or .pth; separate several with commas"),
-    "init_ignore": Field((), "regular expressions of parameters to leave randomly initialized", members=str),
+    "init_ignore": Field((), "regular expressions of names, in model and weight file, not to load", members=str),
     "data.dataset": Field("", "a prepared data set, such as 'fer2013' or 'synthetic_faces/basic'"),
     "data.builder": Field({}, "options of the data set's builder (synthetic faces)"),
     "data.data_dir": Field("", "folder of prepared data sets; '' for TFDS's default"),

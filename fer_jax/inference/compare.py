@@ -16,11 +16,13 @@ from jaxtyping import Bool, Float, Int
 from fer_jax.config.fields import leaves
 from fer_jax.config.protocol import ALL
 from fer_jax.errors import UserError, writing
+from fer_jax.evaluation.metrics import AFFECT_SCORES
 from fer_jax.evaluation.predictions import csv_text
 from fer_jax.parsing import read_lines, read_text, table_rows
 from fer_jax.report.images import chart
 from fer_jax.report.learning import accuracy_chart, curves_of
 from fer_jax.report.markup import Html, element, figure_card, percent, plain, section, table
+from fer_jax.report.scores import SCORES as TITLES
 from fer_jax.report.write import check_free, write_page
 from fer_jax.runs.results import TABLE
 from fer_jax.runs.workdir import read_results, stored_config
@@ -206,9 +208,9 @@ def _scores_section(runs: Sequence[Compared]) -> Html:
             interval = results.get("interval", {}).get(score) or results.get(f"{score}_interval")
             between = f" ({percent(interval[0])} to {percent(interval[1])})" if interval else ""
             cells.append(percent(results[score]) + between)
-        cells += [plain(results.get(name)) for name in _affect(runs)]
-        rows.append((run.name, *cells, plain(results.get("training_seconds"))))
-    affect = [LABELS[name] for name in _affect(runs)]
+        numbers = [(results.get(name), ".3f") for name in _affect(runs)] + [(results.get("training_seconds"), ",.0f")]
+        rows.append((run.name, *cells, *(plain(value) if value is None else format(value, f) for value, f in numbers)))
+    affect = [TITLES[name] for name in _affect(runs)]
     head = ("Run", "Scored on", "Examples", "Parameters", "Accuracy", "Mean recall", *affect, "Seconds of training")
     text = "Each score with its 95 % interval: over examples for a single run, of the mean for several seeds."
     return section("Scores", text, element("div", table(rows, head=head), class_="card wide"))

@@ -48,7 +48,7 @@ class Trained:
 
     Attributes:
         model: the linen module.
-        variables: the arrays that it is evaluated with: the moving average, or those of the best step, as configured.
+        variables: those of the selected step, in the moving average if config.train.ema_decay is set.
         classes: names of the classes, in the order of the outputs.
         preprocessing: from stored pixels to the network's input.
         card: plain JSON values: `method`, `objective`, `model` (the fields of the method's model), `classes`,
