@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fer_jax import methods
-from fer_jax.config.fields import Config, check_expression, check_fields
+from fer_jax.config.fields import Config, check_expression, check_fields, leaves
 from fer_jax.config.protocol import NOTHING, check_protocol, selected_on
 from fer_jax.config.steps import phases, stages
 from fer_jax.config.table import LAST_SEED
@@ -13,6 +13,14 @@ from fer_jax.data.targets import label_noise
 from fer_jax.errors import UserError
 from fer_jax.methods import objective
 
+NOT_FITTED = (
+    "objective",
+    "data.balanced_sampling",
+    "data.class_weights",
+    "data.label_smoothing",
+    "augmentation.train",
+    "train.ema_decay",
+)
 MANY_STEPS = 1 << 20  # enough for any phases: the number of steps is known only with the data
 
 
@@ -34,6 +42,8 @@ def check_config(config: Config) -> None:
     for field in ("flip", "views", "occluded", "degraded"):
         if config.evaluation[field] and method.measures:
             raise UserError(f"config.evaluation.{field}: {config.method} predicts no classes; leave it out")
+    if method.fit:
+        _check_fitted(config)
     method.check(config)
     objective.check(method, config)
 
@@ -76,6 +86,16 @@ def _check_train(config: Config) -> None:
         )
     for expression in config.init_ignore:
         check_expression(expression, "config.init_ignore")
+
+
+def _check_fitted(config: Config) -> None:
+    """Raises UserError for a field that changes only the steps of training, for a method that takes none."""
+    for field, value in leaves(config, ()):
+        if field in NOT_FITTED and value:
+            raise UserError(
+                f"config.{field}={value!r} has no effect: {config.method} is fitted at once, without training steps, "
+                "to the examples as they are stored; leave it out"
+            )
 
 
 def _check_target(config: Config) -> None:

@@ -125,7 +125,7 @@ FIELDS = {
         ("segments", "official", "official_ckplus"),
     ),
     "data.last_frames": Field(
-        0, "turn clips into images: take this many faces from the end of each (MMI: the middle)", range="[0, 1024]"
+        0, "turn clips into images: take this many faces at the apex of each (its end or middle)", range="[0, 1024]"
     ),
     "data.neutral_frames": Field(0, "with last_frames: add this many first faces, labeled neutral", range="[0, 1024]"),
     "data.points": Field("", "facial landmarks to give to the method", ("", "face24", "face68")),

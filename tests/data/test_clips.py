@@ -170,6 +170,7 @@ def test_synthetic_clips_load_with_their_truth(tiny):
     counts = data.frame_counts()
     assert 0 < counts["without_face"] < 100
     assert (data.frames["frame_intensity"][~data.frames["frame_mask"]] == 0).all()
+    assert data.last_faces(1).arrays["frame_intensity"].mean() > 0.5  # 0.04 at the ends, which are neutral again
     again = load(config.data, "train", training=True)  # from the decoded copy
     for name, values in data.fields().items():
         np.testing.assert_array_equal(values, again.fields()[name])

@@ -11,6 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from fer_jax.config.check import check_config
+from fer_jax.config.fields import assign
 from fer_jax.data.sources.folds import example_folds, subject_folds
 from fer_jax.data.sources.points import MIRROR
 from fer_jax.errors import UserError
@@ -220,6 +222,18 @@ def test_a_rare_class_is_among_the_sampled_examples():
     assert logits_of(*fitted(rare, support=4), POINTS[7:8]).argmax() == 3
     with pytest.raises(UserError, match=r"config\.model\.support=3: there are 4 classes"):
         fitted(support=3)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("objective", "mixup"), ("data.class_weights", True), ("augmentation.train", ("flip",))],
+)
+def test_what_fitting_does_not_use_is_refused(path, value):
+    config: Config = __import__("experiments.geometry", fromlist=["_"]).get_config("smoke")
+    check_config(config)
+    assign(config, path, value)
+    with pytest.raises(UserError, match=rf"config\.{path}=.* has no effect: geometry is fitted"):
+        check_config(config)
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -17,7 +17,7 @@ from fer_jax.errors import UserError
 
 # Fields of a data set of clips with a row per frame; so have all whose name begins with 'frame'.
 PER_FRAME = frozenset({"landmarks", "points", "action_units", "pose", "occluded_fraction"})
-MIDDLE_APEX = ("mmi",)  # data sets whose clips return to neutral: the expression is full in the middle, not at the end
+MIDDLE_APEX = ("mmi", "synthetic_faces")  # data sets whose clips return to neutral: the apex is in the middle
 OFFICIAL_FRAMES = 3
 DIVISORS = {"official": 3, "official_ckplus": 5}  # p = N // 3 or N // 5 in the authors' triples
 Arrays = dict[str, np.ndarray]
