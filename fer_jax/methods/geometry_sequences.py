@@ -229,8 +229,8 @@ def fit(
     positions, label = features[known].reshape(-1, model.steps, LANDMARKS, 2), targets[known].argmax(axis=1)
     if len(np.unique(label)) < 2:
         raise UserError(
-            f"the {len(label)} training clips with landmarks show fewer than two classes: run `python -m tfds_builders "
-            "landmarks` for the data set, or give more"
+            f"the {len(label)} training clips with landmarks in two frames or more show fewer than two classes: give "
+            "longer clips (one frame shows no movement), or run `python -m tfds_builders landmarks` for the data set"
         )
     prototypes = np.full((model.num_classes, model.steps, FEATURES, 2), NEVER, np.float32)
     for c in np.unique(label):

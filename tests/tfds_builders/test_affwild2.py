@@ -83,8 +83,14 @@ def test_videos_that_are_missing(files, tmp_path):
     gone = files / "cropped_aligned" / "282"
     gone.rename(files / "elsewhere")
     assert f"{gone} has annotations and is not there" in refusal("affwild2", files, tmp_path)
+    gone.mkdir()
+    assert f"{gone} has annotations and has no pictures" in refusal("affwild2", files, tmp_path)
     builder = build("affwild2", files, tmp_path / "data", size=12, allow_missing=1)
     assert {e["name"].decode().partition("/")[0] for e in builder.as_data_source("validation")} == {"video59"}
+    assert any("1 videos, such as test_video, have no annotations" in line for line in builder.contents.found)
+    for picture in (files / "cropped_aligned" / "video59").iterdir():
+        picture.rename(picture.with_name(f"frame{picture.name}"))
+    assert "none of which has a picture" in refusal("affwild2", files, tmp_path, allow_missing=1)
     (files / "Annotations" / fake_affwild2.TASK).rename(files / "Annotations" / "Other_Challenge")
     assert "has no EXPR_Classification_Challenge of Aff-Wild2" in refusal("affwild2", files, tmp_path)
     assert "size=0 must be from 1" in refusal("affwild2", files, tmp_path, size=0)

@@ -62,12 +62,14 @@ class Builder(PictureBuilder):
         for split, videos in lists.items():
             labeled = 0
             for video, path in videos.items():
+                frames = pictures_in(there[video]) if video in there else {}
                 if split == "validation" and video in lists["train"]:
                     problems.mistake(path, f"has the video of {lists['train'][video]}: get the annotations again")
-                elif video not in there:
-                    problems.gap(faces / video, "has annotations and is not there: unpack its archive again")
+                elif not frames:
+                    told = "has no pictures" if video in there else "is not there"
+                    problems.gap(faces / video, f"has annotations and {told}: unpack its archive again")
                 else:
-                    codes, frames = read_frames(path, self.options.every, problems), pictures_in(there[video])
+                    codes = read_frames(path, self.options.every, problems)
                     labeled += len(codes)
                     affect = read_affect(rated[video], problems) if video in rated else {}
                     subject = subjects[PERSON.sub("", video)]
@@ -77,11 +79,17 @@ class Builder(PictureBuilder):
                             items[split].append(self.item(frames[name], code, **fields))
             both = sum(not math.isnan(item.fields["valence"]) for item in items[split])
             lost = labeled - len(items[split])
+            if labeled == lost > 0:
+                told = f"labels {labeled:,} frames, none of which has a picture in {faces}: unpack its archives again"
+                problems.mistake(task / SPLITS[split], told)
             found.append(f"{task / SPLITS[split]}: {len(videos):,} videos, {labeled:,} frames with a label")
             found.append(
                 f"{faces}: {lost:,} of these frames have no picture, since no face was found, and are not used"
             )
             found.append(f"{root}: {both:,} of those used have valence and arousal")
+        if others := sorted({*there} - {*lists["train"], *lists["validation"]}):
+            told = f"{len(others):,} videos, such as {others[0]}, have no annotations in {task} and are not used"
+            found.append(f"{faces}: {told}")
         return Listing(items=items, found=tuple(found), warnings=(LICENSE,), metadata={"license": LICENSE})
 
 
