@@ -9,6 +9,7 @@ name to an index. Never map an index to an index.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -134,7 +135,7 @@ COMPOUND_EMOTIONS: tuple[str, ...] = (
 )
 
 # Words that name a pair of basic emotions, the emphasized one first (Du et al.).
-_PAIR_WORDS = {"appalled": ("disgust", "anger"), "hatred": ("anger", "disgust"), "awed": ("surprise", "fear")}
+PAIR_WORDS = {"appalled": ("disgust", "anger"), "hatred": ("anger", "disgust"), "awed": ("surprise", "fear")}
 
 _RAFDB = (
     "happily surprised, happily disgusted, sadly fearful, sadly angry, sadly surprised, sadly disgusted, "
@@ -195,11 +196,13 @@ def name_of(word: str) -> str:
 def parts_of(expression: str) -> tuple[str, ...] | None:
     """Returns the basic emotions of an expression: none of neutral, two of a compound one; None for other words.
 
+    Underscores and hyphens count as spaces.
+
     >>> parts_of("sadly fearful")
     ('sadness', 'fear')
     """
-    name = class_name(expression).lower()
-    parts = _PAIR_WORDS.get(name) or tuple(ALIASES.get(word, word) for word in name.split())
+    name = class_name(re.sub("[_-]", " ", expression)).lower()
+    parts = PAIR_WORDS.get(name) or tuple(ALIASES.get(word, word) for word in name.split())
     if parts == ("neutral",):
         return ()
     return parts if set(parts) <= set(PARTS) and len(set(parts)) == len(parts) in (1, 2) else None

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from scipy.special import entr
 
 from fer_jax.errors import UserError
-from fer_jax.labels import PARTS, are_compound, parts_of
+from fer_jax.labels import PAIR_WORDS, PARTS, are_compound, parts_of
 from fer_jax.methods import baseline
 from fer_jax.methods.losses import affect_terms
 from fer_jax.methods.method import Batch, Clock, Config, ModelFields, Outputs
@@ -97,8 +97,8 @@ def part_table(classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
                 f"config.method=compound knows neutral, {', '.join(PARTS)} and pairs of them, not the class '{name}': "
                 f"leave it out with config.data.drop_classes='{name}'"
             )
-        spoken = len(parts) == 2 and " " not in name.strip()  # one word for a pair: its first part is emphasized
-        row = dict.fromkeys(PARTS, 0.0) | dict.fromkeys(parts, 1.0) | ({parts[1]: WEAKER} if spoken else {})
+        spoken = {parts[1]: WEAKER} if name.strip().lower() in PAIR_WORDS else {}  # the first part is emphasized
+        row = dict.fromkeys(PARTS, 0.0) | dict.fromkeys(parts, 1.0) | spoken
         rows.append(tuple(row.values()))
     return tuple(rows)
 

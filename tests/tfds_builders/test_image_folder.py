@@ -17,6 +17,7 @@ from fer_jax.training.examples import read_examples
 from tfds_builders import __main__ as command
 from tfds_builders import registry
 from tfds_builders.image_folder import image_folder_dataset_builder as image_folder
+from tfds_builders.image_folder.rows import classes_of
 
 
 def make(folder, classes=("happy", "Sad", "neutral"), splits=("train", "test"), each=2, size=(40, 30)):
@@ -122,7 +123,7 @@ def test_building_anew_and_other_options(tmp_path, capsys):
         registry.make_builder("image_folder/mine", data, size=16).as_data_source("train")
     (files / "train" / "happy").rename(files / "train" / "joyless")
     assert command.main([*given, "--overwrite"]) == 0
-    assert "'joyless' among the classes is not an emotion" in capsys.readouterr().out
+    assert "classes that are not emotions: 'joyless'; so all" in capsys.readouterr().out
     again: Any = registry.make_builder("image_folder/mine", data)
     assert again.classes == ("Sad", "happy", "joyless", "neutral")
     assert again.as_data_source("train")[0]["image"].shape == (16, 16, 3)
@@ -220,6 +221,17 @@ def test_compound_expressions_by_name_or_code(tmp_path, capsys):
     assert "has the class '14', and the codes of rafce are 0 to 13" in refusal(
         "image_folder/other", path.parent, tmp_path / "data", compound_codes="rafce"
     )
+
+
+def test_spellings_of_compound_expressions():
+    found = classes_of(["happily_surprised", "Hatred", "angrily-disgusted", "happy surprised", "sadly_happy"])
+    assert found.names == ("happily surprised", "angrily disgusted", "hatred", "sadly happy")
+    assert found.warnings == ("'happily_surprised' and 'happy surprised' are one class, happily surprised",)
+    (warning,) = classes_of(["happily surprised", "sadly angri", "awed"]).warnings
+    assert "not compound expressions: 'sadly angri'; so" in warning
+    for twice in ("surprised happily", "happily surprised"), ("sadly happy", "happily sad"):
+        with pytest.raises(UserError, match="are the same two emotions"):
+            classes_of(twice)
 
 
 def test_the_same_picture_twice(tmp_path, capsys):

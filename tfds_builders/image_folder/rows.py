@@ -64,20 +64,25 @@ def classes_of(words: Iterable[str]) -> Classes:
 
     Args:
         words: as `labels.class_name` returns them. Those that differ only in case are one class.
+
+    Raises:
+        UserError: if two compound expressions have the same parts in another order.
     """
     words = sorted(set(words), key=_numbers_by_value)
-    order, emotions = labels.EMOTIONS, {word: name for word in words if (name := labels.emotion_of(word))}
-    if labels.are_compound(words):
-        emotions = {word: _expression(word) for word in words}
+    compound = any(len(labels.parts_of(word) or ()) == 2 for word in words)
+    read = _expression if compound else labels.emotion_of
+    emotions = {word: name for word in words if (name := read(word))}
+    order = labels.EMOTIONS
+    if compound:
         order = (*labels.COMPOUND_EMOTIONS, *sorted({*emotions.values()} - {*labels.COMPOUND_EMOTIONS}))
+        _check_pairs(name for name in order if name in emotions.values())
     others = [word for word in words if word not in emotions]
     warnings = []
     if others:
         if emotions:
-            are = "are not emotions" if len(others) > 1 else "is not an emotion"
             warnings.append(
-                f"{_joined(others)} among the classes {are}, so all classes keep their own names, sorted: correct a "
-                "misspelled one"
+                f"classes that are not {'compound expressions' if compound else 'emotions'}: {_joined(others)}; so all "
+                "classes keep their own names, sorted: correct a misspelled one"
             )
         if all(whole_number(word) is not None for word in words):
             warnings.append("the classes are numbers: if they are emotions, name them, which gives the canonical order")
@@ -168,11 +173,22 @@ def _size_of(path: str) -> tuple[int, int] | None:
         return None
 
 
-def _expression(word: str) -> str:
-    """Returns the name of an expression of one or two parts among those of `labels.COMPOUND_EMOTIONS`."""
-    name, parts = word.lower(), labels.parts_of(word)
-    singles = {labels.parts_of(known): known for known in labels.COMPOUND_EMOTIONS[:7]}
-    return singles.get(parts, name)
+def _expression(word: str) -> str | None:
+    """Returns the name of an expression as in `labels.COMPOUND_EMOTIONS`, if it is there; None for other words."""
+    name, parts = labels.class_name(re.sub("[_-]", " ", word)).lower(), labels.parts_of(word)
+    if parts is None:
+        return None
+    known = {labels.parts_of(one): one for one in labels.COMPOUND_EMOTIONS if one not in labels.PAIR_WORDS}
+    return name if name in labels.PAIR_WORDS else known.get(parts, name)
+
+
+def _check_pairs(names: Iterable[str]) -> None:
+    """Raises UserError if two names, other than single words such as 'hatred', are of the same two emotions."""
+    first: dict[frozenset[str], str] = {}
+    for name in names:
+        pair = frozenset(labels.parts_of(name) or ())
+        if len(pair) == 2 and name not in labels.PAIR_WORDS and first.setdefault(pair, name) != name:
+            raise UserError(f"the classes '{first[pair]}' and '{name}' are the same two emotions: give them one name")
 
 
 def _numbers_by_value(word: str) -> tuple[bool, int, str]:
