@@ -23,12 +23,14 @@ class Match:
         columns: int [C], the model's outputs for the shared classes.
         complete: whether these are all of the model's classes.
         left_out: {'model': [name], 'data': {name: number of examples}}, what is not scored; empty if nothing.
+        probable: whether the softmax of the scored logits gives probabilities.
     """
 
     source: Source
     columns: np.ndarray
     complete: bool = True
     left_out: dict[str, Any] = dataclasses.field(default_factory=dict)
+    probable: bool = True
 
     def of_outputs(self, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns a model's outputs without the logits of classes that are left out."""

@@ -21,6 +21,7 @@ from fer_jax.labels import AFFECT
 RISK = 0.2  # of a prediction that counts as sure
 DATA = ("dataset", "split", "data_digest", "num_examples")
 HEADLINE = ("accuracy", "mean_recall", "macro_f1", "nll", "ece")
+OF_PROBABILITIES = ("nll", "ece", "reliability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ def score_model(evaluator: Evaluator, variables: Any, match: Match, config: Any)
     task = evaluator.task if match.complete else None  # a method's own scores need all of its classes
 
     def scores_of(outputs: Outputs, source: Source) -> dict[str, Any]:
-        return score(outputs, source, bootstrap=config.evaluation.bootstrap, task=task)
+        found = score(outputs, source, bootstrap=config.evaluation.bootstrap, task=task)
+        return {k: v for k, v in found.items() if match.probable or k not in OF_PROBABILITIES}
 
     def short(outputs: Outputs, source: Source) -> dict[str, Any]:
         scores = scores_of(outputs, source)

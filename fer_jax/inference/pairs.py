@@ -85,7 +85,8 @@ def match_pairs(source: Source, model: Any, validation: Source | None) -> PairMa
     if validation is not None:
         logits = model.outputs(validation)["logits"]
         threshold = best_threshold(logits, validation.arrays["label"], parts, wanted)
-    return PairMatch(source, np.arange(0), complete=False, parts=parts, wanted=wanted, threshold=threshold)
+    kept: dict[str, Any] = {"parts": parts, "wanted": wanted, "threshold": threshold}
+    return PairMatch(source, np.arange(0), complete=False, probable=threshold is None, **kept)
 
 
 def pair_scores(log_p: Float[np.ndarray, "N K"], parts: Parts, pairs: Parts) -> Float[np.ndarray, "N P"]:

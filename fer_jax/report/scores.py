@@ -199,7 +199,7 @@ def degraded(results: Mapping[str, Any]) -> Html:
             percent(found["accuracy"]),
             f"{100 * found['accuracy_lost']:.1f}" if "accuracy_lost" in found else "",
             percent(found["mean_recall"]),
-            f"{found['nll']:.3f}",
+            f"{found['nll']:.3f}" if "nll" in found else "",
         )
         for name, found in {"original": results, **results["degraded"]}.items()
     ]

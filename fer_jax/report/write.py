@@ -63,7 +63,7 @@ def write_report(
             scores.classifier_cards(results, float(predictions.confidence.mean())),
             trained,
             sections.classes(results) if "confusion" in results else Html(),
-            sections.calibration(results, predictions),
+            sections.calibration(results, predictions) if "reliability" in results else Html(),
             circumplex(results, predictions),
             sections.mistakes(results, predictions),
             sections.wrong_labels(results.get("label_noise", {})),

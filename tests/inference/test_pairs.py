@@ -1,10 +1,15 @@
 """Compound expressions from the probabilities of basic ones."""
 
+import types
+
 import numpy as np
 import pytest
 
+from fer_jax.data.sources.source import Source
+from fer_jax.evaluation.results import score_model
 from fer_jax.inference import pairs
 from fer_jax.labels import COMPOUND_EMOTIONS, EMOTIONS, parts_of
+from fer_jax.report import Predictions, write_report
 
 BASIC = EMOTIONS[:7]
 PARTS, WANTED = pairs._parts(BASIC), pairs._parts(COMPOUND_EMOTIONS)
@@ -53,6 +58,21 @@ def test_the_threshold_is_that_of_the_largest_mean_recall():
     labels = np.repeat([0, 1], 50)
     threshold = pairs.best_threshold(logits, labels, PARTS, wanted)
     np.testing.assert_array_equal(pairs.compound_logits(logits, PARTS, wanted, threshold).argmax(1), labels)
+
+
+def test_answers_without_probabilities_have_no_score_of_probabilities(tmp_path):
+    classes = ("happy", "happily surprised")
+    source = Source("known", "test", classes, {"label": np.array([0, 1], np.int32)}, np.arange(2))
+    logits = np.concatenate([posteriors(happiness=0.9, surprise=0.1), posteriors(happiness=0.5, surprise=0.5)])
+    model = types.SimpleNamespace(classes=BASIC, outputs=lambda _: {"logits": logits})
+    config = types.SimpleNamespace(evaluation=types.SimpleNamespace(bootstrap=0, occluded=False, degraded=()))
+    match = pairs.match_pairs(source, model, source)
+    scored = score_model(lambda *_: {"logits": logits}, {}, match, config)  # pyright: ignore[reportArgumentType]
+    assert scored.scores["accuracy"] == 1
+    assert not {"nll", "ece", "reliability"} & set(scored.scores)
+    predictions = Predictions(scored.outputs["logits"], source.arrays["label"])
+    page = write_report(tmp_path, results=scored.scores, history=[], predictions=predictions).read_text()
+    assert "Calibration error" not in page
 
 
 @pytest.mark.parametrize(
