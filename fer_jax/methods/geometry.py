@@ -181,9 +181,9 @@ def check(config: Config) -> None:
         raise UserError(
             f"config.data.points='{config.data.points}': {config.method} measures 68 landmarks; set it to 'face68'"
         )
-    for name, most in (("variance", 1.0), ("cost", np.inf)):
+    for name, most, limit in (("variance", 1.0, " and at most 1"), ("cost", np.inf, "")):
         if not 0 < config.model.get(name, 1.0) <= most:
-            raise UserError(f"config.model.{name}={config.model[name]}: give a number above 0 and at most {most}")
+            raise UserError(f"config.model.{name}={config.model[name]}: give a number above 0{limit}")
 
 
 def score(model: Any, logits: np.ndarray, labels: np.ndarray) -> Scores:

@@ -19,6 +19,7 @@ SCORES = {
     "macro_f1": "Macro F1, %",
     "ece": "Calibration error, %",
     "nll": "Negative log-likelihood, nats",
+    "coverage": "Coverage, %",
     "valence_ccc": "Valence CCC",
     "arousal_ccc": "Arousal CCC",
     "valence_rmse": "Valence RMSE",
@@ -133,6 +134,7 @@ def classifier_cards(results: Mapping[str, Any], mean_confidence: float) -> Html
         "macro_f1": "Rare classes count as much as common ones.",
         "ece": f"On average {abs(excess):.1f} points {'over' if excess > 0 else 'under'}confident.",
         "nll": f"Per {examples(results)[:-1]}; uniform predictions score {math.log(len(names)):.3f}.",
+        "coverage": f"The share of {examples(results)} with a prediction.",
         "kl_to_votes": "Divergence of the predictions from the annotators' votes.",
         "ece_to_votes": "Gap between the confidence and the share of votes for the predicted class.",
     }

@@ -92,7 +92,7 @@ def quiet(axes: Axes, x: str = "", y: str = "") -> Axes:
 
 def in_percent(axis: Axis) -> None:
     """Writes the ticks of an axis that counts shares in percent."""
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\xa0%"))
+    axis.set_major_formatter(PercentFormatter(1.0, symbol="\xa0%"))
 
 
 def legend_above(figure: Figure, axes: Axes, handles: list | None = None) -> None:

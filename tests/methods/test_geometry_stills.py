@@ -241,6 +241,9 @@ def test_what_is_missing_is_said(monkeypatch):
     config.model.variance = 1.5
     with pytest.raises(UserError, match=r"config\.model\.variance=1\.5.*at most 1"):
         geometry.check(config)
+    config.model.variance, config.model.cost = 1.0, 0.0
+    with pytest.raises(UserError, match=r"config\.model\.cost=0\.0: give a number above 0$"):
+        geometry.check(config)
     config.data.points = ""
     with pytest.raises(UserError, match=r"config\.data\.points.*face68"):
         geometry.check(config)

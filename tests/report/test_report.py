@@ -22,6 +22,7 @@ from fer_jax.labels import COMPOUND_CODES
 from fer_jax.report import Predictions, Profile, Samples, scores, sections, write_report
 from fer_jax.report.circumplex import circumplex_chart
 from fer_jax.report.images import picture
+from fer_jax.report.learning import accuracy_chart
 from fer_jax.report.markup import percent
 
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -291,15 +292,23 @@ def test_evaluation_alone_without_mistakes(folder):
     labels = np.array([0, 1, 1, 0])
     predictions = Predictions(10 * np.eye(3, dtype=np.float32)[labels], labels)
     results = classification_metrics(predictions.logits, labels, EMOTIONS[:3], bootstrap=0)
-    results |= {"plain": {"accuracy": 0.75, "accuracy_interval": [0.5, 1.0]}}
+    results |= {"plain": {"accuracy": 0.75, "accuracy_interval": [0.5, 1.0]}, "coverage": 0.625}
     page = Page(write_report(folder, results=results, history=[], predictions=predictions, samples=None))
     assert "4 of 4 images" in page.text
     assert "No training log was given" in page.text
     assert "without examples are left out: surprise" in page.text
     assert "single view" in page.text
     assert "75.0" in page.text
+    assert "62.5" in page.text
     assert not page.images
     assert re.search(r"surprise\s*none\s*none\s*none\s*0", page.text)  # recall, precision, F1, examples
+
+
+def test_labels_of_a_short_axis_in_percent_differ():
+    figure = accuracy_chart({"train": (np.arange(2), np.array([0.161, 0.164]))}, {})
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(set(labels)) == len(labels) > 2
 
 
 def test_odd_histories(folder):
