@@ -230,7 +230,7 @@ def test_landmarks_in_every_fold_of_ckplus(tmp_path, config_on, experiment, scor
     fake_ckplus.make(tmp_path / "files", sequences, lower=0.3)
     config = config_on(
         *(experiment, "ckplus", "ckplus/labeled", tmp_path / "files", "--option=size=32"),
-        **{"data.folds": "subject:2", "model.rounds": 10, "model.support": 64},
+        **{"data.folds": "subject:2", "model.rounds": 10, "model.support": 64, "augmentation.train": ()},
     )
     config.data.builder.size = 32
     config.evaluation.report = False
