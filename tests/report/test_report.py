@@ -20,7 +20,6 @@ from PIL import Image
 from fer_jax.evaluation.metrics import classification_metrics
 from fer_jax.labels import COMPOUND_CODES
 from fer_jax.report import Predictions, Profile, Samples, scores, sections, write_report
-from fer_jax.report.circumplex import circumplex_chart
 from fer_jax.report.images import picture
 from fer_jax.report.learning import accuracy_chart
 from fer_jax.report.markup import percent
@@ -253,18 +252,6 @@ def test_parts_of_compound_expressions_are_counted():
     cells = [int(count) for count in re.findall(r"<td style[^>]*>(\d+)", parts)]
     assert cells == [2, 2, 1, 0, 0, 1, 0, 0, 2, 0, 0, 2]  # happiness, surprise, sadness, anger, disgust, fear
     assert f"{percent(0.8)} have all parts right" in parts
-
-
-def test_valence_lies_to_the_right_and_arousal_up():
-    affect = np.array([[0.5, -0.25], [0.75, 0.25], [-0.5, 0.0]])
-    truth = np.array([[0.25, 0.5], [np.nan, np.nan], [-1.0, 0.75]])
-    predictions = Predictions(np.eye(2)[[0, 0, 1]], np.array([0, 0, 1]), affect=affect, true_affect=truth)
-    (axes,) = circumplex_chart(["glad", "sad"], predictions).axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("valence", "arousal")
-    np.testing.assert_array_equal(axes.collections[0].get_offsets(), affect)
-    marks = [np.asarray(line.get_xydata()).tolist() for line in axes.lines[2:]]  # the first two are the axes' zero
-    line, ring, disk = marks[:3]  # of annotated faces alone
-    assert (line, ring, disk) == ([[0.5, -0.25], [0.25, 0.5]], [[0.25, 0.5]], [[0.5, -0.25]])
 
 
 def test_names_are_escaped(folder):
