@@ -9,7 +9,7 @@ the data set (CK+, synthetic faces), or from `python -m tfds_builders landmarks 
 prepared data (extra [landmarks]); FER-2013 and RAF-DB need this command. A face without landmarks counts as an error:
 in results.json `coverage` is the fraction of faces with landmarks and `accuracy_found` the accuracy on these.
 
-Training takes a single step, which only measures the loss: the fields of optimizer and schedule have no effect.
+Training takes a single step, which only measures the loss.
 """
 
 from experiments import presets
@@ -24,15 +24,16 @@ def get_config(variant="synthetic"):
 
 
 def synthetic(config):
-    presets.synthetic(config)
-    del config.model.width  # a ResNet's
-    config.augmentation.train = ()
+    presets.synthetic_data(config)
+    config.train.batch_size = 64
 
 
 def smoke(config):
-    presets.smoke(config)
-    del config.model.width
-    config.augmentation.train = ()
+    presets.synthetic_data(config)
+    config.data.builder.train = 280
+    config.data.builder.test = 70
+    config.data.holdout_fraction = 0.2
+    config.train.batch_size = 32
     config.model.support = 256
     config.model.rounds = 20
 
@@ -52,10 +53,12 @@ def rafdb(config):
 
 def ckplus(config):
     """CK+: the last three faces of each sequence and, as neutral, the first one; ten folds by subject."""
-    presets.ckplus(config)
+    config.data.dataset = "ckplus"
+    config.data.last_frames = 3
     config.data.neutral_frames = 1
-    config.data.image_size = 48
-    config.augmentation.train = ()
+    config.data.folds = "stored"
+    config.fold = "all"
+    config.train.batch_size = 64
 
 
 VARIANTS = {

@@ -9,10 +9,10 @@ Training needs scikit-learn: pip install 'fer_jax[geometry]'; evaluation and pre
 landmarks; other clips need `python -m tfds_builders landmarks NAME`. The paper uses CK+'s six basic expressions,
 --config.data.dataset=ckplus/without_contempt, and reports 95.17 % with boosting alone, 97.35 % with the SVM.
 
-Training takes a single step, which only measures the loss: the fields of optimizer and schedule have no effect.
+Training takes a single step, which only measures the loss.
 """
 
-from experiments import fan
+from experiments import presets
 from fer_jax.config.fields import variant_config
 
 
@@ -21,18 +21,25 @@ def get_config(variant="synthetic"):
     config.data.points = "face68"
     config.data.clip_frames = 12  # of a clip, which the loss is measured on
     config.data.image_size = 48
-    config.augmentation.train = ()
     return config
 
 
 def synthetic(config):
-    fan.synthetic(config)
-    del config.model.width  # a ResNet's
+    presets.synthetic_data(config)
+    config.data.dataset = "synthetic_faces/clips"
+    config.data.builder.train = 1600
+    config.data.builder.test = 210
+    config.train.batch_size = 24
 
 
 def smoke(config):
-    fan.smoke(config)
-    del config.model.width
+    synthetic(config)
+    config.data.builder.train = 84
+    config.data.builder.test = 28
+    config.data.builder.frames = 5
+    config.data.builder.per_subject = 6
+    config.data.holdout_fraction = 0.2
+    config.train.batch_size = 8
     config.model.rounds = 20
     config.model.support = 128
 

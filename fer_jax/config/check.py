@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fer_jax import methods
-from fer_jax.config.fields import Config, check_expression, check_fields, leaves
+from fer_jax.config.fields import Config, check_expression, check_fields, fields_of, leaves
 from fer_jax.config.protocol import NOTHING, check_protocol, selected_on
 from fer_jax.config.steps import phases, stages
 from fer_jax.config.table import LAST_SEED
@@ -13,12 +13,17 @@ from fer_jax.data.targets import label_noise
 from fer_jax.errors import UserError
 from fer_jax.methods import objective
 
-NOT_FITTED = (
+NOT_FITTED = (  # fields, and what the names of others begin with
     "objective",
+    "init_",
     "data.balanced_sampling",
     "data.class_weights",
     "data.label_smoothing",
-    "augmentation.train",
+    "data.resolutions",
+    "augmentation.",
+    "loss.",
+    "optimizer.",
+    "schedule.",
     "train.ema_decay",
 )
 MANY_STEPS = 1 << 20  # enough for any phases: the number of steps is known only with the data
@@ -90,8 +95,9 @@ def _check_train(config: Config) -> None:
 
 def _check_fitted(config: Config) -> None:
     """Raises UserError for a field that changes only the steps of training, for a method that takes none."""
-    for field, value in leaves(config, ()):
-        if field in NOT_FITTED and value:
+    fields = fields_of(config.method)
+    for field, value in leaves(config, fields):
+        if field.startswith(NOT_FITTED) and value != fields[field].default:
             raise UserError(
                 f"config.{field}={value!r} has no effect: {config.method} is fitted at once, without training steps, "
                 "to the examples as they are stored; leave it out"

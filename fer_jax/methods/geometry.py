@@ -168,7 +168,8 @@ def symmetric_mean(points: Float[np.ndarray, "N 68 2"]) -> Float[np.ndarray, "68
 def principal_axes(x: Float[np.ndarray, "N P"], variance: float, most: int, seed: int) -> Float[np.ndarray, "P K"]:
     """Returns the axes [P, most] of PCA; those beyond the share `variance` of the variance are 0."""
     count = min(most, *x.shape)
-    found = learners.scikit_learn("decomposition").PCA(count, svd_solver="randomized", random_state=seed).fit(x)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of identical faces, which `learners.fit` refuses
+        found = learners.scikit_learn("decomposition").PCA(count, svd_solver="randomized", random_state=seed).fit(x)
     share = found.explained_variance_ratio_
     axes = np.zeros((x.shape[1], most), np.float32)
     axes[:, :count] = found.components_.T * (np.cumsum(share) - share < variance)

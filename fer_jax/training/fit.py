@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
 import flax.traverse_util
 import numpy as np
 
-from fer_jax.engine.mesh import put_replicated
+from fer_jax.engine.mesh import is_main, put_replicated
 from fer_jax.evaluation.evaluate import Evaluator
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import TrainState
@@ -25,7 +26,8 @@ def fitted(setup: Setup, state: TrainState) -> TrainState:
     task = dataclasses.replace(setup.task, profiles=("features",), flip_evaluation=False, corner_evaluation=False)
     evaluator = Evaluator(task, setup.mesh, setup.config.evaluation.batch_size)
     features = evaluator(state.variables(), setup.train)["features"]
-    found = method.fit(task.model, features, setup.train.targets(), setup.config.seed)
+    with contextlib.nullcontext() if is_main() else contextlib.redirect_stdout(None):
+        found = method.fit(task.model, features, setup.train.targets(), setup.config.seed)
 
     params: dict[str, Any] = dict(flax.traverse_util.flatten_dict(state.params, sep="/"))
     for path, values in found.items():

@@ -226,7 +226,7 @@ def test_a_rare_class_is_among_the_sampled_examples():
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("objective", "mixup"), ("data.class_weights", True), ("augmentation.train", ("flip",))],
+    [("objective", "mixup"), ("data.class_weights", True), ("optimizer.name", "sgd"), ("init_from", "run")],
 )
 def test_what_fitting_does_not_use_is_refused(path, value):
     config: Config = __import__("experiments.geometry", fromlist=["_"]).get_config("smoke")

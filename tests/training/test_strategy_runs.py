@@ -168,6 +168,7 @@ def test_a_fitted_method_takes_no_gradient_steps(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "save", save)
     config = tiny("baseline")
     config.augmentation.train = ()
+    config.optimizer.weight_decay, config.schedule.name, config.schedule.peak_fraction = 0.0, "constant", 0.3
     results = loop.train(config, epath.Path(tmp_path / "run"))
     assert results["steps"] == 1
     jax.tree.map(np.testing.assert_array_equal, saved["params"]["classifier"], fitted["classifier"])
