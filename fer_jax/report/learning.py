@@ -142,17 +142,14 @@ def _which_weights(selection: Mapping[str, Any]) -> str:
     """Which step is scored, why that one, and what the last one scores."""
     if selection.get("best_step") is None:
         return "From the first step to the last."
-    rule, metric = str(selection.get("rule", "not recorded")), selection.get("metric", "score")
-    reasons = {
-        "best_validation": f"chosen for the best {metric} on {selection.get('on', 'the validation split')}",
-        "best_on_test": f"chosen for the best {metric} on the test split",
+    reason = {
+        "best_validation": f"chosen for the best {selection.get('metric')} on {selection.get('on')}",
+        "best_on_test": f"chosen for the best {selection.get('metric')} on the test split",
         "last": "the last",
-    }
-    reason = reasons.get(rule, f"chosen by the rule {rule}")
+    }[selection["rule"]]
     text = f"The scored weights are those of step {plain(selection['best_step'])}, {reason}."
-    last = selection.get("last") or {}
-    accuracy = (last.get("test") or last).get("accuracy")
-    if rule != "last" and accuracy is not None:
+    accuracy = selection.get("last", {}).get("test", {}).get("accuracy")
+    if selection["rule"] != "last" and accuracy is not None:
         text += f" Those of the last step reach {percent(accuracy)} here."
     return text
 

@@ -69,8 +69,8 @@ class Samples:
 
     images: np.ndarray
     labels: np.ndarray
-    augmented: np.ndarray | None = None
-    gallery: Sequence[np.ndarray] = ()
+    augmented: np.ndarray
+    gallery: Sequence[np.ndarray]
 
 
 def classes(results: Mapping[str, Any]) -> Html:
@@ -204,7 +204,7 @@ def profile_tables(names: Sequence[str], labels: np.ndarray, profiles: Mapping[s
 
 def training_images(names: Sequence[str], samples: Samples | None) -> Html:
     """A row of images of each class, then images beside their augmented copies."""
-    if samples is None or not len(samples.images):
+    if samples is None:
         return Html()
     strips = []
     for c, pictures in enumerate(samples.gallery):
@@ -213,15 +213,12 @@ def training_images(names: Sequence[str], samples: Samples | None) -> Html:
             strips.append((_class_name(names, c), strip))
     tiles = []
     for row, label in enumerate(samples.labels.tolist()):
-        faces = [picture(samples.images[row], f"Training image, {names[label]}, as stored")]
-        if samples.augmented is not None:
-            faces.append(picture(samples.augmented[row], "the same, as the network sees it"))
-        tiles.append(tile(faces, [_class_name(names, label)]))
-    both = samples.augmented is not None
-    text = "Left as stored, right as a training step sees it after augmentation." if both else "As stored."
-    gallery = element("div", table(strips), class_="card gallery") if strips else Html()
-    pairs = element("div", *tiles, class_="tiles pairs" if both else "tiles")
-    return section("Training images", text, gallery, pairs)
+        stored = picture(samples.images[row], f"Training image, {names[label]}, as stored")
+        augmented = picture(samples.augmented[row], "the same, as the network sees it")
+        tiles.append(tile([stored, augmented], [_class_name(names, label)]))
+    text = "Left as stored, right as a training step sees it after augmentation."
+    gallery = element("div", table(strips), class_="card gallery")
+    return section("Training images", text, gallery, element("div", *tiles, class_="tiles pairs"))
 
 
 def strip_of(pictures: np.ndarray, alt: str) -> Html:

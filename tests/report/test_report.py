@@ -138,7 +138,7 @@ def make(classes=EMOTIONS, count=3589, channels=1, size=48, seed=0):
         "results": results,
         "history": history,
         "predictions": Predictions(logits, labels, images),
-        "samples": Samples(training, np.arange(24) % len(classes), training[:, :, ::-1] // 2 + 60),
+        "samples": Samples(training, np.arange(24) % len(classes), training[:, :, ::-1] // 2 + 60, [training[:2]]),
         "profiles": {"importance": Profile("Importance of each latent feature", importance)},
     }
 
