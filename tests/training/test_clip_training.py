@@ -1,7 +1,6 @@
 """Clips in training: the same batches on both paths, the same run after a stop, one draw for a whole clip."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +13,10 @@ from fer_jax.data.augment.inputs import augmented_inputs, mirrored, plain_inputs
 from fer_jax.data.augment.preprocessing import Preprocessing
 from fer_jax.data.sources.clips import clip_sampler
 from fer_jax.data.sources.rows import take_rows
-from fer_jax.engine.mesh import put_indices, sharded
 from fer_jax.inference.evaluate import evaluate
 from fer_jax.training import loop
-from fer_jax.training.runner import StepRunner, resident_steps
+from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import make_setup
-from fer_jax.training.step import train_step
 
 
 def batches(config, path, start=3):
@@ -119,22 +116,6 @@ def test_a_clip_without_a_face_trains_nothing(tiny):
         assert np.isfinite(seen).all()
     assert runs[0][0] == runs[1][0]
     jax.tree.map(np.testing.assert_array_equal, runs[0][1], runs[1][1])
-
-
-@pytest.mark.slow
-def test_many_steps_per_dispatch_are_the_same_steps(tiny):
-    setup = make_setup(tiny("fan", max_steps=4))
-    feed = StepRunner(setup, 0)
-    taken = [feed.next_batch() for _ in range(3)]
-    indices = put_indices(setup.mesh, jax.tree.map(lambda *steps: np.stack(steps), *taken))
-    step = functools.partial(train_step, setup.task, setup.tx, setup.schedule)
-    ends = {}
-    for scan in (False, True):
-        run = jax.jit(functools.partial(resident_steps, step, sharded(setup.mesh), scan))
-        state, metrics = run(setup.init(), feed._data, indices)
-        ends[scan] = metrics["loss/total"]
-        assert int(state.step) == 3
-    np.testing.assert_allclose(ends[True], ends[False], rtol=1e-4)
 
 
 @pytest.mark.parametrize("per_frame", [False, True])

@@ -173,20 +173,3 @@ def test_all_examples_fold_after_fold(folds_of):
     ordered = folds.by_fold(whole, 3)
     assert (np.diff(ordered.arrays["fold"]) >= 0).all()
     np.testing.assert_array_equal(ordered.arrays["image"], whole.arrays["image"][ordered.rows])
-
-
-def test_the_command_line_finds_it_finished(folds_of, finished, run_here):
-    config = folds_of()
-    names = ("depth", "width")
-    fields = {f"model.{name}": config.model[name] for name in names}
-    names = ("batch_size", "devices", "max_steps", "log_every_steps", "eval_every_epochs")
-    fields |= {f"train.{name}": config.train[name] for name in names}
-    fields |= {f"data.{name}": config.data[name] for name in ("data_dir", "folds", "image_size", "path")}
-    fields |= {"fold": "all", "evaluation.batch_size": 32, "evaluation.bootstrap": 20}
-    done = run_here(
-        "--config=experiments/baseline.py:smoke",
-        *(f"--config.{field}={value}" for field, value in fields.items()),
-        f"--workdir={finished}",
-    )
-    assert done.returncode == 0, done.stdout
-    assert f"{finished} is finished: synthetic_faces/basic 3 folds of train, 280 images" in done.stdout
