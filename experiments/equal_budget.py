@@ -67,9 +67,9 @@ def measure(config: Config, minutes: float, data_dir: str) -> dict[str, Any]:
         evaluations.append(time.process_time() - before)
     step, evaluation = statistics.median(blocks[1:]), evaluations[-1]
     return {
-        "epochs": epochs_for(minutes, setup.steps_per_epoch, step, evaluation),
+        "epochs": epochs_for(minutes, setup.task.steps_per_epoch, step, evaluation),
         "core_minutes": minutes,
-        "steps_per_epoch": setup.steps_per_epoch,
+        "steps_per_epoch": setup.task.steps_per_epoch,
         "core_seconds_per_step": step,
         "core_seconds_of_blocks": blocks,
         "core_seconds_per_evaluation": evaluation,

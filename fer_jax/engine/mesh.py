@@ -62,7 +62,15 @@ def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:
     """Copies a tree of host arrays to every device; every process passes the same values."""
-    where = replicated(mesh)
+    return _put(replicated(mesh), tree)
+
+
+def put_indices(mesh: Mesh, indices: Any) -> Any:
+    """Places a tree of indices [steps, B, ...], the same on every process, sharded over their second dimension."""
+    return _put(sharded(mesh, 1), indices)
+
+
+def _put(where: NamedSharding, tree: Any) -> Any:
     if jax.process_count() == 1:
         return jax.device_put(tree, where)
 
@@ -71,14 +79,6 @@ def put_replicated(mesh: Mesh, tree: Any) -> Any:
         return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
     return jax.tree.map(put, tree)
-
-
-def put_indices(mesh: Mesh, indices: Any) -> Any:
-    """Places a tree of indices [steps, B, ...], the same on every process, sharded over their second dimension."""
-    where = sharded(mesh, 1)
-    if jax.process_count() == 1:
-        return jax.device_put(indices, where)
-    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]), indices)
 
 
 def put_rows(mesh: Mesh, arrays: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, jax.Array]:

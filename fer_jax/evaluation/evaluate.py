@@ -99,8 +99,10 @@ def score(
     If `task` is given, the scores of its method are added. For a method that predicts no classes, its measures are
     averaged instead.
     """
+    data = {"dataset": source.name, "split": source.split, "unit": source.unit}
+    data |= {"frames": source.frame_counts()} if source.frames else {}
     if task is not None and task.method.measures:
-        return _measured(outputs, source, task.method.measures)
+        return data | _measured(outputs, source, task.method.measures)
     logits, labels = outputs["logits"], source.arrays["label"]
     _check_finite(logits, source)
     metrics = classification_metrics(logits, labels, source.classes, bootstrap=bootstrap)
@@ -112,8 +114,7 @@ def score(
         metrics |= affect_scores(outputs["affect"], truth)
     if task is not None:
         metrics |= task.method.score(task.model, logits, labels)
-    found = {"dataset": source.name, "split": source.split, "unit": source.unit}
-    return found | ({"frames": source.frame_counts()} if source.frames else {}) | metrics
+    return data | metrics
 
 
 def _measured(outputs: Mapping[str, np.ndarray], source: Source, titles: Mapping[str, str]) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _measured(outputs: Mapping[str, np.ndarray], source: Source, titles: Mapping
         _check_finite(outputs[name][:, None], source)
     means = {name: float(np.mean(outputs[name], dtype=np.float64)) for name in titles}
     facts = {"num_examples": len(source), "classes": list(source.classes), "measures": dict(titles)}
-    return {"dataset": source.name, "split": source.split, "unit": source.unit} | facts | means
+    return facts | means
 
 
 def _check_finite(outputs: np.ndarray, source: Source) -> None:

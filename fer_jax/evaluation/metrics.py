@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
-from scipy.special import stdtrit
+from scipy import special
 
 from fer_jax.labels import AFFECT, MANY_CLASSES, PARTS, are_compound, parts_of
 
@@ -88,9 +88,8 @@ def classification_metrics(
 
 
 def log_softmax(logits: Num[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
-    """Log-probabilities in float64; shifting by the largest logit keeps every exponential in [0, 1]."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True).astype(np.float64)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    """Log-probabilities in float64."""
+    return special.log_softmax(logits.astype(np.float64), axis=-1)
 
 
 def predicted_classes(logits: Num[np.ndarray, "N C"]) -> Int[np.ndarray, " N"]:
@@ -232,7 +231,7 @@ def bootstrap_intervals(
 def mean_interval(values: Sequence[float] | np.ndarray) -> list[float]:
     """Student's 95 % interval [low, high] of the mean of the distribution of independent `values`, at least two."""
     drawn = np.asarray(values, float)
-    half = stdtrit(len(drawn) - 1, 0.975) * drawn.std(ddof=1) / len(drawn) ** 0.5
+    half = special.stdtrit(len(drawn) - 1, 0.975) * drawn.std(ddof=1) / len(drawn) ** 0.5
     return [float(drawn.mean() - half), float(drawn.mean() + half)]
 
 

@@ -30,7 +30,7 @@ from fer_jax.storage import expect_folder, sync_all, write_whole
 PyTree = Any
 Record = Mapping[str, Any]  # plain JSON values
 MANIFEST, TREE = "manifest.json", "tree"
-FORMAT = 1  # of the manifest
+FORMAT = 2  # of the manifest and its record
 ARRAYS = "tree/manifest.ocdbt"  # without this file of Orbax no array is found
 
 

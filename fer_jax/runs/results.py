@@ -28,20 +28,15 @@ FOLD = "predictions.npz"  # of a fold: the scores over all folds are computed fr
 
 def describe(card: Mapping[str, Any], scored: Scored) -> dict[str, Any]:
     """Returns results.json: the scores of a model, how it was trained, and what it was scored on and with."""
-    config = card["config"]
-    return {
-        "experiment": config["experiment"],
-        "variant": config["variant"],
-        "method": config["method"],
-        **({"objective": config["objective"]} if config["objective"] else {}),
-        **scored.scores,
-        "data_digest": scored.source.data_digest,
-        "trained_on": card["data"],
-        **card["run"],
-        "device": device_name(),
-        "versions": versions(),
-        "git_commit": git_commit(),
-    }
+    data = {"data_digest": scored.source.data_digest, "trained_on": card["data"]}
+    return with_origin(scored.scores | data | card["run"], card["config"])
+
+
+def with_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns results between the names of what was run and the machine and code that ran it."""
+    names = ("experiment", "variant", "method", *(["objective"] if config["objective"] else []))
+    origin = {"device": device_name(), "versions": versions(), "git_commit": git_commit()}
+    return {name: config[name] for name in names} | dict(results) | origin
 
 
 def inspect(evaluator: Evaluator, variables: Any, scored: Scored, match: Match) -> Inspection | None:

@@ -12,9 +12,9 @@ from etils import epath
 
 from fer_jax.config.fields import Config
 from fer_jax.config.protocol import ALL, selected_on
-from fer_jax.engine.mesh import device_name
 from fer_jax.evaluation.results import main_scores
-from fer_jax.runs.workdir import fold_folder, git_commit, seed_folder, versions
+from fer_jax.runs.results import with_origin
+from fer_jax.runs.workdir import fold_folder, seed_folder
 
 # Fields that a sweep repeats of each run, if it has them.
 OF_EACH = ("num_examples", "training_examples", "validation_examples", "steps", "params_sha256")
@@ -78,19 +78,11 @@ def summary(config: Config, members: Sequence[Member], scores: Mapping[str, Any]
         row |= {name: member.results[name] for name in OF_EACH if name in member.results}
         selection = member.results["selection"]
         rows.append(row | ({"best_step": selection["best_step"]} if "best_step" in selection else {}))
-    return {
-        "experiment": config.experiment,
-        "variant": config.variant,
-        "method": config.method,
-        **({"objective": config.objective} if config.objective else {}),
-        **scores,
-        **spread(members),
+    facts = {
         f"{kind}s": rows,
         "selection": {"rule": config.selection.rule, "metric": config.selection.metric, "on": selected_on(config)},
         "seed": config.seed,
         "params": members[0].results["params"],
         "wall_seconds": sum(member.results["wall_seconds"] for member in members),
-        "device": device_name(),
-        "versions": versions(),
-        "git_commit": git_commit(),
     }
+    return with_origin({**scores, **spread(members), **facts}, config)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,24 +112,6 @@ class Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-class Stopwatch:
-    """Counts images, seconds and seconds of waiting for data, without evaluations, saves and compilations."""
-
-    def __init__(self) -> None:
-        self.images = 0
-        self._since, self._waited = time.perf_counter(), 0.0
-
-    def restart(self, waited: float) -> None:
-        """Leaves out the time since the last `split`, which was not training."""
-        self._since, self._waited, self.images = time.perf_counter(), waited, 0
-
-    def split(self, waited: float) -> tuple[int, float, float]:
-        """Returns (images, seconds, seconds waited) since the last `split` or `restart`."""
-        since = (self.images, time.perf_counter() - self._since, waited - self._waited)
-        self.restart(waited)
-        return since
 
 
 def add_step(window: Mapping[str, Sequence[float]], record: Mapping[str, float]) -> dict[str, Sequence[float]]:

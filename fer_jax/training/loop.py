@@ -30,7 +30,7 @@ from fer_jax.runs.workdir import changed_machine, check_owner, claim, with_kept_
 from fer_jax.training import results
 from fer_jax.training.initial import read_initial
 from fer_jax.training.interim import InterimReport
-from fer_jax.training.log import Progress, Stopwatch
+from fer_jax.training.log import Progress
 from fer_jax.training.run import Run
 from fer_jax.training.runner import StepRunner
 from fer_jax.training.setup import Setup, make_setup, memory_advice
@@ -84,7 +84,7 @@ def _train(run: Run, evaluator: Evaluator, began: float) -> None:
     """Trains `run` to its last step. `began`: when the command started, for the time to the first step."""
     setup, train_config = run.setup, run.setup.config.train
     steps = StepRunner(setup, run.step)
-    progress = Progress(setup.total_steps, run.step, setup.steps_per_epoch, enabled=is_main())
+    progress = Progress(setup.total_steps, run.step, setup.task.steps_per_epoch, enabled=is_main())
     log, interim = TrainingLog(run, steps, progress), InterimReport(run)
     programs = 0
     with Signals() as signals, contextlib.closing(progress), contextlib.closing(steps):
@@ -133,7 +133,7 @@ class TrainingLog:
 
     def __init__(self, run: Run, steps: StepRunner, progress: Progress):
         self._run, self._steps, self._progress = run, steps, progress
-        self._watch = Stopwatch()
+        self._since, self._waited = time.perf_counter(), 0.0  # of what is not yet in the record
         self._logged = self._so_far()
         self._pending: deque[tuple[int, Any, int]] = deque()
 
@@ -144,7 +144,7 @@ class TrainingLog:
     def restart_clock(self) -> None:
         """Excludes the time until now, and the images of pending dispatches, from the speed."""
         self._pending = deque((first, metrics, 0) for first, metrics, _ in self._pending)
-        self._watch.restart(self._steps.waited)
+        self._since, self._waited = time.perf_counter(), self._steps.waited
 
     def read(self, keep: int = 0) -> None:
         """Waits for all dispatches but the newest `keep`, and writes the log lines that are then complete.
@@ -152,17 +152,20 @@ class TrainingLog:
         Raises:
             UserError: if a value is not finite.
         """
-        read_to, lines = None, []
+        record, read_to, lines = self._run.record, None, []
         while len(self._pending) > keep:
             first, metrics, images = self._pending.popleft()
             fetched = jax.device_get(metrics)
             count = len(fetched["loss/total"])
             lines += self._run.add_metrics(first, [{k: float(v[i]) for k, v in fetched.items()} for i in range(count)])
-            self._watch.images += images
+            record.images += images
             read_to = first + count
         if read_to is None:
             return
-        self._run.add_time(*self._watch.split(self._steps.waited))
+        now, waited = time.perf_counter(), self._steps.waited
+        record.seconds += now - self._since
+        record.waited += waited - self._waited
+        self._since, self._waited = now, waited
         if lines:
             images, seconds, waited = np.maximum(self._so_far() - self._logged, (0, 1e-9, 0)).tolist()
             self._logged = self._so_far()
@@ -265,7 +268,7 @@ def _summary(run: Run) -> str:
         lines.append(f"  test   {sentence}")
     lines.append(
         f"  model  {num_parameters(run.state.params):,} parameters; {setup.total_steps} steps of "
-        f"{batch} = {setup.total_steps / setup.steps_per_epoch:.4g} epochs"
+        f"{batch} = {setup.total_steps / setup.task.steps_per_epoch:.4g} epochs"
     )
     if run.step:
         lines.append(f"  resumed at step {run.step} of {setup.total_steps}")

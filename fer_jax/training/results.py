@@ -132,7 +132,7 @@ def _run_facts(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> di
             "last": {"step": record["last"].get("step"), "validation": main_scores(record["last"] | measures)},
         },
         "steps": int(state.step),
-        "epochs": int(state.step) / setup.steps_per_epoch,
+        "epochs": int(state.step) / setup.task.steps_per_epoch,
         **fold_facts(config, setup.train.folds),
         "seed": config.seed,
         "started_from": record.get("started_from") or "scratch",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from fer_jax.engine.mesh import is_main, on_main
-from fer_jax.errors import Diverged, UserError, some
+from fer_jax.errors import Diverged, UserError
 from fer_jax.evaluation.results import main_scores
 from fer_jax.runs import checkpoint
 from fer_jax.runs.model_file import MODEL, write_model
@@ -43,7 +43,6 @@ class RunRecord:
         wall_seconds: wall-clock time of all starts of the run, without the time between them.
         waited: seconds spent waiting for data.
         started_from: which weights the run began with; empty if from scratch.
-        classes: the names of the model's outputs, in order.
         examples: digest of the training examples (see `examples.examples_digest`).
         count: number of training examples.
         lines: number of lines in metrics.jsonl.
@@ -57,7 +56,6 @@ class RunRecord:
     wall_seconds: float = 0.0
     waited: float = 0.0
     started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
-    classes: list[str] = dataclasses.field(default_factory=list)
     examples: str = ""
     count: int = 0
     lines: int = 0
@@ -105,12 +103,6 @@ class Run:
                 lines.append(means)
                 self.record.window = {}
         return lines
-
-    def add_time(self, images: int, seconds: float, waited: float) -> None:
-        """Adds to the images trained, the seconds that took, and those spent waiting for data."""
-        self.record.images += images
-        self.record.seconds += seconds
-        self.record.waited += waited
 
     def update_best(self, scores: dict[str, Any]) -> str:
         """Logs an evaluation and keeps the variables if they are the best so far; returns a line that says so.
@@ -164,7 +156,7 @@ class Run:
 
     def _log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
-        place = {"kind": kind, "step": step, "epoch": step / self.setup.steps_per_epoch}
+        place = {"kind": kind, "step": step, "epoch": step / self.setup.task.steps_per_epoch}
         self.metrics_log.append(place | dict(values))
         self.record.lines += 1
 
@@ -189,7 +181,7 @@ def _restore_or_init(setup: Setup, folder: epath.Path, start: Start | None) -> t
                 print(f"warning: {problem}; using the one before it", flush=True)
         return tree["state"], tree["best"], RunRecord(**record)
     state = setup.init()
-    record = RunRecord(classes=list(setup.train.classes), examples=digest, count=len(setup.train))
+    record = RunRecord(examples=digest, count=len(setup.train))
     if start:
         state, record.started_from = with_weights(state, start, setup.mesh), start.account
     if setup.task.method.fit:
@@ -200,16 +192,11 @@ def _restore_or_init(setup: Setup, folder: epath.Path, start: Start | None) -> t
 def _check_data(record: Mapping[str, Any], setup: Setup, digest: str, workdir: epath.Path) -> None:
     """Raises UserError if the training examples are not those that the run began with."""
     train = setup.train
-    if record["classes"] != list(train.classes):
-        raise UserError(
-            f"the run in {workdir} has the classes {some(record['classes'])}, but {train.name} now has "
-            f"{some(train.classes)}: prepare again the data set that it was trained on, or give another --workdir"
-        )
     if record["examples"] != digest:
         raise UserError(
-            f"the training examples of {train.name}, split {setup.config.data.train_split} (pictures or labels) "
-            f"have changed since the run in {workdir} began ({record.get('count')} examples then, {len(train)} now): "
-            "restore the data that it was trained on, or give another --workdir; the run was not changed"
+            f"the training examples of {train.name}, split {setup.config.data.train_split} (pictures, labels or "
+            f"classes) have changed since the run in {workdir} began ({record['count']} examples then, {len(train)} "
+            "now): restore the data that it was trained on, or give another --workdir; the run was not changed"
         )
 
 

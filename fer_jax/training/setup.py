@@ -52,7 +52,6 @@ class Setup:
         mesh: the devices.
         train, validation: the examples; `validation` is what selects the model.
         tx, schedule: the optimizer and its learning rate by step.
-        steps_per_epoch: batches in an epoch, not a whole number in general.
         total_steps, eval_steps: when training ends, and how often it is evaluated.
         phase_ends: the last step of each phase but the last; the model is evaluated there.
         stages: image sizes over the run, in order; a single stage if the size never changes.
@@ -72,7 +71,6 @@ class Setup:
     validation: Source
     tx: optax.GradientTransformation
     schedule: Callable[[Any], Any]
-    steps_per_epoch: float
     total_steps: int
     eval_steps: int
     phase_ends: tuple[int, ...]
@@ -159,7 +157,6 @@ def make_setup(config: Config) -> Setup:
         # The parameters of a fitted method are set before its one step, which measures the loss.
         tx=optax.set_to_zero() if task.method.fit else tx,
         schedule=schedule,
-        steps_per_epoch=steps_per_epoch,
         total_steps=total,
         eval_steps=eval_steps,
         stages=sizes,

@@ -106,7 +106,7 @@ def test_held_out_examples_train_neither_as_they_are_nor_covered(tiny):
     assert not set(setup.train.rows.tolist()) & set(setup.validation.rows.tolist())
     assert not set(setup.train.arrays["subject"].tolist()) & set(setup.validation.arrays["subject"].tolist())
     np.testing.assert_array_equal(setup.validation.arrays["image"], before.validation.arrays["image"])
-    assert setup.steps_per_epoch == 2 * before.steps_per_epoch
+    assert setup.task.steps_per_epoch == 2 * before.task.steps_per_epoch
     assert "occlusion" not in setup.train.arrays
 
 

@@ -4,14 +4,18 @@ import contextlib
 import math
 import os
 import re
+import types
+from typing import Any
 
+import numpy as np
 import pytest
 from etils import epath
 
 from fer_jax.errors import UserError
 from fer_jax.training import interim, loop
-from fer_jax.training.log import JsonLines, Progress, Stopwatch, add_step, first_not_finite, read_lines
+from fer_jax.training.log import JsonLines, Progress, add_step, first_not_finite, read_lines
 from fer_jax.training.loop import evaluation_is_due
+from fer_jax.training.run import RunRecord
 
 
 def test_rewinding_drops_later_lines_and_a_torn_one(tmp_path):
@@ -88,16 +92,22 @@ def test_a_narrow_terminal_keeps_bar_and_time_left(monkeypatch):
     assert "|          | ETA ?  epoch 35.71/8048  loss 1.000" in shown.decode()
 
 
-def test_a_stopwatch_leaves_out_what_is_not_training(monkeypatch):
-    now = [0.0]
+def test_the_speed_leaves_out_what_is_not_training(monkeypatch):
+    now, record, metrics = [0.0], RunRecord(), {"loss/total": np.zeros(1)}
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    watch = Stopwatch()
-    watch.images, now[0] = 100, 2.0
-    assert watch.split(waited=0.5) == (100, 2.0, 0.5)
-    now[0] = 10.0  # an evaluation
-    watch.restart(waited=0.7)
-    watch.images, now[0] = 50, 11.0
-    assert watch.split(waited=0.7) == (50, 1.0, 0.0)
+    run: Any = types.SimpleNamespace(record=record, add_metrics=lambda *_: [])
+    steps: Any = types.SimpleNamespace(waited=0.0)
+    log = loop.TrainingLog(run, steps, Progress(9, 0, 1.0, enabled=False))
+    log.add(0, metrics, 100)
+    now[0], steps.waited = 2.0, 0.5
+    log.read()
+    log.add(1, metrics, 70)
+    now[0], steps.waited = 10.0, 0.7  # an evaluation, while the second step was not read
+    log.restart_clock()
+    log.add(2, metrics, 50)
+    now[0] = 11.0
+    log.read()
+    assert (record.images, record.seconds, record.waited) == (150, 3.0, 0.5)
 
 
 def test_the_report_is_there_while_the_run_trains(tiny, tmp_path, monkeypatch):
