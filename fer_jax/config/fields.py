@@ -8,16 +8,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ml_collections
 
 from fer_jax import methods
 from fer_jax.config.table import FIELDS, GROUPS, Field
 from fer_jax.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from fer_jax.methods.method import Method
 
 # Fields of a Model that the harness sets.
 NOT_IN_CONFIG = frozenset({"parent", "name", "num_classes", "dtype"})
@@ -54,11 +51,6 @@ def variant_config(
     return config
 
 
-def score_names(method: Method) -> tuple[str, ...]:
-    """Returns the scores that can select a model of this method, the default first."""
-    return tuple(method.measures or ("accuracy", "mean_recall", "macro_f1", "nll"))
-
-
 @functools.cache
 def fields_of(name: str) -> dict[str, Field]:
     """Returns all fields of a config by dotted path, including those of the method, in the order of `table.GROUPS`.
@@ -70,7 +62,7 @@ def fields_of(name: str) -> dict[str, Field]:
     from fer_jax.methods import objective, strategies  # imports JAX
 
     method = methods.load(name)
-    metrics = score_names(method)
+    metrics = tuple(method.measures or ("accuracy", "mean_recall", "macro_f1", "nll"))  # the default first
     fields = FIELDS | {
         "selection.metric": dataclasses.replace(FIELDS["selection.metric"], default=metrics[0], choices=metrics)
     }

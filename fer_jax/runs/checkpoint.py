@@ -72,7 +72,7 @@ def restore(
 
     Args:
         folder: of all checkpoints.
-        like: a tree with the shapes, types and shardings to restore into.
+        like: a tree of arrays or `jax.ShapeDtypeStruct`, with the shapes, types and shardings to restore into.
         check: is given the record before the arrays are read, and may refuse it.
 
     Returns:
@@ -89,7 +89,7 @@ def restore(
     record = parse_json((folder / str(step) / MANIFEST).read_bytes())["record"]
     check(record)
     try:
-        tree = _orbax().restore(folder / str(step) / TREE, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
+        tree = _orbax().restore(folder / str(step) / TREE, args=ocp.args.StandardRestore(like))
     except Exception as error:
         raise UserError(
             f"checkpoint {step} under {folder} is undamaged but does not fit this program "
@@ -215,7 +215,3 @@ def _fault_in(place: epath.Path, manifest: Any) -> str:
 def _sha256(path: epath.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore
-
-
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

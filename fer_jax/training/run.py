@@ -113,7 +113,7 @@ class Run:
         config, record = self.setup.config, self.record
         if not scores:
             record.best = record.last = {"step": self.step}
-            self.best = _copy(_evaluated(self.state))
+            self.best = _copy(self.state.evaluated())
             return f"step {self.step:>5}  kept"
         metric = config.selection.metric
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
@@ -122,7 +122,7 @@ class Run:
         better = not record.best or sign * scores[metric] > sign * record.best[metric]
         if better or config.selection.rule == "last":
             record.best = dict(record.last)
-            self.best = _copy(_evaluated(self.state))  # a copy: the next step reuses the memory of the state
+            self.best = _copy(self.state.evaluated())  # a copy: the next step reuses the memory of the state
         on_test = config.selection.rule == "best_on_test"
         where = "TEST (selection on it: config.selection.rule)" if on_test else "validation"
         shown = ("accuracy", "mean_recall", "nll") if "accuracy" in scores else scores["measures"]
@@ -174,7 +174,7 @@ def _restore_or_init(setup: Setup, folder: epath.Path, start: Start | None) -> t
     def check(record: Mapping[str, Any]) -> None:
         _check_data(record, setup, digest, folder.parent)
 
-    if stored := checkpoint.restore(folder, {"state": like, "best": _evaluated(like)}, check):
+    if stored := checkpoint.restore(folder, {"state": like, "best": like.evaluated()}, check):
         tree, record, problems = stored
         for problem in problems:
             if is_main():
@@ -186,7 +186,7 @@ def _restore_or_init(setup: Setup, folder: epath.Path, start: Start | None) -> t
         state, record.started_from = with_weights(state, start, setup.mesh), start.account
     if setup.task.method.fit:
         state = fitted(setup, state)
-    return state, _copy(_evaluated(state)), record
+    return state, _copy(state.evaluated()), record
 
 
 def _check_data(record: Mapping[str, Any], setup: Setup, digest: str, workdir: epath.Path) -> None:
@@ -198,11 +198,6 @@ def _check_data(record: Mapping[str, Any], setup: Setup, digest: str, workdir: e
             f"classes) have changed since the run in {workdir} began ({record['count']} examples then, {len(train)} "
             "now): restore the data that it was trained on, or give another --workdir; the run was not changed"
         )
-
-
-def _evaluated(state: TrainState) -> dict[str, Any]:
-    variables = dict(state.variables())
-    return {"params": variables.pop("params"), "collections": variables}
 
 
 def _copy(tree: Any) -> Any:

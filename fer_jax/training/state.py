@@ -30,9 +30,13 @@ class TrainState(flax.struct.PyTreeNode):
     average: PyTree
     memory: PyTree = None
 
+    def evaluated(self) -> dict[str, PyTree]:
+        """Returns {'params', 'collections'} to evaluate with: the moving average where there is one."""
+        return self.average or {"params": self.params, "collections": self.collections}
+
     def variables(self) -> dict[str, PyTree]:
-        """Returns the variables to evaluate with: the moving average where there is one."""
-        source = self.average or {"params": self.params, "collections": self.collections}
+        """Returns what `evaluated` does in the form that a linen module takes."""
+        source = self.evaluated()
         return {"params": source["params"], **source["collections"]}
 
 
