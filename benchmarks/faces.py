@@ -34,7 +34,9 @@ from fer_jax.data.sources.points import (
 from fer_jax.data.sources.records import data_digest
 from fer_jax.errors import UserError
 from fer_jax.faces import detection
-from fer_jax.faces.crops import Face, Haar, YuNet, align_points, choose, crop_face, transform_points
+from fer_jax.faces.alignment import align_points, transform_points
+from fer_jax.faces.crops import crop_face
+from fer_jax.faces.detection import Face, Haar, YuNet, choose
 from tfds_builders import registry
 from tfds_builders.prepared import require_prepared
 

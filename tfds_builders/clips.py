@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from fer_jax.errors import UserError
-from fer_jax.faces.crops import Detector, faces_of_clip
+from fer_jax.faces.crops import faces_of_clip
+from fer_jax.faces.detection import Detector
 from fer_jax.faces.pictures import BadPicture
 from tfds_builders.face_crops import resized, stored
 from tfds_builders.listing import Item, pictures_in
@@ -130,18 +131,17 @@ def follow_face(
     Returns:
         T `frames`, `frame_mask` bool [T] and `frame_time` float32 [T], seconds; and the notes.
     """
-    crops, masks, times = [], [], []
-    for part in faces_of_clip(frames, size=options.size, margin=options.margin, detector=detector):
-        crops += [stored(image) for image in part.image]
-        masks.append(part.mask)
-        times.append(part.time)
-    if not crops:
+    assert detector is not None  # `searches_faces` says so
+    followed = faces_of_clip(frames, detector, options.size, options.margin)
+    made = [(time, stored(crop), found) for time, crop, found in followed]  # encoded one by one: a clip may be long
+    if not made:
         raise BadPicture("holds no frame: copy it again")
-    mask = np.concatenate(masks)
-    found, lost = {"frames": crops, "frame_mask": mask, "frame_time": np.concatenate(times).astype(np.float32)}, ~mask
-    if lost.all():
-        return found, ("no face found",)
-    return found, (f"no face found in {lost.sum()} of {len(lost)} frames",) if lost.any() else ()
+    times, crops, mask = zip(*made, strict=True)
+    clip = {"frames": list(crops), "frame_mask": np.array(mask), "frame_time": np.array(times, np.float32)}
+    lost = mask.count(False)
+    if lost == len(mask):
+        return clip, ("no face found",)
+    return clip, (f"no face found in {lost} of {len(mask)} frames",) if lost else ()
 
 
 @contextlib.contextmanager

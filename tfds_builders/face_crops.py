@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from fer_jax.faces.alignment import checked_box
-from fer_jax.faces.crops import crop_box, crop_face
+from fer_jax.faces.alignment import checked_box, crop_box
+from fer_jax.faces.crops import crop_face
 from fer_jax.faces.detection import Detector, Face, choose, overlap
 from fer_jax.faces.pictures import BadPicture, copied, encoded, pixels
 from fer_jax.faces.tracking import OVERLAP
@@ -81,8 +81,6 @@ def face_or_square(
     photo: np.ndarray, *, size: int, margin: float, detector: Detector, box: Box | None = None
 ) -> tuple[np.ndarray, bool]:
     """Returns an aligned face, uint8 [size, size, C], and True; the middle of the photo, and False, if there is none.
-
-    The crop is the one of `fer_jax.faces.crops.find_face`.
 
     Args:
         photo: uint8 [H, W, 1 | 3].

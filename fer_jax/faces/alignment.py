@@ -61,10 +61,7 @@ def crop_box(image: np.ndarray, box: Box, size: int, margin: float = 0.0) -> Cro
 
     Raises:
         UserError: if the box is invalid or lies outside the picture.
-        ValueError: if the image, size or margin is invalid.
     """
-    check_image(image)
-    _check_crop(size, margin)
     x, y, w, h = checked_box(box)
     height, width = image.shape[:2]
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
@@ -83,7 +80,6 @@ def align_points(
     points: np.ndarray,
     size: int,
     margin: float = MARGIN,
-    eyes_only: bool = False,
     rise: float = 0.0,
 ) -> Crop:
     """Rotates, scales and shifts a face so that its points lie on `TEMPLATE`.
@@ -97,16 +93,12 @@ def align_points(
             and the corners of the mouth are used.
         size: side of the crop in pixels.
         margin, rise: see `template_points`.
-        eyes_only: use only the eyes. The corners of the mouth move with the expression, which changes the crop's scale.
 
     Raises:
         UserError: if points are not finite or all coincide.
-        ValueError: if there is another number of points, or if the image, size or margin is invalid.
+        ValueError: if there is another number of points.
     """
-    check_image(image)
     used = key_points(points)
-    if eyes_only:
-        used = used[:2]
     matrix = similarity(used, template_points(len(used), size, margin, rise))
     return Crop(warp(image, matrix, size), matrix)
 
@@ -133,7 +125,6 @@ def template_points(count: int, size: int, margin: float = MARGIN, rise: float =
         margin: added on each side of the template, as a share of the template's side; negative makes the crop tighter.
         rise: how much higher in the crop the face lies, as a share of the crop's side.
     """
-    _check_crop(size, margin)
     share = (TEMPLATE[list(_ROWS[count])] + margin) / (1 + 2 * margin) - (0.0, rise)
     return share * size - 0.5  # shares start at the crop's edge, pixels at the center of the first pixel
 
@@ -200,18 +191,6 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return crop.reshape(size, size, *image.shape[2:])
 
 
-def check_image(image: Any) -> None:
-    """Raises ValueError unless `image` is a nonempty uint8 [H, W], [H, W, 1] or [H, W, 3]."""
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"expected an image as an array, got {type(image).__name__}")
-    gray = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
-    rgb = image.ndim == 3 and image.shape[2] == 3
-    if image.dtype != np.uint8 or not (gray or rgb) or not image.size:
-        raise ValueError(
-            f"expected an image uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype}{list(image.shape)}"
-        )
-
-
 def checked_box(box: Box) -> tuple[float, float, float, float]:
     """Returns a box as four floats.
 
@@ -225,13 +204,6 @@ def checked_box(box: Box) -> tuple[float, float, float, float]:
         )
     x, y, w, h = values.tolist()
     return x, y, w, h
-
-
-def _check_crop(size: int, margin: float) -> None:
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"the side of a crop must be a positive whole number of pixels, not {size!r}")
-    if not (math.isfinite(margin) and margin > -0.5):
-        raise ValueError(f"the margin of a crop must be above -0.5, not {margin!r}")
 
 
 def _listed(values: Any) -> str:

@@ -1,9 +1,9 @@
-"""Detects, tracks, aligns and crops faces of pictures and clips, in the same way for training data and prediction.
+"""Crops faces of pictures and clips, in the same way for training data and prediction.
 
-    find_face(photo, size=112)                       the largest face of a picture
-    crop_box(photo, box, size=112)                   for data sets with boxes
-    align_points(photo, landmarks, size=112)         for data sets with landmarks
-    for part in faces_of_clip(video.read(path), size=112): ...
+    crop_face(photo, choose(detector(photo)), 112)   the largest face of a picture
+    crop_box(photo, box, 112)                        for data sets with boxes
+    align_points(photo, landmarks, 112)              for data sets with landmarks
+    for time, crop, found in faces_of_clip(video.read(path), detector, 112): ...
 
 `alignment` contains the geometry and its conventions, `detection` the detectors, `tracking` the tracker of clips.
 Nothing here imports JAX, so that processes that build data sets start fast.
@@ -13,38 +13,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from fer_jax.errors import UserError
-from fer_jax.faces.alignment import (
-    MARGIN,
-    TEMPLATE,
-    Box,
-    Crop,
-    align_points,
-    check_image,
-    crop_box,
-    template_points,
-    transform_points,
-)
-from fer_jax.faces.detection import (
-    Detector,
-    Face,
-    Haar,
-    YuNet,
-    best_detector,
-    choose,
-    detected,
-)
+from fer_jax.faces.alignment import MARGIN, Crop, align_points, crop_box
+from fer_jax.faces.detection import Detector, Face
 from fer_jax.faces.tracking import Tracker
-
-__all__ = [
-    "MARGIN", "TEMPLATE", "ClipFaces", "Crop", "Detector", "Face", "Found", "Haar", "Tracker", "YuNet", "align_points",
-    "choose", "crop_box", "crop_face", "faces_of_clip", "find_face", "template_points",
-    "transform_points",
-]  # fmt: skip
 
 # Side and middle of an aligned crop in sides of the cascade's box, where it finds no eyes: between the medians over
 # FER-2013's training pictures without (1.25) and with eyes found (1.39), aligned by YuNet's five points. The middle of
@@ -54,35 +29,6 @@ BOX_RISE = 0.05
 # (margin, rise) of crops that are like the pictures of a data set whose faces others have cropped: from the medians of
 # YuNet's points on 674 training pictures of FER-2013.
 CROPPED_LIKE = {"fer2013": (-0.075, 0.05), "ferplus": (-0.075, 0.05)}
-BATCH = 64
-
-
-class Found(NamedTuple):
-    """A face and its crop; see `Face` and `Crop`."""
-
-    face: Face
-    image: np.ndarray
-    matrix: np.ndarray
-
-
-class ClipFaces(NamedTuple):
-    """B successive frames of a clip. A frame without a face has an image of zeros.
-
-    Attributes:
-        image: uint8 [B, size, size], [B, size, size, 1] or [B, size, size, 3], with the channels of the frames.
-        time: float64 [B], seconds.
-        mask: bool [B], whether the frame has the face.
-        box: float32 [B, 4], the smoothed box (x, y, w, h) in pixels of the frame; zeros without a face.
-        matrix: float32 [B, 2, 3], from points of the frame to points of the crop; zeros without a face.
-        track: int32 [B], the number of the track, which changes at every scene cut; -1 without a face.
-    """
-
-    image: np.ndarray
-    time: np.ndarray
-    mask: np.ndarray
-    box: np.ndarray
-    matrix: np.ndarray
-    track: np.ndarray
 
 
 def crop_face(
@@ -99,7 +45,6 @@ def crop_face(
         margin, rise: see `template_points`.
         by_box: crop the square around the box instead, as `crop_box`, for a model that has learned from such crops.
     """
-    template_points(2, size, margin)  # checks size and margin
     with contextlib.suppress(UserError):
         if by_box:
             return crop_box(image, face.box, size, margin)
@@ -112,93 +57,22 @@ def crop_face(
     return None
 
 
-def find_face(
-    image: np.ndarray,
-    *,
-    size: int,
-    margin: float = MARGIN,
-    near: Box | None = None,
-    detector: Detector | None = None,
-) -> Found | None:
-    """Returns one face of a picture with its crop, or None if no face is found.
-
-    Args:
-        image: uint8 [H, W], [H, W, 1] or [H, W, 3].
-        size, margin: see `crop_face`.
-        near: selects one of several faces, see `choose`; by default the largest.
-        detector: by default `best_detector()`.
-    """
-    template_points(2, size, margin)
-    face = choose((detector or best_detector())(image), near)
-    crop = None if face is None else crop_face(image, face, size, margin)
-    return None if face is None or crop is None else Found(face, *crop)
-
-
 def faces_of_clip(
-    frames: Iterable[tuple[float, np.ndarray]],
-    *,
-    size: int,
-    margin: float = MARGIN,
-    detector: Detector | None = None,
-    tracker: Tracker | None = None,
-    batch: int = BATCH,
-    workers: int = 1,
-) -> Iterator[ClipFaces]:
-    """Tracks one face through a clip and yields its crops, with every frame once and in order.
-
-    Memory is bounded by `batch` crops and 3 * `workers` frames for clips of any length.
+    frames: Iterable[tuple[float, np.ndarray]], detector: Detector, size: int, margin: float = MARGIN
+) -> Iterator[tuple[float, np.ndarray, bool]]:
+    """Tracks one face through a clip, beginning with the largest; yields every frame once and in order.
 
     Args:
-        frames: (time in seconds, image), as yielded by `video.read`. Frames may differ in size but not in channels.
+        frames: (time in seconds, image uint8 [H, W, C]), as yielded by `video.read`.
+        detector: of faces.
         size, margin: see `crop_face`.
-        detector: by default `best_detector()`.
-        tracker: a new one for each clip; by default it starts with the largest face.
-        batch: frames per part; the last part may have fewer.
-        workers: threads for detection.
+
+    Yields:
+        (time in seconds, crop uint8 [size, size, C], whether it shows the face). Without the face the crop is black.
     """
-    template_points(2, size, margin)
-    if batch < 1 or workers < 1:
-        raise ValueError(f"batch and workers must be at least 1, not {batch} and {workers}")
-    return _parts(frames, size, margin, detector or best_detector(), tracker or Tracker(), batch, workers)
-
-
-def _parts(
-    frames: Iterable[tuple[float, np.ndarray]],
-    size: int,
-    margin: float,
-    detector: Detector,
-    tracker: Tracker,
-    batch: int,
-    workers: int,
-) -> Iterator[ClipFaces]:
-    part, filled, channels = None, 0, None
-    for (time, image), faces in detected(frames, detector, workers, lambda frame: frame[1]):
-        check_image(image)
-        if channels is None:
-            channels = image.shape[2:]
-        if image.shape[2:] != channels:
-            raise ValueError(f"frames of one clip have channels {list(channels)} and {list(image.shape[2:])}")
-        if part is None:
-            part, filled = _empty(batch, size, channels), 0
-        part.time[filled] = time
-        face = tracker(faces, time)
-        if face is not None and (crop := crop_face(image, face, size, margin)) is not None:
-            part.image[filled], part.matrix[filled] = crop
-            part.mask[filled], part.box[filled], part.track[filled] = True, face.box, tracker.track
-        filled += 1
-        if filled == batch:
-            yield part
-            part = None
-    if part is not None:
-        yield ClipFaces(*(field[:filled] for field in part))
-
-
-def _empty(count: int, size: int, channels: tuple[int, ...]) -> ClipFaces:
-    return ClipFaces(
-        np.zeros((count, size, size, *channels), np.uint8),
-        np.zeros(count, np.float64),
-        np.zeros(count, bool),
-        np.zeros((count, 4), np.float32),
-        np.zeros((count, 2, 3), np.float32),
-        np.full(count, -1, np.int32),
-    )
+    tracker = Tracker()
+    for time, image in frames:
+        face = tracker(detector(image), time)
+        crop = None if face is None else crop_face(image, face, size, margin)
+        black = np.zeros((size, size, *image.shape[2:]), np.uint8)
+        yield time, black if crop is None else crop.image, crop is not None

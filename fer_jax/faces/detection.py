@@ -1,13 +1,12 @@
 """Finds faces in pictures with OpenCV's Haar cascades, which are part of its wheel, or with YuNet from an ONNX file.
 
-A detector is any deterministic function from an image, uint8 [H, W], [H, W, 1] or RGB [H, W, 3], to a list of `Face`
-that may be called from several threads at once.
+A detector is any deterministic function from an image, uint8 [H, W], [H, W, 1] or RGB [H, W, 3], to its faces in order
+of decreasing confidence, that may be called from several threads at once.
 """
 
 from __future__ import annotations
 
 import abc
-import collections
 import functools
 import hashlib
 import itertools
@@ -15,16 +14,15 @@ import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
 from fer_jax.errors import UserError, first_line
-from fer_jax.faces.alignment import Box, check_image
+from fer_jax.faces.alignment import Box
 from fer_jax.faces.fetch import YUNET, fetch
 
 # The face cascade tolerates about 15 degrees of roll, more than OpenCV's other ones. The second eye cascade is for
@@ -38,6 +36,10 @@ BORDER = 0.3  # of the shorter side, black: the cascade does not find a face tha
 FILLING = 0.4  # the minimum side of such a face, as a share of the shorter side
 DOUBT = 0.5
 
+SCORE = 0.7  # the smallest of a face that YuNet reports, 0 .. 1
+
+SMALLEST = 24.0  # side of the smallest face of the cascade, in pixels: its own
+HITS = 5  # neighboring windows that must have a hit; fewer find more faces and more false ones
 FACE_STEP = 1.1  # factor between successive face sizes
 EYE_STEP = 1.05
 EYE_HITS = 3
@@ -69,10 +71,7 @@ class Face:
         object.__setattr__(self, "box", (x, y, w, h))
 
 
-class Detector(Protocol):
-    """Finds the faces of an image, in order of decreasing confidence."""
-
-    def __call__(self, image: np.ndarray, /) -> list[Face]: ...
+Detector = Callable[[np.ndarray], list[Face]]
 
 
 class _PerThread(abc.ABC):
@@ -102,15 +101,10 @@ class Haar(_PerThread):
 
     The score is the number of neighboring windows with a hit. If no face is found, the picture is searched again for a
     face that fills it: in FER-2013's crops of 48x48 pixels this finds a face in three of four pictures instead of one.
-
-    Args:
-        smallest: side of the smallest face in pixels (24 is the cascade's own).
-        hits: the number of neighboring windows that must have a hit; fewer find more faces and more false ones.
     """
 
-    def __init__(self, *, smallest: int = 24, hits: int = 5):
+    def __init__(self):
         super().__init__()
-        self.smallest, self.hits = smallest, hits
         self._loaded()  # report missing files now
 
     def __str__(self) -> str:
@@ -121,29 +115,19 @@ class Haar(_PerThread):
         return face, eyes
 
     def __call__(self, image: np.ndarray, /) -> list[Face]:
-        check_image(image)
         gray = _gray(image)
         small, scale = _scaled(gray)
         cascade, eyes = self._loaded()
-        found, border = self._windows(cascade, small, self.smallest * scale), 0
+        found, border = _windows(cascade, small, SMALLEST * scale), 0
         if not found:
             border = round(BORDER * min(small.shape))
             framed = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_CONSTANT, value=0)
-            found = self._windows(cascade, framed, max(FILLING * min(small.shape), self.smallest * scale))
+            found = _windows(cascade, framed, max(FILLING * min(small.shape), SMALLEST * scale))
         faces = []
         for hits, x, y, w, h in found:
             box = ((x - border) / scale, (y - border) / scale, w / scale, h / scale)
             faces.append(Face(box, float(hits), _eyes(gray, box, eyes)))
         return faces
-
-    def _windows(self, cascade: Any, gray: np.ndarray, smallest: float) -> list[tuple[int, ...]]:
-        """Returns (hits, x, y, w, h) of each window found by the cascade."""
-        side = max(round(smallest), 1)
-        boxes, hits = cascade.detectMultiScale2(
-            gray, scaleFactor=FACE_STEP, minNeighbors=self.hits, minSize=(side, side)
-        )
-        found = [(int(n), *map(int, box)) for n, box in zip(np.ravel(hits), np.reshape(boxes, (-1, 4)), strict=True)]
-        return sorted(found, key=lambda window: (-window[0], *window[1:]))  # OpenCV's threads report in any order
 
 
 class YuNet(_PerThread):
@@ -151,15 +135,14 @@ class YuNet(_PerThread):
 
     Args:
         path: of its ONNX file, `face_detection_yunet_*.onnx` of OpenCV's model zoo.
-        threshold: the minimum score of a face, 0..1.
 
     Raises:
         UserError: if the file is missing or is not YuNet.
     """
 
-    def __init__(self, path: str | os.PathLike, *, threshold: float = 0.7):
+    def __init__(self, path: str | os.PathLike):
         super().__init__()
-        self.path, self.threshold = pathlib.Path(path).expanduser(), threshold
+        self.path = pathlib.Path(path).expanduser()
         if not self.path.is_file():
             raise UserError(
                 f"{self.path}: there is no such file; give the face_detection_yunet_*.onnx of OpenCV's model zoo, "
@@ -171,10 +154,9 @@ class YuNet(_PerThread):
         return f"YuNet, SHA-256 {hashlib.sha256(self.path.read_bytes()).hexdigest()}"
 
     def _load(self) -> Any:
-        return cv2.FaceDetectorYN.create(str(self.path), "", (64, 64), score_threshold=self.threshold)
+        return cv2.FaceDetectorYN.create(str(self.path), "", (64, 64), score_threshold=SCORE)
 
     def __call__(self, image: np.ndarray, /) -> list[Face]:
-        check_image(image)
         small, scale = _scaled(image)
         small = small.reshape(*small.shape[:2], -1)
         bgr = np.ascontiguousarray(np.repeat(small, 3, axis=2) if small.shape[2] == 1 else small[..., ::-1])
@@ -233,56 +215,23 @@ def best_detector(yunet: str | os.PathLike | None = None) -> Detector:
         return cascades
 
 
-def detected(
-    items: Iterable[Any], detector: Detector, workers: int, image_of: Callable[[Any], np.ndarray] = lambda item: item
-) -> Iterator[tuple[Any, list[Face]]]:
-    """Yields (item, faces of `image_of(item)`) in order; at most three items per thread are read ahead."""
-    if workers == 1:
-        for item in items:
-            yield item, detector(image_of(item))
-        return
-    source = iter(items)
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: collections.deque[tuple[Any, Future[list[Face]]]] = collections.deque()
-        try:
-            while True:
-                for item in itertools.islice(source, 3 * workers - len(ahead)):
-                    ahead.append((item, pool.submit(detector, image_of(item))))
-                if not ahead:
-                    return
-                item, answer = ahead.popleft()
-                yield item, answer.result()
-        finally:
-            for _, answer in ahead:
-                answer.cancel()
-
-
 def choose(faces: Sequence[Face], near: Box | None = None) -> Face | None:
-    """Returns the largest confident face, or the one matching `near`; None if there are none.
+    """Returns the largest confident face, or the one with the largest overlap with `near`; None if there are none.
 
     A face is not confident if it has no points and its score is below `DOUBT` times the best score: these are the
     mistakes of the cascade, which may be large.
 
     Args:
         faces: of one picture.
-        near: a point (x, y), for the face with the nearest middle; or a box (x, y, w, h), for the face with the largest
-            overlap, or if none overlaps the one with the nearest middle.
+        near: a box (x, y, w, h). If no face overlaps it, one of them is returned all the same.
     """
     if not faces:
         return None
-    if near is None:
-        best = max(face.score for face in faces)
-        sure = [face for face in faces if face.points is not None or face.score >= DOUBT * best]
-        return max(sure, key=lambda face: (face.box[2] * face.box[3], face.score))
-    place = np.asarray(near, np.float64).ravel()
-    if len(place) not in (2, 4) or not np.isfinite(place).all():
-        raise ValueError(f"`near` must be a point (x, y) or a box (x, y, w, h), not {near!r}")
-    x, y, w, h = place if len(place) == 4 else (*place, 0.0, 0.0)
-    if len(place) == 4:
-        best = max(faces, key=lambda face: overlap(face.box, place))
-        if overlap(best.box, place) > 0:
-            return best
-    return min(faces, key=lambda face: distance(face.box, (x, y, w, h)))
+    if near is not None:
+        return max(faces, key=lambda face: overlap(face.box, near))
+    best = max(face.score for face in faces)
+    sure = [face for face in faces if face.points is not None or face.score >= DOUBT * best]
+    return max(sure, key=lambda face: (face.box[2] * face.box[3], face.score))
 
 
 def overlap(first: Box, second: Box) -> float:
@@ -311,6 +260,14 @@ def _cascade(name: str) -> Any:
     if cascade is None or cascade.empty():
         raise UserError(f"{path} is damaged: install it again with {OPENCV}")
     return cascade
+
+
+def _windows(cascade: Any, gray: np.ndarray, smallest: float) -> list[tuple[int, ...]]:
+    """Returns (hits, x, y, w, h) of each window found by the cascade."""
+    side = max(round(smallest), 1)
+    boxes, hits = cascade.detectMultiScale2(gray, scaleFactor=FACE_STEP, minNeighbors=HITS, minSize=(side, side))
+    found = [(int(n), *map(int, box)) for n, box in zip(np.ravel(hits), np.reshape(boxes, (-1, 4)), strict=True)]
+    return sorted(found, key=lambda window: (-window[0], *window[1:]))  # OpenCV's threads report in any order
 
 
 def _gray(image: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from fer_jax.faces.detection import Face, choose, distance, overlap
 OVERLAP = 0.2  # the minimum IoU with the last box for a face to be the same one;
 REACH = 1.0  # otherwise it may have moved by this share of the box's side since the last frame
 GROWTH = 1.5  # and grown or shrunk by this factor
-SMOOTHING = 0.4
-PATIENCE = 0.2
+SMOOTHING = 0.4  # weight of the previous value beside the detected one
+PATIENCE = 0.2  # seconds
 FRAME = 1 / 25  # seconds: smoothing is stated for frames of this length
 TINY = 1e-6  # seconds: times are sums of fractions and inexact
 
@@ -22,27 +22,20 @@ class Tracker:
     """Selects the tracked face among the detected faces of each frame.
 
     It is the face with the largest overlap (IoU) with the last box, otherwise the nearest one of a similar size. If
-    nothing matches, the frame has no face. After `patience` seconds without a match (a scene cut, or a person who left)
+    nothing matches, the frame has no face. After `PATIENCE` seconds without a match (a scene cut, or a person who left)
     the next face of any place and size starts a new track.
 
     Boxes and points are smoothed, so that the crop does not jitter with the detector: each is a weighted mean of the
-    detected and the previous value, whose weight is `smoothing` for a frame that is 1/25 s old, and less for an older
-    one. The result lags behind a face that moves by v pixels per frame by v * smoothing / (1 - smoothing) pixels: two
-    thirds of v by default. A new track starts without previous values. If points are missing, the last ones are moved
-    along with the box, for at most `patience` seconds.
-
-    Args:
-        smoothing: from 0 (none) to below 1.
-        patience: in seconds.
-        near: selects the face that starts a track, see `choose`; by default the largest.
+    detected and the previous value, whose weight is `SMOOTHING` for a frame that is 1/25 s old, and less for an older
+    one. The result lags behind a face that moves by v pixels per frame by v * SMOOTHING / (1 - SMOOTHING) pixels, two
+    thirds of v. A new track starts without previous values. If points are missing, the last ones are moved along with
+    the box, for at most `PATIENCE` seconds.
 
     Attributes:
         track: number of the current track, from 0; -1 before the first face.
     """
 
-    def __init__(self, *, smoothing: float = SMOOTHING, patience: float = PATIENCE, near: Box | None = None):
-        _check(smoothing, patience)
-        self.smoothing, self.patience, self.near = smoothing, patience, near
+    def __init__(self):
         self.track = -1
         self._current: _Track | None = None
 
@@ -60,20 +53,18 @@ class Tracker:
                 return current.add(max(alike, key=lambda pair: pair[0])[1], time)
             if not current.lost(time):
                 return None
-        face = choose(faces, self.near)
+        face = choose(faces)
         if face is None:
             return None
         self.track += 1
-        self._current = _Track(self.smoothing, self.patience)
+        self._current = _Track()
         return self._current.add(face, time)
 
 
 class Tracks:
     """Tracks every face of a video, each as `Tracker` does; a face that matches no track starts a new one."""
 
-    def __init__(self, *, smoothing: float = SMOOTHING, patience: float = PATIENCE):
-        _check(smoothing, patience)
-        self.smoothing, self.patience = smoothing, patience
+    def __init__(self):
         self._count, self._active = 0, dict[int, _Track]()
         self._before = 0.0  # time of the frame before
 
@@ -98,7 +89,7 @@ class Tracks:
         for place in range(len(faces)):
             if place not in numbers:
                 numbers[place] = self._count
-                self._active[self._count] = _Track(self.smoothing, self.patience)
+                self._active[self._count] = _Track()
                 self._count += 1
         return [(numbers[place], self._active[numbers[place]].add(face, time)) for place, face in enumerate(faces)]
 
@@ -106,8 +97,7 @@ class Tracks:
 class _Track:
     """One face over time."""
 
-    def __init__(self, smoothing: float, patience: float):
-        self.smoothing, self.patience = smoothing, patience
+    def __init__(self):
         self._last: Face | None = None  # as detected
         self._smooth: Face | None = None
         self._time = 0.0  # of the last face
@@ -115,7 +105,7 @@ class _Track:
 
     def lost(self, time: float) -> bool:
         """Whether the face has been missing for too long."""
-        return time - self._time > self.patience + TINY
+        return time - self._time > PATIENCE + TINY
 
     def seen_at(self, time: float) -> bool:
         """Whether the face was in the frame of this time."""
@@ -134,7 +124,7 @@ class _Track:
 
     def add(self, face: Face, time: float) -> Face:
         """Continues the track with a face; returns it smoothed."""
-        past = self.smoothing ** ((time - self._time) / FRAME) if self.smoothing else 0.0
+        past = SMOOTHING ** ((time - self._time) / FRAME)
         self._last, self._time = face, time
         self._smooth = _mixed(self._smooth, Face(face.box, face.score, self._points_of(face)), past)
         return self._smooth
@@ -143,20 +133,13 @@ class _Track:
         if face.points is not None:
             self._seen = (face.points, face.box, self._time)
             return face.points
-        if self._seen is None or self._time - self._seen[2] > self.patience + TINY:
+        if self._seen is None or self._time - self._seen[2] > PATIENCE + TINY:
             return None
         points, box, _ = self._seen
         (x, y, w, h), (u, v, s, t) = box, face.box
         growth = _side(face.box) / _side(box)  # the same for both axes: a face does not get narrower
         old, new = np.array([x + (w - 1) / 2, y + (h - 1) / 2]), np.array([u + (s - 1) / 2, v + (t - 1) / 2])
         return (points - old) * growth + new
-
-
-def _check(smoothing: float, patience: float) -> None:
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing must be from 0 to below 1, not {smoothing}")
-    if not patience >= 0:
-        raise ValueError(f"patience must be a number of seconds from 0, not {patience}")
 
 
 def _believable(faces: Sequence[Face]) -> list[Face]:

@@ -45,13 +45,11 @@ def read(
         UserError: if PyAV is missing or the file is not a video.
     """
     path = pathlib.Path(path).expanduser()
-    if not isinstance(every, int | np.integer) or every < 1:
-        raise UserError(f"{path}: every={every} is not valid; give a whole number from 1")
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise UserError(f"{path}: fps={fps} is not valid; give a number above 0")
     av = require(path)
     container, stream = _opened(av, path)
-    return _frames(av, path, container, stream, int(every), fps, on_damage)
+    return _frames(av, path, container, stream, every, fps, on_damage)
 
 
 def require(path: str | os.PathLike) -> Any:

@@ -169,9 +169,6 @@ def test_synthetic_faces_are_aligned_by_their_landmarks():
     _, picture = draw(Plan(size=96), "test", np.arange(16))
     goal = template_points(4, 112)
     for image, landmarks in zip(picture.image, picture.landmarks, strict=True):
-        crop = align_points(image, landmarks, 112, eyes_only=True)
-        moved = key_points(transform_points(landmarks, crop.matrix))
-        np.testing.assert_allclose(moved[:2], goal[:2], atol=1e-6)
         moved = key_points(transform_points(landmarks, align_points(image, landmarks, 112).matrix))
         assert np.abs(moved - goal).max() < 7  # no face has the template's proportions
         across, down = moved[1] - moved[0]
@@ -204,27 +201,3 @@ def test_bad_points_and_boxes():
     for box in ((40, 0, 5, 5), (0, -6, 5, 5)):
         with pytest.raises(UserError, match="outside its picture of 40x40"):
             crop_box(image, box, 32)
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((9, 9), np.float32), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 2), np.uint8),
-        np.zeros((2, 9, 9, 3), np.uint8), np.zeros((0, 9, 3), np.uint8), np.zeros(9, np.uint8), [[1, 2]],
-    ],
-)  # fmt: skip
-def test_bad_images(image):
-    with pytest.raises(ValueError, match="expected an image"):
-        crop_box(image, (0, 0, 5, 5), 8)
-    with pytest.raises(ValueError, match="expected an image"):
-        align_points(image, np.array([(1.0, 1), (3, 1)]), 8)
-
-
-def test_bad_sizes_and_margins():
-    image = np.zeros((9, 9), np.uint8)
-    for size in (0, -1, 8.0, "8"):
-        with pytest.raises(ValueError, match="side of a crop"):
-            crop_box(image, (0, 0, 5, 5), size)
-    for margin in (-0.5, np.nan, np.inf):
-        with pytest.raises(ValueError, match="margin"):
-            align_points(image, np.array([(1.0, 1), (3, 1)]), 8, margin)

@@ -1,5 +1,6 @@
 """Faces of a real photograph and of clips: found, aligned alike however the picture is turned; every frame kept."""
 
+import itertools
 import subprocess
 import sys
 
@@ -8,20 +9,9 @@ import numpy as np
 import pytest
 
 from fer_jax.faces import crops as faces
-from fer_jax.faces.crops import (
-    BOX_RISE,
-    Face,
-    Haar,
-    Tracker,
-    align_points,
-    crop_box,
-    crop_face,
-    faces_of_clip,
-    find_face,
-    template_points,
-    transform_points,
-)
-from fer_jax.faces.detection import detected
+from fer_jax.faces.alignment import align_points, crop_box, template_points, transform_points
+from fer_jax.faces.crops import BOX_RISE, crop_face, faces_of_clip
+from fer_jax.faces.detection import Face, Haar
 
 TOP, BOTTOM, LEFT, RIGHT = 0, 240, 100, 350  # of the photograph: head and shoulders
 PUPILS = np.array([(203.0, 101.0), (246.5, 103.3)]) - (LEFT, TOP)  # read off by eye
@@ -45,7 +35,7 @@ def haar():
 
 @pytest.fixture(scope="module")
 def upright(photo, haar):
-    return find_face(photo, size=SIZE, detector=haar).image
+    return crop_face(photo, *haar(photo), SIZE).image
 
 
 def moved(photo, matrix):
@@ -83,29 +73,31 @@ def test_the_face_of_the_photograph(real_data, photo, haar):
 @pytest.mark.parametrize("angle", [-15, -8, 8, 15])
 def test_turned_it_is_found_and_its_eyes_lie_on_the_template(photo, haar, upright, angle):
     image, pupils = moved(photo, turn(angle))
-    crop = find_face(image, size=SIZE, detector=haar)
+    (face,) = haar(image)
+    crop = crop_face(image, face, SIZE)
     assert off(crop, pupils) < OFF
     assert difference(crop.image, upright) < UNLIKE
-    assert difference(crop_face(image, Face(crop.face.box, 1.0), SIZE).image, upright) > UNLIKE  # not aligned
+    assert difference(crop_face(image, Face(face.box, 1.0), SIZE).image, upright) > UNLIKE  # not aligned
 
 
 @pytest.mark.parametrize("scale", [0.6, 1.7])
 def test_scaled_it_gives_the_same_crop(photo, haar, upright, scale):
     image = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    crop = find_face(image, size=SIZE, detector=haar)
+    crop = crop_face(image, *haar(image), SIZE)
     assert off(crop, (PUPILS + 0.5) * scale - 0.5) < OFF
     assert difference(crop.image, upright) < UNLIKE
 
 
 def test_shifted_it_gives_the_same_crop(photo, haar, upright):
     image, pupils = moved(photo, [[1, 0, -37], [0, 1, 31]])
-    crop = find_face(image, size=SIZE, detector=haar)
+    crop = crop_face(image, *haar(image), SIZE)
     assert off(crop, pupils) < OFF
     assert difference(crop.image, upright) < UNLIKE
 
 
 def test_mirrored_it_gives_the_mirrored_crop(photo, haar, upright):
-    crop = find_face(np.ascontiguousarray(photo[:, ::-1]), size=SIZE, detector=haar)
+    image = np.ascontiguousarray(photo[:, ::-1])
+    crop = crop_face(image, *haar(image), SIZE)
     assert off(crop, (PUPILS * (-1, 1) + (photo.shape[1] - 1, 0))[::-1]) < OFF
     assert difference(crop.image[:, ::-1], upright) < UNLIKE
 
@@ -127,32 +119,11 @@ def test_without_eyes_the_crop_has_the_same_scale(photo, haar):
     np.testing.assert_array_equal(by_box.image, crop_box(photo, face.box, SIZE, 0.1).image)
 
 
-def test_no_face_and_near(photo, haar):
-    assert find_face(np.zeros((90, 90, 3), np.uint8), size=SIZE, detector=haar) is None
-    two = np.zeros((240, 440, 3), np.uint8)
-    two[:, :250] = photo
-    two[:180, 250:438] = cv2.resize(photo, (188, 180), interpolation=cv2.INTER_AREA)
-    assert find_face(two, size=SIZE, detector=haar).face.box[0] < 250
-    assert find_face(two, size=SIZE, detector=haar, near=(340, 80)).face.box[0] > 250
-
-
 def test_five_points_are_aligned_by_least_squares():
     points = template_points(5, 80) + np.array([(3.0, 0), (0, 2), (1, 1), (-2, 0), (0, -1)])
     image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
     crop = crop_face(image, Face((0, 0, 80, 80), 0.9, points), 64)
     np.testing.assert_array_equal(crop.image, align_points(image, points, 64).image)
-
-
-def test_settings_are_refused_before_anything_is_detected():
-    def fails(_):
-        raise AssertionError("was asked")
-
-    image = np.zeros((9, 9), np.uint8)
-    with pytest.raises(ValueError, match="side of a crop"):
-        find_face(image, size=0, detector=fails)
-    for wrong in ({"size": 0}, {"size": 8, "margin": -1}, {"size": 8, "batch": 0}, {"size": 8, "workers": 0}):
-        with pytest.raises(ValueError, match=r"crop|at least 1"):
-            faces_of_clip([(0.0, image)], detector=fails, **wrong)
 
 
 # Clips, with a made-up detector: the frame says where its face is.
@@ -175,34 +146,19 @@ def told(image):
 PLACES = [10, 12, 0, 14, 0, 0, 20, 150, 150, 150, 150, 150, 150, 152]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("batch", [4, 64])
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_every_frame_keeps_its_place_and_time(batch, workers, channels):
+def test_every_frame_keeps_its_place_and_time(channels):
     times = 0.04 * np.arange(len(PLACES)) ** 1.5  # of a camera that does not keep time
     clip = ((t, frame(p, channels)) for t, p in zip(times, PLACES, strict=True))
-    parts = list(
-        faces_of_clip(
-            clip, size=24, detector=told, batch=batch, workers=workers, tracker=Tracker(smoothing=0, patience=0.5)
-        )
-    )
-    assert [len(part.time) for part in parts[:-1]] == [batch] * (len(parts) - 1)
-    image, time, mask, box, matrix, track = (np.concatenate(field) for field in zip(*parts, strict=True))
+    time, image, mask = (np.stack(field) for field in zip(*faces_of_clip(clip, told, 24), strict=True))
     np.testing.assert_array_equal(time, times)
     assert image.shape == (len(PLACES), 24, 24, *channels)
-    there = np.array([1, 1, 0, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1], bool)
-    np.testing.assert_array_equal(mask, there)
-    np.testing.assert_array_equal(track, np.where(there, [0] * 8 + [1] * 6, -1))
-    for k in range(len(PLACES)):
-        if there[k]:
-            np.testing.assert_array_equal(box[k], (PLACES[k], 10, 20, 20))
-            alone = crop_face(frame(PLACES[k], channels), Face(tuple(box[k]), 1.0), 24)
-            np.testing.assert_array_equal(image[k], alone.image)
-            np.testing.assert_allclose(matrix[k], alone.matrix, rtol=1e-6)
-        else:
-            assert not image[k].any()
-            assert not box[k].any()
-            assert not matrix[k].any()
+    # At 150 the face is another one until the first has been away for a fifth of a second.
+    np.testing.assert_array_equal(mask, np.array([1, 1, 0, 1, 0, 0, 1, 0, 1, 1, 1, 1, 1, 1], bool))
+    for k in (0, 8):  # a track begins with the face as it was detected
+        first = frame(PLACES[k], channels)
+        np.testing.assert_array_equal(image[k], crop_face(first, *told(first), 24).image)
+    assert not image[~mask].any()
 
 
 @pytest.mark.parametrize("bad", [np.full((2, 2), np.nan), np.full((2, 2), 15.0)])
@@ -211,10 +167,10 @@ def test_a_face_with_bad_landmarks_is_no_face(bad):
     good = np.array([(15.0, 18), (24, 18)])
     points = iter([good, bad, good, good])
     clip = ((k / 25, frame(10)) for k in range(4))
-    (part,) = faces_of_clip(clip, size=24, detector=lambda _: [Face((10, 10, 20, 20), 1.0, next(points))])
-    assert part.mask.tolist() == [True, False, True, True]
-    assert not part.image[1].any()
-    assert find_face(frame(10), size=24, detector=lambda _: [Face((10, 10, 20, 20), 1.0, bad)]) is None
+    followed = [*faces_of_clip(clip, lambda _: [Face((10, 10, 20, 20), 1.0, next(points))], 24)]
+    assert [found for _, _, found in followed] == [True, False, True, True]
+    assert not followed[1][1].any()
+    assert crop_face(frame(10), Face((10, 10, 20, 20), 1.0, bad), 24) is None
 
 
 def test_a_clip_is_read_as_it_is_asked_for():
@@ -225,38 +181,19 @@ def test_a_clip_is_read_as_it_is_asked_for():
             taken.append(k)
             yield k / 25, frame(10)
 
-    parts = faces_of_clip(clip(), size=16, detector=told, batch=10)
+    followed = faces_of_clip(clip(), told, 16)
     assert taken == []
-    next(parts)
-    assert len(taken) == 10
-    next(parts)
-    assert len(taken) == 20
-    parts = faces_of_clip(clip(), size=16, detector=told, batch=10, workers=2)
-    taken.clear()
-    next(parts)
-    assert len(taken) <= 10 + 6
-
-
-def test_odd_clips():
-    assert list(faces_of_clip([], size=16, detector=told)) == []
-    (part,) = faces_of_clip([(0.0, frame(0))] * 3, size=16, detector=told)
-    assert not part.mask.any()
-    with pytest.raises(ValueError, match="frames of one clip"):
-        list(faces_of_clip([(0.0, frame(9)), (1.0, frame(9, ()))], size=16, detector=told))
-    with pytest.raises(ValueError, match="expected an image"):
-        list(faces_of_clip([(0.0, frame(9).astype(float))], size=16, detector=told))
+    next(followed)
+    assert taken == [0]
 
 
 def test_a_clip_of_the_photograph_turning(photo, haar):
     """A head that rolls: every frame is found, and the crops hardly move."""
     turned = [moved(photo, turn(angle))[0] for angle in (-6, -3, 0, 3, 6)]
-    (part,) = faces_of_clip(((k / 25, image) for k, image in enumerate(turned)), size=SIZE, detector=haar)
-    assert part.mask.all()
-    assert (part.track == 0).all()
-    for before, after in zip(part.image[:-1], part.image[1:], strict=True):
+    _, crops, found = zip(*faces_of_clip(((k / 25, image) for k, image in enumerate(turned)), haar, SIZE), strict=True)
+    assert all(found)
+    for before, after in itertools.pairwise(crops):
         assert difference(before, after) < UNLIKE
-    boxes = [found[0].box for _, found in detected(turned, haar, workers=2)]
-    assert np.abs(part.box[1] - (0.4 * np.array(boxes[0]) + 0.6 * np.array(boxes[1]))).max() < 1e-3
 
 
 def test_nothing_heavy_is_imported():

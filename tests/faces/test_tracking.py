@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from fer_jax.faces import tracking
 from fer_jax.faces.detection import Face
 from fer_jax.faces.tracking import FRAME, Tracker, Tracks
 
@@ -13,11 +14,17 @@ def face(x, y=0.0, side=100.0, points=None):
     return Face((float(x), float(y), float(side), float(side)), 1.0, points)
 
 
-class At25:
-    """A tracker of frames that follow each other at 25 a second; its patience is in frames."""
+@pytest.fixture
+def raw(monkeypatch):
+    """Boxes and points are as detected."""
+    monkeypatch.setattr(tracking, "SMOOTHING", 0.0)
 
-    def __init__(self, patience=5, **settings):
-        self.tracker, self.times = Tracker(patience=patience * FRAME, **settings), itertools.count()
+
+class At25:
+    """A tracker of frames that follow each other at 25 a second: its patience lasts five of them."""
+
+    def __init__(self):
+        self.tracker, self.times = Tracker(), itertools.count()
 
     def __call__(self, faces):
         return self.tracker(faces, next(self.times) * FRAME)
@@ -27,16 +34,19 @@ class At25:
         return self.tracker.track
 
 
-def test_it_stays_with_its_face_when_a_larger_one_comes():
-    tracker = At25(smoothing=0)
+@pytest.mark.usefixtures("raw")
+def test_it_starts_with_the_largest_face_and_stays_with_it_when_a_larger_one_comes():
+    tracker = At25()
+    assert tracker([face(600, 0, 50), face(100)]).box == (100, 0, 100, 100)
     for k in range(8):
         mine, other = face(100 + 5 * k), face(400 - 30 * k, 0, 150)
-        assert tracker([other, mine] if k else [mine]).box == mine.box
+        assert tracker([other, mine]).box == mine.box
     assert tracker.track == 0
 
 
+@pytest.mark.usefixtures("raw")
 def test_a_jump_without_overlap_goes_to_the_nearest_of_similar_size():
-    tracker = At25(smoothing=0)
+    tracker = At25()
     tracker([face(0)])
     near, nearer_but_large = face(95, 0), face(90, 0, 160)
     assert tracker([nearer_but_large, face(-99), near]).box == near.box
@@ -44,8 +54,9 @@ def test_a_jump_without_overlap_goes_to_the_nearest_of_similar_size():
     assert tracker.track == 0
 
 
+@pytest.mark.usefixtures("raw")
 def test_a_face_elsewhere_is_not_ours():
-    tracker = At25(smoothing=0)
+    tracker = At25()
     tracker([face(0)])
     assert tracker([face(300)]) is None
     assert tracker([face(0, 0, 20)]) is None  # inside, but five times smaller
@@ -54,29 +65,30 @@ def test_a_face_elsewhere_is_not_ours():
 
 
 def test_a_cut_begins_a_new_track():
-    tracker = At25(patience=3)
-    answers = [tracker([face(0)])] + [tracker([face(500)]) for _ in range(5)]
-    assert [answer is not None for answer in answers] == [True, False, False, False, True, True]
-    assert answers[4].box == (500, 0, 100, 100)  # nothing of the old place is mixed in
+    tracker = At25()
+    answers = [tracker([face(0)])] + [tracker([face(500)]) for _ in range(7)]
+    assert [answer is not None for answer in answers] == [True, *[False] * 5, True, True]
+    assert answers[6].box == (500, 0, 100, 100)  # nothing of the old place is mixed in
     assert tracker.track == 1
 
 
+@pytest.mark.usefixtures("raw")
 def test_gaps_are_not_bridged():
-    tracker = At25(smoothing=0, patience=3)
+    tracker = At25()
     assert tracker([]) is None
     assert tracker.track == -1
     tracker([face(0)])
-    assert [tracker([]) for _ in range(3)] == [None] * 3
+    assert [tracker([]) for _ in range(5)] == [None] * 5
     assert tracker([face(10)]).box == (10, 0, 100, 100)
     assert tracker.track == 0  # back where it was: the same face, however long it was away
-    for _ in range(4):
+    for _ in range(6):
         tracker([])
     tracker([face(900)])
     assert tracker.track == 1
 
 
 def test_smoothing_is_exponential_and_forgets_over_gaps():
-    tracker = At25(smoothing=0.4)
+    tracker = At25()
     assert tracker([face(0)]).box[0] == 0
     assert tracker([face(10)]).box[0] == pytest.approx(6)  # 0.4 * 0 + 0.6 * 10
     assert tracker([face(10)]).box[0] == pytest.approx(0.4 * 6 + 0.6 * 10)
@@ -95,47 +107,35 @@ def test_smoothing_steadies_and_lags_as_documented():
     assert 6 * 29 - moving[-1] == pytest.approx(6 * 0.4 / 0.6)
 
 
-def test_points_are_smoothed_and_move_along_when_they_are_missed():
+@pytest.mark.usefixtures("raw")
+def test_points_move_along_when_they_are_missed():
     eyes = np.array([(30.0, 40.0), (70.0, 40.0)])
-    tracker = At25(smoothing=0, patience=2)
+    tracker = At25()
     np.testing.assert_allclose(tracker([face(0, 0, 100, eyes)]).points, eyes)
     # 20 to the right, 10 larger around its middle: 0..100 -> 20..130.
     moved = tracker([face(20, 0, 110)]).points
     np.testing.assert_allclose(moved, (eyes - 49.5) * 1.1 + (74.5, 54.5))
-    assert tracker([face(20)]).points is not None
-    assert tracker([face(20)]).points is None  # they were seen too long ago
+    assert [tracker([face(20)]).points is None for _ in range(5)] == [*[False] * 4, True]  # seen too long ago
     np.testing.assert_allclose(tracker([face(20, 0, 100, eyes + 9)]).points, eyes + 9)
-    tracker = At25(smoothing=0.5)
+
+
+def test_points_are_smoothed():
+    eyes, tracker = np.array([(30.0, 40.0), (70.0, 40.0)]), At25()
     tracker([face(0, 0, 100, eyes)])
-    np.testing.assert_allclose(tracker([face(0, 0, 100, eyes + 4)]).points, eyes + 2)
+    np.testing.assert_allclose(tracker([face(0, 0, 100, eyes + 5)]).points, eyes + 3)
 
 
 def test_a_new_track_has_no_points_of_the_old_one():
     eyes = np.array([(30.0, 40.0), (70.0, 40.0)])
-    tracker = At25(patience=1)
+    tracker = At25()
     tracker([face(0, 0, 100, eyes)])
-    tracker([face(700)])
+    assert [tracker([face(700)]) for _ in range(5)] == [None] * 5
     assert tracker([face(700)]).points is None
-
-
-def test_where_it_begins():
-    left, right = face(0, 0, 50), face(300)
-    assert At25()([left, right]).box == right.box
-    assert At25(near=(20, 20))([left, right]).box == left.box
-    assert At25(near=(5, 5, 50, 50))([right, left]).box == left.box
-
-
-def test_bad_settings():
-    for smoothing in (-0.1, 1.0, np.nan):
-        with pytest.raises(ValueError, match="smoothing"):
-            Tracker(smoothing=smoothing)
-    with pytest.raises(ValueError, match="patience"):
-        Tracker(patience=-0.1)
 
 
 def test_patience_is_in_seconds_whatever_the_frame_rate():
     """At one frame a second a cut begins a new track at once, and no frame is lost."""
-    tracker = Tracker(smoothing=0.4, patience=0.2)
+    tracker = Tracker()
     answers = [tracker([face(0 if second < 3 else 500)], second) for second in range(6)]
     assert all(answers)
     assert tracker.track == 1
@@ -147,7 +147,7 @@ def test_patience_is_in_seconds_whatever_the_frame_rate():
 
 
 def test_all_faces_are_tracked_each_in_the_order_found():
-    tracks = Tracks(smoothing=0)
+    tracks = Tracks()
     assert [number for number, _ in tracks([face(0), face(300)], 0.0)] == [0, 1]
     assert [number for number, _ in tracks([face(305), face(5)], 0.04)] == [1, 0]
     # Both are near the second track: the one that overlaps more continues it, the other one is new.

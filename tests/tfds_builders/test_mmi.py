@@ -9,7 +9,8 @@ import pytest
 from building import build, examples, refusal
 
 from fer_jax import labels
-from fer_jax.faces.crops import Face, Haar, crop_face
+from fer_jax.faces.crops import crop_face
+from fer_jax.faces.detection import Face, Haar
 from tfds_builders.mmi import mmi_dataset_builder as mmi
 from tfds_builders.mmi import orientation
 

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
-from fer_jax.faces.crops import align_points, crop_box, transform_points
+from fer_jax.faces.alignment import align_points, crop_box, transform_points
 from fer_jax.faces.pictures import pixels
 from tfds_builders.ckplus import trees
 from tfds_builders.clips import about_frame, all_faces, numbered, tallied

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fer_jax.faces.crops import Detector
+from fer_jax.faces.detection import Detector
 
 Transform = Callable[[np.ndarray], np.ndarray]
 ROTATIONS = ("auto", "never", "clockwise")

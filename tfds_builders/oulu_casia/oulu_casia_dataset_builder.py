@@ -15,7 +15,7 @@ from etils import epath
 from PIL import Image
 
 from fer_jax import labels
-from fer_jax.faces.crops import crop_box
+from fer_jax.faces.alignment import crop_box
 from fer_jax.faces.pictures import pixels
 from tfds_builders.clips import about_frame, all_faces, follow_face, numbered, numbered_frames, stored_frames, tallied
 from tfds_builders.face_crops import stored
