@@ -7,6 +7,7 @@ import pathlib
 
 import jax
 import pytest
+from built import build_model
 from etils import epath
 
 from experiments import presets
@@ -71,7 +72,7 @@ def test_a_variant_is_sound_and_its_model_builds_in_full(experiment, variant):
     points = (3, 68) if clips else (68,) if config.data.points == "face68" else (24,)
     size = config.data.image_size if config.method in SIZED else 48
     classes = COMPOUND_EMOTIONS if config.method == "compound" else EMOTIONS[:7]
-    count = parameters(methods.build_model(config, classes, "float32"), size, points)
+    count = parameters(build_model(config, classes), size, points)
     full = {"baseline": 11_180_103, "fan": 11_185_225, "fdrl": 12_065_607, "scn": 11_180_616, "word2vec": 11_373_504}
     network = "baseline" if config.model.get("attention") == "score_fusion" else experiment
     if network in full and config.model.width == 64:
@@ -96,7 +97,7 @@ def parameters(model, size, points):
 def test_acnn_on_its_own_data_is_the_paper_network_and_recipe():
     for variant in ("rafdb", "affectnet"):
         config = get_config("acnn", variant)
-        model = methods.build_model(config, EMOTIONS[:7], "float32")
+        model = build_model(config, EMOTIONS[:7])
         batch = {
             "image": jax.ShapeDtypeStruct((2, config.data.image_size, config.data.image_size, 3), "float32"),
             "points": jax.ShapeDtypeStruct((2, 24, 2), "float32"),

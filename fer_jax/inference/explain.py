@@ -76,13 +76,11 @@ class Explanation:
 
     Attributes:
         maps: in the size of the faces (see `ExplainedFace`).
-        small: as the network has them.
         classes: which class each map explains.
         logits: of the faces.
     """
 
     maps: Float[np.ndarray, "N H W"]
-    small: Float[np.ndarray, "N h w"]
     classes: Int[np.ndarray, " N"]
     logits: Float[np.ndarray, "N C"]
 
@@ -156,11 +154,11 @@ def explain(
         if weights.ndim != 3:
             raise UserError(f"{model.card['method']} weights the frames of a clip, but these are single faces")
         maps = on_faces(weights, source.picture_shape, task, cv2.INTER_NEAREST)  # patches have edges
-        return Explanation(maps, weights, wanted, outputs["logits"])
+        return Explanation(maps, wanted, outputs["logits"])
     made = class_maps(task, model.mesh, variables, source, wanted, kind)
     if made is None:
         raise UserError(f"{model.card['method']} computes no feature map: there is nothing to draw")
-    return Explanation(on_faces(made[0], source.picture_shape, task), made[0], wanted, made[1])
+    return Explanation(on_faces(made[0], source.picture_shape, task), wanted, made[1])
 
 
 def class_maps(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fer_jax.errors import UserError, nearest
@@ -36,10 +35,3 @@ def of(config: Any) -> Method:
     from fer_jax.methods.objective import combined  # which imports this package
 
     return combined(load(config.method), config)
-
-
-def build_model(config: Any, classes: Sequence[str], dtype: Any) -> Any:
-    """Returns the linen module of an experiment's config, for the classes of a data set."""
-    method = of(config)
-    fields = config.model.to_dict() | dict(method.model_fields(config, classes).fields)
-    return method.build(len(classes), fields, dtype)

@@ -89,9 +89,8 @@ class GatedDescription(nn.Module):
 class PGUnit(nn.Module):
     """Patch-Gated Unit: a patch of F to its description psi_i and its gate alpha_i.
 
-    Attributes:
-        as_product: compute convolutions as matrix products, which is what `vmap` over units with a kernel each makes
-            fast on a CPU (docs/performance.md).
+    Convolutions are matrix products: only those are fast on a CPU where `vmap` gives each unit a kernel of its own
+    (docs/performance.md).
     """
 
     channels: int
@@ -99,18 +98,12 @@ class PGUnit(nn.Module):
     gate: GateFactory | None
     affine: bool = False
     dtype: Any = jnp.float32
-    as_product: bool = True
 
     @nn.compact
     def __call__(self, patch: Float[Array, "B K K C"], train: bool) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
         """Returns (psi_i [B, D], alpha_i [B])."""
         conv = functools.partial(
-            Conv,
-            self.channels,
-            use_bias=True,
-            as_product=self.as_product,
-            kernel_init=he_fan_in,
-            dtype=self.dtype,
+            Conv, self.channels, use_bias=True, as_product=True, kernel_init=he_fan_in, dtype=self.dtype
         )
         norm = functools.partial(BatchNorm, use_affine=self.affine, dtype=self.dtype)
         phi = nn.relu(norm(name="bn1")(conv(name="conv1")(patch), train=train))

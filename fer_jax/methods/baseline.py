@@ -11,7 +11,7 @@ from fer_jax.labels import AFFECT
 from fer_jax.methods.losses import affect_terms, classification_loss
 from fer_jax.methods.method import Batch, Classifier, Clock, Config, Method, Outputs
 from fer_jax.nn.linear import Linear
-from fer_jax.nn.trunk import TrunkFactory, resnet
+from fer_jax.nn.trunk import TrunkFactory, trunk_of
 
 
 class Model(Classifier):
@@ -47,11 +47,7 @@ class Model(Classifier):
         With `affect`, aux['affect'] [B, 2] has valence and arousal: a linear layer, whose tanh keeps them in -1 .. 1,
         where annotations are.
         """
-        if self.backbone is None:
-            trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
-        else:
-            trunk = self.backbone(dtype=self.dtype, name="trunk")
-        features, maps = trunk(batch["image"].astype(self.dtype), train=train)
+        features, maps = trunk_of(self)(batch["image"].astype(self.dtype), train=train)
         features = features.astype(jnp.float32)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
         aux = {"features": features, "maps": maps}

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float
 from fer_jax.methods.baseline import loss
 from fer_jax.methods.method import Classifier, Method
 from fer_jax.nn.linear import Linear, full_einsum, full_matmul, uniform_fan_in
-from fer_jax.nn.trunk import TrunkFactory, resnet
+from fer_jax.nn.trunk import TrunkFactory, trunk_of
 
 # score_fusion  the paper's baseline: every frame is classified by itself, a clip by the mean of their probabilities.
 # mean          the clip vector is the plain mean of the frames (a control of ours).
@@ -153,12 +153,8 @@ class Model(Classifier):
 
     def _look(self, frames: Array, mask: Bool[Array, "B T"], train: bool) -> tuple[Float[Array, "B T P"], dict]:
         """The trunk's features and maps of all frames; masked ones have no part in the batch statistics."""
-        if self.backbone is None:
-            trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
-        else:
-            trunk = self.backbone(dtype=self.dtype, name="trunk")
         flat = frames.reshape(-1, *frames.shape[2:]).astype(self.dtype)
-        features, maps = trunk(flat, train=train, mask=mask.reshape(-1))
+        features, maps = trunk_of(self)(flat, train=train, mask=mask.reshape(-1))
         return jax.tree.map(lambda x: x.reshape(*mask.shape, *x.shape[1:]), (features, maps))
 
 

@@ -26,7 +26,7 @@ from fer_jax.errors import UserError
 from fer_jax.methods.losses import classification_loss
 from fer_jax.methods.method import Batch, Classifier, Clock, Method, Outputs
 from fer_jax.nn.linear import Linear, ParallelLinear, full_einsum, full_matmul
-from fer_jax.nn.trunk import TrunkFactory, resnet
+from fer_jax.nn.trunk import TrunkFactory, trunk_of
 
 # literal       alpha_j = ||s_j||_1, the paper's text: about 64 at the start, which makes L_B 575.
 # literal_bias  the same with the bias of W_s such that alpha_j starts near 1/M: the closest sane reading.
@@ -159,11 +159,7 @@ class Model(Classifier):
         does without that feature. Training needs batch['target'] for the class centers.
         """
         self._check()
-        if self.backbone is None:
-            trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
-        else:
-            trunk = self.backbone(dtype=self.dtype, name="trunk")
-        x, maps = trunk(batch["image"].astype(self.dtype), train=train)
+        x, maps = trunk_of(self)(batch["image"].astype(self.dtype), train=train)
         aux: dict[str, Any] = {"features": x.astype(jnp.float32), "maps": maps}
         if self.modules == "none":
             return aux["features"], aux
@@ -211,7 +207,7 @@ class Model(Classifier):
         latent = stop_gradient(latent)
         # Without Intra-RM every feature counts the same; the class centers are then unused.
         alpha = jnp.ones(latent.shape[:2], jnp.float32) if alpha is None else stop_gradient(alpha)
-        mask = example_mask(batch, len(latent))
+        mask = batch["mask"]
         known = initialized.value
         first_latent = masked_mean(latent, mask)
         first_alpha = jnp.broadcast_to(masked_mean(alpha, mask), (classes, m))
@@ -294,7 +290,7 @@ def loss(
         terms["compactness"] = compactness(aux["latent"], aux["latent_centers"])
     if "importance" in aux:
         alpha = aux["importance"]
-        terms["balance"] = jnp.broadcast_to(balance(alpha, example_mask(batch, len(alpha))), len(alpha))
+        terms["balance"] = jnp.broadcast_to(balance(alpha, batch["mask"]), len(alpha))
         terms["distribution"] = distribution(alpha, aux["importance_centers"], class_of(batch))
     return terms
 
@@ -303,7 +299,7 @@ def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, A
     """Numbers that show whether the relation modules learn: importances, saturated edges, distance of the centers."""
     del logits
     values = {}
-    mask = example_mask(batch, len(aux["features"]))
+    mask = batch["mask"]
     if "importance" in aux:
         alpha = masked_mean(aux["importance"], mask)
         values["alpha_mean"] = jnp.mean(alpha)
@@ -347,11 +343,6 @@ def move_class_centers(
 def class_of(batch: Batch) -> Int[Array, "B"]:
     """The class whose center an example belongs to: the largest entry of its target."""
     return jnp.argmax(batch["target"], axis=-1)
-
-
-def example_mask(batch: Batch, size: int) -> Bool[Array, "B"]:
-    """Which rows are examples and not padding."""
-    return batch["mask"] if "mask" in batch else jnp.ones(size, jnp.bool_)
 
 
 def masked_mean(x: Float[Array, "B *S"], mask: Bool[Array, "B"]) -> Float[Array, "*S"]:

@@ -32,7 +32,7 @@ from fer_jax.methods.method import Aux, Batch, Classifier, Clock, Method, Output
 from fer_jax.methods.rows import mean_where
 from fer_jax.nn.linear import Linear
 from fer_jax.nn.normalization import BatchNorm
-from fer_jax.nn.trunk import TrunkFactory, resnet
+from fer_jax.nn.trunk import TrunkFactory, trunk_of
 
 DRAWS = 10  # of a partner with another label
 EPSILON = 2e-5
@@ -92,11 +92,7 @@ class Model(Classifier):
     @nn.compact
     def embed(self, batch: Batch, *, train: bool) -> tuple[Float[Array, "B D"], dict[str, Any]]:
         """Returns (mu [B, D], aux with mu as features, the trunk's maps and, with the branch, uncertainty [B, 1])."""
-        if self.backbone is None:
-            trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
-        else:
-            trunk = self.backbone(dtype=self.dtype, name="trunk")
-        maps = trunk(batch["image"].astype(self.dtype), train=train)[1]
+        maps = trunk_of(self)(batch["image"].astype(self.dtype), train=train)[1]
         last = maps["last"].astype(jnp.float32)
         mu = Branch(self.features, self.dropout, name="mu")(last, train=train)
         aux = {"features": mu, "maps": maps}

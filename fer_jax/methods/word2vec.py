@@ -31,7 +31,7 @@ from fer_jax.errors import UserError
 from fer_jax.methods.losses import cross_entropy
 from fer_jax.methods.method import Batch, Classifier, Clock, Config, Method, ModelFields, Outputs
 from fer_jax.nn.linear import Linear, full_matmul
-from fer_jax.nn.trunk import TrunkFactory, resnet
+from fer_jax.nn.trunk import TrunkFactory, trunk_of
 from fer_jax.words.classes import STORED, class_vectors
 
 # cosine        A0  1 - S_y, the seed's
@@ -109,11 +109,7 @@ class Model(Classifier):
         class_vectors v [C, dimension], word_similarity G [B, C, C] (of the words, whatever the control, the same for
         every example) and, where they are learned, log_scale t and delta [C, dimension].
         """
-        if self.backbone is None:
-            trunk = resnet(self.depth, width=self.width, stem=self.stem, dtype=self.dtype, name="trunk")
-        else:
-            trunk = self.backbone(dtype=self.dtype, name="trunk")
-        f, maps = trunk(batch["image"].astype(self.dtype), train=train)
+        f, maps = trunk_of(self)(batch["image"].astype(self.dtype), train=train)
         f = f.astype(jnp.float32)
         u = Linear(self.v.shape[1], name="head")(f)  # u = W f + b
         words = jnp.asarray(gram_matrix(self.raw_vectors()), jnp.float32)

@@ -15,6 +15,8 @@ from fer_jax.nn.linear import Linear, precision_of, uniform_fan_in
 from fer_jax.nn.pooling import max_pool
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+CHANNELS = (8, 10)  # of the two convolutions
+HIDDEN = 32  # width of the fully connected layer
 SMALLEST = 22  # pixels: the localization network reduces a smaller image to nothing
 
 
@@ -24,13 +26,9 @@ class STN(nn.Module):
     The fully connected layers and the sampler work in float32: rounded positions would blur the image.
 
     Attributes:
-        channels: of the two convolutions.
-        hidden: width of the fully connected layer.
         dtype: of the two convolutions.
     """
 
-    channels: tuple[int, int] = (8, 10)
-    hidden: int = 32
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -47,7 +45,7 @@ class STN(nn.Module):
             )
         image = image.astype(jnp.float32)
         x = image
-        for number, (features, side) in enumerate(zip(self.channels, (7, 5), strict=True), start=1):
+        for number, (features, side) in enumerate(zip(CHANNELS, (7, 5), strict=True), start=1):
             init = uniform_fan_in(side * side * x.shape[-1])
             conv = Conv(
                 features,
@@ -60,7 +58,7 @@ class STN(nn.Module):
                 name=f"conv{number}",
             )
             x = nn.relu(max_pool(conv(x), window=2, stride=2, padding=0))
-        x = nn.relu(Linear(self.hidden, name="fc1")(x.reshape(x.shape[0], -1).astype(jnp.float32)))
+        x = nn.relu(Linear(HIDDEN, name="fc1")(x.reshape(x.shape[0], -1).astype(jnp.float32)))
         theta = nn.Dense(
             6,
             kernel_init=nn.initializers.zeros_init(),

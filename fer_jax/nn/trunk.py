@@ -16,8 +16,14 @@ TrunkFactory = Callable[..., nn.Module]
 RESNETS: dict[int, TrunkFactory] = {10: ResNet10, 18: ResNet18, 34: ResNet34, 50: ResNet50}
 
 
-def resnet(depth: int, *, width: int, stem: str, dtype: Any, name: str) -> nn.Module:
-    """Returns the ResNet of this depth; raises UserError if there is none."""
-    if depth not in RESNETS:
-        raise UserError(f"config.model.depth: there is no ResNet of depth {depth}: give one of {sorted(RESNETS)}")
-    return RESNETS[depth](width=width, stem=stem, dtype=dtype, name=name)
+def trunk_of(model: Any) -> nn.Module:
+    """Returns the trunk of a method's model: its `backbone`, else the ResNet of its depth, width and stem.
+
+    Raises:
+        UserError: if there is no ResNet of this depth.
+    """
+    if model.backbone is not None:
+        return model.backbone(dtype=model.dtype, name="trunk")
+    if model.depth not in RESNETS:
+        raise UserError(f"config.model.depth: there is no ResNet of depth {model.depth}: give one of {sorted(RESNETS)}")
+    return RESNETS[model.depth](width=model.width, stem=model.stem, dtype=model.dtype, name="trunk")

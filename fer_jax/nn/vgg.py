@@ -35,7 +35,6 @@ class VGG(nn.Module):
         first, last: names from LAYERS, inclusive.
         norm: one of NORMS.
         width: channels of the first stage (64 as published); the others keep their ratio to it.
-        use_bias: of the convolutions.
         kernel_init: of the convolutions.
         dtype: of the computation; parameters and batch statistics are float32.
     """
@@ -44,7 +43,6 @@ class VGG(nn.Module):
     last: str = "pool5"
     norm: str = "batch"
     width: int = 64
-    use_bias: bool = True
     kernel_init: nn.initializers.Initializer = he_fan_out
     dtype: Any = jnp.float32
 
@@ -59,7 +57,7 @@ class VGG(nn.Module):
                 continue
             x = Conv(
                 CHANNELS[name] * self.width // 64,
-                use_bias=self.use_bias,
+                use_bias=True,
                 kernel_init=self.kernel_init,
                 dtype=self.dtype,
                 name=name,
@@ -78,13 +76,13 @@ def torchvision_index(batch_norm: bool) -> dict[str, int]:
     return index
 
 
-def cut(position: int, batch_norm: bool = True) -> tuple[str, str]:
-    """Returns the last layer before and the first layer after a cut at a position of torchvision's `features`.
+def cut(position: int) -> tuple[str, str]:
+    """Returns the last layer before and the first after a cut at a position in torchvision's VGG-16-BN `features`.
 
     Raises:
         UserError: if no layer begins at this position, or if one side is empty.
     """
-    begins = {number: name for name, number in torchvision_index(batch_norm).items() if number > 0}
+    begins = {number: name for name, number in torchvision_index(batch_norm=True).items() if number > 0}
     if position not in begins:
         raise UserError(f"VGG-16 cannot be cut at {position}: give one of {', '.join(map(str, begins))}")
     after = begins[position]

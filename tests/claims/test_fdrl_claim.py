@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from built import build_model
 
 from experiments.claims import fdrl
-from fer_jax import methods
 from fer_jax.config.check import check_config
 
 RNG = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def test_arms_are_valid_and_wide_has_as_many_parameters_as_fdrl():
     for name, make in fdrl.TRIAL.arms.items():
         config = make(3)
         check_config(config)
-        model = methods.build_model(config, "abcdefg", "float32")
+        model = build_model(config, "abcdefg")
         batch = {"image": jnp.zeros((2, 48, 48, 3)), "target": jnp.zeros((2, 7))}
         shapes = jax.eval_shape(lambda model=model, batch=batch: model.init(jax.random.key(0), batch, train=False))
         sizes[name] = sum(x.size for x in jax.tree.leaves(shapes["params"]))

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built import build_model
 
 from experiments.claims import word2vec
-from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.errors import differences
 from fer_jax.labels import EMOTIONS
@@ -59,6 +59,6 @@ def test_random_vectors_are_drawn_anew_for_each_seed():
     drawn = []
     for seed in range(3):
         config = word2vec.TRIAL.arms["A3 random"](seed)
-        drawn.append(methods.build_model(config, CLASSES, "float32").unit_vectors())
+        drawn.append(build_model(config, CLASSES).unit_vectors())
     for a, b in itertools.combinations(drawn, 2):
         assert np.abs(a - b).max() > 0.1

@@ -52,8 +52,6 @@ def test_an_image_does_not_change_with_what_else_is_selected(text):
     rows = np.array([7, 2, 5])
     np.testing.assert_array_equal(degraded(whole.select(rows), text).arrays["image"], first[rows])
     assert images_sha256(degraded(whole, text)) == images_sha256(degraded(scenes(3, 40, 48), text))
-    other = degraded(whole, text, seed=1).arrays["image"]
-    assert (other != first).any() == text.startswith(("gaussian_noise", "motion_blur", "occlusion"))
 
 
 def test_two_images_do_not_get_the_same_noise():

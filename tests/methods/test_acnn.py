@@ -234,7 +234,7 @@ def test_4_all_units_at_once_are_the_units_one_by_one():
     units = acnn.PGUnits(**unit)
     values = jax.jit(lambda x: units.init(jax.random.key(0), x, False))(patches)
     together = jax.jit(lambda x: units.apply(values, x, True, mutable=["batch_stats"]))(patches)
-    alone = acnn.PGUnit(**unit, as_product=False)
+    alone = acnn.PGUnit(**unit)
 
     @jax.jit
     def one(values, patch):

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from built import build_model
 from etils import epath
 from planted import terms_of
 
 from experiments import presets, psr
 from experiments.psr_sr import get_config
-from fer_jax import methods
 from fer_jax.config.check import check_config
 from fer_jax.errors import UserError
 from fer_jax.methods import psr_sr
@@ -61,7 +61,7 @@ def test_there_are_no_classes_to_average_or_to_lose(field, value):
 def test_pixels_are_measured_on_the_scale_that_the_preprocessing_gave_them():
     config = get_config("smoke")
     presets.imagenet_pixels(config)
-    assert methods.build_model(config, ("happy", "sad"), "float32").pixel_std == (0.229, 0.224, 0.225)
+    assert build_model(config, ("happy", "sad")).pixel_std == (0.229, 0.224, 0.225)
     check_config(config)
     config.preprocessing.standardize = True
     with pytest.raises(UserError, match="config.preprocessing.standardize: psr_sr"):

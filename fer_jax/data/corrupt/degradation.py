@@ -137,10 +137,10 @@ def check_size(text: str, shape: tuple[int, ...]) -> None:
         raise UserError(f"{FIELD}: '{text}': the images have only {max(shape[:2])} pixels; give fewer")
 
 
-def degraded(source: Source, text: str, seed: int = TEST_SEED) -> Source:
+def degraded(source: Source, text: str) -> Source:
     """Returns the source with every image degraded by `text`, a 'kind:level'; points and labels stay the same.
 
-    The result for an image depends only on the seed and the image's row in the split as stored.
+    The result for an image depends only on its row in the split as stored.
     """
     found = parse(text)
     images = source.arrays["image"]
@@ -152,7 +152,7 @@ def degraded(source: Source, text: str, seed: int = TEST_SEED) -> Source:
         amount, apply, number = found[KINDS[kind].unit], KINDS[kind].apply, list(KINDS).index(kind)
 
         def words(row: int) -> Words:
-            return lambda count: raw_words(seed, Purpose.DEGRADATION, row, number, count)
+            return lambda count: raw_words(TEST_SEED, Purpose.DEGRADATION, row, number, count)
 
         pairs = zip(images, source.rows.tolist(), strict=True)
         worse = np.stack([apply(image, amount, words(row)) for image, row in pairs])

@@ -37,7 +37,7 @@ class Occluder:
     skin: np.ndarray
 
 
-def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Any, frame: np.ndarray | int = 0) -> Occluder:
+def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Any) -> Occluder:
     """Draws objects of a bank in front of faces, about as large as in the protocol of Li et al. (2019).
 
     Args:
@@ -45,11 +45,10 @@ def sample_occluder(seed: int, bank: str, index: np.ndarray, pose: Any, frame: n
         bank: 'train' or 'test'.
         index: int [B], the examples.
         pose: of the faces: yaw, roll (radians), scale (pixels), x, y (pixels), each [B].
-        frame: int [B], or 0 for images.
     """
     kinds = BANKS[bank]
     first = KINDS.index(kinds[0])
-    s = Stream(seed, Purpose.OCCLUDER, index, frame, capacity=32)
+    s = Stream(seed, Purpose.OCCLUDER, index, capacity=32)
     kind = first + s.integer(len(kinds))
     placed = np.isin(kind, [KINDS.index("sunglasses"), KINDS.index("surgical mask"), KINDS.index("hat brim")])
     reach = np.where(placed, 0.12, 1.0)

@@ -42,7 +42,7 @@ def decoded(builder: Any, split: str, on_disk: bool) -> Arrays:
         UserError: for files that cannot be read.
     """
     beside = pathlib.Path(builder.data_path) / "decoded"
-    stamp = file_stamps(builder.data_path, "*record*")
+    stamp = file_stamps(builder.data_path)
     with readable(place_of(builder, split)):
         stored = records(builder, split)
         fields = _read_kept(beside / f"{split}_fields", stamp)

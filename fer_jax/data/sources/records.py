@@ -49,7 +49,7 @@ def data_digest(builder: Any, split: str) -> str:
         UserError: if the records have changed since the digest was written.
     """
     kept = pathlib.Path(builder.data_path) / DIGESTS
-    files = file_stamps(builder.data_path, "*record*")
+    files = file_stamps(builder.data_path)
     digests, known = {}, {}
     with contextlib.suppress(UserError, TypeError, ValueError):  # none yet, or damaged
         digests = dict(read_json(kept))
@@ -93,12 +93,12 @@ def _features(record: bytes) -> Any:
     return example.features.feature
 
 
-def file_stamps(folder: Any, pattern: str) -> dict[str, list[int]]:
-    """Returns [size, time of the last change in whole seconds] of each file in a folder that matches a pattern.
+def file_stamps(folder: Any) -> dict[str, list[int]]:
+    """Returns [size, time of the last change in whole seconds] of each file of records in a folder.
 
     Sizes alone do not tell records apart: their files grow by blocks of 64 kB.
     """
-    status = {f.name: f.stat() for f in sorted(pathlib.Path(folder).glob(pattern))}
+    status = {f.name: f.stat() for f in sorted(pathlib.Path(folder).glob("*record*"))}
     return {name: [s.st_size, int(s.st_mtime)] for name, s in status.items()}
 
 
