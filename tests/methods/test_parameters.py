@@ -79,7 +79,6 @@ def test_fdrl_parts(use_bias, fdn, relation):
     variables = shapes(fdrl.Model(num_classes=7, use_bias=use_bias))
     parts = {name: count(tree) for name, tree in variables["params"].items()}
     assert parts == {"trunk": TRUNK, "fdn": fdn, "intra_rm": relation, "inter_rm": relation, "epn": EPN}
-    assert sum(parts.values()) == (12_065_607 if use_bias else 12_062_151)
     centers = variables["centers"]
     assert count([centers["compactness"], centers["importance"]]) == 1_215
 
@@ -116,28 +115,20 @@ def test_rul_drops_the_branch_of_sigma_at_test():
     assert count(rul.METHOD.at_test(kept)) == 14_388_615
 
 
-@pytest.mark.parametrize(
-    ("side", "classes", "total"),
-    [(96, 8, 20_231_979), (100, 7, 20_244_586), (200, 8, 20_781_099), (224, 8, 20_969_259)],
-)
-def test_psr_totals_of_the_paper(side, classes, total):
-    assert count(shapes(psr.Model(num_classes=classes), side)["params"]) == total
-
-
-def test_psr_parts():
-    parts = {name: count(tree) for name, tree in shapes(psr.Model(num_classes=8), 96)["params"].items()}
+@pytest.mark.parametrize(("side", "stn"), [(96, 131_424), (224, 868_704)])
+def test_psr_parts(side, stn):
+    """Only the localization of the STN depends on the size of the image."""
+    parts = {name: count(tree) for name, tree in shapes(psr.Model(num_classes=8), side)["params"].items()}
     low = {f"low_{branch}": 1_737_792 for branch in (1, 2, 3)}
-    assert parts == low | {"stn": 131_424, "sr_2": 1_369_859, "high": 12_985_344, "head": 531_976}
+    assert parts == low | {"stn": stn, "sr_2": 1_369_859, "high": 12_985_344, "head": 531_976}
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"global_unit": False}, 150_216_061),
-        ({"global_unit": False, "affine": True}, 150_278_805),
-        ({"global_unit": True, "affine": True}, 209_340_696),
-        ({"global_unit": False, "gates": False}, 150_216_061 - 24 * 73_986),
-        ({"global_unit": True, "gates": False}, 209_274_495 - 25 * 73_986),
+        ({"affine": True}, 209_340_696),
+        ({"gates": False}, 209_274_495 - 25 * 73_986),
     ],
 )
 def test_acnn_totals(fields, expected):
@@ -170,8 +161,6 @@ def test_acnn_parts():
 def test_fan_parts(attention, parts):
     params = shapes(fan.Model(num_classes=7, attention=attention))["params"]
     assert {name: count(tree) for name, tree in params.items()} == {"trunk": TRUNK, **parts}
-    totals = {"score_fusion": 11_180_103, "mean": 11_180_103, "self": 11_180_616, "relation": 11_185_225}
-    assert count(params) == totals[attention]
 
 
 @pytest.mark.parametrize(
