@@ -27,7 +27,6 @@ def classification_metrics(
     *,
     votes: Float[np.ndarray, "N C"] | None = None,
     bootstrap: int = 1000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Returns every score of a set of predictions, in plain JSON types.
 
@@ -38,7 +37,6 @@ def classification_metrics(
         votes: the annotators' votes, each row a distribution over the classes; adds `measures_to_votes`, and
             `ece_to_votes`, which uses the share of votes for the predicted class instead of right or wrong.
         bootstrap: resamples behind the 95 % intervals; 0 leaves the intervals out.
-        seed: of the resampling.
 
     Returns:
         `num_examples, classes, accuracy, mean_recall, macro_f1, nll, ece, confusion` (rows are the truth; with a last
@@ -79,7 +77,7 @@ def classification_metrics(
         if are_compound(classes):
             scores["parts"] = part_scores(confusion, classes)
     if bootstrap > 0:
-        scores |= bootstrap_intervals(labels, predictions, num_classes, draws=bootstrap, seed=seed)
+        scores |= bootstrap_intervals(labels, predictions, num_classes, bootstrap)
     if votes is not None:
         scores |= {name: float(values.mean()) for name, values in measures_to_votes(votes, log_probabilities).items()}
         voted = np.take_along_axis(np.pad(votes, ((0, 0), (0, 1))), predictions[:, None], axis=1)[:, 0]
@@ -208,11 +206,9 @@ def bootstrap_intervals(
     labels: Int[np.ndarray, " N"],
     predictions: Int[np.ndarray, " N"],
     num_classes: int,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
+    draws: int,
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of the scores that depend only on the confusion matrix.
+    """95 % percentile intervals of the scores that depend only on the confusion matrix; the same draws every time.
 
     The bootstrap draws N examples with replacement. Accuracy, mean recall and macro F1 depend only on how many of them
     fall into each (truth, prediction) cell, and N independent draws fall into the cells as one multinomial with the
@@ -220,7 +216,7 @@ def bootstrap_intervals(
     each occupied cell instead of N. A resample's mean recall leaves out classes of which it holds no example.
     """
     pairs, count = np.unique(np.stack([labels, predictions]), axis=1, return_counts=True)
-    resampled = np.random.default_rng(seed).multinomial(len(labels), count / len(labels), size=draws)
+    resampled = np.random.default_rng(0).multinomial(len(labels), count / len(labels), size=draws)
     scores = _scores(*_counts(pairs[0], pairs[1], resampled, num_classes))
     return {
         f"{name}_interval": np.percentile(score, INTERVAL).tolist()

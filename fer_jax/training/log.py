@@ -12,19 +12,20 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
+from fer_jax.engine.mesh import is_main
 from fer_jax.errors import UserError, writing
 from fer_jax.parsing import read_lines
 from fer_jax.storage import in_bucket, sync, write_whole
 
 
 class JsonLines:
-    """An append-only file of JSON objects, one per line, that can be cut back to a step.
+    """An append-only file of JSON objects, one per line, that can be cut back to a step; written by the main process.
 
     A bucket cannot append: there `flush` writes all lines again.
     """
 
-    def __init__(self, path: epath.Path, write: bool):
-        self.path, self._write = path, write
+    def __init__(self, path: epath.Path):
+        self.path, self._write = path, is_main()
         self._lines: list[str] = []  # of a file in a bucket
 
     def rewind(self, step: int, expected: int = 0) -> None:

@@ -79,8 +79,8 @@ class Run:
         self._checkpoints = absolute(workdir / "checkpoints")
         self.state, self.best, self.record = _restore_or_init(setup, self._checkpoints, start)
         self.step = int(self.state.step)
-        self.metrics_log = JsonLines(workdir / "metrics.jsonl", write=is_main())
-        self.timing_log = JsonLines(workdir / "timing.jsonl", write=is_main())
+        self.metrics_log = JsonLines(workdir / "metrics.jsonl")
+        self.timing_log = JsonLines(workdir / "timing.jsonl")
         self.metrics_log.rewind(self.step, self.record.lines)
         self.timing_log.rewind(self.step)
         self._began, self._wall_before = began, self.record.wall_seconds

@@ -125,14 +125,14 @@ def test_a_report_is_written_into_a_bucket(bucket):
 
 
 def test_lines_are_kept_until_they_are_stored_whole(bucket):
-    log = JsonLines(bucket / "m.jsonl", write=True)
+    log = JsonLines(bucket / "m.jsonl")
     log.append({"step": 1})
     assert read_lines(bucket / "m.jsonl") == []
     log.flush()
     log.append({"step": 2})
     log.flush()
     assert [line["step"] for line in read_lines(bucket / "m.jsonl")] == [1, 2]
-    again = JsonLines(bucket / "m.jsonl", write=True)
+    again = JsonLines(bucket / "m.jsonl")
     again.rewind(1)
     again.append({"step": 3})
     again.flush()

@@ -160,7 +160,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_ones_and_no_stack_trace(saved, 
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, ignored)
     assert capfd.readouterr().err == ""
-    assert sorted(p.name for p in pathlib.Path(saved).iterdir()) == ["2", "3"]
+    assert _steps(saved) == [2, 3]  # what threads of Orbax may still write does not count
 
 
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny, tmp_path, capfd):

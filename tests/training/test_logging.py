@@ -20,7 +20,7 @@ from fer_jax.training.run import RunRecord
 
 def test_rewinding_drops_later_lines_and_a_torn_one(tmp_path):
     path = epath.Path(tmp_path / "m.jsonl")
-    log = JsonLines(path, write=True)
+    log = JsonLines(path)
     for step in (2, 4, 6):
         log.append({"step": step})
     path.write_text(path.read_text() + '{"step": 8, "lo')
@@ -33,7 +33,7 @@ def test_rewinding_drops_later_lines_and_a_torn_one(tmp_path):
 def test_a_damaged_line_costs_itself_alone(tmp_path):
     path = epath.Path(tmp_path / "m.jsonl")
     path.write_bytes(b'{"step": 2}\n\xff\xfe\n{"step": "3"}\n5\n\0\0\n{"step": 4}\n{"step": 6}\n')
-    JsonLines(path, write=True).rewind(4)
+    JsonLines(path).rewind(4)
     assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
 
 
@@ -41,7 +41,7 @@ def test_a_log_that_has_lost_lines_before_the_checkpoint_is_refused(tmp_path):
     path = epath.Path(tmp_path / "m.jsonl")
     path.write_text('{"step": 2}\n{"step": 6}\n')
     with pytest.raises(UserError, match=f"{path} has 1 of the 2 lines .* saved step 4: restore it"):
-        JsonLines(path, write=True).rewind(4, expected=2)
+        JsonLines(path).rewind(4, expected=2)
     assert "6" in path.read_text()
 
 
@@ -54,7 +54,7 @@ def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monke
 
     monkeypatch.setattr(type(path), "read_bytes", refused)  # a file's permissions do not stop root
     with pytest.raises(UserError, match=f"cannot read {path}: Permission denied; check its permissions"):
-        JsonLines(path, write=True).rewind(1)
+        JsonLines(path).rewind(1)
     assert path.read_text() == '{"step": 2}\n'
 
 
