@@ -1,7 +1,5 @@
 """Batch normalization: Flax's values and statistics, and the closed-form gradient."""
 
-from typing import Any, cast
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,14 +116,3 @@ def test_running_statistics_follow_the_mask_and_rest_without_any_example():
     y, nothing = module.apply(variables, x, train=True, mask=jnp.zeros(4, bool), mutable=["batch_stats"])
     jax.tree.map(np.testing.assert_array_equal, nothing["batch_stats"], variables["batch_stats"])
     assert np.isfinite(y).all()
-
-
-def test_without_a_mask_nothing_changed():
-    """Bit for bit what `batch_normalize` gives, values and running statistics."""
-    x, scale, bias, _ = operands()
-    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": bias, "var": scale**2}}
-    y, updated = cast(Any, BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"]))
-    want, mean, variance = cast(Any, batch_normalize(x, scale, bias, None, 1e-5))
-    np.testing.assert_array_equal(y, want)
-    np.testing.assert_array_equal(updated["batch_stats"]["mean"], 0.9 * bias + (1 - 0.9) * mean)
-    np.testing.assert_array_equal(updated["batch_stats"]["var"], 0.9 * scale**2 + (1 - 0.9) * variance)

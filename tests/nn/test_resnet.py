@@ -26,7 +26,6 @@ def test_parameter_counts(model, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count
     if model is ResNet18:
         assert sum(leaf.size for leaf in jax.tree.leaves(shapes["batch_stats"])) == 2 * 4800
-        assert count + 512 * 7 + 7 == 11_180_103
 
 
 @pytest.mark.parametrize(("stem", "sides"), [("imagenet", (12, 6, 3, 2)), ("small", (48, 24, 12, 6))])
