@@ -17,6 +17,7 @@ The gradient of a class's logit is taken at the last map [B, h, w, P] that the n
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from fer_jax.evaluation.task import Task, model_input
 from fer_jax.inference import explain_scores
 from fer_jax.inference.predict import Prediction
 from fer_jax.labels import MANY_CLASSES
+from fer_jax.methods.class_maps import visiting
 from fer_jax.nn.lowering import traced_for
 from fer_jax.report.looking import Looks
 
@@ -237,21 +239,6 @@ def _batch(source: Source, rows: np.ndarray) -> dict[str, np.ndarray]:
     return fields
 
 
-def _maps_in_order(visit: Any) -> Any:
-    """Returns an interceptor that calls visit(number, map) for each map [B, h, w, P] of a module, in order."""
-    number = -1
-
-    def interceptor(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        nonlocal number
-        out = call(*args, **kwargs)
-        if context.method_name != "__call__" or not isinstance(out, jax.Array) or out.ndim != 4 or out.shape[1] < 2:
-            return out
-        number += 1
-        return visit(number, out)
-
-    return interceptor
-
-
 def _last_map(task: Task, variables: Any, batch: Any, cells: int = 2) -> int:
     """Returns which of the maps of a forward pass the method names its last; -1 if there is none.
 
@@ -261,21 +248,17 @@ def _last_map(task: Task, variables: Any, batch: Any, cells: int = 2) -> int:
     seen: list[jax.Array] = []
     named = None
 
-    def visit(number: int, out: jax.Array) -> jax.Array:
-        del number
-        seen.append(out)
-        return out
-
     def forward(variables: Any, batch: Any) -> jax.Array:
         nonlocal named
-        with nn.intercept_methods(_maps_in_order(visit)):
+        with nn.intercept_methods(visiting(lambda out: seen.append(out) or out)):
             logits, aux = task.model.apply(variables, model_input(task, batch, None), train=False)
         named = aux.get("maps", {}).get("last")
         return logits
 
     jax.eval_shape(forward, variables, batch)
     end = next((number for number, out in enumerate(seen) if out is named), len(seen) - 1)
-    before = [number for number, out in enumerate(seen[: end + 1]) if len(out) == len(batch["index"])]
+    faces = len(batch["index"])
+    before = [number for number, out in enumerate(seen[: end + 1]) if len(out) == faces and out.shape[1] > 1]
     return max(before, key=lambda number: (min(*seen[number].shape[1:3], cells), number), default=-1)
 
 
@@ -286,15 +269,15 @@ def _relevance(
     inputs = model_input(task, batch, None)
 
     def logit(change: jax.Array | None) -> tuple[jax.Array, Any]:
-        kept = []
+        kept, numbers = [], itertools.count()
 
-        def visit(number: int, out: jax.Array) -> jax.Array:
-            if number != last:
+        def visit(out: jax.Array) -> jax.Array:
+            if next(numbers) != last:
                 return out
             kept.append(out)
             return out if change is None else out + change
 
-        with nn.intercept_methods(_maps_in_order(visit)):
+        with nn.intercept_methods(visiting(visit)):
             logits, _ = task.model.apply(variables, inputs, train=False)
         return jnp.take_along_axis(logits, classes[:, None], axis=1).sum(), (kept[0], logits)
 

@@ -37,7 +37,7 @@ def with_class_maps(model: Any) -> Any:
             if not train or self.is_initializing():
                 return super().__call__(batch, train=train)
             made: list[Any] = []
-            with nn.intercept_methods(_visiting(lambda out: made.append(out) or out)):
+            with nn.intercept_methods(visiting(lambda out: made.append(out) or out)):
                 logits, aux = super().__call__(batch, train=True)
             last = aux["maps"].get("last")
             places = [number for number, out in enumerate(made) if out is last]
@@ -47,7 +47,7 @@ def with_class_maps(model: Any) -> Any:
 
             def logits_of(last: Array) -> Array:
                 numbers = iter(range(len(made)))
-                with nn.intercept_methods(_visiting(lambda out: last if next(numbers) == places[0] else out)):
+                with nn.intercept_methods(visiting(lambda out: last if next(numbers) == places[0] else out)):
                     return evaluated.apply(variables, batch, train=False)[0]
 
             return logits, {**aux, NAME: class_maps(logits_of, last, logits.shape)}
@@ -64,7 +64,7 @@ def class_maps(logits_of: Any, last: Float[Array, "B h w P"], shape: tuple[int, 
     return full_einsum("kbhwp,bhwp->bhwk", weights, last.astype(jnp.float32))
 
 
-def _visiting(visit: Any) -> Any:
+def visiting(visit: Any) -> Any:
     """Returns an interceptor that replaces each map [B, h, w, P] that a module returns by what `visit` makes of it."""
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
