@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from fer_jax.errors import first_line
 from fer_jax.parsing import Unreadable, read_bytes
 
 MOST_PIXELS = 64_000_000
@@ -148,7 +149,7 @@ def _opened(data: bytes, channels: int) -> tuple[Image.Image, tuple[str, ...]]:
     except Image.DecompressionBombError:
         raise BadPicture(f"has more than the {MOST_PIXELS:,} pixels allowed: shrink it") from None
     except Exception as error:  # Pillow's readers raise many types for damaged files
-        raise BadPicture(f"is damaged ({_short(error)}): copy it again") from error
+        raise BadPicture(f"is damaged ({first_line(error)}): copy it again") from error
     notes = ["turned upright as its EXIF field says"] if turned else []
     wanted = "gray" if channels == 1 else "RGB"
     if image.mode not in ("L", "RGB") or "transparency" in image.info or _deep(data, image):
@@ -218,7 +219,3 @@ def _mode(image: Image.Image, data: bytes) -> str:
     names = {"1": "1 bit", "L": "gray", "P": "a palette", "LA": "gray with transparency"}
     clear = "transparency" in image.info or image.mode == "RGBA"
     return names.get(image.mode, "RGB with transparency" if clear else image.mode)
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:100]

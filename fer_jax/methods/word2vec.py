@@ -30,6 +30,7 @@ from jaxtyping import Array, Float
 from fer_jax.errors import UserError
 from fer_jax.methods.losses import cross_entropy
 from fer_jax.methods.method import Batch, Classifier, Clock, Config, Method, ModelFields, Outputs
+from fer_jax.methods.rows import mean_where
 from fer_jax.nn.linear import Linear, full_matmul
 from fer_jax.nn.trunk import TrunkFactory, trunk_of
 from fer_jax.words.classes import STORED, class_vectors
@@ -290,17 +291,12 @@ def loss(
 def monitor(logits: Float[Array, "B C"], aux: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, ""]]:
     """Numbers that show a collapse to the mean vector: there S is high for every class and does not vary over them."""
     del logits
-    similarity = aux["similarity"]
-    valid = batch["mask"].astype(jnp.float32)
-
-    def mean(x: Float[Array, "B"]) -> Float[Array, ""]:
-        return jnp.sum(x * valid) / jnp.maximum(jnp.sum(valid), 1.0)
-
+    similarity, valid = aux["similarity"], batch["mask"]
     true = jnp.take_along_axis(similarity, jnp.argmax(batch["target"], -1)[:, None], axis=-1)[:, 0]
     return {
-        "cosine_true": mean(true),
-        "cosine_spread": mean(jnp.std(similarity, axis=-1)),
-        "output_norm": mean(jnp.linalg.norm(aux["output"], axis=-1)),
+        "cosine_true": mean_where(true, valid),
+        "cosine_spread": mean_where(jnp.std(similarity, axis=-1), valid),
+        "output_norm": mean_where(jnp.linalg.norm(aux["output"], axis=-1), valid),
         "scale": aux["scale"],
     }
 
