@@ -186,30 +186,6 @@ def trained(tiny, finished, tmp_path):
     return epath.Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def test_a_work_directory_of_another_config(tiny, trained):
-    other = tiny(max_steps=3)
-    other.seed = 7
-    with pytest.raises(UserError, match=r"belongs to another config \(seed: 0 -> 7; train.max_steps: 2 -> 3\)"):
-        loop.train(other, trained)
-
-
-def test_a_work_directory_in_use(tiny, tmp_path):
-    workdir = epath.Path(tmp_path / "run")
-    with (
-        claim(workdir, tiny(max_steps=2)),
-        pytest.raises(UserError, match=rf"another process is at work in .* \(process {os.getpid()} "),
-    ):
-        loop.train(tiny(max_steps=2), workdir)
-    with claim(workdir, tiny(max_steps=2)):  # it is free again
-        pass
-
-
-def test_a_run_without_its_config(tiny, tmp_path):
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match=r"config.json is not there: restore it"):
-        loop.train(tiny(max_steps=2), epath.Path(tmp_path))
-
-
 @pytest.mark.parametrize("content", ["{", '{"version": "0.9.0", "name": "synthetic_faces"}'])
 def test_a_data_set_of_another_version(content, tiny, tmp_path):
     config = tiny(max_steps=2)
@@ -305,13 +281,6 @@ def test_results_that_cannot_be_written(tiny, trained, monkeypatch):
         loop.train(tiny(max_steps=2), trained)
 
 
-@pytest.mark.parametrize("content", ["{}", "[1", ""])
-def test_a_config_json_that_no_run_wrote(content, tmp_path):
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match="config.json is damaged"):
-        stored_config(epath.Path(tmp_path))
-
-
 def test_evaluation_with_changes(trained, tmp_path):
     with pytest.raises(UserError, match="--config.model.width: .* scored with the config it was trained with"):
         evaluate(trained, changes={"model.width": 16})
@@ -330,9 +299,3 @@ def test_evaluation_with_changes(trained, tmp_path):
     as_trained = {"seed": stored_config(trained).seed, "evaluation.bootstrap": 0, "train.devices": 3}
     results = evaluate(trained, changes=as_trained)
     assert "accuracy_interval" not in results
-
-
-def test_evaluating_what_was_never_trained(run_here, tmp_path):
-    done = run_here("--mode=evaluate", f"--workdir={tmp_path}")
-    assert done.returncode == 2
-    assert f"{tmp_path} holds no model.safetensors: give the folder of one run" in done.stdout
