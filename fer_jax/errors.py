@@ -47,10 +47,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {some(known) or 'none'}"
 
 
-def some(names: Sequence[str]) -> str:
-    """Returns names in a row; of very many, such as people, the first and the number of the others."""
-    few = names if len(names) <= FEW else [*names[:FEW], f"{len(names) - FEW:,} more"]
-    return ", ".join(few)
+def some(names: Sequence[str], few: int = FEW, between: str = ", ") -> str:
+    """Returns names in a row; of more than `few`, such as people, the first and the number of the others."""
+    shown = names if len(names) <= few else [*names[:few], f"{len(names) - few:,} more"]
+    return between.join(shown)
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from fer_jax.engine.mesh import told_by_main
-from fer_jax.errors import UserError, differences, first_line
+from fer_jax.errors import UserError, differences, first_line, some
 from fer_jax.parsing import whole_number
 
 PATIENCE = 50  # seconds to wait for all processes at the start
@@ -96,10 +96,9 @@ def agree(what: str, facts: Mapping[str, Any], advice: str) -> None:
     told = [json.loads(bytes(row)) for row in np.asarray(multihost_utils.process_allgather(padded))]
     for number, theirs in enumerate(told):
         if changed := differences(theirs, told[0]):
-            more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
             raise UserError(
                 f"process {number} of {len(told)} differs from process 0 in its {what} "
-                f"({'; '.join(changed[:SHOWN])}{more}): {advice}"
+                f"({some(changed, SHOWN, '; ')}): {advice}"
             )
 
 
@@ -221,9 +220,7 @@ def _accept(listener: socket.socket, count: int, patience: float) -> dict[int, s
                 sock, _ = listener.accept()
             except TimeoutError:
                 missing = [str(n) for n in range(1, count) if n not in sockets]
-                more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-                fault = f"missing after {patience:.0f} s: process {', '.join(missing[:SHOWN])}{more} of {count}"
-                _refuse(sockets.values(), fault)
+                _refuse(sockets.values(), f"missing after {patience:.0f} s: process {some(missing, SHOWN)} of {count}")
             try:
                 hello, number, theirs = _read_line(sock, 5.0).split()
                 number, theirs = int(number), int(theirs)

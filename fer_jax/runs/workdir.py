@@ -22,7 +22,7 @@ from fer_jax.config.fields import Config, assign, config_from
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import device_name, on_main, told_by_main
-from fer_jax.errors import UserError, differences, reading, writing
+from fer_jax.errors import UserError, differences, reading, some, writing
 from fer_jax.locks import alone
 from fer_jax.parsing import read_json
 from fer_jax.runs.checkpoint import has_checkpoint
@@ -30,7 +30,7 @@ from fer_jax.runs.model_file import MODEL, read_model
 from fer_jax.storage import absolute, expect_folder, write_whole
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-SHOWN_DIFFERENCES = 6
+SHOWN = 6  # differences named in a message
 TOKEN = 32  # characters that end the owner of a lock and that no other has
 NETWORK_SECONDS = 15.0  # until a file that another host wrote is seen on a network file system
 # Fields that every results.json has, with their types; sweeps and messages read them.
@@ -78,10 +78,9 @@ def check_owner(workdir: epath.Path, config: Config) -> None:
         return
     changed = _changes(workdir, config)
     if changed and _holds_a_run(workdir):
-        shown = "; ".join(changed[:SHOWN_DIFFERENCES])
-        more = f"; and {len(changed) - SHOWN_DIFFERENCES} more" if len(changed) > SHOWN_DIFFERENCES else ""
         raise UserError(
-            f"work directory {workdir} belongs to another config ({shown}{more}): give another --workdir, or delete it"
+            f"work directory {workdir} belongs to another config ({some(changed, SHOWN, '; ')}): give another "
+            "--workdir, or delete it"
         )
 
 
