@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +33,7 @@ class InterimReport:
         if not (due and config.evaluation.report and is_main()):
             return
         labels = run.setup.validation.arrays["label"]
-        facts = model_card(run.setup, run.state, dataclasses.asdict(run.record))["run"]
+        facts = model_card(run.setup, run.state, run.record)["run"]
         state = f"Still training, at step {run.step:,} of {total:,}; scored on {selected_on(config)}."
         with writing(run.workdir / "report"):
             write_report(

@@ -9,7 +9,6 @@ metrics.jsonl is cut back to the step of the checkpoint.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 import time
 from collections import deque
@@ -76,8 +75,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         del start  # its arrays are in the state now
         evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
         _train(run, evaluator, began)
-        record = dataclasses.asdict(run.record)
-        return results.finish(setup, evaluator, workdir, run.state, run.best, record)
+        return results.finish(setup, evaluator, workdir, run.state, run.best, run.record)
 
 
 def _train(run: Run, evaluator: Evaluator, began: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ from fer_jax.runs.model_file import MODEL, write_model
 from fer_jax.runs.results import describe, inspect, write_results
 from fer_jax.runs.workdir import read_results, versions
 from fer_jax.training.setup import Setup
-from fer_jax.training.state import TrainState, num_parameters
+from fer_jax.training.state import RunRecord, TrainState, num_parameters
 
 SAMPLES = 24
 GALLERY = 9  # images of each class
@@ -49,7 +48,7 @@ def print_finished(workdir: epath.Path) -> dict[str, Any] | None:
 
 
 def finish(
-    setup: Setup, evaluator: Evaluator, workdir: epath.Path, state: TrainState, best: Any, record: Mapping[str, Any]
+    setup: Setup, evaluator: Evaluator, workdir: epath.Path, state: TrainState, best: Any, record: RunRecord
 ) -> dict[str, Any]:
     """Scores the selected and the last model on the test split, and writes the files of a finished run.
 
@@ -59,7 +58,7 @@ def finish(
         workdir: its folder.
         state: after the last step.
         best: variables of the selected model, {'params', 'collections'}.
-        record: of the run (see `run.RunRecord`).
+        record: of the run.
 
     Returns:
         What was written to results.json.
@@ -93,7 +92,7 @@ def finish(
     return results
 
 
-def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
+def model_card(setup: Setup, state: TrainState, record: RunRecord) -> dict[str, Any]:
     """Returns the description that a model file holds (see `inference.trained.Trained`), as plain JSON values."""
     config, data = setup.config, setup.config.data
     prepared = facts(data).get("data", {})
@@ -117,25 +116,25 @@ def model_card(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> di
     }
 
 
-def _run_facts(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
+def _run_facts(setup: Setup, state: TrainState, record: RunRecord) -> dict[str, Any]:
     """Returns how a model was selected and trained, for results.json."""
     config = setup.config
     measures = {"measures": setup.task.method.measures} if setup.task.method.measures else {}
-    rate = record["images"] / max(record["seconds"], 1e-9)
+    rate = record.images / max(record.seconds, 1e-9)
     return {
         "selection": {
             "rule": config.selection.rule,
             "metric": config.selection.metric,
             "on": selected_on(config),
-            "best_step": record["best"].get("step"),
-            "best_validation": main_scores(record["best"] | measures),
-            "last": {"step": record["last"].get("step"), "validation": main_scores(record["last"] | measures)},
+            "best_step": record.best.get("step"),
+            "best_validation": main_scores(record.best | measures),
+            "last": {"step": record.last.get("step"), "validation": main_scores(record.last | measures)},
         },
         "steps": int(state.step),
         "epochs": int(state.step) / setup.task.steps_per_epoch,
         **fold_facts(config, setup.train.folds),
         "seed": config.seed,
-        "started_from": record.get("started_from") or "scratch",
+        "started_from": record.started_from or "scratch",
         "params": num_parameters(setup.task.method.at_test(state.params)),
         "params_sha256": tree_sha256(state.params, state.collections),
         **setup.model_fields.facts,
@@ -145,8 +144,8 @@ def _run_facts(setup: Setup, state: TrainState, record: Mapping[str, Any]) -> di
         # All steps at the measured rate: steps whose dispatch was compiled first were not timed.
         "training_seconds": int(state.step) * setup.images_per_step / rate if rate else None,
         "images_per_second": rate,
-        "waiting_for_data": record["waited"] / max(record["seconds"], 1e-9),
-        "wall_seconds": record["wall_seconds"],
+        "waiting_for_data": record.waited / max(record.seconds, 1e-9),
+        "wall_seconds": record.wall_seconds,
     }
 
 

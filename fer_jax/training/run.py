@@ -23,42 +23,10 @@ from fer_jax.training.initial import with_weights
 from fer_jax.training.log import JsonLines, add_step, first_not_finite
 from fer_jax.training.results import model_card
 from fer_jax.training.setup import Setup
-from fer_jax.training.state import TrainState
+from fer_jax.training.state import RunRecord, TrainState
 from fer_jax.weights.start import Start
 
 LOWER_IS_BETTER = frozenset({"nll"})
-
-
-@dataclasses.dataclass
-class RunRecord:
-    """What a checkpoint holds besides arrays, as plain JSON values.
-
-    Attributes:
-        best: scores and step of the best evaluation so far.
-        last: scores and step of the newest evaluation.
-        window: sum and count of each metric over the steps since the last log line (of the learning rate: the last
-            value and 1), so that a resumed run writes the same line.
-        images, seconds: images trained on, and the time that took, over all starts of the run, without the steps that
-            compiled.
-        wall_seconds: wall-clock time of all starts of the run, without the time between them.
-        waited: seconds spent waiting for data.
-        started_from: which weights the run began with; empty if from scratch.
-        examples: digest of the training examples (see `examples.examples_digest`).
-        count: number of training examples.
-        lines: number of lines in metrics.jsonl.
-    """
-
-    best: dict[str, Any] = dataclasses.field(default_factory=dict)
-    last: dict[str, Any] = dataclasses.field(default_factory=dict)
-    window: dict[str, Sequence[float]] = dataclasses.field(default_factory=dict)
-    images: int = 0
-    seconds: float = 0.0
-    wall_seconds: float = 0.0
-    waited: float = 0.0
-    started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
-    examples: str = ""
-    count: int = 0
-    lines: int = 0
 
 
 class Run:
@@ -148,8 +116,7 @@ class Run:
     def _write_model(self) -> None:
         method = self.setup.task.method
         variables = {"params": method.at_test(self.best["params"]), **self.best["collections"]}
-        card = model_card(self.setup, self.state, dataclasses.asdict(self.record))
-        write_model(self.workdir / MODEL, variables, card)
+        write_model(self.workdir / MODEL, variables, model_card(self.setup, self.state, self.record))
 
     def count_wall_seconds(self) -> None:
         self.record.wall_seconds = self._wall_before + time.perf_counter() - self._began

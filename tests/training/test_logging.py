@@ -15,7 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.training import interim, loop
 from fer_jax.training.log import JsonLines, Progress, add_step, first_not_finite, read_lines
 from fer_jax.training.loop import evaluation_is_due
-from fer_jax.training.run import RunRecord
+from fer_jax.training.state import RunRecord
 
 
 def test_rewinding_drops_later_lines_and_a_torn_one(tmp_path):
