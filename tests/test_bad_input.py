@@ -201,7 +201,7 @@ def test_an_older_config_without_a_new_field_is_still_the_same_run(tiny, trained
     del stored["config"]["train"]["ema_decay"]
     (trained / "config.json").write_text(json.dumps(stored))
     check_owner(trained, tiny(max_steps=2))
-    with pytest.raises(UserError, match=r"train.ema_decay: 0.0 -> 0.5"):
+    with pytest.raises(UserError, match=r"train.ema_decay: None -> 0.5"):
         check_owner(trained, tiny(max_steps=2, ema_decay=0.5))
 
 

@@ -18,7 +18,7 @@ import jax
 from etils import epath
 
 from fer_jax import __version__, methods
-from fer_jax.config.fields import Config, assign, config_from
+from fer_jax.config.fields import Config, assign, config_from, default_config
 from fer_jax.config.protocol import ALL
 from fer_jax.engine.hosts import agree
 from fer_jax.engine.mesh import device_name, on_main, told_by_main
@@ -255,6 +255,8 @@ def _members(workdir: epath.Path) -> list[epath.Path]:
 
 
 def _changes(workdir: epath.Path, config: Config) -> list[str]:
-    """Returns the fields in which `config` differs from the stored one, whose missing fields have their defaults."""
-    ours, theirs = config.to_json(), config_from(_read_config(workdir)).to_json()
-    return differences(json.loads(ours), json.loads(theirs))
+    """Returns the fields in which `config` differs from the stored one; new fields at their default do not count."""
+    ours, theirs = json.loads(config.to_json()), _read_config(workdir)
+    defaults = json.loads(default_config("", "", config.method).to_json())
+    new = {line for line in differences(defaults, theirs) if ": None -> " in line}
+    return [line for line in differences(ours, theirs) if line not in new]
