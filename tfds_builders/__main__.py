@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -104,16 +104,30 @@ def landmarks_one(args: argparse.Namespace) -> int:
 
 
 def build_one(args: argparse.Namespace) -> int:
-    build(
-        args.name,
-        args.manual_dir,
-        args.data_dir,
-        overwrite=args.overwrite,
-        allow_counts=args.allow_counts,
-        allow_missing=args.allow_missing,
-        jobs=args.jobs,
-        options=parse_options(args.option),
-    )
+    """Checks, counts and converts one data set, and prints what it found and wrote."""
+    for flag, number in (("--allow_missing", args.allow_missing), ("--jobs", args.jobs)):
+        if number < 0:
+            raise UserError(f"{flag}={number} is below 0: give 0 or more")
+    reads_files = issubclass(registry.builder_module(args.name.partition("/")[0]).Builder, PictureBuilder)
+    allowed = {name: value for name in ("allow_counts", "allow_missing") if (value := getattr(args, name))}
+    if allowed and not reads_files:
+        raise UserError(f"--{next(iter(allowed))} does not apply to {args.name}, which reads no files of yours")
+    builder = _builder(args, **allowed)
+    if reads_files:
+        builder.jobs = args.jobs
+    if not is_prepared(builder) or args.overwrite:
+        prepare(builder, args.manual_dir, args.overwrite)
+        return 0
+    prepared = (builder.info.metadata or {}).get("options", {})
+    for option, value in parse_options(args.option).items():
+        if prepared.get(option, value) != value:
+            raise UserError(
+                f"{args.name} is prepared with {option}={prepared[option]}, not {value}: build it again with "
+                "--overwrite"
+            )
+    print(f"{args.name} {builder.version} is already prepared: {builder.data_dir}; --overwrite builds it again")
+    print_splits(builder)
+    discard_unfinished(builder)
     return 0
 
 
@@ -124,63 +138,10 @@ FLAGS = {  # flags of the command line that are not options of a data set
 COMMANDS = {"list": list_all, "build": build_one, "verify": verify_one, "show": show_one, "landmarks": landmarks_one}
 
 
-def build(
-    name: str,
-    manual_dir: str | None = None,
-    data_dir: str | None = None,
-    *,
-    overwrite: bool = False,
-    allow_counts: bool = False,
-    allow_missing: int = 0,
-    jobs: int = 0,
-    options: Mapping[str, Any] | None = None,
-) -> None:
-    """Checks, counts and converts one data set, and prints what it found and wrote.
-
-    Args:
-      name: of the data set, with its variant if it has several: 'rafdb/compound'.
-      manual_dir: folder with the original files; `<data_dir>/downloads/manual` if None.
-      data_dir: folder of prepared data sets; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` if None.
-      overwrite: build again what is already prepared, which stays until the new one is complete.
-      allow_counts: accept incomplete copies.
-      allow_missing: accept this many examples whose files are missing or damaged.
-      jobs: number of processes; 0 is one for each core.
-      options: of the builder, such as {'size': 112}.
-
-    Raises:
-      UserError: for an unknown data set, and for files that are missing or wrong.
-    """
-    for flag, number in (("--allow_missing", allow_missing), ("--jobs", jobs)):
-        if number < 0:
-            raise UserError(f"{flag}={number} is below 0: give 0 or more")
-    module = registry.builder_module(name.partition("/")[0])
-    given = dict(options or {})
-    for flag, value in (("allow_counts", allow_counts), ("allow_missing", allow_missing)):
-        if value and not issubclass(module.Builder, PictureBuilder):
-            raise UserError(f"--{flag} does not apply to {name}, which reads no files of yours: leave it out")
-        if value:
-            given[flag] = value
-    builder = registry.make_builder(name, local(data_dir, "--data_dir") if data_dir else None, **given)
-    if isinstance(builder, PictureBuilder):
-        builder.jobs = jobs
-    if is_prepared(builder) and not overwrite:
-        prepared = (builder.info.metadata or {}).get("options", {})
-        for option, value in given.items():
-            if prepared.get(option, value) != value:
-                raise UserError(
-                    f"{name} is prepared with {option}={prepared[option]}, not {value}: build it again with --overwrite"
-                )
-        print(f"{name} {builder.version} is already prepared: {builder.data_dir}; --overwrite builds it again")
-        print_splits(builder)
-        discard_unfinished(builder)
-        return
-    prepare(builder, manual_dir, overwrite)
-
-
-def _builder(args: argparse.Namespace) -> Any:
-    """The builder that `verify`, `show` and `landmarks` name."""
+def _builder(args: argparse.Namespace, **allowed: Any) -> Any:
+    """The builder that a command names."""
     data_dir = local(args.data_dir, "--data_dir") if args.data_dir else None
-    return registry.make_builder(args.name, data_dir, **parse_options(args.option))
+    return registry.make_builder(args.name, data_dir, **parse_options(args.option), **allowed)
 
 
 def _parser() -> argparse.ArgumentParser:

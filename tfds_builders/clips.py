@@ -129,19 +129,17 @@ def follow_face(
         detector: of faces.
 
     Returns:
-        T `frames`, `frame_mask` bool [T] and `frame_time` float32 [T], seconds; and the notes.
+        T `frames` and `frame_mask` bool [T]; and the notes.
     """
     assert detector is not None  # `searches_faces` says so
     followed = faces_of_clip(frames, detector, options.size, options.margin)
-    made = [(time, stored(crop), found) for time, crop, found in followed]  # encoded one by one: a clip may be long
+    made = [(stored(crop), found) for _, crop, found in followed]  # encoded one by one: a clip may be long
     if not made:
         raise BadPicture("holds no frame: copy it again")
-    times, crops, mask = zip(*made, strict=True)
-    clip = {"frames": list(crops), "frame_mask": np.array(mask), "frame_time": np.array(times, np.float32)}
+    crops, mask = zip(*made, strict=True)
     lost = mask.count(False)
-    if lost == len(mask):
-        return clip, ("no face found",)
-    return clip, (f"no face found in {lost} of {len(mask)} frames",) if lost else ()
+    note = "no face found" + (f" in {lost} of {len(mask)} frames" if lost < len(mask) else "")
+    return {"frames": list(crops), "frame_mask": np.array(mask)}, (note,) if lost else ()
 
 
 @contextlib.contextmanager
@@ -165,8 +163,3 @@ def about_video(path: str) -> Iterator[None]:
 def tallied(notes: Iterable[str]) -> tuple[str, ...]:
     """Returns every note once, with its number of frames."""
     return tuple(f"{count} {'frames' if count > 1 else 'frame'} {note}" for note, count in Counter(notes).items())
-
-
-def numbered(subjects: Iterable[str]) -> Mapping[str, int]:
-    """Returns id -> number from 0, by sorted id."""
-    return {subject: number for number, subject in enumerate(sorted(set(subjects)))}

@@ -59,12 +59,6 @@ def read_labels(
     return rows
 
 
-FOLDS_PROTOCOL = (
-    "five official folds: each clip is tested once, by the model of the other four; the mean over the folds of "
-    "accuracy (WAR) and of mean recall (UAR)"
-)
-
-
 class Labeled(NamedTuple):
     """The label of a clip, and the fold (from 0) whose test set it belongs to."""
 

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from fer_jax import labels
@@ -74,9 +74,17 @@ def class_counts(indices: Iterable[int], classes: Sequence[str]) -> dict[str, in
 
 
 def by_class(
-    dataset: str, codes: Iterable[labels.Code], counts: Iterable[int], classes: Sequence[str]
+    dataset: str, counts: Iterable[int], classes: Sequence[str], codes: Collection[labels.Code] = ()
 ) -> dict[str, int]:
-    """Returns class -> number of examples, from the published numbers of a data set's codes; 0 of other classes."""
+    """Returns class -> number of examples, from the published numbers of a data set's codes; 0 of other classes.
+
+    Args:
+        dataset: its name.
+        counts: one for each code.
+        classes: of the data set.
+        codes: by default all of the data set that stand for a class.
+    """
+    codes = codes or [code for code, word in labels.CODES[dataset].items() if word not in labels.NOT_EMOTIONS]
     by_name = {labels.canonical(dataset, code): n for code, n in zip(codes, counts, strict=True)}
     return {name: by_name.get(name, 0) for name in classes}
 
@@ -148,6 +156,11 @@ def one_sided(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
             having = ", ".join(f"{number:,} in {split}" for split, number in there.items() if number)
             lines.append(f"class '{name}' has {having} and none in {' and '.join(lacking)}")
     return lines if len(lines) <= FEW else [f"{lines[0]}, and so on for {len(lines):,} classes"]
+
+
+def numbered(subjects: Iterable[str]) -> dict[str, int]:
+    """Returns person -> number from 0, sorted."""
+    return {subject: number for number, subject in enumerate(sorted(set(subjects)))}
 
 
 def told(counts: Mapping[str, int]) -> str:

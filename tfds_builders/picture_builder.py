@@ -7,8 +7,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +24,16 @@ from fer_jax.faces.pictures import copied
 from fer_jax.storage import local
 from tfds_builders.face_crops import cropped
 from tfds_builders.layout import Absent
-from tfds_builders.listing import Item, Listing, check_counts, class_counts, one_sided, shared_files, unusual_counts
+from tfds_builders.listing import (
+    Item,
+    Listing,
+    by_class,
+    check_counts,
+    class_counts,
+    one_sided,
+    shared_files,
+    unusual_counts,
+)
 from tfds_builders.look_alikes import equal_groups
 from tfds_builders.options import Options, OptionsConfig, check_ranges, config_name, replaced
 from tfds_builders.prepared import is_prepared, require_prepared
@@ -33,7 +41,6 @@ from tfds_builders.problems import Problems, in_full, listed
 from tfds_builders.shards import Shards, size_and_time, write_splits
 
 FEW_ALIKE = 3  # equal notes up to this number are shown one by one
-KINDS_OF_NOTES = 100  # in the metadata
 PARTIAL = ".partial"  # beside the finished folder: shards of a build that is running or was killed
 CROPPED_BY = {"faces": "points", "landmarks": "points", "boxes": "box"}
 
@@ -55,7 +62,6 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
     VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     HOMEPAGE: ClassVar[str | None] = None
-    PROTOCOL: ClassVar[str] = ""  # how scores are usually taken
     VARIANTS: ClassVar[Mapping[str, Options]] = {"default": Options()}  # {}: the data set has no options
     CHOICES: ClassVar[Mapping[str, Collection[Any]]] = {}  # values of the options that have only some
     CLASSES: ClassVar[Sequence[str]] = labels.classes(7)
@@ -149,6 +155,12 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
         files = (files,) if isinstance(files, str) else tuple(files)
         return Item(files, self.label(code), {"code": code, **fields}, crop, title)
 
+    def published(
+        self, counts: Mapping[str, Iterable[int]], codes: Collection[labels.Code] = ()
+    ) -> dict[str, dict[str, int]]:
+        """Returns split -> class -> number of examples, from split -> the published number of each code."""
+        return {split: by_class(self.name, numbers, self.classes, codes) for split, numbers in counts.items()}
+
     def fields(self) -> dict[str, Any]:
         """Returns the features of an example by name."""
         f, side = tfds.features, self.options.size
@@ -165,20 +177,12 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
         }
 
     def _info(self) -> tfds.core.DatasetInfo:
-        fields = self.fields()
-        shown = "image" if "image" in fields else "frames"
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(fields),
-            supervised_keys=(shown, "label") if "label" in fields else None,
+            features=tfds.features.FeaturesDict(self.fields()),
             homepage=self.HOMEPAGE,
             metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,
         )
-
-    @property
-    def features(self) -> Any:
-        """The features by name."""
-        return self.info.features
 
     @abc.abstractmethod
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
@@ -197,7 +201,7 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
     def example(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         """Returns all fields of an example, and notes on conversions."""
         stored, notes = self.encode(item)
-        label = {"label": item.label} if "label" in self.features else {}
+        label = {"label": item.label} if "label" in self.info.features else {}
         return {**label, **item.fields, **stored}, notes
 
     def crop(self) -> dict[str, Any]:
@@ -210,7 +214,8 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
 
     def picture_size(self) -> tuple[int, int] | None:
         """(height, width) of stored pictures, None if they differ."""
-        shape = self.features["image" if "image" in self.features else "frames"].shape[-3:]
+        features: Any = self.info.features
+        shape = features["image" if "image" in features else "frames"].shape[-3:]
         return None if None in shape else (shape[0], shape[1])
 
     def _stretched(self) -> tuple[str, ...]:
@@ -238,6 +243,7 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
         problems.raise_if_any(self.allow_missing)
         if self.searches_faces():
             self.detector = self._original_state["detector"] = best_detector(self.options.yunet)
+        listing = dataclasses.replace(listing, items={split: some for split, some in listing.items.items() if some})
         counts = listing.counts(self.classes)
         unusual = check_counts(self.name, counts, listing.expected, self.allow_counts, len(problems.gaps))
         more = (*unusual, *one_sided(counts), *shared_files(listing.items), *self._stretched())
@@ -352,13 +358,9 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
             "published": {split: dict(classes) for split, classes in listing.expected.items()},
             "missing": [self._problems.place(gap) for gap in gaps],
             "unlisted": [self._problems.place(gap) for gap in unlisted],
-            "allow_missing": self.allow_missing,
-            "notes": dict(Counter(note.rpartition(": ")[2] for note in notes).most_common(KINDS_OF_NOTES)),
             "warnings": list(listing.warnings),
             "options": dataclasses.asdict(self.options),
             "crop": self.crop(),
-            "classes": list(self.classes),
-            "protocol": self.PROTOCOL,
         }
         metadata.update(every | ({"detector": str(self.detector)} if self.detector else {}) | dict(listing.metadata))
 

@@ -22,7 +22,13 @@ from tfds_builders.prepared import other_versions
 
 
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None = None, overwrite: bool = False) -> None:
-    """Prepares `builder`'s data set and prints what it found and wrote; arguments as for `build`."""
+    """Prepares `builder`'s data set and prints what it found and wrote.
+
+    Args:
+        builder: of the data set.
+        manual_dir: folder with the original files; `<data_dir>/downloads/manual` if None.
+        overwrite: write again what is prepared, which stays until the new data are complete.
+    """
     if others := other_versions(builder):
         print(f"note: {builder.name} {', '.join(others)}, also prepared, is another version and is not used")
     tfds.disable_progress_bar()  # the builders have their own, which knows the number of examples

@@ -1,4 +1,4 @@
-"""A tiny CK+: four parallel trees as the archives unpack, random pixels, points where a face would have them."""
+"""A tiny CK+: three parallel trees as the archives unpack, random pixels, points where a face would have them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stem(subject: str, sequence: str, number: int) -> str:
 
 
 def make(folder: pathlib.Path, sequences=SEQUENCES, lower: float = 0.0) -> pathlib.Path:
-    """Writes the four trees below `folder`, wrapped as their archives wrap them, and returns it.
+    """Writes the three trees below `folder`, wrapped as their archives wrap them, and returns it.
 
     The mouth goes down by `lower` pixels a frame, times the code.
     """
@@ -54,8 +54,6 @@ def make(folder: pathlib.Path, sequences=SEQUENCES, lower: float = 0.0) -> pathl
             face = points(number)
             face[48:, 1] += lower * number * (code or 0)
             text(folder / "Landmarks" / place / f"{name}_landmarks.txt", rows(face))
-        peak = stem(subject, sequence, frames)
-        text(folder / "FACS" / place / f"{peak}_facs.txt", "   1.2000000e+01   4.0000000e+00\n   2.5e+01   0.0e+00\n")
         (folder / "Emotion" / place).mkdir(parents=True)  # empty where there is no label
         if code is not None:
             text(emotion(folder, subject, sequence, frames), f"   {code:.7e}\n")

@@ -7,7 +7,6 @@ import pathlib
 import fake_pictures
 
 COUNTS = {"train": (2, 1, 1, 3, 2, 1, 2), "test": (1, 1, 1, 1, 1, 1, 1)}
-POINTS = ((60, 70), (100, 70), (80, 95), (65, 120), (95, 120))
 BOX = (40, 40, 120, 140)
 
 
@@ -30,9 +29,6 @@ def make(folder: pathlib.Path, part: str = "basic", counts=COUNTS, nested: bool 
         stem = name.removesuffix(".jpg")
         fake_pictures.write(aligned / f"{stem}_aligned.jpg")
         fake_pictures.write(root / "Image" / "original" / name, 160, 180)
-        manual = root / "Annotation" / "manual" / f"{stem}_manu_attri.txt"
-        manual.parent.mkdir(parents=True, exist_ok=True)
-        manual.write_text("".join(f"{x}\t{y}\n" for x, y in POINTS) + "1\n0\n2\n")
         box = root / "Annotation" / "boundingbox" / f"{stem}_boundingbox.txt"
         box.parent.mkdir(parents=True, exist_ok=True)
         box.write_text(" ".join(f"{v:.2f}" for v in BOX) + "\n")

@@ -39,7 +39,6 @@ def test_photos_are_cropped_by_their_box(tmp_path, header):
     assert example["valence"] == pytest.approx(0.25)
     assert builder.info.metadata["complete"]
     assert builder.info.metadata["crop"] == {"by": "box", "margin": 0.0}
-    assert "validation split serves" in builder.info.metadata["protocol"]
     assert any("3 of them of no class" in line for line in builder.contents.found)
 
 

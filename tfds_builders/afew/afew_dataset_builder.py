@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-import itertools
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
@@ -20,7 +18,7 @@ from fer_jax.faces import video
 from fer_jax.faces.pictures import encoded
 from tfds_builders.clips import about_video, follow_face, numbered_frames, stored_frames
 from tfds_builders.layout import place_of, root_of
-from tfds_builders.listing import Item, Listing, by_class, check_unlisted, files_below, folders_in
+from tfds_builders.listing import Item, Listing, check_unlisted, files_below, folders_in
 from tfds_builders.options import Options
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -65,18 +63,10 @@ class Builder(PictureBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "give the folder that holds Train_AFEW/ and Val_AFEW/, each with Angry/ ... Surprise/"
     )
-    PROTOCOL = (
-        "train on train, accuracy on validation, which serves as the test: the labels of the test were never "
-        "published; clips without a face are scored too"
-    )
     VARIANTS = {"videos": AfewOptions(size=224), "aligned": AfewOptions(source="aligned")}
     CHOICES = {"source": tuple(VARIANTS)}
     FILE_SIZE = (128, 128)
     PICTURES_PER_EXAMPLE = 64
-
-    def fields(self) -> dict[str, Any]:
-        times = tfds.features.Tensor(shape=(None,), dtype=np.float32)
-        return {**super().fields(), **({"frame_time": times} if self.searches_faces() else {})}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         aligned = self.options.source == "aligned"
@@ -87,7 +77,7 @@ class Builder(PictureBuilder):
             parent = root_of(manual_dir, names, "AFEW")
             tests += [parent / name for name in TESTS if (parent / name).is_dir()]
             root = place_of(parent, names, "AFEW")
-            videos = _videos(root, problems)
+            videos = _videos(root)
             found.append(f"{root}: {len(videos):,} videos")
             if not aligned:
                 items[split] = [self.item(path, code, name=name) for name, code, path in videos]
@@ -103,7 +93,7 @@ class Builder(PictureBuilder):
             found=tuple(found),
             warnings=tuple(warnings),
             metadata={"without_faces": lost},
-            expected={split: by_class("afew", CODES, n, self.classes) for split, n in COUNTS.items()},
+            expected=self.published(COUNTS),
         )
 
     def _aligned(self, faces: pathlib.Path, videos: Videos, problems: Problems) -> list[Item]:
@@ -143,7 +133,7 @@ class Builder(PictureBuilder):
         return clip, (*notes, *(line.removeprefix(path).lstrip(": ") for line in damage))
 
 
-def _videos(root: pathlib.Path, problems: Problems) -> Videos:
+def _videos(root: pathlib.Path) -> Videos:
     """Returns (id, code, path) of every video below the folders of the classes, by id."""
     videos: Videos = []
     for code in CODES:
@@ -152,17 +142,7 @@ def _videos(root: pathlib.Path, problems: Problems) -> Videos:
             stem, extension = os.path.splitext(name)
             if extension.lower() == ".avi" and not name.startswith("."):
                 videos.append((stem, code, path))
-    videos.sort()
-    # A name is a time in a movie, so clips of two movies may share it; the same file in two classes is a mistake.
-    for (name, code, path), (other, another, copy) in itertools.pairwise(videos):
-        if name == other and _same(path, copy):
-            problems.mistake(copy, f"of {another} is also in {code}: remove it from one of them")
-    return videos
-
-
-def _same(path: str, other: str) -> bool:
-    same_size = os.path.getsize(path) == os.path.getsize(other)
-    return same_size and pathlib.Path(path).read_bytes() == pathlib.Path(other).read_bytes()
+    return sorted(videos)  # a name is a time in a movie, so clips of two movies may share it
 
 
 @functools.cache

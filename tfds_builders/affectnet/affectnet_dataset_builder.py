@@ -19,7 +19,7 @@ from tfds_builders.affectnet import rows as reading
 from tfds_builders.affectnet.rows import Row
 from tfds_builders.face_crops import check_box, stored
 from tfds_builders.layout import place_of, root_of
-from tfds_builders.listing import Item, Listing, by_class
+from tfds_builders.listing import Item, Listing
 from tfds_builders.options import Options
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -60,7 +60,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "http://mohammadmahoor.com/affectnet/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Manually_Annotated_file_lists/ or train_set/"
-    PROTOCOL = "the test labels are not public: the published validation split serves as the test split"
     VARIANTS = {"classes8": AffectNetOptions(), "classes7": AffectNetOptions(classes=7)}
     CHOICES = {"classes": (7, 8)}
 
@@ -141,7 +140,7 @@ class Builder(PictureBuilder):
             items=items,
             found=tuple(found),
             metadata={"release": release},
-            expected={split: by_class("affectnet", range(len(n)), n, self.classes) for split, n in counts.items()},
+            expected=self.published(counts),
         )
 
     def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:

@@ -13,9 +13,9 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.labels import AFFECT
 from fer_jax.parsing import numbers, read_text, whole_number
-from tfds_builders.clips import FrameOptions, numbered
+from tfds_builders.clips import FrameOptions
 from tfds_builders.layout import find, folders_with, only, place_of
-from tfds_builders.listing import Item, Listing, files_below, folders_in, pictures_in
+from tfds_builders.listing import Item, Listing, files_below, folders_in, numbered, pictures_in
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
 
@@ -35,10 +35,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://ibug.doc.ic.ac.uk/resources/aff-wild2/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder that holds {FACES}/ and the annotations, EXPR_..._Challenge/"
-    PROTOCOL = (
-        "the test labels are not public: the published validation split serves as the test split; the mean of the F1 "
-        "scores of the eight classes"
-    )
     VARIANTS = {"frames": FrameOptions(size=112)}
     CLASSES = labels.AFFWILD2_CLASSES
 

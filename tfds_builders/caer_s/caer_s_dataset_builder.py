@@ -9,7 +9,7 @@ from etils import epath
 from fer_jax import labels
 from tfds_builders.label_lists import read_rows
 from tfds_builders.layout import place_of, root_of
-from tfds_builders.listing import Item, Listing, by_class, pictures_in
+from tfds_builders.listing import Item, Listing, pictures_in
 from tfds_builders.options import CropOptions
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -29,7 +29,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://caer-dataset.github.io"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds train/ and test/, each with Anger/ ... Surprise/"
-    PROTOCOL = "fixed split; accuracy on test"
     VARIANTS = {crop: CropOptions(size=224, crop=crop) for crop in ("boxes", "faces", "whole")}
     CHOICES = {"crop": tuple(VARIANTS)}
 
@@ -63,5 +62,4 @@ class Builder(PictureBuilder):
                 for name, path in there.items()
                 if not annotated or name in boxes
             ]
-        published = {split: by_class("caer_s", CODES, n, self.classes) for split, n in COUNTS.items()}
-        return Listing(items=items, found=tuple(found), expected=published if annotated else {})
+        return Listing(items=items, found=tuple(found), expected=self.published(COUNTS) if annotated else {})

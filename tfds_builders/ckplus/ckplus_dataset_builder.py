@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from fer_jax import labels
 from fer_jax.faces.alignment import align_points, crop_box, transform_points
 from fer_jax.faces.pictures import pixels
 from tfds_builders.ckplus import trees
-from tfds_builders.clips import about_frame, all_faces, numbered, tallied
+from tfds_builders.clips import about_frame, all_faces, tallied
 from tfds_builders.face_crops import stored
 from tfds_builders.layout import find
-from tfds_builders.listing import Item, Listing, by_class, pictures_in
+from tfds_builders.listing import Item, Listing, numbered, pictures_in
 from tfds_builders.options import Options
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -27,7 +27,7 @@ COUNTS = (45, 18, 59, 25, 69, 28, 83)  # by code from 1
 SEQUENCES = 593
 FOLDS = 10
 CONTEMPT = 2
-TREES = ("cohn-kanade-images", "Emotion", "Landmarks", "FACS")
+TREES = ("cohn-kanade-images", "Emotion", "Landmarks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,27 +37,20 @@ class CkOptions(Options):
         crop: 'landmarks', faces aligned by landmarks; or 'none', whole frames with black bars.
         margin: beyond the template of aligned faces, on each side, as a share of its side.
         contempt: whether to include its 18 sequences.
-        unlabeled: whether to include the sequences without an emotion, with the label -1.
     """
 
     size: int = 224
     crop: str = "landmarks"
     margin: float = 0.0
     contempt: bool = True
-    unlabeled: bool = False
 
 
 class Builder(PictureBuilder):
     """CK+ by subject and sequence. See README.md for the files and features."""
 
     HOMEPAGE = "https://www.jeffcohn.net/Resources/"
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds cohn-kanade-images/, Emotion/, Landmarks/ and FACS/"
-    PROTOCOL = "ten folds by subject, every tenth labeled subject in one; mean accuracy over the folds"
-    VARIANTS = {
-        "labeled": CkOptions(),
-        "without_contempt": CkOptions(contempt=False),
-        "all": CkOptions(unlabeled=True),
-    }
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds cohn-kanade-images/, Emotion/ and Landmarks/"
+    VARIANTS = {"labeled": CkOptions(), "without_contempt": CkOptions(contempt=False)}
     CHOICES = {"crop": ("landmarks", "none")}
     CHANNELS = 1
     PICTURES_PER_EXAMPLE = 16
@@ -67,32 +60,22 @@ class Builder(PictureBuilder):
         """The seven emotions, or six; no sequence is neutral (`data.neutral_frames` adds that class)."""
         return labels.classes(8 if self.options.contempt else 7)[1:]
 
-    def label(self, code: labels.Code) -> int:
-        return super().label(code) if code else labels.NO_EMOTION
-
     def fields(self) -> dict[str, Any]:
-        f = tfds.features
-        return {
-            **super().fields(),
-            "subject": np.int64,
-            "fold": np.int64,
-            "landmarks": f.Tensor(shape=(None, trees.LANDMARKS, 2), dtype=np.float32),
-            "facs": f.Tensor(shape=(trees.ACTION_UNITS,), dtype=np.int64),
-        }
+        landmarks = tfds.features.Tensor(shape=(None, trees.LANDMARKS, 2), dtype=np.float32)
+        return {**super().fields(), "subject": np.int64, "fold": np.int64, "landmarks": landmarks}
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         roots = {name: find(manual_dir, [name], "CK+") for name in TREES}
         pictures, marks = trees.sequences_of(roots[TREES[0]]), trees.sequences_of(roots["Landmarks"])
-        units = trees.sequences_of(roots["FACS"])
         emotions = {}
         for name, folder in trees.sequences_of(roots["Emotion"]).items():
             if (emotion := trees.read_emotion(folder, problems)) is not None:
                 emotions[name] = emotion
-        subjects = _subjects(pictures, emotions)
+        # The rank of a person with a label modulo ten is the usual fold.
+        subjects = numbered(name.partition("/")[0] for name in emotions)
         items = []
-        for name in sorted({*pictures, *emotions}):
-            code, peak = emotions.get(name, (0, ""))
-            if not (code or self.options.unlabeled) or (code == CONTEMPT and not self.options.contempt):
+        for name, (code, peak) in sorted(emotions.items()):
+            if code == CONTEMPT and not self.options.contempt:
                 continue
             if name not in pictures:
                 problems.gap(roots[TREES[0]] / name, "has an emotion and no pictures: unpack the images again")
@@ -103,17 +86,15 @@ class Builder(PictureBuilder):
             images, points = files
             subject = subjects[name.partition("/")[0]]
             fields = {"subject": subject, "fold": subject % FOLDS, "name": name.replace("/", "_")}
-            fields["facs"] = trees.read_facs(units.get(name, ""), problems)
             # `crop` has the file of landmarks of each frame, '' if there is none.
             every = (*images, *filter(None, points))
             items.append(self.item(every, code, crop=tuple(points), title=pictures[name], **fields))
-        people = [subject for subject, _ in sorted(subjects.items(), key=lambda pair: pair[1])]
-        found = f"{len(pictures):,} sequences of {len(people)} people, {len(emotions):,} with an emotion"
+        found = f"{len(pictures):,} sequences, {len(emotions):,} of {len(subjects)} people with an emotion"
         return Listing(
             items={"train": items},
             found=(f"{roots[TREES[0]]}: {found}; the archives have {SEQUENCES}, 327 of them with one",),
-            metadata={"subjects": people},
-            expected={"train": by_class("ckplus", range(1, 8), COUNTS, self.classes)},
+            metadata={"subjects": list(subjects)},
+            expected=self.published({"train": COUNTS}, range(1, 8)),
         )
 
     def _frames(
@@ -148,7 +129,7 @@ class Builder(PictureBuilder):
             problems.gap(
                 where, f"is not there{_more(unmarked)}: unpack Landmarks.zip again, or give --option=crop=none"
             )
-        elif peak and peak not in images:
+        elif peak not in images:
             problems.gap(f"{folder}/{peak}.png", "is not there, though it is the peak of its sequence: copy it again")
         if len(problems.gaps) + len(problems.mistakes) > before:
             return None
@@ -170,13 +151,6 @@ class Builder(PictureBuilder):
             landmarks.append(transform_points(points, crop.matrix))
             notes += converted
         return {**all_faces(frames), "landmarks": np.stack(landmarks).astype(np.float32)}, tallied(notes)
-
-
-def _subjects(pictures: Mapping[str, Any], emotions: Mapping[str, Any]) -> dict[str, int]:
-    """Numbers the people with a label first: their rank modulo ten is the usual fold. The others follow."""
-    labeled = numbered(name.partition("/")[0] for name in emotions)
-    others = numbered({name.partition("/")[0] for name in pictures} - set(labeled))
-    return {**labeled, **{subject: len(labeled) + number for subject, number in others.items()}}
 
 
 def _more(names: Sequence[str]) -> str:

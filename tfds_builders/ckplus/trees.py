@@ -1,4 +1,4 @@
-"""The four parallel trees of CK+: pictures, landmarks, action units and emotions, each by subject and sequence."""
+"""The parallel trees of CK+: pictures, landmarks and emotions, each by subject and sequence."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ SUBJECT = r"S\d{3}"
 SEQUENCE = r"\d{3}"
 FRAME = re.compile(r"S\d{3}_\d{3}_\d+\.[^.]+$")
 EMOTION = re.compile(r"(S\d{3}_\d{3}_\d+)_emotion\.txt$")
-FACS = re.compile(r"S\d{3}_\d{3}_\d+_facs\.txt$")
 LANDMARK_FILE = re.compile(r"S\d{3}_\d{3}_\d+_landmarks\.txt$")
 LANDMARKS = 68
-ACTION_UNITS = 100  # FACS numbers its codes below this
-ABSENT = -1
 OUTSIDE = 0.1  # of the picture's longer side: points farther outside belong to another picture
 
 
@@ -57,27 +54,6 @@ def read_emotion(folder: str, problems: Problems) -> tuple[int, str] | None:
     match = EMOTION.fullmatch(name)
     assert match is not None
     return int(value), match[1]
-
-
-def read_facs(folder: str, problems: Problems) -> np.ndarray:
-    """Returns the peak frame's action units, int64 [100]: intensity 1..5 (A..E), 0 without one, -1 where absent.
-
-    All are -1 if there is no file.
-    """
-    units = np.full(ACTION_UNITS, ABSENT, np.int64)
-    files = sorted(texts_in(folder, FACS).values())
-    if len(files) > 1:
-        problems.mistake(folder, f"holds {len(files)} files of action units: remove the wrong ones")
-    for path in files[:1]:
-        for line in filter(str.strip, _text(path).splitlines()):
-            found = [int(value) for value in numbers(line.split())]
-            unit, intensity = found if len(found) == 2 else (-1, -1)
-            if not (0 < unit < ACTION_UNITS and 0 <= intensity <= 5):
-                wanted = "an action unit and its intensity, 0 to 5: unpack FACS_labels.zip again"
-                problems.mistake(path, f"has the row '{line.strip()[:40]}' where it should have {wanted}")
-                break
-            units[unit] = intensity
-    return units
 
 
 def read_landmarks(path: str, size: tuple[int, int]) -> np.ndarray:

@@ -84,9 +84,6 @@ class Builder(PictureBuilder):
                 f"{path}: {len(seen):,} faces in {len(pictures):,} pictures",
                 f"{folder}: {len(there):,} files, {left_out:,} of them not in the list and not used",
             ),
-            metadata={
-                "protocol": f"no official split: a share of {self.options.test:g} of the pictures is the test split"
-            },
             # Only the total is known, and it fits if the training split has what the test split lacks.
             expected={"train": {ALL: FACES - len(items["test"])}},
         )

@@ -21,7 +21,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://github.com/mysee1989/PG-CNN"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds neural/, happy/, sad/ ..."
-    PROTOCOL = "test only; the authors trained on RAF-DB and AffectNet with synthetic occlusion"
     VARIANTS = {"faces": CropOptions(size=224), "whole": CropOptions(size=224, crop="whole")}
     CHOICES = {"crop": tuple(VARIANTS)}
 

@@ -23,7 +23,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put fer2013.csv into the folder; {reading.WHERE}."
-    PROTOCOL = "train on train, select on public_test, accuracy on private_test"
     VARIANTS = {}
     FILE_SIZE = (reading.SIDE, reading.SIDE)
     CHANNELS = 1

@@ -93,7 +93,7 @@ class Faces:
     def listing(self, **fields: np.ndarray) -> Listing:
         """Returns the examples of the splits that are not empty, with further fields by row, and published counts."""
         every = {"code": self.code, "row": self.row, "black": self.black, "leaked": self.leaked, **fields}
-        classes, label = labels.classes(7), labels.index_table("fer2013", num_classes=7)[self.code]
+        label = labels.index_table("fer2013", num_classes=7)[self.code]
         items = {
             name: [
                 Item(
@@ -111,12 +111,12 @@ class Faces:
             f"not that of a published file, which are {', '.join(f'{md5} ({name})' for md5, name in KNOWN_MD5.items())}"
         )
         return Listing(
-            items={split: some for split, some in items.items() if some},
+            items=items,
             found=(f"{self.source}: {self.md5_line()}",),
             warnings=(f"{self.source}: its MD5 is {known}",) if self.md5 and not self.known else (),
             metadata={"source": epath.Path(self.source).name, "md5": self.md5, "md5_known": self.known},
             expected={
-                split: by_class("fer2013", range(7), map(int, row), classes)
+                split: by_class("fer2013", map(int, row), labels.classes(7))
                 for split, row in zip(SPLITS, COUNTS, strict=True)
             },
         )

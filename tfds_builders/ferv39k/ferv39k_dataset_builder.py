@@ -11,7 +11,7 @@ from fer_jax import labels
 from tfds_builders.clips import FrameFolderBuilder
 from tfds_builders.label_lists import read_labels
 from tfds_builders.layout import find, place_of
-from tfds_builders.listing import Listing, by_class, folders_in
+from tfds_builders.listing import Listing, folders_in
 from tfds_builders.problems import Problems
 
 LISTS = "4_setups/All_scenes"
@@ -29,7 +29,6 @@ class Builder(FrameFolderBuilder):
 
     HOMEPAGE = "https://wangyanckxx.github.io/Proj_CVPR2022_FERV39k.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder that holds {CLIPS}/ and 4_setups/"
-    PROTOCOL = "fixed split of all scenes; accuracy (WAR) and mean recall (UAR)"
 
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         lists, clips = find(manual_dir, [LISTS], "FERV39k"), find(manual_dir, [CLIPS], "FERV39k")
@@ -56,5 +55,4 @@ class Builder(FrameFolderBuilder):
                     items[split] += self.clip(there.get(name), clips / name, code, problems, name=name)
         left = len(there.keys() - listed)
         found.append(f"{clips}: {len(there):,} clips, {left:,} of them in neither list and not used")
-        expected = {split: by_class("ferv39k", CODES, n, self.classes) for split, n in COUNTS.items()}
-        return Listing(items=items, found=tuple(found), expected=expected)
+        return Listing(items=items, found=tuple(found), expected=self.published(COUNTS))

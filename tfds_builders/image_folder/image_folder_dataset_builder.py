@@ -24,7 +24,7 @@ from fer_jax.parsing import whole_number
 from tfds_builders.image_folder.folders import read_folders
 from tfds_builders.image_folder.rows import Row, check_splits, classes_of, common_size, split_order
 from tfds_builders.image_folder.table import find_table, read_table
-from tfds_builders.listing import Item, Listing
+from tfds_builders.listing import Item, Listing, numbered
 from tfds_builders.options import CropOptions, OptionsConfig
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -73,7 +73,6 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give a folder of <split>/<class>/a.jpg or <class>/a.jpg, or one with a CSV file"
     SQUARE = "--option=size=112 adds black bars, with --option=crop=square it takes the middle"
     VARIANTS = {DEFAULT: FolderOptions()}
-    PROTOCOL = "the user's own"
     CHOICES = {"crop": CROPS, "compound_codes": ("", *COMPOUND_CODES)}
     BUILDER_CONFIGS = []
 
@@ -129,7 +128,8 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self._schema.classes if self._schema else tuple(self.features["label"].names or ())
+        features: Any = self.info.features
+        return self._schema.classes if self._schema else tuple(features["label"].names or ())
 
     def fields(self) -> dict[str, Any]:
         f, schema = tfds.features, self._schema
@@ -167,15 +167,14 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             line = f"{table or root} has one class, '{''.join(classes.names)}', and two are needed"
             raise UserError("; ".join([*warnings, line]))
         size = (options.size, options.size) if options.size else common_size(rows)
-        people = sorted({row.subject for row in rows if row.subject is not None})
+        people = numbered(row.subject for row in rows if row.subject is not None)
         self._describe(Schema(classes.names, size, bool(people)))
         if options.crop == "none" and any(row.box for row in rows):
             warnings.append(
                 "the boxes of faces are not used: use them with --option=crop=square or --option=crop=faces"
             )
-        numbers = {person: i for i, person in enumerate(people)}
         items = {
-            split: [_item(row, classes.index[names[row.word]], numbers) for row in rows if row.split == split]
+            split: [_item(row, classes.index[names[row.word]], people) for row in rows if row.split == split]
             for split in split_order(rows)
         }
         shown = {split: {item.label for item in some_items} for split, some_items in items.items()}
@@ -188,7 +187,7 @@ class Builder(PictureBuilder, skip_registration=True):  # pyright: ignore
             items=items,
             found=(f"{table or root}: {len(rows):,} pictures of {some(classes.names)}",),
             warnings=(*warnings, *classes.warnings),
-            metadata={"subjects": people},
+            metadata={"subjects": list(people)},
         )
 
     def as_data_source(self, *args: Any, **kwargs: Any):
@@ -220,6 +219,6 @@ def _named(words: Collection[str], codes: str, where: pathlib.Path) -> dict[str,
     return {word: known[int(word)] for word in words}
 
 
-def _item(row: Row, label: int, numbers: dict[str, int]) -> Item:
-    subject = {} if row.subject is None else {"subject": numbers[row.subject]}
+def _item(row: Row, label: int, people: Mapping[str, int]) -> Item:
+    subject = {} if row.subject is None else {"subject": people[row.subject]}
     return Item((row.path,), label=label, fields={"code": row.word, "name": row.name, **subject}, crop=row.box)

@@ -11,7 +11,7 @@ from etils import epath
 from fer_jax import labels
 from fer_jax.faces.pictures import is_picture
 from tfds_builders.layout import folders_with, only
-from tfds_builders.listing import Listing, by_class, files_below
+from tfds_builders.listing import Listing, files_below, numbered
 from tfds_builders.options import CropOptions
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -27,7 +27,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://zenodo.org/records/3451524"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder of jaffedbase.zip, unpacked, with {EXAMPLE} and 212 more"
-    PROTOCOL = "no official split; leave one person out by subject, in ten folds, and average"
     VARIANTS = {"whole": CropOptions(crop="whole"), "faces": CropOptions(size=112)}
     CHOICES = {"crop": ("whole", "faces")}
     FILE_SIZE = (256, 256)
@@ -51,11 +50,11 @@ class Builder(PictureBuilder):
                 problems.mistake(path, f"is of {person}, and people are {', '.join(SUBJECTS)}: correct its name")
             else:
                 named.append((person, code, name, path))
-        people = sorted({person for person, *_ in named})
-        items = [self.item(path, code, subject=people.index(who), name=name) for who, code, name, path in named]
+        people = numbered(person for person, *_ in named)
+        items = [self.item(path, code, subject=people[who], name=name) for who, code, name, path in named]
         return Listing(
             items={"train": items},
             found=(f"{root}: {len(items)} pictures of {len(people)} people",),
-            metadata={"subjects": people},
-            expected={"train": by_class("jaffe", COUNTS, COUNTS.values(), self.classes)},
+            metadata={"subjects": list(people)},
+            expected=self.published({"train": COUNTS.values()}, COUNTS),
         )

@@ -19,7 +19,7 @@ from fer_jax.errors import UserError, nearest
 from fer_jax.faces.pictures import is_picture, pixels
 from tfds_builders.face_crops import stored
 from tfds_builders.layout import folders_with, only
-from tfds_builders.listing import Item, Listing, files_below, folders_in
+from tfds_builders.listing import Item, Listing, files_below, folders_in, numbered
 from tfds_builders.options import CropOptions, OptionsConfig
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -55,7 +55,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://www.kdef.se"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder KDEF, with AF01/{EXAMPLE} and 4,899 more"
-    PROTOCOL = "no official split; folds by subject, over both sessions"
     VARIANTS = {"faces": KdefOptions(), "whole": KdefOptions(crop="whole", size=0)}
     CHOICES = {"crop": ("faces", "whole")}
     FILE_SIZE = SIZE
@@ -111,9 +110,9 @@ class Builder(PictureBuilder):
                 photos[match[0]] = path, match
         angles = self.options.angles.split("_")
         wanted = sorted((m[2] + m[3], m[0], path, m) for path, m in photos.values() if m[5] in angles)
-        people = sorted({person for person, *_ in wanted})
+        people = numbered(person for person, *_ in wanted)
         items = [
-            self.item(path, m[4], subject=people.index(person), angle=m[5], session=m[1], name=name)
+            self.item(path, m[4], subject=people[person], angle=m[5], session=m[1], name=name)
             for person, name, path, m in wanted
         ]
         said = f", {averaged} averaged faces of AKDEF beside them left out" if averaged else ""
@@ -121,7 +120,7 @@ class Builder(PictureBuilder):
             items={"train": items},
             found=(f"{root}: {len(photos):,} pictures, {len(wanted):,} of them of the angles wanted{said}",),
             warnings=tuple(warnings),
-            metadata={"subjects": people, "misnamed": misnamed},
+            metadata={"subjects": list(people), "misnamed": misnamed},
             expected={"train": dict.fromkeys(self.classes, EACH * len(angles))},
         )
 

@@ -11,7 +11,7 @@ from etils import epath
 
 from fer_jax import labels
 from tfds_builders.clips import FrameFolderBuilder
-from tfds_builders.label_lists import FOLDS_PROTOCOL, check_fold_sizes, join_folds, read_labels
+from tfds_builders.label_lists import check_fold_sizes, join_folds, read_labels
 from tfds_builders.layout import find
 from tfds_builders.listing import ALL, Listing, folders_in
 from tfds_builders.problems import Problems
@@ -29,7 +29,6 @@ class Builder(FrameFolderBuilder):
 
     HOMEPAGE = "https://mafw-database.github.io/MAFW/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder that holds {FACES[0]}/ and {LISTS[0]}/"
-    PROTOCOL = FOLDS_PROTOCOL
     CLASSES = labels.MAFW_CLASSES
 
     def fields(self) -> dict[str, Any]:
@@ -49,7 +48,7 @@ class Builder(FrameFolderBuilder):
             items += self.clip(there.get(name), faces / name, clip.label, problems, name=name, fold=clip.fold)
         left = len(there.keys() - clips)
         return Listing(
-            items={"train": items} if items else {},
+            items={"train": items},
             found=(
                 f"{lists}: {len(clips):,} clips in {len(sizes)} test sets",
                 f"{faces}: {len(there):,} clips, {left:,} of them without a single expression and not used",

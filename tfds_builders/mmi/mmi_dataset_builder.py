@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
 from fer_jax.faces import video
-from tfds_builders.clips import about_video, follow_face, numbered
+from tfds_builders.clips import about_video, follow_face
 from tfds_builders.layout import Absent, folders_with, packed
-from tfds_builders.listing import Item, Listing, folders_in
+from tfds_builders.listing import Item, Listing, folders_in, numbered
 from tfds_builders.mmi import orientation, sessions
 from tfds_builders.options import Options
 from tfds_builders.picture_builder import PictureBuilder
@@ -49,7 +48,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://mmifacedb.eu"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds Sessions/, or one with several downloads"
-    PROTOCOL = "ten folds by subject, every tenth person in one; the videos depend on the download, see sessions"
     VARIANTS = {"frontal": MmiOptions()}
     CHOICES = {"rotate": orientation.ROTATIONS}
     CLASSES = labels.classes(7)[1:]  # no video is neutral as a whole
@@ -58,7 +56,6 @@ class Builder(PictureBuilder):
     def fields(self) -> dict[str, Any]:
         return {
             **super().fields(),
-            "frame_time": tfds.features.Tensor(shape=(None,), dtype=np.float32),
             "subject": np.int64,
             "session": np.int64,
             "both_views": np.bool_,

@@ -17,10 +17,10 @@ from PIL import Image
 from fer_jax import labels
 from fer_jax.faces.alignment import crop_box
 from fer_jax.faces.pictures import pixels
-from tfds_builders.clips import about_frame, all_faces, follow_face, numbered, numbered_frames, stored_frames, tallied
+from tfds_builders.clips import about_frame, all_faces, follow_face, numbered_frames, stored_frames, tallied
 from tfds_builders.face_crops import stored
 from tfds_builders.layout import folders_with, only
-from tfds_builders.listing import Item, Listing, by_class, folders_in
+from tfds_builders.listing import Item, Listing, folders_in, numbered
 from tfds_builders.options import CropOptions
 from tfds_builders.picture_builder import PictureBuilder
 from tfds_builders.problems import Problems
@@ -59,7 +59,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "https://www.oulu.fi/cmvs"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds VL/ and NI/, or one above it"
-    PROTOCOL = "ten folds by subject, every tenth person in one; mean accuracy over the folds"
     VARIANTS = {
         f"{camera}_{light}" + ("_cropped" if source == "cropped" else ""): OuluOptions(
             camera=camera, light=light, source=source, size=0 if source == "cropped" else 224
@@ -109,7 +108,7 @@ class Builder(PictureBuilder):
             found=(f"{root}: {said}{len(items):,} sequences of {len(people)} people",),
             warnings=(f"{holes} sequences have holes in the numbers of their frames",) if holes else (),
             metadata={"subjects": list(subjects)},
-            expected={"train": by_class("oulu_casia", EMOTIONS, [PEOPLE] * len(EMOTIONS), self.classes)},
+            expected={"train": dict.fromkeys(self.classes, PEOPLE)},
         )
 
     def _root(self, manual_dir: epath.Path) -> pathlib.Path:
@@ -136,7 +135,6 @@ class Builder(PictureBuilder):
             whole = [crop_box(image, (0, 0, *image.shape[1::-1]), self.options.size).image for _, image in images]
             return all_faces(list(map(stored, whole))), tallied(notes)
         clip, about_faces = follow_face(images, self.options, self.detector)
-        del clip["frame_time"]
         return clip, (*tallied(notes), *about_faces)
 
 

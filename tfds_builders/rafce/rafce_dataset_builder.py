@@ -38,7 +38,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "http://www.whdeng.cn/RAF/model4.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the folder that holds {LABELS}, {PARTITION} and aligned/"
-    PROTOCOL = "published partition; mean recall on test"
     VARIANTS = {"aligned": RafceOptions()}
     CHOICES = {"test": (1, 2)}
     CLASSES = tuple(CODES.values())
@@ -66,7 +65,7 @@ class Builder(PictureBuilder):
         unlabeled = len(partition.keys() - codes)
         others = sum(len(some) for split, some in items.items() if split != "train")
         return Listing(
-            items={split: some for split, some in items.items() if some},
+            items=items,
             found=(
                 f"{path}: {len(codes):,} names",
                 f"{partition_path}: {len(partition):,} names, {unlabeled:,} of them without a label",

@@ -5,26 +5,19 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from fer_jax import labels
 from fer_jax.errors import UserError
-from fer_jax.faces.alignment import crop_box, transform_points
-from fer_jax.faces.pictures import pixels
 from fer_jax.parsing import LARGEST_PIXEL, Unreadable, numbers, read_text
-from tfds_builders.face_crops import check_box, stored
+from tfds_builders.face_crops import Box
 from tfds_builders.label_lists import read_labels
 from tfds_builders.layout import folders_with, place_of, root_of
 from tfds_builders.listing import (
     ALL,
     Item,
     Listing,
-    by_class,
     check_unlisted,
     class_counts,
     pictures_in,
@@ -42,8 +35,6 @@ COUNTS = {  # of the basic expressions, by code
 }
 COMPOUND_COUNTS = {"train": {ALL: 3162}, "test": {ALL: 792}}
 COMPOUND_CLASSES = (697, 266, 129, 163, 86, 738, 150, 560, 176, 841, 148)  # of both splits; unconfirmed: only a warning
-ATTRIBUTES = {"gender": 3, "race": 3, "age": 5}  # how many codes each has
-UNKNOWN = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +57,6 @@ class Builder(PictureBuilder):
 
     HOMEPAGE = "http://www.whdeng.cn/RAF/model1.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the folder that holds basic/ or compound/, each with Image/ and EmoLabel/"
-    PROTOCOL = "fixed split; the paper's score is the mean of the confusion's diagonal"
     VARIANTS = {
         "basic": RafOptions(),
         "compound": RafOptions(part="compound"),
@@ -84,10 +74,6 @@ class Builder(PictureBuilder):
     def label(self, code: labels.Code) -> int:
         return super().label(code) if self.options.part == "basic" else int(code) - 1
 
-    def fields(self) -> dict[str, Any]:
-        points = tfds.features.Tensor(shape=(5, 2), dtype=np.float32)
-        return {**super().fields(), "points": points, **dict.fromkeys(ATTRIBUTES, np.int64)}
-
     def list_files(self, manual_dir: epath.Path, problems: Problems) -> Listing:
         part, source = self.options.part, self.options.source
         try:
@@ -104,70 +90,37 @@ class Builder(PictureBuilder):
             if names[name] not in images:
                 problems.gap(folder / names[name], "is listed and is not there")
                 continue
-            fields = _manual(root / "Annotation" / "manual" / name.replace(".jpg", "_manu_attri.txt"), problems)
             box = None
             if not self.as_is():
                 box = _box(root / "Annotation" / "boundingbox" / name.replace(".jpg", "_boundingbox.txt"), problems)
                 if box is None:
                     continue
-            items[name.partition("_")[0]].append(self.item(images[names[name]], int(code), box, name=name, **fields))
+            items[name.partition("_")[0]].append(self.item(images[names[name]], int(code), box, name=name))
         check_unlisted(images, names.values(), list_path.name, problems)
         warnings = []
         if part == "compound":
             listed = class_counts((item.label for some in items.values() for item in some), self.classes)
             expected = dict(zip(self.classes, COMPOUND_CLASSES, strict=True))
             warnings = unusual_counts({"both splits": listed}, {"both splits": expected})
-        published = {split: by_class("rafdb", range(1, 8), n, labels.classes(7)) for split, n in COUNTS.items()}
         return Listing(
-            items={split: some for split, some in items.items() if some},
+            items=items,
             found=(f"{list_path}: {len(rows):,} names", f"{folder}: {len(images):,} files"),
             warnings=tuple(warnings),
-            expected=published if part == "basic" else COMPOUND_COUNTS,
+            expected=self.published(COUNTS) if part == "basic" else COMPOUND_COUNTS,
         )
 
-    def encode(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
-        if self.as_is():
-            example, notes = super().encode(item)
-            return {**example, "points": np.full((5, 2), np.nan, np.float32)}, notes  # theirs are the photo's
-        photo, notes = pixels(item.files[0], self.CHANNELS)
-        check_box(item.crop, photo)
-        face, matrix = crop_box(photo, item.crop, self.options.size, self.options.margin)
-        points = transform_points(item.fields["points"], matrix).astype(np.float32)
-        return {"image": stored(face), "points": points}, notes
 
-
-def _manual(path: pathlib.Path, problems: Problems) -> dict[str, Any]:
-    """Returns five points float32 [5, 2] (eyes, nose tip, corners of the mouth, pixels of the original) and attributes.
-
-    NaN and -1 if the file does not exist: it is optional.
-    """
-    fields = {"points": np.full((5, 2), np.nan, np.float32), **dict.fromkeys(ATTRIBUTES, UNKNOWN)}
-    if not path.exists():
-        return fields
-    found = _numbers(path)
-    codes = dict(zip(ATTRIBUTES, map(int, found[10:]), strict=False))
-    if len(found) != 10 + len(ATTRIBUTES) or any(not 0 <= codes[name] < most for name, most in ATTRIBUTES.items()):
-        problems.mistake(path, "does not hold five points and three codes: unpack manual.zip again")
-        return fields
-    return {"points": np.array(found[:10], np.float32).reshape(5, 2), **codes}
-
-
-def _box(path: pathlib.Path, problems: Problems) -> tuple[float, float, float, float] | None:
+def _box(path: pathlib.Path, problems: Problems) -> Box | None:
     """Returns (x, y, width, height) in pixels of the original; None, and a gap, if there is none."""
-    found = _numbers(path) if path.exists() else []
+    try:
+        found = numbers(read_text(path).split(), LARGEST_PIXEL)
+    except Unreadable:
+        found = []
     if len(found) != 4:
         problems.gap(path, "is not there, or does not hold four numbers: unpack boundingbox.zip again")
         return None
     left, top, right, bottom = found
     return left, top, right - left, bottom - top
-
-
-def _numbers(path: pathlib.Path) -> list[float]:
-    """Returns the numbers in a file; [] if it holds something else."""
-    try:
-        return numbers(read_text(path).split(), LARGEST_PIXEL)
-    except Unreadable:
-        return []
 
 
 def _about_flat(manual_dir: epath.Path) -> UserError | None:
