@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow_datasets as tfds
 
 from fer_jax.errors import UserError, nearest
 from fer_jax.faces.pictures import LARGEST_SIDE
+
+Chosen = TypeVar("Chosen", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +49,8 @@ class OptionsConfig(tfds.core.BuilderConfig):
         self.options = options
 
 
-def replaced(
-    dataset: str, base: Options, changes: Mapping[str, Any], choices: Mapping[str, Collection[Any]]
-) -> Options:
-    """Returns the options of a variant with some of them changed.
+def replaced(dataset: str, base: Chosen, changes: Mapping[str, Any], choices: Mapping[str, Collection[Any]]) -> Chosen:
+    """Returns the options of a variant, a dataclass, with some of them changed.
 
     Raises:
         UserError: for an unknown option, a value of another type, and one that is not among the option's `choices`.

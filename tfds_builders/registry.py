@@ -1,4 +1,4 @@
-"""The data sets that can be built: each folder `<name>/` here with a `<name>_dataset_builder.py`."""
+"""The data sets that can be built: those of the catalogue, each with a `<name>/<name>_dataset_builder.py`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,12 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
 from fer_jax.errors import UserError, first_line, nearest
-from tfds_builders.picture_builder import PictureBuilder
-
-_HERE = pathlib.Path(__file__).parent
+from tfds_builders.catalogue import CATALOGUE
 
 
 def names() -> list[str]:
     """Returns the names of all data sets, sorted."""
-    return sorted(
-        path.parent.name
-        for path in _HERE.glob("*/*_dataset_builder.py")
-        if path.name == f"{path.parent.name}_dataset_builder.py"
-    )
+    return sorted(CATALOGUE)
 
 
 def builder_module(name: str) -> ModuleType:
@@ -47,9 +41,7 @@ def make_builder(name: str, /, data_dir: str | None = None, **options: Any) -> t
     base, _, variant = name.partition("/")
     module = builder_module(base)
     try:
-        if issubclass(module.Builder, PictureBuilder):
-            return module.Builder.make(variant, data_dir, options)
-        return module.make_builder(variant=variant, data_dir=data_dir, **options)
+        return module.Builder.make(variant, data_dir, options)
     except (AssertionError, KeyError, OSError, RecursionError, ValueError, json_format.ParseError) as error:
         # TFDS reads what is prepared as soon as it makes a builder.
         raise UserError(

@@ -34,7 +34,6 @@ def fer2013(tmp_path, monkeypatch, capsys):
 
 
 def test_every_builder_has_a_row_in_the_list(tmp_path, capsys, fer2013):
-    assert set(CATALOGUE) == set(registry.names())
     assert command.main(["list", *fer2013]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(CATALOGUE) + 1

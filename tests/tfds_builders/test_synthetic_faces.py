@@ -6,7 +6,6 @@ import io
 import itertools
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -250,7 +249,7 @@ def test_clips_run_from_neutral_over_apex_to_neutral():
 
 def test_workers_do_not_change_the_examples():
     plan = Plan(size=24, train=70)
-    alone, together = list(generate(plan, "train", workers=0)), list(generate(plan, "train", workers=2))
+    alone, together = list(generate(plan, "train", workers=1)), list(generate(plan, "train", workers=3))
     assert len(alone) == len(together) == 70
     for a, b in zip(alone, together, strict=True):
         assert a.keys() == b.keys()
@@ -280,7 +279,7 @@ def test_people_as_classes_are_the_same_in_both_splits():
     assert people == [[0, 1, 2], [0, 1, 2]]  # who are those of the other configurations' train split
 
 
-def test_plan_refuses_what_it_cannot_draw(tmp_path, monkeypatch):
+def test_plan_refuses_what_it_cannot_draw(tmp_path):
     from tfds_builders.synthetic_faces import synthetic_faces_dataset_builder as faces
 
     with pytest.raises(UserError, match="kind"):
@@ -288,13 +287,9 @@ def test_plan_refuses_what_it_cannot_draw(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="one person: give two or more"):
         Plan(kind="identities", train=20, per_subject=20)
     with pytest.raises(UserError, match="compound"):
-        faces.make_builder("compund", data_dir=str(tmp_path))
+        faces.Builder.make("compund", str(tmp_path), {})
     with pytest.raises(UserError, match="train is 10000000000000; .* 1,048,576 at most"):
         Plan(train=10**13)
-    large = faces.make_builder("basic", data_dir=str(tmp_path), train=1 << 20, size=1024, per_subject=100)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=1 << 40))
-    with pytest.raises(UserError, match="the pictures take 1,538 GiB, and 1,024 GiB are free"):
-        large.download_and_prepare()
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +300,7 @@ def prepared(tmp_path_factory):
     made = {}
     for name in faces.DEFAULTS:
         people = {"per_subject": 3} if name == "identities" else {}
-        builder = faces.make_builder(name, data_dir=folder, size=32, train=9, test=7, **people)
+        builder = faces.Builder.make(name, folder, {"size": 32, "train": 9, "test": 7, **people})
         builder.download_and_prepare()
         made[name] = builder
     return made
@@ -367,7 +362,7 @@ def test_no_tensorflow_and_no_work_at_import(tmp_path):
     code = (
         "import sys\n"
         "from tfds_builders.synthetic_faces import synthetic_faces_dataset_builder as faces\n"
-        f"b = faces.make_builder(data_dir={str(tmp_path)!r}, size=24, train=7, test=7)\n"
+        f"b = faces.Builder.make('basic', {str(tmp_path)!r}, dict(size=24, train=7, test=7))\n"
         "b.download_and_prepare()\n"
         "assert b.as_data_source(split='test')[0]['image'].shape == (24, 24, 3)\n"
         "assert not {'tensorflow', 'torch', 'jax'} & set(sys.modules)\n"

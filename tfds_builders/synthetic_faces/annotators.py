@@ -11,10 +11,6 @@ import numpy as np
 from fer_jax.data.targets.prior import FERPLUS
 from fer_jax.randomness import Stream
 
-VOTE_NAMES: tuple[str, ...] = (
-    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
-    *("unknown", "NF"),
-)
 NUM_VOTES = 10
 
 # Mean vote distribution of FER+ (columns) given the majority emotion (rows), without contempt, which is not drawn.

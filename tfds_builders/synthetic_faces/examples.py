@@ -1,23 +1,13 @@
-"""From a plan to encoded examples, in chunks, on as many processes as are wanted.
-
-    for example in generate(Plan(), "train", workers=2): ...
-
-Workers are plain subprocesses that run this file's `main` and talk through pipes: unlike a multiprocessing
-pool they never import the user's main module, so a script without a main guard is safe, and nothing starts
-at import.
-"""
+"""From a plan to encoded examples, in chunks that threads draw."""
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 import io
 import os
-import pathlib
-import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,6 +23,7 @@ from tfds_builders.synthetic_faces.scene import MEAN_INTENSITY, Scene, sample_sc
 
 BASIC_NAMES: tuple[str, ...] = EMOTIONS[:7]
 CHUNK = 32
+AHEAD = 16  # chunks drawn before they are asked for
 Example = dict[str, Any]
 
 
@@ -122,72 +113,20 @@ def examples_of(plan: Plan, split: str, start: int, stop: int) -> list[Example]:
     return make(plan, split, np.arange(start, stop))
 
 
-def generate(plan: Plan, split: str, workers: int | None = None) -> Iterator[Example]:
+def generate(plan: Plan, split: str, workers: int = 0) -> Iterator[Example]:
     """Yields the examples of a split in order.
 
     Args:
       plan: what to draw.
       split: 'train' or 'test'.
-      workers: processes to draw with; 0 draws here; by default one per core, and none for small sets. A
-        worker that cannot start or dies is replaced by drawing here.
+      workers: threads to draw with, side by side since NumPy releases Python's lock; 0 is one per core, eight at most.
     """
-    count = plan.count(split)
-    step = 4 if plan.kind == "clips" else CHUNK
-    chunks = [(start, min(start + step, count)) for start in range(0, count, step)]
-    cost = count * (plan.frames if plan.kind == "clips" else 1)
-    if workers is None:
-        workers = min(os.cpu_count() or 1, 8) if cost >= 1000 else 0
-    pool = [w for w in (_start_worker(plan, split, chunks[k::workers]) for k in range(workers)) if w]
-    if len(pool) < workers:
-        _stop(pool)
-        pool = []
-    try:
-        for k, chunk in enumerate(chunks):
-            answer = _read(pool[k % len(pool)]) if pool else None
-            yield from answer if answer is not None else examples_of(plan, split, *chunk)
-    finally:
-        _stop(pool)
-
-
-def _start_worker(plan: Plan, split: str, chunks: list[tuple[int, int]]) -> subprocess.Popen[bytes] | None:
-    root = str(pathlib.Path(__file__).resolve().parents[2])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    try:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        stdin = cast(io.BufferedWriter, worker.stdin)
-        pickle.dump((dataclasses.asdict(plan), split, chunks), stdin)
-        stdin.close()
-    except OSError:
-        return None
-    return worker
-
-
-def _read(worker: subprocess.Popen[bytes]) -> list[Example] | None:
-    try:
-        return pickle.load(cast(io.BufferedReader, worker.stdout))
-    except (EOFError, pickle.UnpicklingError, OSError):
-        return None
-
-
-def _stop(pool: list[subprocess.Popen[bytes]]) -> None:
-    for worker in pool:
-        cast(io.BufferedReader, worker.stdout).close()
-        worker.terminate()
-        worker.wait()
-
-
-def main() -> None:
-    """Serves as a worker: reads a plan and chunks from standard input, writes examples chunk by chunk."""
-    plan, split, chunks = pickle.load(sys.stdin.buffer)
-    for start, stop in chunks:
-        pickle.dump(examples_of(Plan(**plan), split, start, stop), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()
+    count, step = plan.count(split), 4 if plan.kind == "clips" else CHUNK
+    drawn: collections.deque[Future[list[Example]]] = collections.deque()
+    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
+        for start in range(0, count, step):
+            drawn.append(pool.submit(examples_of, plan, split, start, min(start + step, count)))
+            if len(drawn) > AHEAD:  # what waits to be stored must not fill the memory
+                yield from drawn.popleft().result()
+        while drawn:
+            yield from drawn.popleft().result()

@@ -63,10 +63,6 @@ class Plan:
         """Returns how many people a split shows."""
         return -(-self.count("train" if self.kind == "identities" else split) // self.per_subject)
 
-    def picture_bytes(self) -> int:
-        """Returns the size of all pictures as pixels."""
-        return (self.train + self.test) * (self.frames if self.kind == "clips" else 1) * self.size**2 * 3
-
     def count(self, split: str) -> int:
         return {"train": self.train, "test": self.test}[split]
 

@@ -47,15 +47,15 @@ class Pose:
         return row_x.astype(np.float32), row_y.astype(np.float32)
 
 
-def sample_pose(stream: Stream, size: int, spread: float = 1.0) -> Pose:
-    """Draws poses; `spread` scales every departure from a centered frontal face."""
+def sample_pose(stream: Stream, size: int) -> Pose:
+    """Draws poses around a centered frontal face."""
     return Pose(
-        yaw=(stream.uniform(-0.40, 0.40) * spread).astype(np.float32),
-        pitch=(stream.uniform(-0.16, 0.16) * spread).astype(np.float32),
-        roll=(stream.uniform(-0.21, 0.21) * spread).astype(np.float32),
-        scale=(size * SCALE * (1 + stream.uniform(-SCALE_SPREAD, SCALE_SPREAD) * spread)).astype(np.float32),
-        x=((size - 1) / 2 + size * stream.uniform(-0.035, 0.035) * spread).astype(np.float32),
-        y=((size - 1) / 2 + size * stream.uniform(-0.035, 0.035) * spread).astype(np.float32),
+        yaw=stream.uniform(-0.40, 0.40).astype(np.float32),
+        pitch=stream.uniform(-0.16, 0.16).astype(np.float32),
+        roll=stream.uniform(-0.21, 0.21).astype(np.float32),
+        scale=(size * SCALE * (1 + stream.uniform(-SCALE_SPREAD, SCALE_SPREAD))).astype(np.float32),
+        x=((size - 1) / 2 + size * stream.uniform(-0.035, 0.035)).astype(np.float32),
+        y=((size - 1) / 2 + size * stream.uniform(-0.035, 0.035)).astype(np.float32),
     )
 
 

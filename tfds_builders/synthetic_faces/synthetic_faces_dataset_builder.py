@@ -1,9 +1,8 @@
 """Synthetic faces as a TensorFlow Datasets builder.
 
-    import tensorflow_datasets as tfds
-    from tfds_builders.synthetic_faces import synthetic_faces_dataset_builder as faces
+    from tfds_builders import registry
 
-    builder = faces.make_builder("basic")  # or "compound", "clips", ...; smaller: train=70, test=14
+    builder = registry.make_builder("synthetic_faces/basic")  # or "compound", "clips", ...; smaller: train=70, test=14
     builder.download_and_prepare()
     source = builder.as_data_source(split="train")
 
@@ -12,10 +11,8 @@ Needs neither a download nor TensorFlow.
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,8 +20,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from fer_jax.errors import UserError, nearest
-from fer_jax.labels import AFFECT
-from tfds_builders.synthetic_faces.annotators import VOTE_NAMES
+from fer_jax.labels import AFFECT, FERPLUS_VOTES
+from tfds_builders.options import replaced
 from tfds_builders.synthetic_faces.examples import generate
 from tfds_builders.synthetic_faces.expressions import ACTION_UNITS, AU_IDS, COMPOUND_NAMES
 from tfds_builders.synthetic_faces.plan import Plan
@@ -38,15 +35,6 @@ DEFAULTS: dict[str, Plan] = {
     "occluded_test": Plan(bank="test"),
 }
 LARGEST = 1024  # pixels
-COMPRESSED = 0.5  # of the bytes of the pixels, at the very least
-_DESCRIPTIONS = {
-    "basic": "Neutral and the six basic expressions.",
-    "compound": "The 22 categories of Du, Tao and Martinez (2014).",
-    "clips": "Clips of 12 frames: neutral, onset, apex, offset; some frames occluded or without a face.",
-    "identities": "People as classes, each with every basic expression.",
-    "occluded_train": "The pictures of `basic`, one by one, behind objects of the training bank.",
-    "occluded_test": "The test pictures of `basic`, one by one, behind objects of the test bank.",
-}
 
 
 class FacesConfig(tfds.core.BuilderConfig):
@@ -66,19 +54,12 @@ def faces_config(name: str = "basic", **changes: Any) -> FacesConfig:
     if name not in DEFAULTS:
         raise UserError(f"synthetic_faces has no variant '{name}': {nearest(name, DEFAULTS)}")
     base = DEFAULTS[name]
-    fields = [field.name for field in dataclasses.fields(Plan)]
-    for field in changes:
-        if field not in fields:
-            raise UserError(f"synthetic_faces has no option '{field}': {nearest(field, fields)}")
-        if type(changes[field]) is not type(getattr(base, field)):
-            wanted = type(getattr(base, field)).__name__
-            raise UserError(f"synthetic_faces: option {field}={changes[field]!r} must be of type {wanted}")
-    plan = dataclasses.replace(base, **changes)
+    plan = replaced("synthetic_faces", base, changes, {})
     if plan.size > LARGEST:
         raise UserError(f"synthetic_faces: option size={plan.size} must be {LARGEST} pixels at most")
     parts = [f"{f}{getattr(plan, f)}" for f in changes if getattr(plan, f) != getattr(base, f)]
     version = "2.0.0" if plan.kind == "compound" else "1.0.0"  # its label was the dominant emotion
-    return FacesConfig(name="-".join([name, *parts]), version=version, plan=plan, description=_DESCRIPTIONS[name])
+    return FacesConfig(name="-".join([name, *parts]), version=version, plan=plan)
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -92,6 +73,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{"file_format": "array_record", **kwargs})
+
+    @classmethod
+    def make(cls, variant: str, data_dir: str | None, options: Mapping[str, Any]) -> Builder:
+        """Returns the builder of a configuration with some fields of its plan replaced (size, seed ...)."""
+        config = faces_config(variant or "basic", **options)
+        # TFDS takes a configuration of its list by name only.
+        return cls(config=config.name if config.name in DEFAULTS else config, data_dir=data_dir)
 
     @property
     def plan(self) -> Plan:
@@ -109,7 +97,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             "label": f.ClassLabel(names=list(plan.classes())),
             "code": f.Scalar(np.int64),
             "compound_label": f.ClassLabel(names=list(COMPOUND_NAMES)),
-            "votes": f.Tensor(shape=(len(VOTE_NAMES),), dtype=np.int64),
+            "votes": f.Tensor(shape=(len(FERPLUS_VOTES),), dtype=np.int64),
             # As a class a person is in both splits: parts that are held out by subject would hold out classes.
             **({} if plan.kind == "identities" else {"subject": f.Scalar(np.int64)}),
             "intensity": f.Scalar(np.float32),
@@ -137,8 +125,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(
                 action_units={str(k): v for k, v in ACTION_UNITS.items()},
                 action_unit_ids=list(AU_IDS),
-                vote_names=list(VOTE_NAMES),
-                classes=list(plan.classes()),
                 occluder_bank=plan.bank,
                 seed=plan.seed,
             ),
@@ -146,12 +132,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # nothing to download
-        needed, free = self.plan.picture_bytes() * COMPRESSED, shutil.disk_usage(self.data_dir_root).free
-        if needed > free:
-            raise UserError(
-                f"synthetic_faces: the pictures take {needed / 2**30:,.0f} GiB, and {free / 2**30:,.0f} GiB are free "
-                f"under {self.data_dir_root}: give fewer with train, test or size"
-            )
         config = self.builder_config
         assert isinstance(config, FacesConfig)
         return {split: self._generate_examples(split) for split in config.splits()}
@@ -179,10 +159,3 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def _files(encoded: bytes | list[bytes]) -> io.BytesIO | list[io.BytesIO]:
     """Encoded pictures as files: TFDS stores these as they are (an array would make it import TensorFlow)."""
     return io.BytesIO(encoded) if isinstance(encoded, bytes) else [io.BytesIO(one) for one in encoded]
-
-
-def make_builder(variant: str = "", data_dir: str | None = None, **changes: Any) -> Builder:
-    """Returns the builder of a configuration with some fields of its plan replaced (size, seed ...)."""
-    config = faces_config(variant or "basic", **changes)
-    # TFDS takes a configuration of its list by name only.
-    return Builder(config=config.name if config.name in DEFAULTS else config, data_dir=data_dir)

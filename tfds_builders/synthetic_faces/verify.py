@@ -24,31 +24,20 @@ import numpy as np
 from PIL import Image
 
 from fer_jax.errors import UserError
-from tfds_builders.synthetic_faces.annotators import PRIOR
-from tfds_builders.synthetic_faces.examples import BASIC_NAMES, CHUNK, draw, votes_of
+from tfds_builders.synthetic_faces.examples import BASIC_NAMES, CHUNK, draw
 from tfds_builders.synthetic_faces.expressions import RECIPES
 from tfds_builders.synthetic_faces.landmark_check import landmark_errors
 from tfds_builders.synthetic_faces.plan import Plan
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """A split in memory."""
-
-    image: np.ndarray
-    label: np.ndarray
-    votes: np.ndarray
-    intensity: np.ndarray
-
-
-def draw_split(plan: Plan, split: str) -> Drawn:
-    """Draws a whole split."""
-    parts = []
+def draw_split(plan: Plan, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images, uint8 [N, H, W, 3], and labels [N] of a whole split."""
+    images, labels = [], []
     for start in range(0, plan.count(split), CHUNK):
         scene, picture = draw(plan, split, np.arange(start, min(start + CHUNK, plan.count(split))))
-        label = np.array([BASIC_NAMES.index(RECIPES[c].dominant) for c in scene.category])
-        parts.append((picture.image, label, votes_of(scene), scene.intensity))
-    return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        images.append(picture.image)
+        labels += [BASIC_NAMES.index(RECIPES[c].dominant) for c in scene.category]
+    return np.concatenate(images), np.array(labels)
 
 
 def images_per_second(plan: Plan, count: int = 512) -> float:
@@ -93,22 +82,6 @@ def boosted_accuracy(train: np.ndarray, y: np.ndarray, test: np.ndarray, z: np.n
     return float(HistGradientBoostingClassifier(max_iter=60, random_state=0).fit(train, y).score(test, z))
 
 
-def votes_against_prior(drawn: Drawn) -> dict[str, float]:
-    """Compares the votes with FER+: means per true emotion, and how much more weak expressions confuse."""
-    valid = drawn.votes[:, :8] / np.maximum(drawn.votes[:, :8].sum(axis=1, keepdims=True), 1)
-    table = np.stack([valid[drawn.label == k].mean(axis=0) for k in range(len(PRIOR))])
-    own = valid[np.arange(len(valid)), drawn.label]
-    shown = drawn.label > 0
-    weak = shown & (drawn.intensity < np.quantile(drawn.intensity[shown], 1 / 3))
-    strong = shown & (drawn.intensity > np.quantile(drawn.intensity[shown], 2 / 3))
-    return {
-        "largest_difference_from_prior": float(np.abs(table - PRIOR / PRIOR.sum(axis=1, keepdims=True)).max()),
-        "majority_is_label": float((drawn.votes[:, :8].argmax(axis=1) == drawn.label).mean()),
-        "agreement_weak_third": float(own[weak].mean()),
-        "agreement_strong_third": float(own[strong].mean()),
-    }
-
-
 def resnet_result(run: str) -> dict[str, Any]:
     """Returns the accuracy that a finished run of the harness wrote.
 
@@ -137,17 +110,15 @@ def measure(plan: Plan, faces: int = 300) -> dict[str, Any]:
     result: dict[str, Any] = {"plan": dataclasses.asdict(plan)}
     result["images_per_second_one_core"] = round(images_per_second(plan), 1)
     result["landmarks"] = landmark_errors(faces, plan.size)
-    train, test = draw_split(plan, "train"), draw_split(plan, "test")
-    result["class_counts"] = {n: int((train.label == k).sum()) for k, n in enumerate(BASIC_NAMES)}
-    result["votes"] = votes_against_prior(train)
-    a, b = statistics(train.image), statistics(test.image)
+    (train, y), (test, z) = draw_split(plan, "train"), draw_split(plan, "test")
+    a, b = statistics(train), statistics(test)
     result["statistics"] = {
         "chance": 1 / len(BASIC_NAMES),
-        "logistic": linear_accuracy(a, train.label, b, test.label, 1.0),
-        "boosted_trees": boosted_accuracy(a, train.label, b, test.label),
+        "logistic": linear_accuracy(a, y, b, z, 1.0),
+        "boosted_trees": boosted_accuracy(a, y, b, z),
     }
-    a, b = pixels(train.image), pixels(test.image)
-    result["linear_on_pixels"] = {str(c): linear_accuracy(a, train.label, b, test.label, c) for c in (1e-4, 1e-3, 1e-2)}
+    a, b = pixels(train), pixels(test)
+    result["linear_on_pixels"] = {str(c): linear_accuracy(a, y, b, z, c) for c in (1e-4, 1e-3, 1e-2)}
     return result
 
 
