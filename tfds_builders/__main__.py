@@ -111,7 +111,9 @@ def build_one(args: argparse.Namespace) -> int:
     reads_files = issubclass(registry.builder_module(args.name.partition("/")[0]).Builder, PictureBuilder)
     allowed = {name: value for name in ("allow_counts", "allow_missing") if (value := getattr(args, name))}
     if allowed and not reads_files:
-        raise UserError(f"--{next(iter(allowed))} does not apply to {args.name}, which reads no files of yours")
+        raise UserError(
+            f"--{next(iter(allowed))} does not apply to {args.name}, which reads no files of yours: leave it out"
+        )
     builder = _builder(args, **allowed)
     if reads_files:
         builder.jobs = args.jobs

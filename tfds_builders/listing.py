@@ -92,13 +92,22 @@ def by_class(
 def unusual_counts(counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Returns what differs from the published numbers, a line per split, such as 'test: 3 instead of 680 neutral'."""
     lines = []
-    for split, classes in expected.items():
-        there = dict(counts.get(split, {}))
-        there[ALL] = sum(there.values())
-        wrong = [f"{there.get(c, 0):,} instead of {n:,} {c}" for c, n in classes.items() if there.get(c, 0) != n]
+    for split, pairs in _compared(counts, expected).items():
+        wrong = [f"{there:,} instead of {n:,} {name}" for name, (there, n) in pairs.items() if there != n]
         if wrong:
             lines.append(f"{split}: {', '.join(wrong)}")
     return lines
+
+
+def _compared(
+    counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Returns split -> class -> (number, published number) of the classes whose numbers are published."""
+    there = {split: {ALL: sum(counts.get(split, {}).values()), **counts.get(split, {})} for split in expected}
+    return {
+        split: {name: (there[split].get(name, 0), n) for name, n in classes.items()}
+        for split, classes in expected.items()
+    }
 
 
 def check_counts(
@@ -120,27 +129,13 @@ def check_counts(
         UserError: if they differ and that is not allowed.
     """
     lines = unusual_counts(counts, expected)
-    if lines and not allow and not _accounted_for(counts, expected, missing):
+    lacking = [n - there for pairs in _compared(counts, expected).values() for there, n in pairs.values()]
+    if lines and not allow and (min(lacking) < 0 or sum(lacking) > missing):
         raise UserError(
             f"{name}: not the published numbers of examples ({'; '.join(lines)}): this copy is incomplete or altered; "
             "get another, or accept it with --allow_counts"
         )
     return tuple(f"not the published numbers of examples: {line}" for line in lines)
-
-
-def _accounted_for(
-    counts: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]], missing: int
-) -> bool:
-    """Whether no number is too large, and at most `missing` examples are lacking in all."""
-    lack = 0
-    for split, classes in expected.items():
-        there = dict(counts.get(split, {}))
-        there[ALL] = sum(there.values())
-        differences = [number - there.get(name, 0) for name, number in classes.items()]
-        if min(differences, default=0) < 0:
-            return False
-        lack += sum(differences)
-    return lack <= missing
 
 
 def one_sided(counts: Mapping[str, Mapping[str, int]]) -> list[str]:

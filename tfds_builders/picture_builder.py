@@ -201,7 +201,8 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
     def example(self, item: Item) -> tuple[dict[str, Any], Sequence[str]]:
         """Returns all fields of an example, and notes on conversions."""
         stored, notes = self.encode(item)
-        label = {"label": item.label} if "label" in self.info.features else {}
+        features: Any = self.info.features
+        label = {"label": item.label} if "label" in features else {}
         return {**label, **item.fields, **stored}, notes
 
     def crop(self) -> dict[str, Any]:

@@ -108,7 +108,6 @@ def test_aligned_faces_have_the_class_of_their_video_and_the_order_of_their_numb
             np.testing.assert_array_equal(example["frame_mask"], [True] * 3)
             np.testing.assert_allclose(example["frames"].mean(axis=(1, 2, 3)), [20, 40, 200], atol=1)
     name = fake_afew.clips("train")[lost][0]
-    assert builder.info.metadata["without_faces"] == {"train": [name], "validation": []}
     assert any(f"no faces of 1 of 8 clips ({name})" in line for line in builder.contents.warnings)
 
 
@@ -185,22 +184,3 @@ def test_one_name_of_two_videos(tmp_path):
     fake_afew.write_video(train / "Sad" / f"{clip}.avi", fake_afew.frames("train", 0)[:2])
     assert "2 instead of 1 sadness" in refusal("afew", tmp_path / "files", tmp_path)  # another clip of the same time
     assert f"have the same name, and {train}" in refusal("afew/aligned", tmp_path / "files", tmp_path)
-
-
-def test_counts_folders_and_archives(tmp_path):
-    files = tmp_path / "files"
-    files.mkdir()
-    (files / "Train_AFEW.zip").write_bytes(b"x")
-    assert "unpack Train_AFEW.zip there first" in refusal("afew", files, tmp_path)
-    fake_afew.make(files, aligned=False)
-    clip, code = fake_afew.clips("train")[0]
-    (files / "Train_AFEW" / code / f"{clip}.avi").unlink()
-    said = refusal("afew", files, tmp_path)
-    assert "train: 1 instead of 2 anger" in said
-    assert "--allow_counts" in said
-    builder = build("afew", files, tmp_path / "data", allow_counts=True, size=32)
-    assert not builder.info.metadata["complete"]
-    (files / "Val_AFEW" / "Sad").rename(files / "Val_AFEW" / "Sad.zip.d")
-    (files / "Val_AFEW" / "Sad.zip").write_bytes(b"x")
-    said = refusal("afew", files, tmp_path)
-    assert "Val_AFEW/Sad of AFEW is not there: unpack Sad.zip" in said

@@ -105,10 +105,8 @@ def test_what_the_copy_lacks_is_a_gap_that_may_be_accepted(files, tmp_path):
     ("said", "says"),
     [
         ("   8.0000000e+00\n", "says '8.0000000e+00', and codes are 1 to 7"),
-        ("   0.0000000e+00\n", "says '0.0000000e+00', and codes are 1 to 7"),
         ("   2.5\n", "says '2.5'"),
         ("", "says 'nothing'"),
-        ("happy", "says 'happy'"),
         ("1.0 2.0", "says '1.0 2.0'"),
     ],
 )
@@ -149,13 +147,7 @@ def test_landmarks_that_are_none(files, tmp_path, said, says):
     assert "--allow_missing=1" in refused
 
 
-def test_counts_and_folders(files, tmp_path):
-    shutil.rmtree(files / "Emotion" / "S005")
-    assert "train: 0 instead of 1 disgust" in refusal("ckplus", files, tmp_path)
+def test_a_doubled_folder(files, tmp_path):
     shutil.move(files / "Landmarks", tmp_path / "kept")
-    (files / "Landmarks.zip").write_bytes(b"x")
-    assert "has no Landmarks of CK+: unpack Landmarks.zip there first" in refusal("ckplus", files, tmp_path)
-    shutil.move(tmp_path / "kept", files / "Landmarks" / "Landmarks")  # doubled
-    assert len(examples(build("ckplus", files, tmp_path / "data", allow_counts=True, size=8))) == len(LABELLED) - 1
-    shutil.copytree(files / "Emotion", files / "copy" / "Emotion")
-    assert "holds CK+ more than once" in refusal("ckplus", files, tmp_path / "more")
+    shutil.move(tmp_path / "kept", files / "Landmarks" / "Landmarks")
+    assert len(examples(build("ckplus", files, tmp_path / "data", size=8))) == len(LABELLED)

@@ -11,7 +11,6 @@ from etils import epath
 
 from fer_jax import labels
 from fer_jax.data.targets import votes as targets
-from tfds_builders import registry
 from tfds_builders.fer2013 import reading
 from tfds_builders.ferplus import votes
 
@@ -111,8 +110,6 @@ def test_the_new_file_alone(fake, tmp_path):
     read = everything(build(tmp_path, tmp_path / "out"))
     np.testing.assert_array_equal([e["votes_new"] for e in read], table(1))
     assert not any(e["has_label"] for e in read)
-    metadata = registry.make_builder("ferplus", str(tmp_path / "out")).info.metadata
-    assert metadata["vote_files"] == ["new"]
 
 
 def replaced(position, old, new):
@@ -140,18 +137,12 @@ def with_votes(position, counts):
 
 BROKEN_NEW = {
     "no header": (lambda lines: lines.pop(0), "line 1: the header is not 'Usage,Image name,neutral"),
-    "other header": (replaced(0, "NF", "not_a_face"), "line 1: the header is not"),
     "row lost": (lambda lines: lines.pop(), "has 34 rows where fer2013.csv has 35"),
-    "row too many": (lambda lines: lines.append(lines[-1]), "has 36 rows where fer2013.csv has 35"),
     "field lost": (
         lambda lines: lines.__setitem__(4, "Training,x,1"),
         "line 5 (row 3): 3 fields instead of 12",
     ),
     "other split": (replaced(2, "Training", "PublicTest"), "line 3 (row 1): Usage is 'PublicTest' where"),
-    "splits swapped": (
-        swapped(17, 18),
-        "line 18 (row 16): Usage is 'PublicTest' where fer2013.csv has Training",
-    ),
     "order": (swapped(2, 3), "line 4: fer0000001.png is out of order"),
     "name": (replaced(2, "fer0000001.png", "x.jpg"), "line 3: 'x.jpg' is not a name like"),
     "word": (
@@ -159,9 +150,7 @@ BROKEN_NEW = {
         "line 3 (row 1), column neutral: 'x' is not a number of votes",
     ),
     "eleven": (with_votes(2, "11 0 0 0 0 0 0 0 0 0"), "column neutral: '11' is not a number of votes"),
-    "negative": (with_votes(2, "10 0 0 0 0 0 0 0 0 -1"), "column NF: '-1' is not a number of votes"),
     "too few": (with_votes(2, "1 1 0 0 0 0 0 0 0 0"), "line 3 (row 1): 2 votes in all, not 10"),
-    "too many": (with_votes(2, "9 9 0 0 0 0 0 0 0 0"), "18 votes in all"),
     "empty": (lambda lines: lines.clear(), "fer2013new.csv is empty"),
 }
 
@@ -178,13 +167,7 @@ BROKEN_LABELS = {
     "row lost": (lambda lines: lines.pop(), "label.csv has 14 rows, not 15 (train)"),
     "field lost": (replaced(0, '"(0, 0, 48, 48)",', ""), "line 1: 11 fields instead of 12"),
     "order": (swapped(1, 2), "line 3: 'fer0000001.png' is no picture of this split in fer2013new.csv, or out of order"),
-    "word": (with_votes(1, "x 0 0 0 0 0 0 0 0 10"), "line 2, column neutral: 'x' is not a number of votes"),
     "too few": (with_votes(1, "1 1 0 0 0 0 0 0 0 0"), "line 2: 2 votes in all, not 10"),
-    "empty": (lambda lines: lines.clear(), "label.csv is empty"),
-    "foreign": (
-        replaced(-1, "fer0000015.png", "fer0000016.png"),
-        "line 15: 'fer0000016.png' is no picture of this split",
-    ),
 }
 
 

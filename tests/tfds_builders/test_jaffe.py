@@ -12,8 +12,6 @@ from building import OneFace, build, refusal
 from experiments import baseline
 from fer_jax import labels
 from fer_jax.data.sources.source import example_names, load, take_fold
-from fer_jax.errors import UserError
-from tfds_builders import registry
 from tfds_builders.jaffe import jaffe_dataset_builder as jaffe
 
 
@@ -75,29 +73,3 @@ def test_names(tmp_path, name, says):
     fake_pictures.write(root / name, 256, 256, channels=1)
     said = refusal("jaffe", tmp_path / "files", tmp_path)
     assert f"{name} {says}" in said
-
-
-def test_copies_that_are_not_it(tmp_path):
-    root = fake_jaffe.make(tmp_path / "files")
-    fake_pictures.write(root / "UY.SU1.53.tiff", 128, 128, channels=1)
-    assert "UY.SU1.53.tiff has 128x128 pixels, and this edition 256x256" in refusal(
-        "jaffe", tmp_path / "files", tmp_path
-    )
-    (root / "UY.SU1.53.tiff").unlink()
-    said = refusal("jaffe", tmp_path / "files", tmp_path)
-    assert "1 instead of 2 surprise" in said
-    assert "--allow_counts" in said
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "jaffedbase.zip").write_bytes(b"x")
-    assert "unpack jaffedbase.zip there first" in refusal("jaffe", tmp_path / "none", tmp_path)
-
-
-def test_options(tmp_path):
-    with pytest.raises(UserError, match="size and margin do not apply to whole pictures"):
-        registry.make_builder("jaffe", str(tmp_path), size=64)
-    with pytest.raises(UserError, match="crop='face' is not one of its values: did you mean 'faces'"):
-        registry.make_builder("jaffe/faces", str(tmp_path), crop="face")
-    with pytest.raises(UserError, match=r"margin=-0\.5 must be a share"):
-        registry.make_builder("jaffe/faces", str(tmp_path), margin=-0.5)
-    with pytest.raises(UserError, match="size=0 must be from 1"):
-        registry.make_builder("jaffe/faces", str(tmp_path), size=0)

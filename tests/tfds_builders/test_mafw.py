@@ -41,24 +41,14 @@ def test_lists_that_lack_their_first_rows(tmp_path, monkeypatch):
     assert builder.info.metadata["complete"]
 
 
-def test_lists_that_contradict_each_other(tmp_path):
+def test_a_test_set_that_lacks_a_clip(tmp_path):
     files = fake_mafw.make(tmp_path / "files")
-    (name, code, _), *_ = fake_mafw.clips()  # in the test set of set_1
     test = files / fake_mafw.LISTS / "set_2" / "test.txt"
-    rows = test.read_text()
-    test.write_text(f"{rows}{name}.mp4 {code}\n")
-    first = files / fake_mafw.LISTS / "set_1" / "test.txt"
-    assert f"{test} has the clip {name}, which {first} has too" in refusal("mafw", files, tmp_path)
-    test.write_text(f"{rows}{name}.mp4 joy\n")
-    assert "has the label joy, and labels are anger, disgust" in refusal("mafw", files, tmp_path)
-    test.write_text(rows.split("\n", 1)[1])  # one clip less
+    test.write_text(test.read_text().split("\n", 1)[1])  # one clip less
     assert "test sets: 4 instead of 5 set_2" in refusal("mafw", files, tmp_path)
 
 
 def test_faces_that_are_missing(tmp_path):
     files = fake_mafw.make(tmp_path / "files")
-    gone = files / "data" / "faces" / fake_mafw.clips()[3][0]
-    gone.rename(files / "elsewhere")
-    assert f"{gone} is listed and is not there" in refusal("mafw", files, tmp_path)
     (files / "data" / "faces").rename(files / "data" / "other")  # data/frames, whole scenes, does not stand in
     assert "has no data/faces or faces of MAFW" in refusal("mafw", files, tmp_path)

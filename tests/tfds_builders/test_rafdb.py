@@ -149,7 +149,6 @@ def test_odd_pictures_are_converted_and_said(tmp_path, kind):
         ("train_00001.jpg 8", "has the label 8, and labels are 1, 2, 3, 4, 5, 6, 7"),
         ("train_00001.jpg", "is 'train_00001.jpg' where"),
         ("train_00002.jpg 4", "a second time"),
-        ("name,label", "where 'train_00001.jpg 5' is expected"),
     ],
 )
 def test_rows_of_the_list(tmp_path, row, says):

@@ -72,7 +72,7 @@ class Builder(PictureBuilder):
         aligned = self.options.source == "aligned"
         if not aligned:
             video.require("afew")
-        items, found, warnings, lost, tests = {}, [], [], {}, []
+        items, found, warnings, tests = {}, [], [], []
         for split, names in SPLITS.items():
             parent = root_of(manual_dir, names, "AFEW")
             tests += [parent / name for name in TESTS if (parent / name).is_dir()]
@@ -85,14 +85,13 @@ class Builder(PictureBuilder):
             faces = root_of(root, ["Faces"], "AFEW's aligned faces") / "Faces"
             items[split] = self._aligned(faces, videos, problems)
             found.append(f"{faces}: {sum(len(item.files) for item in items[split]):,} frames")
-            lost[split] = [str(item.fields["name"]) for item in items[split] if not item.files]
-            warnings += self._lost(faces, lost[split], len(videos), problems)
+            lost = [str(item.fields["name"]) for item in items[split] if not item.files]
+            warnings += self._lost(faces, lost, len(videos), problems)
         found += [f"{folder}: not used, its labels were never published" for folder in dict.fromkeys(tests)]
         return Listing(
             items=items,
             found=tuple(found),
             warnings=tuple(warnings),
-            metadata={"without_faces": lost},
             expected=self.published(COUNTS),
         )
 

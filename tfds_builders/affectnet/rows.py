@@ -106,7 +106,7 @@ def read_npy(folder: pathlib.Path, problems: Problems) -> tuple[list[Row], dict[
             continue
         path = folder / "annotations" / f"{name}_exp.npy"
         try:
-            code = number(path)
+            (code,) = numbers(path, 1)
         except BadPicture as error:
             problems.mistake(path, str(error))
             continue
@@ -119,14 +119,8 @@ def read_npy(folder: pathlib.Path, problems: Problems) -> tuple[list[Row], dict[
     return rows, images
 
 
-def number(path: str | os.PathLike[str]) -> float:
-    """Reads one number, which many of these files hold as text, '1' or '0.78'."""
-    values = numbers(path, 1)
-    return float(values[0])
-
-
 def numbers(path: str | os.PathLike[str], count: int) -> np.ndarray:
-    """Reads `count` finite numbers, float32.
+    """Reads `count` finite numbers, float32; many of these files hold a number as text, '1' or '0.78'.
 
     Raises:
         BadPicture: for a file that holds something else.

@@ -86,7 +86,7 @@ class Builder(PictureBuilder):
         if others := sorted({*there} - {*lists["train"], *lists["validation"]}):
             told = f"{len(others):,} videos, such as {others[0]}, have no annotations in {task} and are not used"
             found.append(f"{faces}: {told}")
-        return Listing(items=items, found=tuple(found), warnings=(LICENSE,), metadata={"license": LICENSE})
+        return Listing(items=items, found=tuple(found), warnings=(LICENSE,))
 
 
 def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:

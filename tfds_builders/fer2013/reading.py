@@ -36,8 +36,8 @@ COUNTS = np.array(
     ]
 )
 KNOWN_MD5 = {
-    "f8428a1edbd21e88f42c73edd2a14f95": "fer2013.csv",
-    "b114b9e04e6949e5fe8b6a98b3892b1d": "icml_face_data.csv",
+    "f8428a1edbd21e88f42c73edd2a14f95": "the published fer2013.csv",
+    "b114b9e04e6949e5fe8b6a98b3892b1d": "the published icml_face_data.csv",
 }
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 ARCHIVE = "fer2013.tar.gz"
@@ -79,42 +79,21 @@ class Faces:
         tested = {key for key, split in zip(keys, self.split, strict=True) if split != 0}
         return np.array([split == 0 and key in tested for key, split in zip(keys, self.split, strict=True)], bool)
 
-    @property
-    def known(self) -> bool:
-        """Whether the file is byte for byte one that was published."""
-        return self.md5 in KNOWN_MD5
-
-    def md5_line(self) -> str:
-        """Returns a line on the MD5 of the source."""
-        if not self.md5:
-            return "a folder version, re-encoded: no MD5 to compare"
-        return f"MD5 {self.md5}, {f'the published {KNOWN_MD5[self.md5]}' if self.known else 'not a known one'}"
-
     def listing(self, **fields: np.ndarray) -> Listing:
         """Returns the examples of the splits that are not empty, with further fields by row, and published counts."""
         every = {"code": self.code, "row": self.row, "black": self.black, "leaked": self.leaked, **fields}
         label = labels.index_table("fer2013", num_classes=7)[self.code]
-        items = {
-            name: [
-                Item(
-                    (),
-                    int(label[i]),
-                    {field: values[i] for field, values in every.items()},
-                    self.images[i],
-                    f"face {i}",
-                )
-                for i in np.flatnonzero(self.split == split)
-            ]
-            for split, name in enumerate(SPLITS)
-        }
-        known = (
-            f"not that of a published file, which are {', '.join(f'{md5} ({name})' for md5, name in KNOWN_MD5.items())}"
-        )
+
+        def item(i: int) -> Item:
+            fields = {field: values[i] for field, values in every.items()}
+            return Item((), int(label[i]), fields, self.images[i], f"face {i}")
+
+        published = ", ".join(f"{md5} ({name})" for md5, name in KNOWN_MD5.items())
+        unknown = f"{self.source}: its MD5, {self.md5}, is not that of a published file, which are {published}"
         return Listing(
-            items=items,
-            found=(f"{self.source}: {self.md5_line()}",),
-            warnings=(f"{self.source}: its MD5 is {known}",) if self.md5 and not self.known else (),
-            metadata={"source": epath.Path(self.source).name, "md5": self.md5, "md5_known": self.known},
+            items={name: [item(i) for i in np.flatnonzero(self.split == n).tolist()] for n, name in enumerate(SPLITS)},
+            found=(f"{self.source}: {KNOWN_MD5.get(self.md5, 'not a published file')}",),
+            warnings=(unknown,) if self.md5 and self.md5 not in KNOWN_MD5 else (),
             expected={
                 split: by_class("fer2013", map(int, row), labels.classes(7))
                 for split, row in zip(SPLITS, COUNTS, strict=True)

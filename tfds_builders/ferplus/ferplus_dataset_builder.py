@@ -65,9 +65,8 @@ class Builder(fer2013.Builder):
         )
         files = {"new": str(new_path), "label": f"{(label_paths or ('',))[0]} and its like"}
         found = (f"{files[name]}: {_described(table, faces.split)}" for name, table in tables.items())
-        metadata: dict[str, Any] = {**listing.metadata, "vote_files": list(tables)}
-        if label_paths is not None and np.count_nonzero(label.present) != sum(votes.LABEL_COUNTS):
-            metadata["complete"] = False
+        lacking = label_paths is not None and np.count_nonzero(label.present) != sum(votes.LABEL_COUNTS)
+        metadata = {"complete": False} if lacking else {}
         return dataclasses.replace(listing, found=(*listing.found, *found), metadata=metadata)
 
 

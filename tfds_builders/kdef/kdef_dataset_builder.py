@@ -84,7 +84,7 @@ class Builder(PictureBuilder):
         for folder in folders_in(root, f"(?i:{inside.pattern})").values():
             files += files_below(folder, is_picture).items()
         photos: dict[str, tuple[str, re.Match[str]]] = {}
-        averaged, misnamed, warnings = 0, [], []
+        averaged, warnings = 0, []
         # The misnamed ones come last: the right name may be there as well.
         for name, path in sorted(files, key=lambda file: (_stem(file[0]) in MISNAMED, file)):
             stem = _stem(name)
@@ -92,7 +92,6 @@ class Builder(PictureBuilder):
                 if meant in photos:
                     problems.gap(path, f"is a misnamed {meant}, which exists as well: remove it from the folder")
                     continue
-                misnamed.append(name)
                 warnings.append(f"{path} is misnamed in the archive and read as {meant}")
             match = NAME.fullmatch(meant or stem)
             if AVERAGED.fullmatch(stem):
@@ -120,7 +119,7 @@ class Builder(PictureBuilder):
             items={"train": items},
             found=(f"{root}: {len(photos):,} pictures, {len(wanted):,} of them of the angles wanted{said}",),
             warnings=tuple(warnings),
-            metadata={"subjects": list(people), "misnamed": misnamed},
+            metadata={"subjects": list(people)},
             expected={"train": dict.fromkeys(self.classes, EACH * len(angles))},
         )
 
