@@ -220,21 +220,6 @@ def test_subsets_are_accepted_when_asked_for_and_recorded(fake, tmp_path):
     assert not metadata["complete"]
 
 
-def test_a_failed_rebuild_leaves_the_finished_one(fake, tmp_path):
-    fake_fer2013.write_csv(tmp_path, fake)
-    build(tmp_path, tmp_path / "data")
-    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n")
-
-    def names():
-        return sorted(path.name for path in (tmp_path / "data").rglob("*") if path.suffix != ".lock")
-
-    before = names()
-    arguments = ["build", "fer2013", f"--manual_dir={tmp_path}", f"--data_dir={tmp_path / 'data'}"]
-    assert command.main([*arguments, "--overwrite"]) == 2
-    assert names() == before
-    assert command.main(arguments) == 0  # it is there and is not read again
-
-
 def test_another_version_and_unfinished_folders_are_told(fake, tmp_path):
     fake_fer2013.write_csv(tmp_path, fake)
     builder = build(tmp_path, tmp_path / "data")
@@ -280,14 +265,6 @@ def test_real_counts_and_flags(real, monkeypatch):
         30002,
     ]
     assert real.leaked.sum() == 703  # what is equal in the other splits: test_commands.py
-
-
-def test_real_rows_survive_the_csv(real, tmp_path, monkeypatch):
-    rows = np.r_[0:40, 28709:28749, 35847:35887]
-    part = fake_fer2013.Fake(real.images[rows], real.code[rows], real.split[rows])
-    faces = reading.read_csv(fer2013_dataset_builder.epath.Path(fake_fer2013.write_csv(tmp_path, part)))
-    np.testing.assert_array_equal(faces.images, part.images)
-    np.testing.assert_array_equal(faces.split, part.split)
 
 
 @pytest.mark.slow
