@@ -75,7 +75,7 @@ def train(config: Config, workdir: epath.Path) -> dict[str, Any]:
         del start  # its arrays are in the state now
         evaluator = Evaluator(setup.task, setup.mesh, config.evaluation.batch_size)
         _train(run, evaluator, began)
-        return results.finish(setup, evaluator, workdir, run.state, run.best, run.record)
+        return results.finish(run, evaluator)
 
 
 def _train(run: Run, evaluator: Evaluator, began: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,9 @@ from fer_jax.runs.workdir import read_results, versions
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import RunRecord, TrainState, num_parameters
 
+if TYPE_CHECKING:
+    from fer_jax.training.run import Run
+
 SAMPLES = 24
 GALLERY = 9  # images of each class
 
@@ -47,29 +50,19 @@ def print_finished(workdir: epath.Path) -> dict[str, Any] | None:
     return results
 
 
-def finish(
-    setup: Setup, evaluator: Evaluator, workdir: epath.Path, state: TrainState, best: Any, record: RunRecord
-) -> dict[str, Any]:
-    """Scores the selected and the last model on the test split, and writes the files of a finished run.
-
-    Args:
-        setup: of the run.
-        evaluator: of its task.
-        workdir: its folder.
-        state: after the last step.
-        best: variables of the selected model, {'params', 'collections'}.
-        record: of the run.
+def finish(run: Run, evaluator: Evaluator) -> dict[str, Any]:
+    """Scores the selected and the last model of a run on the test split, and writes the files of a finished run.
 
     Returns:
         What was written to results.json.
     """
-    config = setup.config
+    setup, workdir, best, config = run.setup, run.workdir, run.best, run.setup.config
     test = part_to_test(config, load(config.data, split_to_test(config), training=False))
     variables = {"params": best["params"], **best["collections"]}
     match = whole(test)
     scored = score_model(evaluator, variables, match, config)
-    last = score(evaluator(state.variables(), test), test, bootstrap=0, task=setup.task)
-    card = model_card(setup, state, record)
+    last = score(evaluator(run.state.variables(), test), test, bootstrap=0, task=setup.task)
+    card = model_card(setup, run.state, run.record)
     card["run"]["selection"]["last"]["test"] = main_scores(last)
     if setup.label_noise:
         trained_on = evaluator(variables, setup.train, views=False)
