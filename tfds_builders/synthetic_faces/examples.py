@@ -1,12 +1,19 @@
-"""From a plan to encoded examples, in chunks that threads draw."""
+"""From a plan to encoded examples, in chunks that worker processes draw.
+
+Threads would wait for Python's lock. Workers are plain subprocesses that run this file's `main`: unlike a
+multiprocessing pool they never import the user's main module, so a script without a main guard is safe.
+"""
 
 from __future__ import annotations
 
-import collections
+import functools
 import io
 import os
+import pathlib
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,7 +30,7 @@ from tfds_builders.synthetic_faces.scene import MEAN_INTENSITY, Scene, sample_sc
 
 BASIC_NAMES: tuple[str, ...] = EMOTIONS[:7]
 CHUNK = 32
-AHEAD = 16  # chunks drawn before they are asked for
+FEW = 1000  # images that are drawn faster than processes start
 Example = dict[str, Any]
 
 
@@ -113,20 +120,48 @@ def examples_of(plan: Plan, split: str, start: int, stop: int) -> list[Example]:
     return make(plan, split, np.arange(start, stop))
 
 
-def generate(plan: Plan, split: str, workers: int = 0) -> Iterator[Example]:
+def generate(plan: Plan, split: str, workers: int | None = None) -> Iterator[Example]:
     """Yields the examples of a split in order.
 
     Args:
       plan: what to draw.
       split: 'train' or 'test'.
-      workers: threads to draw with, side by side since NumPy releases Python's lock; 0 is one per core, eight at most.
+      workers: processes to draw with; 0 draws here; by default one per core, eight at most, and none for few images.
     """
-    count, step = plan.count(split), 4 if plan.kind == "clips" else CHUNK
-    drawn: collections.deque[Future[list[Example]]] = collections.deque()
-    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
-        for start in range(0, count, step):
-            drawn.append(pool.submit(examples_of, plan, split, start, min(start + step, count)))
-            if len(drawn) > AHEAD:  # what waits to be stored must not fill the memory
-                yield from drawn.popleft().result()
-        while drawn:
-            yield from drawn.popleft().result()
+    count = plan.count(split)
+    frames, step = (plan.frames, 4) if plan.kind == "clips" else (1, CHUNK)
+    chunks = [(start, min(start + step, count)) for start in range(0, count, step)]
+    if workers is None:
+        workers = min(os.cpu_count() or 1, 8) if count * frames >= FEW else 0
+    if not workers:
+        for chunk in chunks:
+            yield from examples_of(plan, split, *chunk)
+        return
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    start = functools.partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command, environment = [sys.executable, "-m", __name__], {**os.environ, "PYTHONPATH": path}
+    pool: list[Any] = [start(command, env=environment) for _ in range(workers)]
+    try:
+        for k, worker in enumerate(pool):
+            pickle.dump((plan, split, chunks[k::workers]), worker.stdin)
+            worker.stdin.close()
+        for k in range(len(chunks)):
+            yield from pickle.load(pool[k % workers].stdout)
+    finally:
+        for worker in pool:
+            worker.stdout.close()
+            worker.terminate()
+            worker.wait()
+
+
+def main() -> None:
+    """Serves as a worker: reads a plan and chunks from standard input, writes examples chunk by chunk."""
+    plan, split, chunks = pickle.load(sys.stdin.buffer)
+    for start, stop in chunks:
+        pickle.dump(examples_of(plan, split, start, stop), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
