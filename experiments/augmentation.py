@@ -24,7 +24,19 @@ from typing import Any
 from etils import epath
 
 from experiments import fer2013_fast
-from experiments.comparison import Run, against, chosen, facts, finish, mean, packed, percent, positive, read_records
+from experiments.comparison import (
+    Run,
+    against,
+    chosen,
+    facts,
+    finish,
+    mean,
+    origin,
+    packed,
+    percent,
+    positive,
+    read_records,
+)
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.inference.trained import load
@@ -130,7 +142,8 @@ def table(folder: pathlib.Path) -> str:
         cells += [f"{100 * mean(records, 'mean_recall'):.1f}", f"{mean(records, 'nll'):.3f}"]
         cells += [f"{100 * mean(records, 'ece'):.1f}", f"{mean(records, 'minutes'):.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([NOTES, *lines]) + "\n"
+    records = [record for arm in runs.values() for record in arm]
+    return "\n".join([NOTES, *lines, "", origin(records, [record["examples"] for record in records])]) + "\n"
 
 
 def _differences(

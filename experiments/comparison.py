@@ -137,7 +137,7 @@ def origin(records: Sequence[Mapping[str, Any]], tests: Iterable[int]) -> str:
         return selection if selection == "last" else f"{selection} on {data['validation_split'] or 'held-out examples'}"
 
     parts = {
-        "Command": listed(f"`{record['command']}`" for record in records if "command" in record),
+        "command": listed(f"`{record['command']}`" for record in records if "command" in record),
         "commit": listed(record["git_commit"] for record in records),
         "device": listed(record["device"] for record in records),
         "versions": listed(map(versions, records)),
@@ -145,7 +145,8 @@ def origin(records: Sequence[Mapping[str, Any]], tests: Iterable[int]) -> str:
         "test examples": listed(f"{count:,}" for count in tests),
         "selection": listed(map(rule, records)),
     }
-    return "; ".join(f"{name}: {value}" for name, value in parts.items() if value) + "."
+    text = "; ".join(f"{name}: {value}" for name, value in parts.items() if value)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def packed(right: np.ndarray) -> str:

@@ -78,7 +78,7 @@ def test_verdicts_come_from_the_records(tmp_path):
     assert "theirs, 94% of its accuracy after 4 times the steps" in text
     assert "| ours | 5 | x 0.5 | 0.6" in text
     end = "; test examples: 2,000; selection: best_validation on held-out examples."
-    assert f"commit: abc; device: cpu; versions: jax 0.10.1; seeds: 0, 1, 2, 3, 4{end}" in text
+    assert f"Commit: abc; device: cpu; versions: jax 0.10.1; seeds: 0, 1, 2, 3, 4{end}" in text
     assert trial.main(KNOWN, ["--table", f"--out={tmp_path}"]) == 0
     assert tmp_path.with_suffix(".md").read_text() == text
     assert tmp_path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
