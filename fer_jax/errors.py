@@ -49,7 +49,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def some(names: Sequence[str], few: int = FEW, between: str = ", ") -> str:
     """Returns names in a row; of more than `few`, such as people, the first and the number of the others."""
-    shown = names if len(names) <= few else [*names[:few], f"{len(names) - few:,} more"]
+    shown = names if len(names) <= few else [*names[:few], f"and {len(names) - few:,} more"]
     return between.join(shown)
 
 

@@ -1,5 +1,6 @@
 """Every method on equal terms: valid configs, budgets, order, tables of right numbers, and one whole small run."""
 
+import argparse
 import json
 
 import numpy as np
@@ -126,6 +127,30 @@ def test_a_probe_that_diverges_is_a_record(tmp_path, monkeypatch):
     found = equal_terms.probe("psr", "adam 1", config, epath.Path(tmp_path), "")
     assert (found["accuracy"], found["diverged"]) == (0, "training diverged at step 7")
     assert "init_from" not in found["config"]
+
+
+def test_methods_come_one_after_the_other_with_their_probes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(equal_terms, "_affordable", lambda *_: 20.0)
+    monkeypatch.setattr(equal_terms, "_check_landmarks", lambda *_: None)
+    monkeypatch.setattr(equal_terms, "read_records", lambda *_: dict.fromkeys(METHODS))
+    monkeypatch.setattr(equal_terms, "best_rate", lambda _, tried: list(tried)[1])
+    given = argparse.Namespace(
+        data="fer2013", methods="", seeds=3, data_dir="", out=tmp_path, workdir=epath.Path(tmp_path)
+    )
+    paths = [str(path.relative_to(tmp_path)) for path, *_ in equal_terms._runs(given)]
+    assert paths[:6] == [
+        *(f"probes/baseline_sgd_{rate}.json" for rate in ("0.033", "0.1", "0.3")),
+        *(f"runs/baseline_seed{seed}.json" for seed in range(3)),
+    ]
+    order = ["baseline", "fdrl", "eac", "acnn", "baseline_occluded", "scn", "rul", "word2vec", "word2vec_a0"]
+    order += ["psr", "nla"]
+    assert [path[5:-11] for path in paths if path.startswith("runs/") and path.endswith("_seed0.json")] == order
+    assert sum("word2vec_a0" in path for path in paths) == 4
+    assert paths.index("pretraining/psr_sr.json") == paths.index("probes/psr_adam_0.0017.json") - 1
+    assert len(paths) == 11 * 3 + 9 * 3 + 2 + 1
+    given.methods, given.seeds = "nla,eac", 1
+    names = [path.stem for path, *_ in equal_terms._runs(given) if path.parent.name == "runs"]
+    assert names == ["eac_seed0", "nla_seed0"]
 
 
 def test_ferplus_takes_the_best_methods_on_public_test(tmp_path):

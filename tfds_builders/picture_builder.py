@@ -96,10 +96,8 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
         changes = dict(options)
         allowed = {name: changes.pop(name) for name in ("allow_counts", "allow_missing") if name in changes}
         if not cls.VARIANTS:
-            if variant or changes:
-                raise UserError(
-                    f"{cls.name} has no variants and no options: leave out '{variant or next(iter(changes))}'"
-                )
+            if given := variant or next(iter(changes), ""):
+                raise UserError(f"{cls.name} has no variants and no options: leave out '{given}'")
             return cls(data_dir=data_dir, **allowed)
         config = cls.named_config(variant or next(iter(cls.VARIANTS)), changes)
         named = [c.name for c in cls.BUILDER_CONFIGS]
@@ -177,8 +175,11 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
         }
 
     def _info(self) -> tfds.core.DatasetInfo:
+        fields = self.fields()
+        shown = "image" if "image" in fields else "frames"
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(self.fields()),
+            features=tfds.features.FeaturesDict(fields),
+            supervised_keys=(shown, "label") if "label" in fields else None,
             homepage=self.HOMEPAGE,
             metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,
@@ -285,8 +286,7 @@ class PictureBuilder(FileReaderBuilder, skip_registration=True):  # pyright: ign
         self._digests = {split: [d for _, shard in shards for d in shard.digests] for split, shards in written.items()}
         self._shards = {split: [one for one in shards if one[1].labels] for split, shards in written.items()}
         if not any(self._shards.values()):
-            missing = listed(problems.gaps)
-            raise UserError(f"{problems}: all examples are missing; fix them\n{missing}")
+            raise UserError(f"{problems}: all examples are missing; fix them\n{listed(problems.gaps)}")
 
     def partial(self) -> pathlib.Path:
         """Returns the folder of the shards of a build that is not complete."""

@@ -13,7 +13,7 @@ from fer_jax.data.targets import label_noise
 from fer_jax.errors import UserError
 from fer_jax.methods import objective
 
-NOT_FITTED = (  # fields, and what the names of others begin with
+NOT_FITTED = (  # fields, or prefixes of fields
     "objective",
     "init_",
     "data.balanced_sampling",

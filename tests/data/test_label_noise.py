@@ -215,6 +215,21 @@ def test_all_images_of_a_clip_are_wrong_alike():
     assert record["changed"] % 3 == 0 < record["changed"]
 
 
+def test_a_list_is_in_the_codes_of_its_data_set(tmp_path):
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 7, 300).astype(np.int32)
+    images = Source("rafdb/basic", "train", SEVEN, {"label": label}, np.arange(300))
+    codes = {name: code for code, name in enumerate(CODES["rafdb"].values(), start=1)}
+
+    data = types.SimpleNamespace(label_noise="", label_noise_file=str(tmp_path / "list.txt"))
+    for given in (label, rng.permutation(label)):
+        lines = (f"{name} {codes[SEVEN[c]]}" for name, c in zip(NAMES, given, strict=True))
+        (tmp_path / "list.txt").write_text("\n".join(lines))
+        noisy, record = with_label_noise(images, data, NAMES)
+        np.testing.assert_array_equal(noisy.arrays["label"], given)
+        assert record["changed"] == (given != label).sum()
+
+
 def test_names_that_a_data_set_keeps(tmp_path, monkeypatch):
     class Named(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")

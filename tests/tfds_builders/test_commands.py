@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import pathlib
 
 import fake_fer2013
 import fake_pictures
@@ -34,6 +35,8 @@ def fer2013(tmp_path, monkeypatch, capsys):
 
 
 def test_every_builder_has_a_row_in_the_list(tmp_path, capsys, fer2013):
+    folders = pathlib.Path(registry.__file__).parent.glob("*/*_dataset_builder.py")
+    assert set(CATALOGUE) == {path.parent.name for path in folders}
     assert command.main(["list", *fer2013]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(CATALOGUE) + 1

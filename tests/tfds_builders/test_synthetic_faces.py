@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import shutil
 import subprocess
 import sys
 
@@ -253,6 +254,12 @@ def test_workers_do_not_change_the_examples():
         for key in a:
             np.testing.assert_array_equal(a[key], b[key])
     assert examples_of(plan, "train", 40, 41)[0]["image"] == alone[40]["image"]
+
+
+def test_a_worker_that_is_killed(monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    with pytest.raises(UserError, match="killed.*memory"):
+        next(generate(Plan(size=24, train=70), "train", workers=2))
 
 
 def test_valence_and_arousal_are_those_of_the_emotions_times_the_intensity():

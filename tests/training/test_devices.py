@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fer_jax.engine.mesh import check_batch, make_mesh
+from fer_jax.errors import UserError
 from fer_jax.training import loop
 from fer_jax.training.log import read_lines
 from fer_jax.training.setup import make_setup
@@ -130,3 +132,13 @@ def test_many_steps_per_dispatch_are_the_same_steps(tiny):
         ends[scan] = (jnp.concatenate(losses), state.step)
     np.testing.assert_allclose(ends[True][0], ends[False][0], rtol=1e-4)
     assert int(ends[True][1]) == 4
+
+
+def test_a_batch_that_devices_cannot_share_is_refused():
+    with pytest.raises(UserError, match="give 28 or 32"):
+        check_batch(make_mesh(devices=4), 30, 1)
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(UserError, match="there are 4"):
+        make_mesh(devices=5)

@@ -233,7 +233,7 @@ def test_an_incomplete_description(given, says):
 
 
 def test_of_many_that_do_not_come_some_are_named():
-    with pytest.raises(UserError, match="1, 2, 3, 4, 5, 6, 4,089 more of 4096"):
+    with pytest.raises(UserError, match="1, 2, 3, 4, 5, 6, and 4,089 more of 4096"):
         accept(free_port(), 4096, 0.1)
 
 

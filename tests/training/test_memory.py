@@ -8,6 +8,7 @@ from fer_jax.engine import memory
 from fer_jax.engine.mesh import make_mesh
 from fer_jax.errors import UserError
 from fer_jax.evaluation.evaluate import Evaluator
+from fer_jax.inference.evaluate import evaluate
 from fer_jax.runs.workdir import check_owner
 from fer_jax.training import loop, setup
 
@@ -67,6 +68,20 @@ def test_a_device_that_runs_out_says_so_in_one_line(error):
     said = "^not enough memory: more than what is free was requested; the advice$"
     with pytest.raises(UserError, match=said), memory.explained(make_mesh(devices=1), "the advice"):
         raise error
+
+
+def test_an_evaluation_that_runs_out_names_its_own_batch_alone(tiny, tmp_path, monkeypatch):
+    class Full:
+        def __call__(self, *_):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
+
+    config = tiny(max_steps=1)
+    config.evaluation.batch_size = 512
+    loop.train(config, epath.Path(tmp_path))
+    monkeypatch.setattr("fer_jax.evaluation.evaluate.Evaluator.__call__", Full())
+    with pytest.raises(UserError) as caught:
+        evaluate(epath.Path(tmp_path))
+    assert str(caught.value).endswith("give a smaller config.evaluation.batch_size than 512")
 
 
 def test_other_errors_are_left_alone():

@@ -12,7 +12,6 @@ import pytest
 from etils import epath
 from scipy import stats
 
-from fer_jax.config.check import check_config
 from fer_jax.config.protocol import part_to_test
 from fer_jax.data.sources.rows import mark_valid, take_rows
 from fer_jax.data.sources.source import load
@@ -242,9 +241,18 @@ def test_every_fold_of_every_seed(seeds_of, tmp_path, monkeypatch):
         sweep.evaluate(epath.Path(tmp_path / "run"), split="test", changes=ONE_DEVICE)
 
 
-def test_seeds_beyond_the_last_one_are_refused(seeds_of):
-    with pytest.raises(UserError, match=r"config\.seeds=2: .*config\.seed=2147483647"):
-        check_config(seeds_of(seed=2**31 - 1))
+def test_nothing_is_written_before_everything_fits(seeds_of, tmp_path):
+    last = 2**31 - 1
+    for change, says in (
+        ({"seeds": 0}, "config.seeds=0 is out of range: .* in .1, 1000"),
+        ({"seed": last}, f"config.seeds=2: .*config.seed={last}"),
+        ({"data.holdout_fraction": 0.0}, "leaves nothing to validate"),
+    ):
+        config = seeds_of()
+        config.update_from_flattened_dict(change)
+        with pytest.raises(UserError, match=says):
+            sweep.train(config, epath.Path(tmp_path / "run"))
+        assert not (tmp_path / "run").exists()
 
 
 def test_the_folder_of_several_seeds(seeds_of):

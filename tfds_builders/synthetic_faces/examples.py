@@ -6,7 +6,6 @@ multiprocessing pool they never import the user's main module, so a script witho
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import pathlib
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from fer_jax.data.corrupt import occluders
+from fer_jax.errors import UserError
 from fer_jax.labels import AFFECT, EMOTIONS
 from fer_jax.randomness import Purpose, Stream
 from tfds_builders.synthetic_faces import annotators, clips
@@ -139,15 +139,20 @@ def generate(plan: Plan, split: str, workers: int | None = None) -> Iterator[Exa
         return
     root = str(pathlib.Path(__file__).resolve().parents[2])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    start = functools.partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     command, environment = [sys.executable, "-m", __name__], {**os.environ, "PYTHONPATH": path}
-    pool: list[Any] = [start(command, env=environment) for _ in range(workers)]
+    pool: list[Any] = []
     try:
-        for k, worker in enumerate(pool):
-            pickle.dump((plan, split, chunks[k::workers]), worker.stdin)
-            worker.stdin.close()
+        for k in range(workers):
+            pool.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment))
+            pickle.dump((plan, split, chunks[k::workers]), pool[k].stdin)
+            pool[k].stdin.close()
         for k in range(len(chunks)):
             yield from pickle.load(pool[k % workers].stdout)
+    except (EOFError, pickle.UnpicklingError, BrokenPipeError) as error:
+        raise UserError(
+            "a process that draws synthetic faces was killed, perhaps for lack of memory: free some, and run the same "
+            "command again"
+        ) from error
     finally:
         for worker in pool:
             worker.stdout.close()
