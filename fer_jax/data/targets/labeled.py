@@ -35,10 +35,7 @@ def attach_targets(
         if "label" not in arrays:
             raise UserError(f"config.data.target='label': this data set has votes only; give one of {', '.join(RULES)}")
         if unlabeled := int((arrays["label"] < 0).sum()):
-            raise UserError(
-                f"config.data.dataset: {unlabeled} examples have no label; give a variant in which all have one, such "
-                "as ckplus/labeled"
-            )
+            raise UserError(f"config.data.dataset: {unlabeled} examples have no label; give a data set without such")
         if len(classes) <= MANY_CLASSES:  # of thousands of people the step makes them
             arrays["target"] = np.eye(len(classes), dtype=np.float32)[arrays["label"]]
     else:
