@@ -11,18 +11,17 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 
 from fer_jax import methods
 from fer_jax.config.fields import check_expression
 from fer_jax.config.steps import phases
 from fer_jax.config.table import Field
 from fer_jax.errors import UserError, nearest
+from fer_jax.training.muon import muon
 
 Schedule = Callable[[Any], Any]
 PyTree = Any
 
-IMAGE_CHANNELS = 3  # a convolution with at most this many input channels reads the image itself
 GROUP_FIELDS = {
     "lr_multiplier": Field(1.0, "multiplies the learning rate", range="[0, inf)"),
     "weight_decay": Field(0.0, "weight decay; by default that of the optimizer", range="[0, inf)"),
@@ -106,32 +105,14 @@ def _rule(
 def _muon(
     options: Any, schedule: Schedule, momentum: Schedule | None, weight_decay: float
 ) -> optax.GradientTransformation:
-    """Returns Muon (Jordan et al. 2024): orthogonalized momentum for hidden convolutions, Adam for the rest.
-
-    A kernel [kh, kw, C, F] is taken as the matrix [kh kw C, F]. Adam, also with Nesterov momentum, updates the first
-    convolution, the output layer, biases and norms, at `optimizer.adam_share` of the learning rate and without decay.
-    """
+    """Returns Muon, and Adam with Nesterov momentum at `optimizer.adam_share` of the learning rate for the rest."""
     if momentum is not None or not (options.decoupled and options.nesterov):
         raise UserError(
             "config.optimizer.name='muon' supports only constant Nesterov momentum and decoupled weight decay: set "
             "config.optimizer.nesterov=True, config.optimizer.decoupled=True and config.schedule.momentum=()"
         )
-    return optax.contrib.muon(
-        schedule,
-        beta=options.momentum,
-        eps=options.eps,
-        weight_decay=weight_decay,
-        adam_b1=options.b1,
-        adam_b2=options.b2,
-        adam_learning_rate=_scaled(schedule, options.adam_share),
-        muon_weight_dimension_numbers=lambda params: jax.tree.map(_as_matrix, params),
-    )
-
-
-def _as_matrix(kernel: Any) -> optax.contrib.MuonDimensionNumbers | None:
-    """Returns which axes of a kernel are the rows and columns of Muon's matrix; None for a parameter of Adam."""
-    hidden = kernel.ndim == 4 and kernel.shape[2] > IMAGE_CHANNELS
-    return optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=(3,)) if hidden else None
+    adam = optax.adam(_scaled(schedule, options.adam_share), options.b1, options.b2, options.eps, nesterov=True)
+    return muon(schedule, options.momentum, weight_decay, adam)
 
 
 def _moments(rule: Any, fixed: Mapping[str, Any], name: str, value: float | Schedule) -> optax.GradientTransformation:

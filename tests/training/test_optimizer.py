@@ -1,4 +1,4 @@
-"""The optimiser: schedules by hand, parity with PyTorch, parameter groups and their mistakes."""
+"""The optimizer: schedules by hand, parity with PyTorch, parameter groups and their mistakes."""
 
 import math
 from typing import Any
@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from fer_jax.config.fields import default_config
 from fer_jax.errors import UserError
+from fer_jax.training.muon import orthogonalized
 from fer_jax.training.optimizer import make_optimizer, make_schedule
 
 PARAMS = {
@@ -219,6 +221,18 @@ def test_muon_makes_the_momentum_of_hidden_convolutions_orthogonal_and_leaves_th
     for name in ("stem", "classifier"):
         expected = -0.1 * 0.2 * first * np.sign(grads[name]["kernel"])
         np.testing.assert_allclose(updates[name]["kernel"], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 32, 64), (1, 1, 16, 64)], ids=["longer than wide", "wider than long"])
+@pytest.mark.parametrize("rank", [16, 5])
+def test_muon_orthogonalizes_as_optax_does_step_by_step(shape, rank):
+    rows = int(np.prod(shape[:3]))
+    left, right = jax.random.normal(jax.random.key(0), (rows, rank)), jax.random.normal(jax.random.key(1), (rank, 64))
+    gradient = (left @ right).reshape(shape)
+    theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=optax.contrib.MuonDimensionNumbers((0, 1, 2), (3,)))
+    expected, _ = theirs.update(gradient, theirs.init(gradient))
+    scale = max(1, 64 / rows) ** 0.5
+    np.testing.assert_allclose(orthogonalized(gradient), scale * expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_muon_knows_groups_phases_and_the_limit_of_the_norm():
