@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import augmentation, comparison
-from experiments.augmentation import COMPARED, ONCE, SPLIT, config_of, table
-from experiments.comparison import packed
+from experiments.augmentation import COMPARED, ONCE, SPLIT, config_of, recipe, table
+from experiments.comparison import facts, packed
 from fer_jax.config.check import check_config
 from fer_jax.config.fields import leaves
 
@@ -33,16 +33,18 @@ def test_arms_are_compared_on_the_seeds_that_they_share(tmp_path):
         better = right[seed].copy()
         better[np.flatnonzero(~better)[:20]] = True
         records.append(("mixup", seed, better))
+    here = {"device": "cpu", "versions": {"jax": "0.10.1"}, "git_commit": "abc", "wall_seconds": 30.0}
     (tmp_path / SPLIT).mkdir()
     for arm, seed, answers in records:
         record = {"arm": arm, "seed": seed, "right": packed(answers), "examples": 200, "accuracy": answers.mean()}
-        record |= dict.fromkeys(("mean_recall", "nll", "ece", "minutes"), 0.5)
+        record |= dict.fromkeys(("mean_recall", "nll", "ece"), 0.5) | facts(recipe(), here)
         (tmp_path / SPLIT / f"{arm}_seed{seed}.json").write_text(json.dumps(record))
     rows = {line.split(" | ")[0]: line.split(" | ") for line in table(tmp_path).splitlines() if line.startswith("| ")}
     assert rows["| mixup"][3].startswith("+10.0 (+")
     assert float(rows["| mixup"][4]) < 0.05
     assert rows["| augmix"][3:5] == ["+0.0 (+0.0 to +0.0)", "1.000"]
     assert rows["| none"][3] == ""
+    assert "commit: abc; device: cpu; versions: jax 0.10.1; seeds: 0, 1; test examples: 200;" in table(tmp_path)
     (tmp_path / SPLIT / "none_seed0.json").unlink()  # AugMix has no seed of the control
     assert "| augmix | 1 | " in table(tmp_path)
 
