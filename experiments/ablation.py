@@ -1,10 +1,10 @@
-"""Ablation of experiments/fer2013_best.py: trains it without each of its ingredients in turn.
+"""Ablation of experiments/fer2013_best.py: trains it without each of its ingredients in turn, and with others.
 
     python -m experiments.ablation --data_dir=FOLDER
 
-Two seeds each, a quarter of the recipe's epochs, scored on public_test after the last epoch, without test-time views:
-nothing is selected, and private_test is not read. Every run writes OUT/public_test/ARM_seedN.json, and a run whose file
-exists is not trained again; OUT.md has the table.
+A quarter of the recipe's epochs, two seeds of each ingredient and one of each other change, scored on public_test after
+the last epoch, without test-time views: nothing is selected, and private_test is not read. Every run writes
+OUT/public_test/ARM_seedN.json, and a run whose file exists is not trained again; OUT.md has the table.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from etils import epath
 
 from experiments import fer2013_best
 from experiments.augmentation import run
-from experiments.comparison import Run, against, chosen, finish, mean, percent, positive, read_records
+from experiments.comparison import Run, chosen, finish, positive, table_of_arms
 from fer_jax.config.fields import Config, assign
 
 CONTROL = "recipe"
 SPLIT = "public_test"
 SHARE = 0.25  # of the recipe's epochs
 COUNT = 5  # ingredients
+RANDAUGMENT = "randaugment:2,magnitude=9,limits=faces"
 
 
 def recipe() -> Config:
@@ -45,29 +46,52 @@ def recipe() -> Config:
     return config
 
 
-def arms() -> dict[str, dict[str, Any]]:
-    """Returns the recipe, and variants that each leave out one of its first `COUNT` ingredients."""
+def ingredients() -> dict[str, dict[str, Any]]:
+    """Returns variants that each leave out one of the recipe's first `COUNT` ingredients."""
     config = recipe()
-
-    def without(*operations: str) -> tuple[str, ...]:
-        return tuple(text for text in config.augmentation.train if text.partition(":")[0] not in operations)
-
     sgd = {"optimizer.name": "sgd", "optimizer.learning_rate": 0.2, "optimizer.momentum": 0.9}
     sgd |= {"optimizer.weight_decay": 5e-4, "optimizer.decoupled": False}
     left_out: dict[str, dict[str, Any]] = {
         f"no {config.objective}": {"objective": ""},
         "full size from the first step on": {"data.resolutions": ()},
         "SGD in place of Muon": sgd,
-        "no erasing": {"augmentation.train": without("erase", "erase_pixels")},
+        "no erasing": {"augmentation.train": _without("erase", "erase_pixels")},
         "no dropout": {"model.dropout": 0.0},
         "no moving average": {"train.ema_decay": 0.0},
-        "no rotation": {"augmentation.train": without("rotate")},
+        "no rotation": {"augmentation.train": _without("rotate")},
         "no class weights": {"data.class_weights": False},
         "no label smoothing": {"data.label_smoothing": 0.0},
     }
-    own = dict(config.to_dict())
-    there = {arm: fields for arm, fields in left_out.items() if any(_at(own, f) != v for f, v in fields.items())}
-    return {CONTROL: {}} | dict(itertools.islice(there.items(), COUNT))
+    return dict(itertools.islice(_that_differ(left_out).items(), COUNT))
+
+
+def others() -> dict[str, dict[str, Any]]:
+    """Returns variants that change the recipe in another way."""
+    config = recipe()
+    deeper = tuple(5 * width // 6 for width in config.model.widths)  # as much arithmetic
+    return _that_differ(
+        {
+            "with RandAugment": {"augmentation.train": (RANDAUGMENT, *_without("randaugment"))},
+            "CutMix in place of erasing": {"objective": "cutmix", "augmentation.train": _without("erase")},
+            "RandAugment and CutMix in place of erasing": {
+                "objective": "cutmix",
+                "augmentation.train": (RANDAUGMENT, *_without("randaugment", "erase")),
+            },
+            "three convolutions per stage": {"model.convolutions": 3, "model.widths": deeper},
+            "five times the weight decay": {"optimizer.weight_decay": 5 * config.optimizer.weight_decay},
+        }
+    )
+
+
+def _without(*operations: str) -> tuple[str, ...]:
+    """Returns the recipe's augmentation without some operations."""
+    return tuple(text for text in recipe().augmentation.train if text.partition(":")[0] not in operations)
+
+
+def _that_differ(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns the variants that change a value of the recipe."""
+    own = dict(recipe().to_dict())
+    return {arm: fields for arm, fields in variants.items() if any(_at(own, f) != v for f, v in fields.items())}
 
 
 def _at(values: dict[str, Any], path: str) -> Any:
@@ -78,7 +102,7 @@ def _at(values: dict[str, Any], path: str) -> Any:
 def config_of(arm: str, seed: int) -> Config:
     """Returns the config of one run."""
     config = recipe()
-    for field, value in arms()[arm].items():
+    for field, value in ({CONTROL: {}} | ingredients() | others())[arm].items():
         assign(config, field, value)
     config.seed = seed
     return config
@@ -87,8 +111,9 @@ def config_of(arm: str, seed: int) -> Config:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default="results/fer2013_best_ablation")
-    parser.add_argument("--arms", default=",".join(arms()), help="(default: all) %(default)s")
-    parser.add_argument("--seeds", type=positive, default=2)
+    every = ",".join([CONTROL, *ingredients(), *others()])
+    parser.add_argument("--arms", default=every, help="(default: all) %(default)s")
+    parser.add_argument("--seeds", type=positive, default=2, help="number of seeds of the recipe and its ingredients")
     parser.add_argument("--data_dir", default="", help="folder of the prepared data")
     parser.add_argument("--workdir", type=epath.Path, default="runs/ablation", help="folder of the runs")
     given = parser.parse_args(arguments)
@@ -96,29 +121,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _runs(given: argparse.Namespace) -> Iterator[Run]:
-    for seed, arm in itertools.product(range(given.seeds), chosen(given.arms, arms())):
+    arms = chosen(given.arms, [CONTROL, *ingredients(), *others()])
+    compared = itertools.product(range(given.seeds), (arm for arm in arms if arm not in others()))
+    for seed, arm in (*compared, *((0, arm) for arm in arms if arm in others())):
         name, config = f"{arm.replace(' ', '_')}_seed{seed}", config_of(arm, seed)
         train = functools.partial(run, arm, config, given.workdir / name, given.data_dir)
         yield given.out / SPLIT / f"{name}.json", config, train
 
 
 def table(folder: pathlib.Path) -> str:
-    """Returns a table of the records in a folder: the recipe without each ingredient, compared with the recipe."""
-    runs = read_records(folder / SPLIT, "arm")
-    if CONTROL not in runs:
-        return ""
-    seeds = set.intersection(*({record["seed"] for record in records} for records in runs.values()))
-    whole = {arm: [r for r in runs[arm] if r["seed"] in seeds] for arm in arms() if arm in runs}
-    differences = against(whole[CONTROL], {arm: records for arm, records in whole.items() if arm != CONTROL})
-    lines = [
-        f"| {SHARE:.0%} of the epochs | seeds | accuracy, % | to the recipe, points | p | mean recall, % | minutes |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for arm, records in ((arm, records) for arm, records in whole.items() if records):
-        cells = [arm, str(len(records)), percent(records), *differences.get(arm, ("", ""))]
-        cells += [f"{100 * mean(records, 'mean_recall'):.1f}", f"{mean(records, 'minutes'):.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """Returns a table of the records in a folder: each arm compared with the recipe."""
+    return table_of_arms(folder / SPLIT, f"{SHARE:.0%} of the epochs", CONTROL, ingredients(), others())
 
 
 if __name__ == "__main__":

@@ -18,25 +18,13 @@ import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
 from experiments import fer2013_fast
-from experiments.comparison import (
-    Run,
-    against,
-    chosen,
-    facts,
-    finish,
-    mean,
-    origin,
-    packed,
-    percent,
-    positive,
-    read_records,
-)
+from experiments.comparison import Run, chosen, facts, finish, packed, positive, table_of_arms
 from fer_jax.config.fields import Config, assign, variant_config
 from fer_jax.data.sources.source import load as read_source
 from fer_jax.inference.trained import load
@@ -129,32 +117,7 @@ magnitude 9; half of the pictures (p=0.5) would be milder.
 
 def table(folder: pathlib.Path) -> str:
     """Returns a table of the records in a folder: each arm compared with `none`."""
-    runs = read_records(folder / SPLIT, "arm")
-    if CONTROL not in runs:
-        return NOTES
-    differences = _differences(runs, COMPARED) | _differences(runs, ONCE)
-    lines = [
-        "| augmentation | seeds | accuracy, % | to none, points | p | mean recall, % | NLL | ECE, % | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for arm, records in ((arm, runs[arm]) for arm in COMPARED | ONCE if arm in runs):
-        cells = [arm, str(len(records)), percent(records), *differences.get(arm, ("", ""))]
-        cells += [f"{100 * mean(records, 'mean_recall'):.1f}", f"{mean(records, 'nll'):.3f}"]
-        cells += [f"{100 * mean(records, 'ece'):.1f}", f"{mean(records, 'minutes'):.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    records = [record for arm in runs.values() for record in arm]
-    return "\n".join([NOTES, *lines, "", origin(records, [record["examples"] for record in records])]) + "\n"
-
-
-def _differences(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]], arms: Mapping[str, Any]
-) -> dict[str, tuple[str, str]]:
-    """Returns the differences of these arms from `none`, on the seeds that all of them have."""
-    these = {arm: runs[arm] for arm in (CONTROL, *arms) if arm in runs}
-    seeds = set.intersection(*({record["seed"] for record in records} for records in these.values()))
-    same = {arm: [record for record in records if record["seed"] in seeds] for arm, records in these.items()}
-    control = same.pop(CONTROL)
-    return against(control, same) if seeds else {}
+    return f"{NOTES}\n{table_of_arms(folder / SPLIT, 'augmentation', CONTROL, COMPARED, ONCE)}"
 
 
 if __name__ == "__main__":

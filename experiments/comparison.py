@@ -6,10 +6,11 @@ Every run writes a record OUT/COLUMN/NAME_seedN.json; a run whose record exists 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -80,7 +81,7 @@ def check_recipe(path: pathlib.Path, config: Config) -> None:
         raise UserError(f"{path} has another config.{differ[0]} than this recipe: move {path.parents[1]} away")
 
 
-def chosen(text: str, known: Mapping[str, Any]) -> list[str]:
+def chosen(text: str, known: Collection[str]) -> list[str]:
     """Returns the names in a comma-separated list."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
@@ -188,6 +189,38 @@ def against(
     adjusted = holm({name: values[3] for name, values in found.items()})
     points = {name: [f"{100 * value:+.1f}" for value in values[:3]] for name, values in found.items()}
     return {name: (f"{d} ({low} to {high})", f"{adjusted[name]:.3f}") for name, (d, low, high) in points.items()}
+
+
+def table_of_arms(folder: pathlib.Path, title: str, control: str, *groups: Iterable[str]) -> str:
+    """Returns a table of the records in a folder, grouped by their `arm`; "" if there is none of the control.
+
+    Args:
+        folder: of the records.
+        title: of the column of arms.
+        control: the arm that the others are compared with.
+        groups: of arms, in the table's order: a group is compared on the seeds that all of its arms have.
+    """
+    runs = read_records(folder, "arm")
+    if control not in runs:
+        return ""
+    differences: dict[str, tuple[str, str]] = {}
+    for group in groups:
+        here = {arm: runs[arm] for arm in (control, *group) if arm in runs}
+        seeds = set.intersection(*({record["seed"] for record in records} for records in here.values()))
+        same = {arm: [record for record in records if record["seed"] in seeds] for arm, records in here.items()}
+        differences |= against(same.pop(control), same) if seeds else {}
+    lines = [
+        f"| {title} | seeds | accuracy, % | to {control}, points | p | mean recall, % | NLL | ECE, % | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    shown = [arm for arm in dict.fromkeys([control, *itertools.chain(*groups)]) if arm in runs]
+    for arm, records in ((arm, runs[arm]) for arm in shown):
+        cells = [arm, str(len(records)), percent(records), *differences.get(arm, ("", ""))]
+        cells += [f"{100 * mean(records, 'mean_recall'):.1f}", f"{mean(records, 'nll'):.3f}"]
+        cells += [f"{100 * mean(records, 'ece'):.1f}", f"{mean(records, 'minutes'):.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    every = [record for arm in shown for record in runs[arm]]
+    return "\n".join([*lines, "", origin(every, [record["examples"] for record in every])]) + "\n"
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
