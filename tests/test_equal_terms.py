@@ -202,4 +202,4 @@ def test_each_arm_of_the_ablation_changes_what_it_names():
             "public_test",
             "last",
         )
-    assert control["train.epochs"] == 15.0
+    assert control["train.epochs"] == 40.0
