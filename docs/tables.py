@@ -44,6 +44,7 @@ COMMANDS = {
         "python -m benchmarks.augmentation --width=64 --channels=3 --out benchmarks/results/augmentation_color.json"
     ),
     "benchmarks/results/main_job.md": "python -m benchmarks.main_job --out benchmarks/results/main_job.json",
+    "benchmarks/results/muon.md": "taskset -c 0 python -m benchmarks.muon --out benchmarks/results/muon.json",
     "benchmarks/results/reading.md": "python -m benchmarks.reading --out benchmarks/results/reading.json",
     "benchmarks/results/streaming.md": "python -m benchmarks.streaming",
     "results/augmentation.md": "python -m experiments.augmentation",
